@@ -1,0 +1,60 @@
+"""seqbench: train sequence models on real data and measure their documented limits.
+
+``seqbench.run("dna", "lstm", budget="quick")`` trains one model on one task and returns its record. Everything below is
+imported on first use, so that listing tasks or reading records never waits for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = [
+    "Batch",
+    "Budget",
+    "Head",
+    "Metric",
+    "Mixer",
+    "Record",
+    "Rows",
+    "RunConfig",
+    "Split",
+    "Store",
+    "Stream",
+    "TaskData",
+    "TaskSpec",
+    "Truth",
+    "UserError",
+    "Windows",
+    "load_plugin",
+    "register_baseline",
+    "register_head",
+    "register_model",
+    "register_task",
+    "run",
+]
+
+_HOME = {
+    "seqbench.api": ("run",),
+    "seqbench.baselines": ("register_baseline",),
+    "seqbench.config": ("RunConfig",),
+    "seqbench.data.splits": ("Batch", "Rows", "Split", "Stream", "Windows"),
+    "seqbench.errors": ("UserError",),
+    "seqbench.heads": ("Head", "register_head"),
+    "seqbench.models.mixer": ("Mixer", "register_model"),
+    "seqbench.record": ("Record",),
+    "seqbench.registry": ("load_plugin",),
+    "seqbench.store": ("Store",),
+    "seqbench.task": ("Budget", "Metric", "TaskData", "TaskSpec", "Truth", "register_task"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'seqbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

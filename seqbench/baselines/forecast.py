@@ -1,0 +1,80 @@
+"""Baselines for `forecast`, in the scaled units of the targets: persistence, seasonal naive, ridge regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqbench.baselines import Predict, register_baseline
+from seqbench.data.splits import Windows
+from seqbench.metrics import rmse
+from seqbench.task import TaskData
+
+__all__ = ["persistence", "ridge", "seasonal_naive"]
+
+Array = npt.NDArray[Any]
+PENALTIES = tuple(10.0**power for power in range(-1, 6))
+
+
+@register_baseline("persistence", kind="forecast")
+def persistence(train: Windows, val: Windows, data: TaskData) -> Predict:
+    """The last observed value, at every step ahead."""
+
+    def predict(split: Any) -> Array:
+        last = split.target_series[split.starts + split.lookback - 1]
+        found: Array = np.repeat(last[:, None], split.horizon, axis=1)
+        return found
+
+    return predict
+
+
+@register_baseline("seasonal-naive", kind="forecast")
+def seasonal_naive(train: Windows, val: Windows, data: TaskData) -> Predict:
+    """The value one day (24 steps) before the step that is forecast."""
+
+    def predict(split: Any) -> Array:
+        ahead = np.arange(split.horizon)
+        days = ahead // 24 + 1  # the latest same hour that lies in the past
+        at = split.starts[:, None] + split.lookback + ahead - 24 * days
+        found: Array = split.target_series[at]
+        return found
+
+    return predict
+
+
+def _flatten(split: Windows, indices: Array) -> Array:
+    """(n, T * D + 1): windows as rows with a one for the constant."""
+    rows = split[indices].inputs.reshape(len(indices), -1).astype(np.float64)
+    return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+
+
+def _in_chunks(split: Windows, size: int = 2048) -> list[Array]:
+    return [np.arange(at, min(at + size, len(split))) for at in range(0, len(split), size)]
+
+
+@register_baseline("ridge", kind="forecast")
+def ridge(train: Windows, val: Windows, data: TaskData) -> Predict:
+    """Ridge regression from the flattened window to all steps ahead; its penalty is chosen on the validation split."""
+    gram: Any = 0.0
+    cross: Any = 0.0
+    for indices in _in_chunks(train):  # normal equations, so that the windows are never all in memory
+        rows = _flatten(train, indices)
+        targets = train[indices].targets.reshape(len(indices), -1).astype(np.float64)
+        gram, cross = gram + rows.T @ rows, cross + rows.T @ targets
+    values, vectors = np.linalg.eigh(gram)
+    projected = vectors.T @ cross
+    shape = train[[0]].targets.shape[1:]
+
+    def with_penalty(penalty: float) -> Predict:
+        weights = vectors @ (projected / (np.maximum(values, 0.0) + penalty)[:, None])
+
+        def predict(split: Any) -> Array:
+            return np.concatenate([_flatten(split, i) @ weights for i in _in_chunks(split)]).reshape(-1, *shape)
+
+        return predict
+
+    fits = [with_penalty(penalty) for penalty in PENALTIES]
+    truth = val.truth().targets
+    return min(fits, key=lambda predict: rmse(predict(val), truth))

@@ -1,0 +1,135 @@
+"""Baselines for `generate`: symbol frequencies, general compressors, and a Kneser-Ney n-gram model."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqbench.baselines import Predict, register_baseline
+from seqbench.data.splits import BLOCK, Stream
+from seqbench.errors import UserError
+from seqbench.task import TaskData
+
+__all__ = ["bzip2", "kneser_ney", "unigram", "xz"]
+
+Array = npt.NDArray[Any]
+HIGHEST_ORDER = 8
+BITS = 7  # a symbol's share of an n-gram code: eight symbols fit in 63 bits
+
+
+def _blocks(nats: Array) -> Array:
+    """Per-character losses of the characters 1, 2, ... of a stream, summed as `Stream.truth` has them."""
+    return np.bincount(np.arange(len(nats)) // BLOCK, weights=nats)
+
+
+@register_baseline("unigram", kind="generate")
+def unigram(train: Stream, val: Stream, data: TaskData) -> Predict:
+    """Every character by its frequency in the training text, whatever came before."""
+    counts = np.bincount(train.tokens, minlength=len(data.vocabulary)) + 1.0
+    nats = -np.log(counts / counts.sum())
+    return lambda split: _blocks(nats[split.arrays()["tokens"][1:]])
+
+
+def _compressor(compress: Callable[[bytes], bytes], train: Stream, data: TaskData) -> Predict:
+    """What ``compress`` needs for a text beyond what it needs for the training text before it.
+
+    A compressor gives one total, not a figure per character: it is spread evenly, so it has no interval.
+    """
+
+    def as_bytes(tokens: Array) -> bytes:
+        return "".join(data.vocabulary[token] for token in tokens).encode()
+
+    before = as_bytes(train.tokens)
+    alone = len(compress(before))
+
+    def predict(split: Any) -> Array:
+        bits = 8 * (len(compress(before + as_bytes(split.tokens))) - alone)
+        counts = split.truth().targets
+        found: Array = bits * math.log(2) * counts / counts.sum()
+        return found
+
+    return predict
+
+
+@register_baseline("bzip2", kind="generate")
+def bzip2(train: Stream, val: Stream, data: TaskData) -> Predict:
+    """bzip2 -9, primed on the training text (of which its 900 kB blocks see the end only)."""
+    return _compressor(lambda text: bz2.compress(text, 9), train, data)
+
+
+@register_baseline("xz", kind="generate")
+def xz(train: Stream, val: Stream, data: TaskData) -> Predict:
+    """xz -9, primed on the training text (its dictionary holds all of a text up to 64 MB)."""
+    return _compressor(lambda text: lzma.compress(text, preset=9), train, data)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The k-grams of one order: sorted codes with discounted counts, and per context its total and back-off mass."""
+
+    grams: Array
+    discounted: Array
+    contexts: Array
+    totals: Array
+    backoff: Array
+
+    @classmethod
+    def fit(cls, grams: Array, counts: Array) -> _Level:
+        n1, n2, n3, n4 = (max(1, int(np.sum(counts == c))) for c in (1, 2, 3, 4))
+        y = n1 / (n1 + 2 * n2)
+        # discounts of counts 1, 2 and 3 or more: Chen and Goodman 1999, equation 26
+        discounts = np.clip([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3], 0.0, [0, 1, 2, 3])
+        discount = discounts[np.minimum(counts, 3)]
+        contexts, first = np.unique(grams >> BITS, return_index=True)
+        totals = np.add.reduceat(counts, first)
+        backoff = np.add.reduceat(discount, first) / totals
+        return cls(grams, counts - discount, contexts, totals, backoff)
+
+    def interpolate(self, codes: Array, lower: Array) -> Array:
+        """P(symbol | context) for k-gram ``codes`` (n,), given the shorter contexts' probabilities ``lower`` (n,)."""
+        at = np.minimum(np.searchsorted(self.contexts, codes >> BITS), len(self.contexts) - 1)
+        known = self.contexts[at] == codes >> BITS
+        gram = np.minimum(np.searchsorted(self.grams, codes), len(self.grams) - 1)
+        seen = np.where(self.grams[gram] == codes, self.discounted[gram], 0.0)
+        found: Array = np.where(known, seen / self.totals[at] + self.backoff[at] * lower, lower)
+        return found
+
+
+def _codes(tokens: Array, order: int) -> Array:
+    """The ``order``-gram that ends at each position, newest symbol lowest; as if the text began with symbol 0s."""
+    padded = np.concatenate([np.zeros(order - 1, dtype=np.int64), tokens.astype(np.int64)])
+    codes = np.zeros(len(tokens), dtype=np.int64)
+    for back in range(order):
+        codes |= padded[order - 1 - back : len(padded) - back] << (BITS * back)
+    return codes
+
+
+@register_baseline("kneser-ney", kind="generate")
+def kneser_ney(train: Stream, val: Stream, data: TaskData) -> Predict:
+    """Interpolated modified Kneser-Ney (Chen and Goodman 1999), order up to 8, chosen on the validation split."""
+    if len(data.vocabulary) > 2**BITS:
+        raise UserError(f"the kneser-ney baseline takes at most {2**BITS} symbols, not {len(data.vocabulary)}.")
+    raw = [np.unique(_codes(train.tokens, order), return_counts=True) for order in range(1, HIGHEST_ORDER + 1)]
+    highest = [_Level.fit(*grams) for grams in raw]
+    # lower orders count in how many different contexts a k-gram ends, not how often it occurs
+    lower = []
+    for order in range(1, HIGHEST_ORDER):
+        longer = raw[order][0] & ((1 << (BITS * order)) - 1)
+        lower.append(_Level.fit(*np.unique(longer, return_counts=True)))
+
+    def nats(tokens: Array, order: int) -> Array:
+        probability = np.full(len(tokens), 1.0 / len(data.vocabulary))
+        for k in range(1, order):
+            probability = lower[k - 1].interpolate(_codes(tokens, k), probability)
+        found: Array = -np.log(highest[order - 1].interpolate(_codes(tokens, order), probability))[1:]
+        return found
+
+    best = min(range(2, HIGHEST_ORDER + 1), key=lambda order: float(nats(val.tokens, order).sum()))
+    return lambda split: _blocks(nats(split.arrays()["tokens"], best))

@@ -1,0 +1,201 @@
+"""The command line. Options are the fields of the dataclasses below and of `RunConfig`; tyro turns them into a parser.
+
+Nothing heavy is imported before a command runs, so that ``--help`` and mistakes answer at once. Every mistake is one
+sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from seqbench.config import RunConfig
+from seqbench.errors import Interrupted, UserError
+
+__all__ = ["main"]
+
+Plugins = tyro.conf.UseAppendAction[tuple[Path, ...]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train one model on one task and leave a record (`run` may be left out)."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    out: Path = Path("results/local")
+    """Directory of the records."""
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run again even if there is a stored result; the old record stays beside the new one."""
+    plot: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Draw the learning curve and the predictions beside the record."""
+    plugin: Plugins = ()
+    """A Python file that registers a task or a model."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show tracebacks."""
+
+    def __call__(self) -> int:
+        """Run it; 1 if the cell failed."""
+        from seqbench.commands import run
+
+        return run(self.config, self.out, force=self.force, plot=self.plot)
+
+
+@dataclass(frozen=True)
+class List:
+    """List tasks, models, baselines and budgets."""
+
+    what: tyro.conf.Positional[Literal["all", "tasks", "models", "baselines", "budgets"]] = "all"
+    """Which."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """As JSON."""
+    plugin: Plugins = ()
+    """A Python file that registers a task or a model."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show tracebacks."""
+
+    def __call__(self) -> int:
+        """Print the lists."""
+        from seqbench.listing import show_lists
+
+        show_lists(self.what, as_json=self.json)
+        return 0
+
+
+@dataclass(frozen=True)
+class DataShow:
+    """Show what a task's data holds: sizes, balance, an example, licence, hash, split, baselines."""
+
+    task: tyro.conf.Positional[str]
+    """Task; see `list tasks`."""
+    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """An option of the task as name=value; may be given again."""
+    plugin: Plugins = ()
+    """A Python file that registers a task or a model."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show tracebacks."""
+
+    def __call__(self) -> int:
+        """Print it."""
+        from seqbench.listing import show_data
+
+        show_data(self.task, self.option)
+        return 0
+
+
+@dataclass(frozen=True)
+class DataPrepare:
+    """Build the cache of a task's data and fit its baselines, so that the first run starts at once."""
+
+    task: tyro.conf.Positional[str] = "all"
+    """Task, or all."""
+    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """An option of the task as name=value; may be given again."""
+    plugin: Plugins = ()
+    """A Python file that registers a task or a model."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show tracebacks."""
+
+    def __call__(self) -> int:
+        """Build and fit."""
+        from seqbench.commands import prepare_data
+
+        prepare_data(self.task, self.option)
+        return 0
+
+
+class Data(DataShow):
+    """Show what a task's data holds (`data show`), or build its cache (`data prepare`)."""
+
+
+Command = Run | List | DataShow | DataPrepare
+COMMANDS: dict[str, Callable[..., Command]] = {"run": Run, "list": List}
+DATA_COMMANDS: dict[str, Callable[..., Command]] = {"show": DataShow, "prepare": DataPrepare}
+DESCRIPTION = (
+    "Train sequence models on real data and measure them. Exit codes: 0 done, 1 a cell failed, 2 wrong command."
+)
+
+
+def parse(argv: Sequence[str], prog: str) -> Command:
+    """The command that ``argv`` asks for; raises `UserError` for a wrong one, SystemExit(0) after --help."""
+    words = list(argv)
+    if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help"):
+        words.insert(0, "run")
+    if words[:1] == ["data"]:
+        words, prog, commands = words[1:], f"{prog} data", DATA_COMMANDS
+    else:
+        commands = {**COMMANDS, "data": Data}
+    if not words:
+        words = ["--help"]
+    elif words[0] not in commands and not words[0].startswith("-"):
+        from seqbench.errors import nearest
+
+        raise UserError(nearest(words[0], commands, "command"))
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            command: Command = tyro.extras.subcommand_cli_from_dict(
+                commands, args=words, prog=prog, description=DESCRIPTION
+            )
+            return command
+    except SystemExit as leaving:
+        if leaving.code in (0, None):
+            raise
+        raise UserError(_sentence(complaint.getvalue(), f"{prog} {words[0]}")) from None
+
+
+def _sentence(complaint: str, prog: str) -> str:
+    """One sentence out of the box that tyro draws around what it did not understand."""
+    lines = [re.sub(r"[╭╮╰╯│─]+", " ", line).strip() for line in complaint.splitlines()[1:]]
+    blank = lines.index("") if "" in lines else len(lines)  # a rule ends the complaint and begins the advice
+    text = " ".join(lines[:blank]) or "the command can't be understood"
+    advice = [word for line in lines[blank:] for word in line.split()[:1] if word.startswith("--")]
+    if "Unrecognized" in text and advice:
+        text += f": did you mean {' or '.join(dict.fromkeys(advice))}?"
+    if text.startswith("Missing from"):
+        text = f"missing: {', '.join(re.findall(r'(?<= )--[a-z-]+', text))}"
+    choices = re.search(r"invalid choice '([^']*)'.*Expected one of \((.*)\)", text)
+    if choices:
+        close = difflib.get_close_matches(choices[1], re.findall(r"'([^']*)'", choices[2]), n=1)
+        text += f" Did you mean {close[0]}?" if close else ""
+    return f"{text.rstrip('. ')}{'' if text.endswith('?') else '.'} See {prog} --help."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    prog = Path(sys.argv[0]).name if argv is None else "seqbench"
+    debug = "--debug" in words
+    try:
+        command = parse(words, prog)
+        if command.plugin:
+            from seqbench.registry import load_plugin
+
+            for path in command.plugin:
+                load_plugin(path)
+        return command()
+    except UserError as error:
+        code, message = 2, str(error)
+    except (Interrupted, KeyboardInterrupt) as error:
+        code, message = 130, f"{error or 'interrupted'}; nothing of it was kept. The same command starts it again."
+    except BrokenPipeError:  # the reader of a pipe has gone; it needs no more
+        sys.stdout = None
+        return 0
+    except Exception as error:
+        code, message = 1, f"unexpected {type(error).__name__}: {error}. Add --debug for the traceback, and report it."
+        if debug:
+            raise
+    if debug and code == 2:
+        import traceback
+
+        traceback.print_exc()
+    print(f"seqbench: {message}", file=sys.stderr)  # noqa: T201 - this is where a command talks to its user
+    return code

@@ -1,0 +1,186 @@
+"""The configuration of one cell: a frozen dataclass from which the command line and `seqbench.run` are both derived."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from seqbench.errors import UserError, nearest
+
+__all__ = ["RunConfig", "parse_count", "parse_options_text", "parse_widths"]
+
+
+def parse_widths(text: str) -> tuple[int, ...]:
+    """``"128"`` or ``"128,64"`` to a tuple of widths."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a width or widths like 128,64") from None
+
+
+def parse_count(text: str) -> int:
+    """``"100k"``, ``"1.5m"`` or ``"100000"`` to a whole number."""
+    scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower())
+    try:
+        return round(float(text[:-1]) * scale) if scale else int(text)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a number like 100k") from None
+
+
+def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``("ticker=IBM",)`` to ``{"ticker": "IBM"}``."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UserError(f"--option {pair}: write it as name=value.")
+        found[name] = value
+    return found
+
+
+Widths = Annotated[
+    tuple[int, ...],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N[,N...]",
+        instance_from_str=lambda words: parse_widths(words[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(map(str, value))],
+    ),
+]
+Count = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N|Nk",
+        instance_from_str=lambda words: parse_count(words[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Train one model on one task and leave a record."""
+
+    task: str
+    """Task to train on: see `list tasks`."""
+    model: str
+    """Model to train: see `list models`."""
+    budget: Literal["smoke", "quick", "standard", "full"] = "quick"
+    """How much training: seconds, about a minute, a careful comparison, or until it stops improving."""
+    seed: int = 0
+    """Seed of initialisation, dropout and batch order; the split never depends on it."""
+    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """An option of the task as name=value; may be given again. See `data show TASK`."""
+    sequence_length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    """Short for --option sequence_length=N."""
+    source: Literal["embedded"] = "embedded"
+    """Where the data comes from."""
+    hidden: Widths = (128,)
+    """Width of the mixer layers; one for each layer, or one for all."""
+    layers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Number of mixer layers; by default as many as there are widths."""
+    params: Annotated[Count | None, tyro.conf.arg(metavar="N|Nk")] = None
+    """Instead of --hidden: the width whose parameter count is nearest to this."""
+    backbone: Literal["bare", "residual"] = "bare"
+    """Stack the layers as they are, or wrap each in norm and skip."""
+    dropout: float = 0.1
+    """Share of values dropped between layers in training."""
+    learning_rate: float = 3e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises; then it falls along a cosine to zero (`full`: stays)."""
+    clip: float = 1.0
+    """Norm to which gradients are clipped."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device to train on."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Number format of the matrix products."""
+    threads: int = 1
+    """CPU threads; one is nearly as fast as two for recurrent models, and leaves the other core to another cell."""
+    control: Literal["none", "shuffle-labels"] = "none"
+    """Train on permuted targets: what is then learned is an artefact."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use; the sentence names the option."""
+        _check_choices(self)
+        set_hidden = self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
+        object.__setattr__(self, "hidden", tuple(set_hidden))
+        rules = {
+            "hidden": bool(self.hidden) and all(_whole(width) and 1 <= width <= 65_536 for width in self.hidden),
+            "layers": self.layers is None or (_whole(self.layers) and 1 <= self.layers <= 1_000),
+            "params": self.params is None or (_whole(self.params) and self.params >= 1),
+            "sequence_length": self.sequence_length is None or self.sequence_length >= 1,
+            "seed": _whole(self.seed) and 0 <= self.seed < 2**32,
+            "dropout": 0.0 <= self.dropout < 1.0,
+            "learning_rate": 0.0 < self.learning_rate < float("inf"),
+            "weight_decay": 0.0 <= self.weight_decay < float("inf"),
+            "warmup": 0.0 <= self.warmup < 1.0,
+            "clip": self.clip > 0.0,
+            "threads": _whole(self.threads) and 1 <= self.threads <= 1_024,
+        }
+        for name, good in rules.items():
+            if not good:
+                shown = getattr(self, name)
+                shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
+                raise UserError(f"--{name.replace('_', '-')} {shown} is out of range: {_RANGES[name]}.")
+        if self.layers is not None and len(self.hidden) > 1 and self.layers != len(self.hidden):
+            raise UserError(f"--layers {self.layers} contradicts --hidden with {len(self.hidden)} widths: give one.")
+        if self.params is not None and self.hidden != (128,):
+            raise UserError("--params finds the width itself: leave --hidden out.")
+
+    @property
+    def n_layers(self) -> int:
+        """Number of mixer layers."""
+        return self.layers or len(self.hidden)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """One width a layer, as --hidden and --layers say (before --params)."""
+        return self.hidden if len(self.hidden) > 1 else self.hidden * self.n_layers
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """What was said of the task's options, unconverted."""
+        given: dict[str, Any] = dict(parse_options_text(self.option))
+        if self.sequence_length is not None:
+            given["sequence_length"] = self.sequence_length
+        return given
+
+
+_RANGES = {
+    "hidden": "widths are whole numbers from 1 to 65536",
+    "layers": "take 1 to 1000",
+    "params": "take a whole number above 0, like 100k",
+    "sequence_length": "take at least 1",
+    "seed": "take a whole number from 0 to 4294967295",
+    "dropout": "take at least 0 and less than 1",
+    "learning_rate": "take a number above 0",
+    "weight_decay": "take 0 or more",
+    "warmup": "take at least 0 and less than 1",
+    "clip": "take a number above 0",
+    "threads": "take 1 to 1024",
+}
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_choices(config: RunConfig) -> None:
+    """The command line refuses unknown choices itself; calls from Python come through here."""
+    hints = typing.get_type_hints(RunConfig)
+    for item in dataclasses.fields(RunConfig):
+        if typing.get_origin(hints[item.name]) is Literal:
+            choices = typing.get_args(hints[item.name])
+            if getattr(config, item.name) not in choices:
+                raise UserError(nearest(str(getattr(config, item.name)), choices, item.name))

@@ -1,0 +1,42 @@
+"""Finding the files that tasks read, and refusing ones that are missing or altered."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from seqbench.errors import UserError
+
+__all__ = ["distribution_file", "sha256", "shipped_file"]
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shipped_file(directory: Path, name: str, expected: str) -> Path:
+    """The file ``name`` that seqbench ships in ``directory``, after its SHA-256 is found to be ``expected``."""
+    path = directory / name
+    if not path.is_file():
+        raise UserError(f"the shipped file {name} is missing: reinstall seqbench.")
+    if sha256(path) != expected:
+        raise UserError(f"the shipped file {name} is not the one that was published: reinstall seqbench.")
+    return path
+
+
+def distribution_file(package: str, version: str, name: str, expected: str) -> Path:
+    """The file ``name`` inside the installed ``package``, without importing it, if version and SHA-256 are right."""
+    wanted = f"pip install {package}=={version}"
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        raise UserError(f"package {package} is not installed: {wanted}") from None
+    if found.version != version:
+        raise UserError(f"package {package} is version {found.version}, not {version}: {wanted}")
+    path = Path(str(found.locate_file(name)))
+    if not path.is_file() or sha256(path) != expected:
+        raise UserError(f"{name} of package {package} {version} is missing or altered: {wanted} --force-reinstall")
+    return path

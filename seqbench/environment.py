@@ -1,0 +1,36 @@
+"""Where a cell ran: versions and the state of seqbench's own checkout. No torch."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["git_state", "seqbench_version"]
+
+
+def seqbench_version() -> str:
+    """The installed version, or ``0+source`` when it runs from a checkout that is not installed."""
+    try:
+        return version("seqbench")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+@functools.cache
+def git_state() -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the checkout that seqbench runs from, or (None, None) where it is installed from a wheel."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()

@@ -1,0 +1,137 @@
+"""The backbone: embedding, mixer layers, head. It is the same for every model, so that only the mixer differs.
+
+`bare` stacks the mixers with dropout between them, as the textbooks' stacked LSTM; `residual` wraps each as
+x + dropout(mixer(norm(x))) with a last norm, as modern language models do. Tokens are embedded as N(0, 1) vectors of
+the first layer's width; features pass through one linear layer to that width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqbench.errors import NotApplicable, UserError
+from seqbench.heads import Head
+from seqbench.models.mixer import Mixer
+from seqbench.registry import HEADS, MODELS
+from seqbench.task import TaskData
+
+__all__ = ["SequenceModel", "build", "check_causal", "count_parameters"]
+
+
+class SequenceModel(nn.Module):
+    """``model(inputs, lengths) -> head output``; inputs are (B, T) tokens or (B, T, D) features."""
+
+    def __init__(
+        self,
+        mixer: type[Mixer],
+        head: type[Head],
+        data: TaskData,
+        widths: tuple[int, ...],
+        dropout: float = 0.0,
+        backbone: str = "bare",
+    ) -> None:
+        super().__init__()
+        self.widths = widths
+        self.tokens = bool(data.vocabulary)
+        self.embed: nn.Module = (
+            nn.Embedding(len(data.vocabulary), widths[0]) if self.tokens else nn.Linear(len(data.features), widths[0])
+        )
+        d_ins = (widths[0], *widths[:-1])
+        self.layers = nn.ModuleList(mixer(d_in, d, head.causal) for d_in, d in zip(d_ins, widths, strict=True))
+        self.residual = backbone == "residual"
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for d in (*d_ins, widths[-1]) if self.residual)
+        self.dropout = nn.Dropout(dropout)
+        self.head = head(widths[-1], data)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.embed(inputs)
+        for i, mixer in enumerate(self.layers):
+            x = self._wrap(i, x, mixer(self._enter(i, x), lengths))
+        output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
+        return output
+
+    def _enter(self, i: int, x: Tensor) -> Tensor:
+        if self.residual:
+            normed: Tensor = self.norms[i](x)
+            return normed
+        return x
+
+    def _wrap(self, i: int, x: Tensor, y: Tensor) -> Tensor:
+        if self.residual:
+            dropped: Tensor = self.dropout(y)
+            return x + dropped if x.shape == y.shape else dropped  # no skip where the width changes
+        return self.dropout(y) if i < len(self.layers) - 1 else y
+
+    def initial_state(self, batch: int) -> list[Any]:
+        """States of all layers before the first step."""
+        return [self._mixer(i).initial_state(batch) for i in range(len(self.layers))]
+
+    def step(self, inputs_t: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+        """One step: (B,) tokens or (B, D) features to the head's output for that step (B, ...), and the next states."""
+        x, following = self.embed(inputs_t), []
+        for i in range(len(self.layers)):
+            y, after = self._mixer(i).step(self._enter(i, x), state[i])
+            x = self._wrap(i, x, y)
+            following.append(after)
+        x = self.norms[-1](x) if self.residual else x
+        output: Tensor = self.head(x[:, None], None)
+        return output[:, 0], following
+
+    def _mixer(self, i: int) -> Mixer:
+        mixer = self.layers[i]
+        assert isinstance(mixer, Mixer)
+        return mixer
+
+    def state_size(self, length: int) -> int:
+        """Floats carried from step to step by all layers together."""
+        return sum(self._mixer(i).state_size(length) for i in range(len(self.layers)))
+
+
+def build(
+    model: str, kind: str, data: TaskData, widths: tuple[int, ...], dropout: float = 0.0, backbone: str = "bare"
+) -> SequenceModel:
+    """Model ``model`` with the head of ``kind`` for ``data``.
+
+    Raises:
+        NotApplicable: the kind predicts the future and the model sees it.
+        UserError: a width that the mixer can't have.
+    """
+    mixer, head = MODELS.get(model).mixer, HEADS.get(kind)
+    if head.causal and not mixer.can_be_causal:
+        raise NotApplicable(f"{model} sees later steps, and a {kind} task is to predict them")
+    multiple = mixer.width_multiple
+    for width in widths:
+        if width < 1 or width % multiple:
+            below, above = max(multiple, width - width % multiple), max(multiple, width - width % multiple + multiple)
+            choice = str(below) if width < multiple else f"{below} or {above}"
+            raise UserError(f"--hidden {width}: the width of {model} must be a multiple of {multiple}; take {choice}.")
+    return SequenceModel(mixer, head, data, widths, dropout, backbone)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def check_causal(model: SequenceModel, data: TaskData, length: int = 8) -> None:
+    """Raise `NotApplicable` unless the derivative of every step's output by every later step's input is zero.
+
+    The embedded input is differentiated, in evaluation mode and with one sequence from the training split.
+    """
+    batch = data.train[[0]]
+    tokens = torch.as_tensor(batch.inputs[:, :length])
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    embedded = model.embed(tokens.long().to(device) if model.tokens else tokens.to(device)).detach().requires_grad_()
+    x = embedded
+    for i, mixer in enumerate(model.layers):
+        x = model._wrap(i, x, mixer(model._enter(i, x), None))
+    for t in range(x.shape[1] - 1):
+        (gradient,) = torch.autograd.grad(x[:, t].sum(), embedded, retain_graph=True)
+        if gradient[:, t + 1 :].abs().sum() > 0:
+            raise NotApplicable(f"the output at step {t} depends on later steps, which this task is to predict")
+    model.train(was_training)

@@ -1,0 +1,83 @@
+"""The contract of a mixer: the layer that mixes information over time, the only thing that differs between models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from seqbench.registry import MODELS
+
+__all__ = ["Mixer", "ModelSpec", "real_steps", "register_model", "reverse_within"]
+
+State = Any  # a tensor or a tuple of tensors, as the mixer likes
+M = TypeVar("M", bound="type[Mixer]")
+
+
+class Mixer(nn.Module):
+    """``mixer(x, lengths) -> y``: (B, T, d_in) to (B, T, d_out).
+
+    ``lengths`` (B,) counts the real steps of each row, None where all T are real. What stands in the padding must not
+    change any real step's output; what is returned at padded steps is ignored.
+
+    Attributes:
+        can_be_causal: whether it can be built so that step t sees nothing after t.
+        width_multiple: d_out must be a multiple of this.
+    """
+
+    can_be_causal: ClassVar[bool] = True
+    width_multiple: ClassVar[int] = 1
+
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        super().__init__()
+        self.d_in, self.d_out, self.causal = d_in, d_out, causal
+
+    def state_size(self, length: int) -> int:
+        """Floats carried from step to step after ``length`` steps, for one sequence."""
+        raise TypeError(f"{type(self).__name__} must define state_size(length)")
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first step; only for mixers that offer `step`."""
+        raise TypeError(f"{type(self).__name__} offers no step form")
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step of a causal mixer: (B, d_in) and the state to (B, d_out) and the next; equals `forward` to 1e-5."""
+        raise TypeError(f"{type(self).__name__} offers no step form")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A registered model: a mixer class under a name, with a version that changes when its behaviour does."""
+
+    name: str
+    version: int
+    description: str
+    mixer: type[Mixer]
+
+
+def register_model(name: str, *, version: int = 1, aliases: tuple[str, ...] = ()) -> Callable[[M], M]:
+    """Register the decorated `Mixer` as model ``name``; the first line of its docstring describes it."""
+
+    def decorate(mixer: M) -> M:
+        description = (mixer.__doc__ or "").strip().partition("\n")[0]
+        MODELS.add(name, ModelSpec(name, version, description, mixer), aliases=aliases)
+        return mixer
+
+    return decorate
+
+
+def real_steps(lengths: Tensor, length: int) -> Tensor:
+    """(B, T) true where a step is real."""
+    return torch.arange(length, device=lengths.device) < lengths[:, None]
+
+
+def reverse_within(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(B, T, D) with the real steps of each row in reverse order; padding stays where it is."""
+    if lengths is None:
+        return x.flip(1)
+    steps = torch.arange(x.shape[1], device=x.device)
+    source = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return x.gather(1, source[:, :, None].expand_as(x))

@@ -1,0 +1,130 @@
+"""The recurrent mixers: RNN (Elman 1990), LSTM (Hochreiter and Schmidhuber 1997; forget gate Gers et al. 2000), BiLSTM
+(Schuster and Paliwal 1997), GRU (Cho et al. 2014, with the reset gate applied after the product, as in cuDNN).
+
+The whole-sequence form is torch.nn's own kernel (oneDNN or cuDNN); `step` is the same update written out, for
+generation. Initialisation: every weight and bias uniform in +-1/sqrt(d_out), torch's own, except that the LSTM's forget
+gate starts at a bias of 1 (one of its two bias vectors holds it, the other holds 0 there; Jozefowicz et al. 2015).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqbench.models.mixer import Mixer, register_model, reverse_within
+
+__all__ = ["GRU", "LSTM", "RNN", "BiLSTM"]
+
+
+class _Recurrent(Mixer):
+    """Common part of the one-directional cells: state (B, d_out), ``kernel`` a one-layer torch.nn recurrent module."""
+
+    kernel: nn.RNN | nn.LSTM | nn.GRU
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        # causal by nature: padding comes after the real steps and can't reach them
+        output: Tensor = self.kernel(x)[0]
+        return output
+
+    def _weights(self) -> list[Tensor]:
+        """W, U, b and b' as torch.nn names them."""
+        return [getattr(self.kernel, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+    def state_size(self, length: int) -> int:
+        return self.d_out
+
+    def _zeros(self, batch: int) -> Tensor:
+        return self._weights()[1].new_zeros(batch, self.d_out)
+
+    def initial_state(self, batch: int) -> Tensor | tuple[Tensor, Tensor]:
+        return self._zeros(batch)
+
+    def _projections(self, x_t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """W x + b and U h + b', the gates side by side."""
+        w, u, b, b_state = self._weights()
+        return F.linear(x_t, w, b), F.linear(h, u, b_state)
+
+
+@register_model("rnn", aliases=("elman",))
+class RNN(_Recurrent):
+    """Elman network: h_t = tanh(W x_t + U h_{t-1} + b)."""
+
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        super().__init__(d_in, d_out, causal)
+        self.kernel = nn.RNN(d_in, d_out, batch_first=True)
+
+    def step(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        wx, uh = self._projections(x_t, state)
+        h = torch.tanh(wx + uh)
+        return h, h
+
+
+def _lstm(d_in: int, d_out: int) -> nn.LSTM:
+    kernel = nn.LSTM(d_in, d_out, batch_first=True)
+    with torch.no_grad():
+        for name, forget in (("bias_ih_l0", 1.0), ("bias_hh_l0", 0.0)):
+            getattr(kernel, name)[d_out : 2 * d_out].fill_(forget)
+    return kernel
+
+
+@register_model("lstm")
+class LSTM(_Recurrent):
+    """Long short-term memory with forget gate, forget bias 1."""
+
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        super().__init__(d_in, d_out, causal)
+        self.kernel = _lstm(d_in, d_out)
+
+    def state_size(self, length: int) -> int:
+        return 2 * self.d_out
+
+    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
+        return self._zeros(batch), self._zeros(batch)
+
+    def step(self, x_t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, c = state
+        wx, uh = self._projections(x_t, h)
+        i, f, g, o = (wx + uh).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, (h, c)
+
+
+@register_model("gru")
+class GRU(_Recurrent):
+    """Gated recurrent unit, reset gate after the recurrent product."""
+
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        super().__init__(d_in, d_out, causal)
+        self.kernel = nn.GRU(d_in, d_out, batch_first=True)
+
+    def step(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        wx, uh = self._projections(x_t, state)
+        rx, zx, nx = wx.chunk(3, dim=1)
+        rh, zh, nh = uh.chunk(3, dim=1)
+        z = torch.sigmoid(zx + zh)
+        n = torch.tanh(nx + torch.sigmoid(rx + rh) * nh)
+        h = (1 - z) * n + z * state
+        return h, h
+
+
+@register_model("bilstm")
+class BiLSTM(Mixer):
+    """Two LSTMs of half the width, one reading backwards from the last real step; sees the future."""
+
+    can_be_causal = False
+    width_multiple = 2
+
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        super().__init__(d_in, d_out, causal)
+        self.ahead = _lstm(d_in, d_out // 2)
+        self.back = _lstm(d_in, d_out // 2)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        ahead = self.ahead(x)[0]
+        back = reverse_within(self.back(reverse_within(x, lengths))[0], lengths)
+        return torch.cat([ahead, back], dim=2)
+
+    def state_size(self, length: int) -> int:
+        return 2 * self.d_out  # (h, c) of d_out / 2 in each direction

@@ -1,0 +1,56 @@
+"""Choosing a width by the number of parameters, for any registered model, and counting FLOPs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from seqbench.errors import UserError
+from seqbench.models.backbone import SequenceModel, build, count_parameters
+from seqbench.registry import MODELS
+from seqbench.task import TaskData
+
+__all__ = ["flops_per_sample", "width_for"]
+
+WIDEST = 1 << 16
+
+
+def width_for(params: int, model: str, kind: str, data: TaskData, layers: int, backbone: str) -> int:
+    """The width (all ``layers`` alike) whose parameter count is nearest to ``params``.
+
+    Raises:
+        UserError: even the narrowest model has more than twice as many.
+    """
+    multiple = MODELS.get(model).mixer.width_multiple
+
+    def count(units: int) -> int:
+        with torch.device("meta"):  # shapes only: no memory, no time
+            return count_parameters(build(model, kind, data, (units * multiple,) * layers, backbone=backbone))
+
+    low, high = 1, 2
+    if count(low) > params:
+        raise UserError(f"--params {params}: the narrowest {model} for this task has {count(low)} parameters.")
+    while count(high) < params:
+        low, high = high, 2 * high
+        if high * multiple > WIDEST:
+            raise UserError(f"--params {params} is more than a {model} of width {WIDEST} has.")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= params else (low, middle)
+    return multiple * min((low, high), key=lambda units: abs(count(units) - params))
+
+
+def flops_per_sample(model: SequenceModel, data: TaskData, length: int) -> int:
+    """Floating-point operations of one forward pass over one sequence of ``length`` steps; a backward pass costs twice.
+
+    Counted by torch's own counter on the meta device, where the recurrent kernels fall apart into matrix products: two
+    operations for each multiply-add, element-wise work left out (as is usual).
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    shape = (1, length) if model.tokens else (1, length, len(data.features))
+    inputs = torch.zeros(shape, dtype=torch.long if model.tokens else torch.float32, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shadow(inputs, None)
+    return int(counter.get_total_flops())

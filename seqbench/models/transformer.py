@@ -1,0 +1,88 @@
+"""A small Transformer layer as a mixer (Vaswani et al. 2017), in its pre-norm form (Xiong et al. 2020) with rotary
+positions (Su et al. 2021): x + attention(norm(x)), then x + feed-forward(norm(x)), and a last norm.
+
+It holds its feed-forward part, norms and skips itself, so that in the `bare` backbone it is the layer that the papers
+describe. Initialisation: torch's own for linear layers, the two projections that write to the skip scaled down by
+sqrt(2) (two writes a layer; Radford et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqbench.models.mixer import Mixer, real_steps, register_model
+
+__all__ = ["Transformer", "rotate"]
+
+HEADS = 4
+BASE = 10_000.0  # of the rotary frequencies
+
+
+def rotate(x: Tensor, first: int = 0) -> Tensor:
+    """Rotary positions for (B, heads, T, d): pairs (i, i + d/2) turned by (first + t) / BASE^(2i/d)."""
+    length, d = x.shape[-2:]
+    frequency = BASE ** (-torch.arange(0, d, 2, device=x.device, dtype=torch.float32) / d)
+    angle = torch.arange(first, first + length, device=x.device, dtype=torch.float32)[:, None] * frequency
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+@register_model("transformer", aliases=("attention",))
+class Transformer(Mixer):
+    """Pre-norm Transformer layer: 4 heads, rotary positions, feed-forward 4x; its state is the cache of all steps."""
+
+    width_multiple = 2 * HEADS  # rotary positions pair up the entries of a head
+
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        super().__init__(d_in, d_out, causal)
+        self.enter = nn.Identity() if d_in == d_out else nn.Linear(d_in, d_out)
+        self.norm_attention, self.norm_feed, self.norm_out = (nn.LayerNorm(d_out) for _ in range(3))
+        self.qkv = nn.Linear(d_out, 3 * d_out)
+        self.merge = nn.Linear(d_out, d_out)
+        self.widen = nn.Linear(d_out, 4 * d_out)
+        self.narrow = nn.Linear(4 * d_out, d_out)
+        with torch.no_grad():
+            for writer in (self.merge, self.narrow):
+                writer.weight.div_(math.sqrt(2.0))
+
+    def _heads(self, x: Tensor, first: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D) to queries, keys and values (B, heads, T, D / heads), the first two rotated."""
+        B, T, D = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3, HEADS, D // HEADS).permute(2, 0, 3, 1, 4)
+        return rotate(q, first), rotate(k, first), v
+
+    def _feed(self, x: Tensor) -> Tensor:
+        x = x + self.narrow(F.gelu(self.widen(self.norm_feed(x))))
+        normed: Tensor = self.norm_out(x)
+        return normed
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.enter(x)
+        B, T, D = x.shape
+        q, k, v = self._heads(self.norm_attention(x))
+        # a causal step never looks at the padding, which comes after it
+        mask = None if lengths is None or self.causal else real_steps(lengths, T)[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=self.causal)
+        x = x + self.merge(mixed.transpose(1, 2).reshape(B, T, D))
+        return self._feed(x)
+
+    def state_size(self, length: int) -> int:
+        return 2 * self.d_out * length
+
+    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
+        empty = self.qkv.weight.new_zeros(batch, HEADS, 0, self.d_out // HEADS)
+        return empty, empty
+
+    def step(self, x_t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        keys, values = state
+        x = self.enter(x_t)[:, None]
+        q, k, v = self._heads(self.norm_attention(x), first=keys.shape[2])
+        keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
+        mixed = F.scaled_dot_product_attention(q, keys, values)
+        x = x + self.merge(mixed.transpose(1, 2).reshape(x.shape))
+        return self._feed(x)[:, 0], (keys, values)

@@ -1,0 +1,117 @@
+"""A task's data, prepared and cached, and its baselines, fitted once and kept beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqbench.baselines import Baseline
+from seqbench.data.cache import cache_root, fingerprint, load_or_build
+from seqbench.data.files import sha256
+from seqbench.environment import seqbench_version
+from seqbench.registry import BASELINES, TASKS
+from seqbench.task import TaskData, TaskSpec, parse_options
+
+__all__ = ["Prepared", "fit_baselines", "prepare"]
+
+Say = Callable[[str], None]
+Scores = dict[str, dict[str, float]]  # "val" and "test" to metrics
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared data with its resolved options and the folder it is cached in."""
+
+    spec: TaskSpec
+    data: TaskData
+    options: dict[str, Any]
+    source: str
+    folder: Path
+
+    @property
+    def data_sha256(self) -> str:
+        """The hash of the file read, or of the names and hashes of several."""
+        hashes = dict(self.data.sources)
+        if len(hashes) == 1:
+            return next(iter(hashes.values()))
+        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def prepare(task: str, given: dict[str, Any], source: str = "embedded", say: Say = lambda line: None) -> Prepared:
+    """The data of ``task`` with the options ``given``, from the cache or built into it."""
+    spec = TASKS.get(task)
+    options = parse_options(spec, given)
+    chosen = dataclasses.asdict(options)
+    code = sha256(Path(str(sys.modules[spec.module].__file__)))  # an edited task file is prepared anew
+    mark = fingerprint(
+        task=spec.name, version=spec.version, options=chosen, source=source, code=code, seqbench=seqbench_version()
+    )
+    folder = cache_root() / f"{spec.name}-{mark}"
+
+    def build() -> TaskData:
+        say(f"preparing the data of {spec.name} (once)")
+        return spec.load(source, options)
+
+    return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
+
+
+def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str, Scores]:
+    """Scores of the task's baselines on validation and test, by name; fitted on first use."""
+    found = {}
+    for name in prepared.spec.baselines:
+        baseline = BASELINES.get(name)
+        code = hashlib.sha256(inspect.getsource(inspect.getmodule(baseline.fit) or baseline.fit).encode()).hexdigest()
+        path = prepared.folder.parent / f"{prepared.folder.name}.baselines" / f"{name}.json"
+        scores = _stored(path, code)
+        if scores is None:
+            say(f"fitting baseline {name} (once)")
+            scores = _fit(prepared, baseline, path, code)
+        found[name] = scores
+    return found
+
+
+def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> Scores:
+    """Fit, score on validation and test, and keep scores and predictions at ``path``."""
+    predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
+    predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}
+    scores = {part: prepared.spec.score(rows, prepared.data.splits[part].truth()) for part, rows in predictions.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = dict(predictions)
+    _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+    text = json.dumps({"code": code, "scores": scores}, allow_nan=False)
+    _replace(path, lambda file: file.write(text.encode()))
+    return scores
+
+
+def _stored(path: Path, code: str) -> Scores | None:
+    """Scores kept at ``path`` if they were made by the same code and can be read."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        scores: Scores = kept["scores"]
+        return scores if kept["code"] == code else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _replace(path: Path, write: Callable[[Any], Any]) -> None:
+    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise

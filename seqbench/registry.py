@@ -1,0 +1,201 @@
+"""Registries: the one way in for tasks, models, baselines and heads, built-in or a user's own.
+
+A module registers what it defines by decorator. Built-in modules are found by listing their package, installed
+plug-ins by entry points (groups ``seqbench.tasks`` and ``seqbench.models``), a user's file by ``--plugin``
+(`load_plugin`): all three end in the same `Registry.add`. There is no second list to keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from seqbench.errors import UserError, nearest
+
+if TYPE_CHECKING:  # models and heads need torch, which listing tasks must not import
+    from seqbench.baselines import Baseline
+    from seqbench.heads import Head
+    from seqbench.models.mixer import ModelSpec
+    from seqbench.task import TaskSpec
+
+__all__ = ["BASELINES", "HEADS", "MODELS", "TASKS", "Entry", "Registry", "check_name", "load_plugin"]
+
+T = TypeVar("T")
+
+# Names become folders and file names, so they are held to what every file system takes.
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+
+_origin: contextvars.ContextVar[str] = contextvars.ContextVar("seqbench_origin", default="")
+
+
+def check_name(name: str, noun: str) -> str:
+    """Return ``name`` if it can safely be part of a path, else raise `UserError`."""
+    if not NAME.match(name):
+        raise UserError(f"{noun} name {name!r} must be lower-case letters, digits, - and _ (64 at most).")
+    return name
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One registered thing and where it came from (a module, a distribution or a file)."""
+
+    name: str
+    value: T
+    aliases: tuple[str, ...]
+    origin: str
+
+
+class Registry(Generic[T]):
+    """Names to values; fills itself from ``packages`` and entry points at the first look-up."""
+
+    def __init__(self, noun: str, *packages: str, group: str | None = None) -> None:
+        self.noun = noun
+        self._packages = packages
+        self._group = group
+        self._entries: dict[str, Entry[T]] = {}
+        self._aliases: dict[str, str] = {}
+        self._discovered = False
+
+    def add(self, name: str, value: T, *, aliases: tuple[str, ...] = ()) -> T:
+        """Register ``value``; raises `UserError` when the name or an alias is taken or unfit for a path."""
+        origin = _origin.get() or str(getattr(value, "__module__", "?"))
+        for taken in (name, *aliases):
+            check_name(taken, self.noun)
+            if taken in self._aliases:
+                holder = self._entries[self._aliases[taken]]
+                raise UserError(
+                    f"{self.noun} {taken!r} ({origin}) is already registered by {holder.origin}: choose another name."
+                )
+        self._entries[name] = Entry(name, value, aliases, origin)
+        self._aliases.update(dict.fromkeys((name, *aliases), name))
+        return value
+
+    def register(self, name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[T], T]:
+        """The decorator form of `add`."""
+        return lambda value: self.add(name, value, aliases=aliases)
+
+    def entry(self, name: str) -> Entry[T]:
+        """The entry called ``name`` (or aliased so); an unknown name is answered with the nearest ones."""
+        self.discover()
+        if name not in self._aliases:
+            raise UserError(nearest(name, self._entries, self.noun))
+        return self._entries[self._aliases[name]]
+
+    def get(self, name: str) -> T:
+        """The value called ``name``; see `entry`."""
+        return self.entry(name).value
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        self.discover()
+        return sorted(self._entries)
+
+    def entries(self) -> list[Entry[T]]:
+        """All entries, sorted by name."""
+        return [self._entries[name] for name in self.names()]
+
+    def discover(self) -> None:
+        """Import the built-in modules and installed plug-ins, once."""
+        if self._discovered:
+            return
+        self._discovered = True
+        for package in self._packages:
+            found = importlib.import_module(package)
+            for module in pkgutil.iter_modules(found.__path__, package + "."):
+                importlib.import_module(module.name)
+        for point in entry_points(group=self._group) if self._group else ():
+            where = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            with _loading_from(where):
+                try:
+                    point.load()
+                except Exception as error:
+                    raise UserError(f"the installed plug-in {where} fails to import: {_where(error)}.") from error
+
+    def _snapshot(self) -> tuple[dict[str, Entry[T]], dict[str, str]]:
+        return dict(self._entries), dict(self._aliases)
+
+    def _restore(self, snapshot: tuple[dict[str, Entry[T]], dict[str, str]]) -> None:
+        self._entries, self._aliases = snapshot
+
+
+TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", group="seqbench.tasks")
+MODELS: Registry[ModelSpec] = Registry("model", "seqbench.models", group="seqbench.models")
+HEADS: Registry[type[Head]] = Registry("kind", "seqbench.heads")
+BASELINES: Registry[Baseline] = Registry("baseline", "seqbench.baselines", "seqbench.tasks")
+_ALL: tuple[Registry[Any], ...] = (TASKS, MODELS, HEADS, BASELINES)
+
+
+def load_plugin(path: str | Path) -> None:
+    """Run a user's ``.py`` file, which must register at least one thing under a free name.
+
+    Raises:
+        UserError: no such file, it fails to import, registers nothing, or takes a name that exists. Whatever it had
+            registered by then is taken back.
+    """
+    file = Path(path)
+    if file.suffix != ".py" or not file.is_file():
+        raise UserError(f"--plugin {path}: no such Python file.")
+    for registry in _ALL:  # built-in names first, so that a clash is the plug-in's
+        registry.discover()
+    name = f"seqbench_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return
+    before = [registry._snapshot() for registry in _ALL]
+    try:
+        with _loading_from(f"file {file.name}"):
+            _run_file(name, file)
+        if all(registry._snapshot() == old for registry, old in zip(_ALL, before, strict=True)):
+            raise UserError(
+                f"--plugin {path}: the file registers nothing; use seqbench.register_model or seqbench.register_task."
+            )
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        for registry, old in zip(_ALL, before, strict=True):
+            registry._restore(old)
+        if isinstance(error, UserError):
+            raise UserError(f"--plugin {path}: {error}" if "--plugin" not in str(error) else str(error)) from error
+        if isinstance(error, (Exception, SystemExit)):
+            raise UserError(f"--plugin {path} fails to import: {_where(error, file)}.") from error
+        raise
+
+
+def _run_file(name: str, file: Path) -> None:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while the file runs
+    spec.loader.exec_module(module)
+
+
+@contextlib.contextmanager
+def _loading_from(origin: str) -> Iterator[None]:
+    token = _origin.set(origin)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
+
+def _where(error: BaseException, file: Path | None = None) -> str:
+    """``NameError: ... (line 3)``: the error and, where it lies in ``file``, its line."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if file is not None and Path(frame.filename) == file
+    ]
+    if isinstance(error, SyntaxError) and error.lineno:
+        lines.append(error.lineno)
+    place = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}{place}"

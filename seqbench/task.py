@@ -1,0 +1,215 @@
+"""What a task is: its description (`TaskSpec`), its prepared data (`TaskData`), and what scores are made of (`Truth`).
+
+A task module registers a loader::
+
+    @register_task("dna", version=1, kind="classify", ..., score=score)
+    def load(source: str, options: Options) -> TaskData: ...
+
+Tasks return numpy arrays and never import torch; batching, devices and training belong to the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+
+from seqbench.errors import UserError, nearest
+from seqbench.registry import TASKS
+
+if TYPE_CHECKING:
+    from seqbench.data.splits import Split
+
+__all__ = [
+    "BUDGETS",
+    "Budget",
+    "Metric",
+    "NoOptions",
+    "TaskData",
+    "TaskSpec",
+    "Truth",
+    "parse_options",
+    "register_task",
+]
+
+BUDGETS = ("smoke", "quick", "standard", "full")
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that `score` returns; the first of a task's metrics is its primary one."""
+
+    name: str
+    direction: Literal["higher", "lower"]
+    unit: str
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether ``a`` is better than ``b``; NaN never is."""
+        return a > b if self.direction == "higher" else a < b
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much training one run may use, the same for every model.
+
+    Attributes:
+        steps: optimiser steps (never seconds, so that a record can be reproduced).
+        batch_size: sequences in a step.
+        evaluations: how often the validation split is read, evenly spread over the steps.
+        patience: evaluations without a better one after which training stops; None: never.
+    """
+
+    steps: int
+    batch_size: int
+    evaluations: int
+    patience: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What predictions are scored against: ``targets`` and ``groups`` with one row an example, and ``meta``.
+
+    ``meta`` holds further arrays with one row an example (onset, time, scale): all that a score may need. It is stored
+    beside the predictions, so that a board can compute intervals without the data.
+    """
+
+    targets: Array
+    groups: Array
+    meta: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: Any) -> Truth:
+        return Truth(self.targets[index], self.groups[index], {name: rows[index] for name, rows in self.meta.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """A prepared data set: three splits and what a reader or a head must know about them.
+
+    Attributes:
+        sources: file name to SHA-256 of everything that was read.
+        vocabulary: token names by index, for tasks over tokens (index 0 is padding where lengths vary).
+        features: column names of (B, T, D) inputs.
+        classes: label names by index, for `classify` and `tag`.
+        notes: sentences on how the data was split, cleaned and imputed, with the counts.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    sources: Mapping[str, str]
+    vocabulary: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A task without options."""
+
+
+Score = Callable[[Array, Truth], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A named, versioned problem on real data.
+
+    Attributes:
+        options: a frozen dataclass; its fields are the task's ``--option name=value``.
+        budgets: steps and batch size of each of `BUDGETS`.
+        baselines: names of the non-neural rows shown beside every model.
+        reference: the baseline that has skill 0.
+        perfect: the primary metric's value that has skill 1.
+        load: ``load(source, options) -> TaskData``.
+        score: ``score(predictions, truth) -> {metric name: value}`` in natural units.
+        split: one sentence on how train, validation and test are told apart.
+    """
+
+    name: str
+    version: int
+    kind: str
+    description: str
+    citation: str
+    licence: str
+    split: str
+    metrics: tuple[Metric, ...]
+    budgets: Mapping[str, Budget]
+    baselines: tuple[str, ...]
+    reference: str
+    perfect: float
+    load: Callable[[str, Any], TaskData]
+    score: Score
+    options: type[Any] = NoOptions
+    sources: tuple[str, ...] = ("embedded",)
+    module: str = ""
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that models are selected and ranked by."""
+        return self.metrics[0]
+
+    def skill(self, value: float, reference: float) -> float:
+        """0 at the reference baseline's value, 1 at the perfect one; may be negative."""
+        span = self.perfect - reference
+        return (value - reference) / span if span else float(value == self.perfect)
+
+
+def register_task(
+    name: str, **about: Any
+) -> Callable[[Callable[[str, Any], TaskData]], Callable[[str, Any], TaskData]]:
+    """Register the decorated loader as task ``name``; ``about`` holds the other fields of `TaskSpec`."""
+
+    def decorate(load: Callable[[str, Any], TaskData]) -> Callable[[str, Any], TaskData]:
+        spec = TaskSpec(name=name, load=load, module=load.__module__, **about)
+        missing = [budget for budget in BUDGETS if budget not in spec.budgets]
+        if missing or spec.reference not in spec.baselines:
+            raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
+        TASKS.add(name, spec)
+        return load
+
+    return decorate
+
+
+def parse_options(spec: TaskSpec, given: Mapping[str, str | int | float | bool]) -> Any:
+    """The task's options dataclass with ``given`` values, each converted to the type of its field's default.
+
+    Raises:
+        UserError: an unknown option, or a value that is not of the field's type or that the dataclass refuses.
+    """
+    fields = {item.name: item for item in dataclasses.fields(spec.options)}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise UserError(nearest(name, fields, f"option of task {spec.name}"))
+        default = fields[name].default
+        try:
+            values[name] = _convert(value, type(default))
+        except ValueError:
+            raise UserError(
+                f"option {name}={value} of task {spec.name} must be of type {type(default).__name__}, like {default}."
+            ) from None
+    return spec.options(**values)
+
+
+def _convert(value: str | int | float | bool, kind: type[Any]) -> Any:
+    if kind is bool and isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise ValueError(value)
+        return value.lower() == "true"
+    if kind is int and isinstance(value, float):
+        raise ValueError(value)
+    return kind(value)

