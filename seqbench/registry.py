@@ -68,9 +68,9 @@ class Registry(Generic[T]):
         self._aliases: dict[str, str] = {}
         self._discovered = False
 
-    def add(self, name: str, value: T, *, aliases: tuple[str, ...] = ()) -> T:
-        """Register ``value``; raises `UserError` when the name or an alias is taken or unfit for a path."""
-        origin = _origin.get() or str(getattr(value, "__module__", "?"))
+    def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "") -> T:
+        """Register ``value``, defined in ``module``; raises `UserError` if the name is taken or unfit for a path."""
+        origin = _origin.get() or module or str(getattr(value, "__module__", "?"))
         for taken in (name, *aliases):
             check_name(taken, self.noun)
             if taken in self._aliases:

@@ -177,7 +177,7 @@ def register_task(
         missing = [budget for budget in BUDGETS if budget not in spec.budgets]
         if missing or spec.reference not in spec.baselines:
             raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
-        TASKS.add(name, spec)
+        TASKS.add(name, spec, module=load.__module__)
         return load
 
     return decorate

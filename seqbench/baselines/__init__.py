@@ -42,7 +42,7 @@ def register_baseline(name: str, *, kind: str) -> Callable[[Fit], Fit]:
 
     def decorate(fit: Fit) -> Fit:
         description = (fit.__doc__ or "").strip().partition("\n")[0]
-        BASELINES.add(name, Baseline(name, kind, description, fit))
+        BASELINES.add(name, Baseline(name, kind, description, fit), module=fit.__module__)
         return fit
 
     return decorate

@@ -63,7 +63,8 @@ def register_model(name: str, *, version: int = 1, aliases: tuple[str, ...] = ()
 
     def decorate(mixer: M) -> M:
         description = (mixer.__doc__ or "").strip().partition("\n")[0]
-        MODELS.add(name, ModelSpec(name, version, description, mixer), aliases=aliases)
+        spec = ModelSpec(name, version, description, mixer)
+        MODELS.add(name, spec, aliases=aliases, module=mixer.__module__)
         return mixer
 
     return decorate

@@ -1,0 +1,45 @@
+"""Fixtures: a cache of its own for the whole session, the toy tasks, and the command line as a user has it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # for the toys; tests are not a package
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory, worker_id):
+    """Prepared data goes to a folder of this session's, shared by its workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "cache"
+    os.environ["SEQBENCH_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def toys(cache):
+    """The toy tasks, registered."""
+    import seqbench
+
+    seqbench.load_plugin(ROOT / "tests" / "toys.py")
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """``cli("--task", ...)`` runs run_bench.py in an empty folder; stdout, stderr and returncode come back."""
+
+    def run(*words, cwd=tmp_path, env=None, timeout=300):
+        return subprocess.run(
+            [sys.executable, str(ROOT / "run_bench.py"), *map(str, words)],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
