@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import tyro
 
 from seqbench.config import RunConfig
-from seqbench.errors import Interrupted, UserError
+from seqbench.errors import UserError
 
 __all__ = ["main"]
 
@@ -184,8 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command()
     except UserError as error:
         code, message = 2, str(error)
-    except (Interrupted, KeyboardInterrupt) as error:
-        code, message = 130, f"{error or 'interrupted'}; nothing of it was kept. The same command starts it again."
+    except KeyboardInterrupt as error:
+        code, message = 130, f"{str(error) or 'interrupted'}; nothing of it was kept. The same command starts it again."
     except BrokenPipeError:  # the reader of a pipe has gone; it needs no more
         sys.stdout = None
         return 0

@@ -16,8 +16,8 @@ class NotApplicable(Exception):
     """The model cannot honestly be scored on the task (a model that sees the future, say); the record says why."""
 
 
-class Interrupted(Exception):
-    """Ctrl-C between two optimiser steps; the message says where the run was."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run; the message says where it was. No `except Exception` may take it for a failure."""
 
 
 def nearest(name: str, choices: Iterable[str], noun: str) -> str:

@@ -1,0 +1,166 @@
+"""Records and their store: validation, atomicity, two workers, tampering, versions."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from seqbench.config import RunConfig
+from seqbench.errors import UserError
+from seqbench.record import Record
+from seqbench.store import RECORD, Store
+
+SMALL = {"task": "toy-wave", "model": "rnn", "hidden": (8,), "budget": "smoke"}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    from seqbench.cell import run_cell
+
+    return run_cell(RunConfig(**SMALL), Store(tmp_path_factory.mktemp("records")))
+
+
+def changed(record, **changes):
+    raw = json.loads(record.to_json())
+    for path, value in changes.items():
+        place = raw
+        *parts, last = path.split("__")
+        for part in parts:
+            place = place[part]
+        place[last] = value
+    return json.dumps(raw)
+
+
+def test_a_record_survives_the_trip_through_json(done):
+    assert Record.from_json(done.record.to_json()) == done.record
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schema_version": 2}, "schema version 2.*update"),
+        ({"extra": 1}, "extra"),
+        ({"status": "fine"}, "status"),
+        ({"key": "0" * 64}, "altered"),
+        ({"task__name": "weather"}, "altered"),
+        ({"model__name": "lstm"}, "altered"),
+        ({"config__seed": 9}, "altered"),
+        ({"environment__device": "cuda"}, "altered"),
+        ({"task__name": "../up"}, "task.name"),
+        ({"skill": "high"}, "skill"),
+    ],
+)
+def test_records_that_are_not_what_they_say_are_refused(done, changes, says):
+    with pytest.raises(UserError, match=says):
+        Record.from_json(changed(done.record, **changes))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "[" * 100_000, '{"schema_version": 1}'])
+def test_what_is_no_record_is_one_sentence(text):
+    with pytest.raises(UserError, match="valid"):
+        Record.from_json(text)
+
+
+def test_nan_is_refused_on_reading_and_writing(done):
+    text = changed(done.record, skill=0.123456789).replace("0.123456789", "NaN")
+    with pytest.raises(UserError, match="skill"):
+        Record.from_json(text)
+    with pytest.raises(ValueError, match="skill"):
+        Record.model_validate({**done.record.model_dump(), "skill": float("nan")})
+
+
+def test_the_store_finds_what_it_holds(done, tmp_path):
+    root = done.folder.parents[3]
+    assert [record for record, _ in Store(root).records()] == [done.record]
+    assert list(Store(tmp_path).records()) == []
+
+
+@pytest.mark.parametrize("part", ["task", "model", "budget"])
+def test_no_path_leaves_the_root(tmp_path, part):
+    names = {"task": "a", "model": "b", "budget": "c", part: "../../up"}
+    with pytest.raises(UserError, match="name"):
+        Store(tmp_path).cell(**names, seed=0, key="0" * 64)
+
+
+def test_a_torn_record_is_an_error_and_never_skipped(done, tmp_path):
+    store = Store(tmp_path)
+    cell = store.cell("toy-wave", "rnn", "smoke", 0, done.record.key)
+    (cell / "run-1").mkdir(parents=True)
+    (cell / "run-1" / RECORD).write_text(done.record.to_json()[:500])
+    with pytest.raises(UserError, match="not valid JSON"):
+        store.find(cell, done.record.key)
+
+
+def test_an_abandoned_temporary_folder_is_not_a_run_and_is_swept_up(done, tmp_path):
+    store = Store(tmp_path)
+    cell = store.cell("toy-wave", "rnn", "smoke", 0, done.record.key)
+    old = cell / ".tmp-old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    assert store.find(cell, done.record.key) is None
+    with store.writing(cell) as folder:
+        store.publish(folder, cell, done.record)
+    assert not old.exists() and [path.name for path in cell.iterdir()] == ["run-1"]
+
+
+def test_ten_runs_are_ordered_by_number(done, tmp_path):
+    for n in (1, 2, 10, 9):
+        (tmp_path / f"run-{n}").mkdir()
+    assert [path.name for path in Store.runs(tmp_path)] == ["run-1", "run-2", "run-9", "run-10"]
+
+
+def _publish_at(root, text, moment, queue):
+    record, store = Record.from_json(text), Store(root)
+    cell = store.cell("toy-wave", "rnn", "smoke", 0, record.key)
+    with store.writing(cell) as folder:
+        (folder / "who").write_text(str(os.getpid()))
+        time.sleep(max(0.0, moment - time.time()))
+        _, where = store.publish(folder, cell, record)
+    queue.put(str(where))
+
+
+def test_of_many_workers_on_one_cell_exactly_one_leaves_a_record(done, tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue, moment = context.Queue(), time.time() + 0.5
+    args = (tmp_path, done.record.to_json(), moment, queue)
+    workers = [context.Process(target=_publish_at, args=args) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    places = {queue.get(timeout=30) for _ in workers}
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    (place,) = places
+    assert sorted(path.name for path in Path(place).parent.iterdir()) == ["run-1"]
+
+
+def _publish_for_ever(root, text):
+    record, store = Record.from_json(text), Store(root)
+    cell = store.cell("toy-wave", "rnn", "smoke", 0, record.key)
+    while True:
+        with store.writing(cell) as folder:
+            (folder / "predictions.npz").write_bytes(b"x" * 200_000)
+            store.publish(folder, cell, record, again=True)
+
+
+def test_a_kill_at_any_moment_leaves_whole_runs_only(done, tmp_path):
+    context = multiprocessing.get_context("fork")
+    store, seen = Store(tmp_path), 0
+    for i in range(25):
+        worker = context.Process(target=_publish_for_ever, args=(tmp_path, done.record.to_json()))
+        worker.start()
+        time.sleep(0.02 + 0.0037 * i)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join(30)
+        cell = store.cell("toy-wave", "rnn", "smoke", 0, done.record.key)
+        runs = Store.runs(cell)
+        assert len(runs) >= seen  # nothing that was there is lost
+        seen = len(runs)
+        for run in runs:
+            assert store.read(run) == done.record
+            assert (run / "predictions.npz").stat().st_size == 200_000
+    assert seen > 0
