@@ -11,6 +11,7 @@ import difflib
 import io
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command()
     except UserError as error:
         code, message = 2, str(error)
+        if debug:
+            traceback.print_exc()
     except KeyboardInterrupt as error:
         code, message = 130, f"{str(error) or 'interrupted'}; nothing of it was kept. The same command starts it again."
     except BrokenPipeError:  # the reader of a pipe has gone; it needs no more
@@ -193,9 +196,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, message = 1, f"unexpected {type(error).__name__}: {error}. Add --debug for the traceback, and report it."
         if debug:
             raise
-    if debug and code == 2:
-        import traceback
-
-        traceback.print_exc()
     print(f"seqbench: {message}", file=sys.stderr)  # noqa: T201 - this is where a command talks to its user
     return code

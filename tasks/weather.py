@@ -209,14 +209,14 @@ def load(source: str, options: Options) -> TaskData:
         last - first - options.sequence_length - HORIZON + 1 for first, last in itertools.pairwise(borders)
     )
     windows = len(train) + len(val) + len(test)
-    days = [frames[0].index[border].date().isoformat() for border in (*borders[:3], end - 1)]
+    days = [frames[0].index[hour].date().isoformat() for hour in (*borders[:3], end - 1)]
     gaps = sum(int((~flags).sum()) for flags in reported)
     return TaskData(
         *(train, val, test),
         sources={FILE: FILE_SHA256},
         features=FEATURES,
         notes=(
-            f"training {days[0]} to {days[1]}, validation to {days[2]}, test to {days[3]} (UTC): one season each.",
+            f"training from {days[0]}, validation from {days[1]}, test from {days[2]} to {days[3]} (UTC): one season.",
             f"{gaps} of {3 * n_hours:,} hours have no temperature; {possible - windows} windows with such an hour in "
             "their target are left out.",
             "gaps in the inputs hold the last value before them, with a flag; nothing is filled from later hours.",

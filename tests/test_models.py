@@ -210,7 +210,7 @@ def test_parameters_and_flops_by_formula(name, gates):
 
 def test_flops_of_attention_by_formula():
     data, T, D = labelled(), 50, 16
-    linear = 2 * T * (3 * D * D + D * D + 8 * D * D)
+    linear = 2 * T * (3 * D * D + D * D + 4 * D * D)
     attention = 2 * 2 * T * T * D
     assert flops_per_sample(build("transformer", "classify", data, (D,)), data, T) == linear + attention + 2 * 2 * D * 3
 

@@ -49,7 +49,9 @@ def test_windows_predict_what_follows_them():
 
 def splits():
     rng = np.random.default_rng(0)
-    rows = Rows(rng.integers(0, 5, (30, 9), dtype=np.uint8), rng.integers(0, 3, 30), np.arange(30), np.arange(30) % 9 + 1)
+    rows = Rows(
+        rng.integers(0, 5, (30, 9), dtype=np.uint8), rng.integers(0, 3, 30), np.arange(30), np.arange(30) % 9 + 1
+    )
     series = rng.normal(size=(60, 2)).astype(np.float32)
     windows = Windows(series, series[:, :1], np.arange(40), 8, 4, np.arange(40) // 7)
     return {"rows": rows, "windows": windows, "stream": Stream.evaluation(rng.integers(0, 9, 100), 10)}

@@ -64,11 +64,11 @@ def test_seeds_differ_and_the_same_seed_does_not(tmp_path):
 
 def test_the_callers_random_state_threads_and_switches_are_untouched(tmp_path):
     torch.manual_seed(123)
-    np.random.seed(5)  # noqa: NPY002 - the global state is what is looked at
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()  # noqa: NPY002
+    np.random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
     run(tmp_path, "toy-first", "transformer", threads=2, dropout=0.5, layers=2)
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], before[1])
     assert torch.get_num_threads() == before[2]
 
 

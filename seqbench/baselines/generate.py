@@ -85,7 +85,9 @@ class _Level:
         n1, n2, n3, n4 = (max(1, int(np.sum(counts == c))) for c in (1, 2, 3, 4))
         y = n1 / (n1 + 2 * n2)
         # discounts of counts 1, 2 and 3 or more: Chen and Goodman 1999, equation 26
-        discounts = np.clip([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3], 0.0, [0, 1, 2, 3])
+        discounts = np.array([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
+        # in small texts they can leave (0, count]; with none at all an unseen symbol would have no probability left
+        discounts = np.clip(discounts, 0.1, [0.1, 1, 2, 3])
         discount = discounts[np.minimum(counts, 3)]
         contexts, first = np.unique(grams >> BITS, return_index=True)
         totals = np.add.reduceat(counts, first)

