@@ -170,11 +170,11 @@ def _attempt(plan: Plan, model: SequenceModel, folder: Path, listener: Listener,
         return writer.finish(model, done, folder)
     except Diverged as error:
         return writer.record("diverged", str(error), model)
-    except torch.OutOfMemoryError as error:
-        return writer.record("oom", str(error).splitlines()[0], model)
     except (UserError, OSError):
         raise  # the disk, say: not the model's failure
     except Exception as error:
+        if _out_of_memory(error):
+            return writer.record("oom", str(error).splitlines()[0], model)
         where = traceback.extract_tb(error.__traceback__)[-1]
         (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
@@ -296,6 +296,11 @@ class _Writer:
             started=self.started,
             finished=_now(),
         )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Memory ran out, on whichever device: torch has no class of its own for the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _small(predictions: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ class RunConfig:
     """Stack the layers as they are, or wrap each in norm and skip."""
     dropout: float = 0.1
     """Share of values dropped between layers in training."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""

@@ -131,10 +131,7 @@ def test_a_model_trained_on_permuted_targets_does_not_beat_the_best_constant(pre
     config = RunConfig(task=name, model="gru", hidden=(16,), budget="smoke", control="shuffle-labels")
     outcome = run_cell(config, Store(tmp_path))
     spec, data = prepared[name].spec, prepared[name].data
-    if spec.kind == "generate":
-        constant = best_constant_of_text(data)
-    else:
-        constant = best_constant(spec, data.test.truth())
+    constant = best_constant_of_text(data) if spec.kind == "generate" else best_constant(spec, data.test.truth())
     value = outcome.record.primary.value
     beats = value > constant.high if spec.primary.direction == "higher" else value < constant.low
     assert not beats, (value, constant)

@@ -1,9 +1,9 @@
 """Prepared data on disk: a `datasets.DatasetDict` of Arrow files and a manifest with their hashes.
 
-Building imports `datasets`; reading maps the files with pyarrow alone, which starts ten times faster. A split is one
+Building imports `datasets`; reading maps the files with pyarrow alone, which starts ten times faster. A split is a
 table with a row an example (``train``); what is as long as the series and not as the examples is a second one
-(``train.series``). A folder appears under its fingerprint in one rename, so two builders can't mix; one whose hashes are
-not those of its manifest is set aside and built again.
+(``train.series``). A folder appears under its fingerprint in one rename, so two builders can't mix; one whose hashes
+are not those of its manifest is set aside and built again.
 """
 
 from __future__ import annotations

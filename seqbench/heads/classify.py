@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,10 +18,12 @@ __all__ = ["ClassifyHead"]
 
 @register_head("classify")
 class ClassifyHead(Head):
-    """Reads the mean over the real steps and the last real step, side by side: (B, 2 d_in) to (B, K) logits.
+    """Reads the mean over the n real steps, times sqrt(n), and the last real step: (B, 2 d_in) to (B, K) logits.
 
     The last step asks a recurrent model to carry what it found; the mean gives every model a way that does not depend
-    on distance. Both together are what most published classifiers use one of.
+    on distance. Both together are what most published classifiers use one of. The factor keeps the mean of n
+    independent steps as large as one of them: without it what a single step says would be n times fainter than what
+    the last step says, and would be learned late.
     """
 
     def __init__(self, d_in: int, data: TaskData) -> None:
@@ -28,13 +32,13 @@ class ClassifyHead(Head):
 
     def forward(self, y: Tensor, lengths: Tensor | None) -> Tensor:
         if lengths is None:
-            mean, last = y.mean(dim=1), y[:, -1]
+            pooled, last = y.sum(dim=1) / math.sqrt(y.shape[1]), y[:, -1]
         else:
             real = real_steps(lengths, y.shape[1])[:, :, None]
             # where, not a product: NaN times 0 in the padding would still be NaN
-            mean = torch.where(real, y, 0.0).sum(dim=1) / lengths[:, None]
+            pooled = torch.where(real, y, 0.0).sum(dim=1) / lengths[:, None].to(y.dtype).sqrt()
             last = y[torch.arange(len(y), device=y.device), lengths - 1]
-        logits: Tensor = self.out(torch.cat([mean, last], dim=1))
+        logits: Tensor = self.out(torch.cat([pooled, last], dim=1))
         return logits
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:

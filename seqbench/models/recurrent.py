@@ -2,8 +2,9 @@
 (Schuster and Paliwal 1997), GRU (Cho et al. 2014, with the reset gate applied after the product, as in cuDNN).
 
 The whole-sequence form is torch.nn's own kernel (oneDNN or cuDNN); `step` is the same update written out, for
-generation. Initialisation: every weight and bias uniform in +-1/sqrt(d_out), torch's own, except that the LSTM's forget
-gate starts at a bias of 1 (one of its two bias vectors holds it, the other holds 0 there; Jozefowicz et al. 2015).
+generation. Initialisation: every weight and bias uniform in +-1/sqrt(d_out), torch's own, except that the gates that
+keep the state start open: the LSTM's forget gate and the GRU's update gate at a bias of 1 (one of the two bias vectors
+holds it, the other holds 0 there; Jozefowicz et al. 2015, Tallec and Ollivier 2018).
 """
 
 from __future__ import annotations
@@ -60,11 +61,17 @@ class RNN(_Recurrent):
         return h, h
 
 
+def _keep_at_first(kernel: nn.LSTM | nn.GRU) -> None:
+    """Bias 1 for the gate that keeps the state: the second block in torch's order of both cells (i f g o; r z n)."""
+    gate = slice(kernel.hidden_size, 2 * kernel.hidden_size)
+    with torch.no_grad():
+        for name, bias in (("bias_ih_l0", 1.0), ("bias_hh_l0", 0.0)):
+            getattr(kernel, name)[gate].fill_(bias)
+
+
 def _lstm(d_in: int, d_out: int) -> nn.LSTM:
     kernel = nn.LSTM(d_in, d_out, batch_first=True)
-    with torch.no_grad():
-        for name, forget in (("bias_ih_l0", 1.0), ("bias_hh_l0", 0.0)):
-            getattr(kernel, name)[d_out : 2 * d_out].fill_(forget)
+    _keep_at_first(kernel)
     return kernel
 
 
@@ -93,11 +100,12 @@ class LSTM(_Recurrent):
 
 @register_model("gru")
 class GRU(_Recurrent):
-    """Gated recurrent unit, reset gate after the recurrent product."""
+    """Gated recurrent unit, reset gate after the recurrent product, update bias 1."""
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal)
         self.kernel = nn.GRU(d_in, d_out, batch_first=True)
+        _keep_at_first(self.kernel)
 
     def step(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         wx, uh = self._projections(x_t, state)
