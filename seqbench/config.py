@@ -92,9 +92,9 @@ class RunConfig:
     backbone: Literal["bare", "residual"] = "bare"
     """Stack the layers as they are, or wrap each in norm and skip."""
     dropout: float = 0.1
-    """Share of values dropped between layers in training."""
-    learning_rate: float = 2e-3
-    """Peak learning rate of AdamW."""
+    """Share of values dropped after each mixer layer in training."""
+    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """Peak learning rate of AdamW; by default the task's."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""
     warmup: float = 0.05
@@ -122,7 +122,7 @@ class RunConfig:
             "sequence_length": self.sequence_length is None or self.sequence_length >= 1,
             "seed": _whole(self.seed) and 0 <= self.seed < 2**32,
             "dropout": 0.0 <= self.dropout < 1.0,
-            "learning_rate": 0.0 < self.learning_rate < float("inf"),
+            "learning_rate": self.learning_rate is None or 0.0 < self.learning_rate < float("inf"),
             "weight_decay": 0.0 <= self.weight_decay < float("inf"),
             "warmup": 0.0 <= self.warmup < 1.0,
             "clip": self.clip > 0.0,

@@ -9,7 +9,7 @@ from typing import Never
 
 from tqdm import tqdm
 
-from seqbench.cell import Listener
+from seqbench.plan import Listener
 
 __all__ = ["Progress"]
 

@@ -135,6 +135,7 @@ class TaskSpec:
         perfect: the primary metric's value that has skill 1.
         load: ``load(source, options) -> TaskData``.
         score: ``score(predictions, truth) -> {metric name: value}`` in natural units.
+        learning_rate: peak learning rate where the user gives none, the same for every model.
         split: one sentence on how train, validation and test are told apart.
     """
 
@@ -153,6 +154,7 @@ class TaskSpec:
     load: Callable[[str, Any], TaskData]
     score: Score
     options: type[Any] = NoOptions
+    learning_rate: float = 2e-3
     sources: tuple[str, ...] = ("embedded",)
     module: str = ""
 

@@ -75,9 +75,8 @@ def fit(
     train = DeviceSplit(data.train, device)
     batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=device.type != "mps"
-    )
+    # the learning rate is set before every step
+    optimizer = torch.optim.AdamW(parameters, weight_decay=config.weight_decay, fused=device.type != "mps")
     checks = {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
     every = max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(spec)
@@ -159,6 +158,7 @@ class _Clock:
 
 def learning_rate(step: int, steps: int, config: RunConfig) -> float:
     """Linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017); `full` knows no end and stays at the peak."""
+    assert config.learning_rate is not None  # the plan has put the task's in place of none
     warm = max(1, round(config.warmup * steps))
     if config.budget == "full":
         return config.learning_rate * min(1.0, step / 1000)

@@ -129,7 +129,7 @@ def split_indices(windows: Array, positions: Array) -> tuple[dict[str, Array], t
     ),
     budgets={
         "smoke": Budget(steps=60, batch_size=64, evaluations=1),
-        "quick": Budget(steps=1300, batch_size=64, evaluations=5),
+        "quick": Budget(steps=2000, batch_size=64, evaluations=5),
         "standard": Budget(steps=8000, batch_size=64, evaluations=20),
         "full": Budget(steps=60_000, batch_size=64, evaluations=150, patience=15),
     },

@@ -67,6 +67,7 @@ def score(predictions: npt.NDArray[Any], truth: Truth) -> dict[str, float]:
         "standard": Budget(steps=20_000, batch_size=32, evaluations=20),
         "full": Budget(steps=400_000, batch_size=32, evaluations=400, patience=10),
     },
+    learning_rate=4e-3,
     baselines=("unigram", "bzip2", "xz", "kneser-ney"),
     reference="unigram",
     perfect=0.0,

@@ -70,6 +70,8 @@ LAYERS = [  # a module may import from its own row and the rows below
     {"progress", "plot", "listing"},
     {"result"},
     {"cell"},
+    {"outcome"},
+    {"plan"},
     {"train", "device"},
     {"batches", "prepare"},
     {"models", "heads"},

@@ -10,12 +10,13 @@ import safetensors.torch
 import torch
 
 import seqbench
-from seqbench.cell import Listener, plan, run_cell
+from seqbench.cell import run_cell
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.errors import Interrupted, UserError
 from seqbench.heads.generate import generate, verbatim_share
 from seqbench.models.backbone import build
+from seqbench.plan import Listener, plan
 from seqbench.registry import HEADS, MODELS, TASKS
 from seqbench.result import primary_interval, read_predictions
 from seqbench.store import Store
@@ -207,7 +208,8 @@ def test_text_is_scored_as_a_plain_loop_would(tmp_path):
 
 def test_a_step_of_training_is_the_step_written_out():
     """`fit` against a bare loop with the same batches: the very same weights after 20 steps."""
-    spec, config = TASKS.get("toy-wave"), RunConfig(task="toy-wave", model="lstm", hidden=(16,))
+    spec = TASKS.get("toy-wave")
+    config = RunConfig(task="toy-wave", model="lstm", hidden=(16,), learning_rate=2e-3)
     data, budget = plan(config).data, Budget(20, 16, 1)
 
     def fresh():

@@ -1,6 +1,6 @@
 """The backbone: embedding, mixer layers, head. It is the same for every model, so that only the mixer differs.
 
-`bare` stacks the mixers with dropout between them, as the textbooks' stacked LSTM; `residual` wraps each as
+`bare` stacks the mixers with dropout after each, as the textbooks' stacked LSTM; `residual` wraps each as
 x + dropout(mixer(norm(x))) with a last norm, as modern language models do. Tokens are embedded as N(0, 1) vectors of
 the first layer's width; features pass through one linear layer to that width.
 """
@@ -49,7 +49,7 @@ class SequenceModel(nn.Module):
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.embed(inputs)
         for i, mixer in enumerate(self.layers):
-            x = self._wrap(i, x, mixer(self._enter(i, x), lengths))
+            x = self._leave(x, mixer(self._enter(i, x), lengths))
         output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
         return output
 
@@ -59,11 +59,10 @@ class SequenceModel(nn.Module):
             return normed
         return x
 
-    def _wrap(self, i: int, x: Tensor, y: Tensor) -> Tensor:
-        if self.residual:
-            dropped: Tensor = self.dropout(y)
-            return x + dropped if x.shape == y.shape else dropped  # no skip where the width changes
-        return self.dropout(y) if i < len(self.layers) - 1 else y
+    def _leave(self, x: Tensor, y: Tensor) -> Tensor:
+        dropped: Tensor = self.dropout(y)
+        # no skip where the width changes
+        return x + dropped if self.residual and x.shape == y.shape else dropped
 
     def initial_state(self, batch: int) -> list[Any]:
         """States of all layers before the first step."""
@@ -74,7 +73,7 @@ class SequenceModel(nn.Module):
         x, following = self.embed(inputs_t), []
         for i in range(len(self.layers)):
             y, after = self._mixer(i).step(self._enter(i, x), state[i])
-            x = self._wrap(i, x, y)
+            x = self._leave(x, y)
             following.append(after)
         x = self.norms[-1](x) if self.residual else x
         output: Tensor = self.head(x[:, None], None)
@@ -129,7 +128,7 @@ def check_causal(model: SequenceModel, data: TaskData, length: int = 8) -> None:
     embedded = model.embed(tokens.long().to(device) if model.tokens else tokens.to(device)).detach().requires_grad_()
     x = embedded
     for i, mixer in enumerate(model.layers):
-        x = model._wrap(i, x, mixer(model._enter(i, x), None))
+        x = model._leave(x, mixer(model._enter(i, x), None))
     # not the plain sum: that of a normalised output is constant, and its derivative would hide everything
     weights = torch.linspace(-1.0, 2.0, x.shape[2], device=device, dtype=x.dtype).exp()
     for t in range(x.shape[1] - 1):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from seqbench.cell import plan
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.models.backbone import build
+from seqbench.plan import plan
 from seqbench.task import Budget
 from seqbench.train import fit
 
@@ -52,8 +52,8 @@ def bare_loop(model, split, config, kind):
 
 @pytest.mark.parametrize(("task", "name"), CASES)
 def test_a_step_costs_what_the_bare_loop_costs(benchmark, monkeypatch, task, name):
-    config = RunConfig(task=task, model=name)
-    planned = plan(config)
+    planned = plan(RunConfig(task=task, model=name))
+    config = planned.config
     spec, data = planned.prepared.spec, planned.data
     # the validation split is not part of a step
     monkeypatch.setattr("seqbench.train.evaluate", lambda *_: {spec.primary.name: 0.0})

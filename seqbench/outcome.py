@@ -1,0 +1,153 @@
+"""What a cell leaves: the record, and the curve, predictions and weights beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from seqbench.data.splits import Split
+from seqbench.device import device_name, peak_memory
+from seqbench.environment import git_state, seqbench_version
+from seqbench.models.backbone import SequenceModel, count_parameters
+from seqbench.models.sizing import flops_per_sample
+from seqbench.plan import Plan
+from seqbench.record import SCHEMA_VERSION, Cost, Environment, ModelInfo, Primary, Record, TaskInfo
+from seqbench.train import Fit, predict
+
+__all__ = ["Writer", "now"]
+
+
+class Writer:
+    """Turns what happened into a record and the files beside it."""
+
+    def __init__(self, plan: Plan, baselines: dict[str, dict[str, float]], started: str) -> None:
+        self.plan, self.started = plan, started
+        primary = plan.prepared.spec.primary.name
+        self.baselines = {name: scores[primary] for name, scores in baselines.items()}
+
+    def finish(self, model: SequenceModel, done: Fit, folder: Path) -> Record:
+        """Read validation and test with the best state, and write curve, predictions and weights into ``folder``."""
+        spec, data, config = self.plan.prepared.spec, self.plan.prepared.data, self.plan.config
+        head = model.head
+        made = type(head).sample(model.eval(), data, np.random.default_rng([config.seed, 2]))
+        metrics, begun = {}, time.perf_counter()
+        for part in ("val", "test"):
+            split: Split = data.splits[part]
+            predictions, truth = predict(model, split, config), split.truth()
+            metrics[part] = {**spec.score(predictions, truth), "n_scored": float(split.n_scored)}
+        done.eval_seconds += time.perf_counter() - begun
+        if made is not None:
+            metrics["test"] |= made.metrics
+            (folder / "sample.txt").write_text(made.text, encoding="utf-8")
+        meta: dict[str, Any] = {f"meta_{name}": rows for name, rows in truth.meta.items()}
+        with (folder / "predictions.npz").open("wb") as file:
+            np.savez_compressed(file, prediction=_small(predictions), target=truth.targets, group=truth.groups, **meta)
+        lines = (json.dumps(point, allow_nan=False) + "\n" for point in done.curve)
+        (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
+        weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+        safetensors.torch.save_file(weights, folder / "model.safetensors")
+        reading = {"vocabulary": data.vocabulary, "features": data.features, "classes": data.classes}
+        (folder / "model.json").write_text(json.dumps(reading, ensure_ascii=False), encoding="utf-8")
+        return self.record("ok", None, model, metrics, self._cost(model, done))
+
+    def _cost(self, model: SequenceModel, done: Fit) -> Cost:
+        data = self.plan.prepared.data
+        seconds = max(done.train_seconds, 1e-9)
+        return Cost(
+            train_seconds=done.train_seconds,
+            steps=done.steps,
+            samples_per_second=done.samples / seconds,
+            tokens_per_second=done.tokens / seconds,
+            flops_per_sample=flops_per_sample(model, data, data.train.sequence_length),
+            peak_memory_bytes=peak_memory(self.plan.device),
+            data_seconds=self.plan.data_seconds,
+            eval_seconds=done.eval_seconds,
+            interrupted=False,
+        )
+
+    def record(
+        self,
+        status: Any,
+        reason: str | None,
+        model: SequenceModel | None = None,
+        metrics: Any = None,
+        cost: Cost | None = None,
+    ) -> Record:
+        """The record of this cell with whatever is known."""
+        plan = self.plan
+        spec, data, config = plan.prepared.spec, plan.prepared.data, plan.config
+        primary = skill = None
+        if metrics:
+            value = metrics["test"][spec.primary.name]
+            primary = Primary(**{**dataclasses.asdict(spec.primary), "value": value})
+            skill = spec.skill(value, self.baselines[spec.reference])
+        length = data.train.sequence_length
+        commit, dirty = git_state()
+        return Record(
+            schema_version=SCHEMA_VERSION,
+            key=plan.key,
+            status=status,
+            reason=reason,
+            task=TaskInfo(
+                name=spec.name,
+                version=spec.version,
+                kind=spec.kind,
+                options=plan.prepared.options,
+                source=plan.prepared.source,
+                data_sha256=plan.prepared.data_sha256,
+                n_train=len(data.train),
+                n_val=len(data.val),
+                n_test=len(data.test),
+                sequence_length=length,
+            ),
+            model=ModelInfo(
+                name=plan.model.name,
+                version=plan.model.version,
+                hidden=model.widths if model else config.widths,
+                layers=config.n_layers,
+                params=count_parameters(model) if model else None,
+                state_size=model.state_size(length) if model else None,
+                causal=plan.model.mixer.can_be_causal,
+                backbone=config.backbone,
+            ),
+            config=plan.resolved,
+            seed=config.seed,
+            budget=config.budget,
+            metrics=metrics or {},
+            primary=primary,
+            baselines=self.baselines,
+            skill=skill,
+            cost=cost,
+            environment=Environment(
+                device=plan.device.type,
+                device_name=device_name(plan.device),
+                threads=config.threads,
+                python=platform.python_version(),
+                torch=torch.__version__,
+                cuda=torch.version.cuda,
+                seqbench=seqbench_version(),
+                git_commit=commit,
+                git_dirty=dirty,
+            ),
+            started=self.started,
+            finished=now(),
+        )
+
+
+def _small(predictions: np.ndarray) -> np.ndarray:
+    """Predictions in single precision: half the size, and more digits than any metric needs."""
+    return predictions.astype(np.float32) if predictions.dtype == np.float64 else predictions
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
