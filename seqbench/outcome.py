@@ -21,6 +21,7 @@ from seqbench.models.backbone import SequenceModel, count_parameters
 from seqbench.models.sizing import flops_per_sample
 from seqbench.plan import Plan
 from seqbench.record import SCHEMA_VERSION, Cost, Environment, ModelInfo, Primary, Record, TaskInfo
+from seqbench.registry import MODELS, TASKS
 from seqbench.train import Fit, predict
 
 __all__ = ["Writer", "now"]
@@ -100,6 +101,7 @@ class Writer:
             task=TaskInfo(
                 name=spec.name,
                 version=spec.version,
+                code_sha256=TASKS.entry(spec.name).code,
                 kind=spec.kind,
                 options=plan.prepared.options,
                 source=plan.prepared.source,
@@ -112,6 +114,7 @@ class Writer:
             model=ModelInfo(
                 name=plan.model.name,
                 version=plan.model.version,
+                code_sha256=MODELS.entry(plan.model.name).code,
                 hidden=model.widths if model else config.widths,
                 layers=config.n_layers,
                 params=count_parameters(model) if model else None,

@@ -17,7 +17,7 @@ from seqbench.errors import UserError
 from seqbench.models.mixer import ModelSpec
 from seqbench.prepare import Prepared, prepare
 from seqbench.record import cell_key
-from seqbench.registry import MODELS
+from seqbench.registry import MODELS, TASKS
 from seqbench.task import Budget, TaskData
 from seqbench.train import Report
 
@@ -77,11 +77,13 @@ def plan(config: RunConfig, listener: Listener | None = None) -> Plan:
     task = {
         "name": prepared.spec.name,
         "version": prepared.spec.version,
+        "code_sha256": TASKS.entry(config.task).code,
         "options": prepared.options,
         "source": prepared.source,
         "data_sha256": prepared.data_sha256,
     }
-    key = cell_key(task, {"name": model.name, "version": model.version}, resolved, device.type)
+    named = {"name": model.name, "version": model.version, "code_sha256": MODELS.entry(config.model).code}
+    key = cell_key(task, named, resolved, device.type)
     return Plan(config, prepared, model, budget, device, resolved, key, data_seconds)
 
 

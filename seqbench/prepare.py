@@ -53,7 +53,8 @@ def prepare(task: str, given: dict[str, Any], source: str = "embedded", say: Say
     spec = TASKS.get(task)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
-    code = sha256(Path(str(sys.modules[spec.module].__file__)))  # an edited task file is prepared anew
+    # an edited task file is prepared anew, and so is everything when the splits themselves change
+    code = [sha256(Path(str(sys.modules[module].__file__))) for module in (spec.module, "seqbench.data.splits")]
     mark = fingerprint(
         task=spec.name, version=spec.version, options=chosen, source=source, code=code, seqbench=seqbench_version()
     )

@@ -31,6 +31,7 @@ class TaskInfo(_Strict):
 
     name: Name
     version: int
+    code_sha256: Hash | None  # of a plug-in's file; None for what is installed
     kind: str
     options: dict[str, Any]
     source: str
@@ -46,6 +47,7 @@ class ModelInfo(_Strict):
 
     name: Name
     version: int
+    code_sha256: Hash | None
     hidden: tuple[int, ...]
     layers: int
     params: int | None
@@ -145,8 +147,8 @@ class Record(_Strict):
     def content_key(self) -> str:
         """The key that this record's content says it should have."""
         return cell_key(
-            {name: getattr(self.task, name) for name in ("name", "version", "options", "source", "data_sha256")},
-            {"name": self.model.name, "version": self.model.version},
+            self.task.model_dump(include={"name", "version", "code_sha256", "options", "source", "data_sha256"}),
+            self.model.model_dump(include={"name", "version", "code_sha256"}),
             self.config,
             self.environment.device,
         )

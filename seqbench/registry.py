@@ -37,7 +37,8 @@ T = TypeVar("T")
 # Names become folders and file names, so they are held to what every file system takes.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 
-_origin: contextvars.ContextVar[str] = contextvars.ContextVar("seqbench_origin", default="")
+# (where from, SHA-256 of the file) while something other than a built-in module is being loaded
+_origin: contextvars.ContextVar[tuple[str, str | None]] = contextvars.ContextVar("seqbench_origin", default=("", None))
 
 
 def check_name(name: str, noun: str) -> str:
@@ -49,12 +50,17 @@ def check_name(name: str, noun: str) -> str:
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One registered thing and where it came from (a module, a distribution or a file)."""
+    """One registered thing and where it came from (a module, a distribution or a file).
+
+    ``code`` is the SHA-256 of a user's own file: such a file is edited without a new version, and a result of the old
+    code must not be taken for one of the new.
+    """
 
     name: str
     value: T
     aliases: tuple[str, ...]
     origin: str
+    code: str | None = None
 
 
 class Registry(Generic[T]):
@@ -70,7 +76,8 @@ class Registry(Generic[T]):
 
     def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "") -> T:
         """Register ``value``, defined in ``module``; raises `UserError` if the name is taken or unfit for a path."""
-        origin = _origin.get() or module or str(getattr(value, "__module__", "?"))
+        origin, code = _origin.get()
+        origin = origin or module or str(getattr(value, "__module__", "?"))
         for taken in (name, *aliases):
             check_name(taken, self.noun)
             if taken in self._aliases:
@@ -78,7 +85,7 @@ class Registry(Generic[T]):
                 raise UserError(
                     f"{self.noun} {taken!r} ({origin}) is already registered by {holder.origin}: choose another name."
                 )
-        self._entries[name] = Entry(name, value, aliases, origin)
+        self._entries[name] = Entry(name, value, aliases, origin, code)
         self._aliases.update(dict.fromkeys((name, *aliases), name))
         return value
 
@@ -154,7 +161,7 @@ def load_plugin(path: str | Path) -> None:
         return
     before = [registry._snapshot() for registry in _ALL]
     try:
-        with _loading_from(f"file {file.name}"):
+        with _loading_from(f"file {file.name}", hashlib.sha256(file.read_bytes()).hexdigest()):
             _run_file(name, file)
         if all(registry._snapshot() == old for registry, old in zip(_ALL, before, strict=True)):
             raise UserError(
@@ -180,8 +187,8 @@ def _run_file(name: str, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _loading_from(origin: str) -> Iterator[None]:
-    token = _origin.set(origin)
+def _loading_from(origin: str, code: str | None = None) -> Iterator[None]:
+    token = _origin.set((origin, code))
     try:
         yield
     finally:

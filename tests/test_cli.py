@@ -44,7 +44,9 @@ def test_list_names_tasks_and_models(cli):
     assert set(listed) == {"tasks", "models", "baselines", "budgets"} and len(listed["budgets"]) == 12
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
     text = cli("list").stdout
-    assert all(word in text for word in ("dna", "transformer", "kneser-ney", "standard", "CC0"))
+    assert all(word in text for word in ("dna", "transformer", "kneser-ney", "standard"))
+    assert {row["name"]: row["can_be_causal"] for row in listed["models"]}["bilstm"] is False
+    assert max(map(len, cli("list", "models").stdout.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("task", ["dna", "textgen", "weather"])
@@ -202,6 +204,10 @@ def test_a_users_file_runs_like_a_built_in_model(cli, tmp_path):
     )
     done = cli("--task", "weather", "--model", "echo", "--budget", "smoke", "--plugin", "mine.py")
     assert done.returncode == 0 and "echo (this run)" in done.stdout, done.stderr
+    words = ("--task", "weather", "--model", "echo", "--budget", "smoke", "--plugin", "mine.py")
+    assert "stored result" in cli(*words).stdout
+    (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text().replace("self.map(x)", "self.map(x).tanh()"))
+    assert "stored result" not in cli(*words).stdout  # the file was edited: the old result is not that of the new code
     listed = json.loads(cli("list", "models", "--json", "--plugin", "mine.py").stdout)["models"]
     assert {row["name"]: row["from"] for row in listed}["echo"] == "file mine.py"
 

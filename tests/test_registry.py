@@ -1,5 +1,6 @@
 """Registries and plug-ins: names, clashes, suggestions, and every way a user's file can be wrong."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def test_a_users_model_is_registered_with_its_origin(tmp_path):
     file.write_text(MODEL.format(name="running-mean"))
     load_plugin(file)
     load_plugin(file)  # twice on one command line does no harm
-    assert MODELS.entry("running-mean").origin == "file mine.py"
+    entry = MODELS.entry("running-mean")
+    assert entry.origin == "file mine.py" and entry.code == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert MODELS.entry("lstm").code is None
 
 
 @pytest.mark.parametrize(
