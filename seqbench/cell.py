@@ -13,13 +13,12 @@ from pathlib import Path
 import torch
 
 from seqbench.config import RunConfig
-from seqbench.device import reset_peak_memory, settings
+from seqbench.device import settings
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.backbone import SequenceModel, build, check_causal
 from seqbench.models.sizing import width_for
-from seqbench.outcome import Writer, now
+from seqbench.outcome import Writer
 from seqbench.plan import Listener, Plan, plan
-from seqbench.prepare import fit_baselines
 from seqbench.record import Record
 from seqbench.store import Store
 from seqbench.train import Diverged, fit
@@ -27,9 +26,12 @@ from seqbench.train import Diverged, fit
 __all__ = ["Outcome", "run_cell"]
 
 
+DONE = ("ok", "not_applicable", "diverged")  # what would come out the same again; other failures are tried again
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """A record, the folder it lies in, whether it was there before, and what was made up on the way, if anything."""
+    """A record, the folder it lies in, and whether it was there before."""
 
     record: Record
     folder: Path
@@ -44,28 +46,33 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
         Interrupted: Ctrl-C; nothing is written then.
     """
     listener = listener or Listener()
-    cell_plan = plan(config, listener)
-    config = cell_plan.config
+    # a store that is there may be read-only and still hold the result
+    cell_plan = plan(config, listener, ready=lambda: None if store.root.is_dir() else store.probe())
     cell = store.cell(cell_plan.prepared.spec.name, cell_plan.model.name, config.budget, config.seed, cell_plan.key)
-    found = None if force else store.find(cell, cell_plan.key)
-    if found:
+    found = store.find(cell, cell_plan.key)
+    if found and found[0].status in DONE and not force:
         return Outcome(*found, stored=True)
-    started = now()
-    with settings(cell_plan.device, config):
-        try:
-            model: SequenceModel | None = _build(cell_plan)  # refuses what can't be built before anything is written
-            reason = None
-        except NotApplicable as error:
-            model, reason = None, str(error)
+    with settings(cell_plan.device, cell_plan.config):
+        writer = Writer(cell_plan, listener.say)
+        model, record = _built(cell_plan, writer)
         store.probe()
-        baselines = fit_baselines(cell_plan.prepared, listener.say)
         with store.writing(cell) as folder:
-            writer = Writer(cell_plan, {name: scores["test"] for name, scores in baselines.items()}, started)
-            if model is None:
-                record = writer.record("not_applicable", reason)
-            else:
+            if model is not None:
                 record = _attempt(cell_plan, model, folder, listener, writer)
-            return Outcome(*store.publish(folder, cell, record, again=force), stored=False)
+            assert record is not None
+            return Outcome(*store.publish(folder, cell, record, again=found is not None), stored=False)
+
+
+def _built(cell_plan: Plan, writer: Writer) -> tuple[SequenceModel | None, Record | None]:
+    """The model on its device, or the record that says why there is none."""
+    try:
+        return _build(cell_plan).to(cell_plan.device), None
+    except NotApplicable as error:
+        return None, writer.record("not_applicable", str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        return None, writer.record("oom", _first_line(error))
 
 
 def _build(cell_plan: Plan) -> SequenceModel:
@@ -76,31 +83,38 @@ def _build(cell_plan: Plan) -> SequenceModel:
         widths = (width,) * config.n_layers
     model = build(cell_plan.model.name, kind, data, widths, config.dropout, config.backbone)
     if type(model.head).causal:
-        check_causal(model, data)
+        check_causal(model, data, length=8)
     return model
 
 
 def _attempt(plan: Plan, model: SequenceModel, folder: Path, listener: Listener, writer: Writer) -> Record:
     """Train and test ``model``; whatever goes wrong with it becomes the record's status and reason."""
     try:
-        reset_peak_memory(plan.device)
-        model.to(plan.device)
         listener.begin(plan.budget.steps)
         done = fit(model, plan.prepared.spec, plan.data, plan.config, plan.budget, listener.report)
+        if type(model.head).causal:  # once more, over the whole length: what training has put to use
+            check_causal(model, plan.prepared.data, plan.prepared.data.train.sequence_length)
         return writer.finish(model, done, folder)
     except Diverged as error:
         return writer.record("diverged", str(error), model)
+    except NotApplicable as error:
+        return writer.record("not_applicable", str(error), model)
     except (UserError, OSError):
         raise  # the disk, say: not the model's failure
     except Exception as error:
         if _out_of_memory(error):
-            return writer.record("oom", str(error).splitlines()[0], model)
+            return writer.record("oom", _first_line(error), model)
         where = traceback.extract_tb(error.__traceback__)[-1]
         (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        reason = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
+        reason = f"{type(error).__name__}: {_first_line(error)} ({Path(where.filename).name}, line {where.lineno})"
         return writer.record("error", reason, model)
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Memory ran out, on whichever device: torch has no class of its own for the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """Memory ran out, on whichever device; the CPU allocator, cuDNN and cuBLAS have no class of their own for it."""
+    signs = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in signs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -162,7 +162,7 @@ def _sentence(complaint: str, prog: str) -> str:
     if "Unrecognized" in text and advice:
         text += f": did you mean {' or '.join(dict.fromkeys(advice))}?"
     if text.startswith("Missing from"):
-        text = f"missing: {', '.join(re.findall(r'(?<= )--[a-z-]+', text))}"
+        text = f"missing: {', '.join(re.findall(r'(?<= )--[a-z-]+', text)) or 'the name of a task'}"
     choices = re.search(r"invalid choice '([^']*)'.*Expected one of \((.*)\)", text)
     if choices:
         close = difflib.get_close_matches(choices[1], re.findall(r"'([^']*)'", choices[2]), n=1)
@@ -175,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     prog = Path(sys.argv[0]).name if argv is None else "seqbench"
     debug = "--debug" in words
+    for stream in (sys.stdout, sys.stderr):  # a console that can't show a letter must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         command = parse(words, prog)
         if command.plugin:
@@ -196,5 +199,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, message = 1, f"unexpected {type(error).__name__}: {error}. Add --debug for the traceback, and report it."
         if debug:
             raise
+    message = " ".join(message.split())  # one line, whatever a library wrote
     print(f"seqbench: {message}", file=sys.stderr)  # noqa: T201 - this is where a command talks to its user
     return code

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 from seqbench.cell import run_cell
 from seqbench.config import RunConfig, parse_options_text
+from seqbench.errors import UserError
 from seqbench.prepare import fit_baselines, prepare
 from seqbench.progress import Progress
 from seqbench.registry import TASKS
@@ -18,6 +20,8 @@ __all__ = ["prepare_data", "run"]
 
 def run(config: RunConfig, out: Path, *, force: bool = False, plot: bool = False) -> int:
     """Run one cell and print its result; 1 if it failed."""
+    if plot and importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--plot needs matplotlib: pip install 'seqbench[plot]'")
     with Progress(f"{config.task} {config.model}") as progress:
         outcome = run_cell(config, Store(out), force=force, listener=progress.listener)
     show_result(outcome)

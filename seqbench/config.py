@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -65,6 +66,9 @@ Count = Annotated[
 ]
 
 
+WIDTH = (128,)  # where neither --hidden nor --params is given
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Train one model on one task and leave a record."""
@@ -83,8 +87,8 @@ class RunConfig:
     """Short for --option sequence_length=N."""
     source: Literal["embedded"] = "embedded"
     """Where the data comes from."""
-    hidden: Widths = (128,)
-    """Width of the mixer layers; one for each layer, or one for all."""
+    hidden: Annotated[Widths | None, tyro.conf.arg(metavar="N[,N...]")] = None
+    """Width of the mixer layers, one for each or one for all; by default 128."""
     layers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of mixer layers; by default as many as there are widths."""
     params: Annotated[Count | None, tyro.conf.arg(metavar="N|Nk")] = None
@@ -113,40 +117,44 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse values that no run could use; the sentence names the option."""
         _check_choices(self)
-        set_hidden = self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
-        object.__setattr__(self, "hidden", tuple(set_hidden))
+        _coerce(self)
         rules = {
-            "hidden": bool(self.hidden) and all(_whole(width) and 1 <= width <= 65_536 for width in self.hidden),
-            "layers": self.layers is None or (_whole(self.layers) and 1 <= self.layers <= 1_000),
-            "params": self.params is None or (_whole(self.params) and self.params >= 1),
+            "hidden": self.hidden is None or (self.hidden and all(1 <= width <= 65_536 for width in self.hidden)),
+            "layers": self.layers is None or 1 <= self.layers <= 1_000,
+            "params": self.params is None or self.params >= 1,
             "sequence_length": self.sequence_length is None or self.sequence_length >= 1,
-            "seed": _whole(self.seed) and 0 <= self.seed < 2**32,
+            "seed": 0 <= self.seed < 2**32,
             "dropout": 0.0 <= self.dropout < 1.0,
             "learning_rate": self.learning_rate is None or 0.0 < self.learning_rate < float("inf"),
             "weight_decay": 0.0 <= self.weight_decay < float("inf"),
             "warmup": 0.0 <= self.warmup < 1.0,
-            "clip": self.clip > 0.0,
-            "threads": _whole(self.threads) and 1 <= self.threads <= 1_024,
+            "clip": 0.0 < self.clip < float("inf"),
+            "threads": 1 <= self.threads <= 1_024,
         }
         for name, good in rules.items():
             if not good:
                 shown = getattr(self, name)
                 shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
                 raise UserError(f"--{name.replace('_', '-')} {shown} is out of range: {_RANGES[name]}.")
-        if self.layers is not None and len(self.hidden) > 1 and self.layers != len(self.hidden):
-            raise UserError(f"--layers {self.layers} contradicts --hidden with {len(self.hidden)} widths: give one.")
-        if self.params is not None and self.hidden != (128,):
+        given = self.hidden or ()
+        if self.layers is not None and len(given) > 1 and self.layers != len(given):
+            raise UserError(f"--layers {self.layers} contradicts --hidden with {len(given)} widths: give one.")
+        if self.params is not None and given:
             raise UserError("--params finds the width itself: leave --hidden out.")
+        named = {name.replace("-", "_") for name in parse_options_text(self.option)}
+        if self.sequence_length is not None and "sequence_length" in named:
+            raise UserError("--sequence-length and --option sequence_length=... say the same: give one.")
 
     @property
     def n_layers(self) -> int:
         """Number of mixer layers."""
-        return self.layers or len(self.hidden)
+        return self.layers or len(self.hidden or WIDTH)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """One width a layer, as --hidden and --layers say (before --params)."""
-        return self.hidden if len(self.hidden) > 1 else self.hidden * self.n_layers
+        widths = self.hidden or WIDTH
+        return widths if len(widths) > 1 else widths * self.n_layers
 
     @property
     def task_options(self) -> dict[str, Any]:
@@ -167,13 +175,31 @@ _RANGES = {
     "learning_rate": "take a number above 0",
     "weight_decay": "take 0 or more",
     "warmup": "take at least 0 and less than 1",
-    "clip": "take a number above 0",
+    "clip": "take a number above 0; a very large one turns clipping off",
     "threads": "take 1 to 1024",
 }
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+_WHOLE = ("seed", "threads", "layers", "params", "sequence_length")
+_REAL = ("dropout", "learning_rate", "weight_decay", "warmup", "clip")
+
+
+def _coerce(config: RunConfig) -> None:
+    """Write alike what is alike, so that ``dropout=0`` and ``0.0`` are one cell; refuse what is no number."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if value is None:
+            continue
+        try:
+            if item.name == "hidden":
+                value = tuple(map(operator.index, value if isinstance(value, (tuple, list)) else (value,)))
+            elif item.name in _WHOLE:
+                value = operator.index(value)
+            elif item.name in _REAL:
+                value = float(operator.pos(value))  # of a number only: float() alone would read text too
+        except TypeError:
+            raise UserError(f"{item.name}={value!r} is not a number.") from None
+        object.__setattr__(config, item.name, value)
 
 
 def _check_choices(config: RunConfig) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -59,12 +60,14 @@ def settings(device: torch.device, config: RunConfig) -> Iterator[None]:
     # cuBLAS reads this when its handle is made; without it deterministic mode refuses to run
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    deterministic: Any = torch.utils.deterministic  # its switch is a property that types do not show
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
         matmul.allow_tf32,
         cudnn.allow_tf32,
         cudnn.benchmark,
+        deterministic.fill_uninitialized_memory,
     )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
@@ -74,11 +77,13 @@ def settings(device: torch.device, config: RunConfig) -> Iterator[None]:
             # cuDNN takes TF32 unless told otherwise, so fp32 would not mean fp32
             matmul.allow_tf32 = cudnn.allow_tf32 = config.precision == "tf32"
             cudnn.benchmark = False
+            deterministic.fill_uninitialized_memory = False  # a help in debugging that costs time in every step
             yield
         finally:
             torch.set_num_threads(before[0])
             torch.use_deterministic_algorithms(before[1])
-            matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before[2:]
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before[2:5]
+            deterministic.fill_uninitialized_memory = before[5]
 
 
 def synchronize(device: torch.device) -> None:

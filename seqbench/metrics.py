@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["accuracy", "average_precision", "bits_per_character", "macro_f1", "mae", "recall", "rmse"]
+__all__ = ["accuracy", "average_precision", "bits_per_character", "macro_f1", "mae", "rmse"]
 
 Array = npt.NDArray[Any]
 
@@ -16,12 +16,6 @@ Array = npt.NDArray[Any]
 def accuracy(predicted: Array, target: Array) -> float:
     """Share of the N predicted labels that are right."""
     return float(np.mean(predicted == target))
-
-
-def recall(predicted: Array, target: Array, label: int) -> float:
-    """Share of the examples of class ``label`` that are predicted as such; NaN where there is none."""
-    members = target == label
-    return float(np.mean(predicted[members] == label)) if members.any() else math.nan
 
 
 def macro_f1(predicted: Array, target: Array, n_classes: int) -> float:

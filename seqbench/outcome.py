@@ -6,7 +6,9 @@ import dataclasses
 import json
 import platform
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ import safetensors.torch
 import torch
 
 from seqbench.data.splits import Split
-from seqbench.device import device_name, peak_memory
-from seqbench.environment import git_state, seqbench_version
+from seqbench.device import device_name
+from seqbench.environment import seqbench_version
 from seqbench.models.backbone import SequenceModel, count_parameters
 from seqbench.models.sizing import flops_per_sample
 from seqbench.plan import Plan
+from seqbench.prepare import fit_baselines
 from seqbench.record import SCHEMA_VERSION, Cost, Environment, ModelInfo, Primary, Record, TaskInfo
 from seqbench.registry import MODELS, TASKS
 from seqbench.train import Fit, predict
@@ -30,22 +33,25 @@ __all__ = ["Writer", "now"]
 class Writer:
     """Turns what happened into a record and the files beside it."""
 
-    def __init__(self, plan: Plan, baselines: dict[str, dict[str, float]], started: str) -> None:
-        self.plan, self.started = plan, started
-        primary = plan.prepared.spec.primary.name
-        self.baselines = {name: scores[primary] for name, scores in baselines.items()}
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self.plan, self.say, self.started = plan, say, now()
+
+    @cached_property
+    def baselines(self) -> dict[str, float]:
+        """Primary test figures; fitted, if need be, after training, so that they don't weigh on its peak memory."""
+        scores = fit_baselines(self.plan.prepared, self.say)
+        return {name: parts["test"][self.plan.prepared.spec.primary.name] for name, parts in scores.items()}
 
     def finish(self, model: SequenceModel, done: Fit, folder: Path) -> Record:
         """Read validation and test with the best state, and write curve, predictions and weights into ``folder``."""
         spec, data, config = self.plan.prepared.spec, self.plan.prepared.data, self.plan.config
-        head = model.head
-        made = type(head).sample(model.eval(), data, np.random.default_rng([config.seed, 2]))
         metrics, begun = {}, time.perf_counter()
         for part in ("val", "test"):
             split: Split = data.splits[part]
             predictions, truth = predict(model, split, config), split.truth()
             metrics[part] = {**spec.score(predictions, truth), "n_scored": float(split.n_scored)}
         done.eval_seconds += time.perf_counter() - begun
+        made = type(model.head).sample(model.eval(), data, np.random.default_rng([config.seed, 2]))
         if made is not None:
             metrics["test"] |= made.metrics
             (folder / "sample.txt").write_text(made.text, encoding="utf-8")
@@ -69,7 +75,7 @@ class Writer:
             samples_per_second=done.samples / seconds,
             tokens_per_second=done.tokens / seconds,
             flops_per_sample=flops_per_sample(model, data, data.train.sequence_length),
-            peak_memory_bytes=peak_memory(self.plan.device),
+            peak_memory_bytes=done.peak_memory,
             data_seconds=self.plan.data_seconds,
             eval_seconds=done.eval_seconds,
             interrupted=False,
@@ -92,7 +98,6 @@ class Writer:
             primary = Primary(**{**dataclasses.asdict(spec.primary), "value": value})
             skill = spec.skill(value, self.baselines[spec.reference])
         length = data.train.sequence_length
-        commit, dirty = git_state()
         return Record(
             schema_version=SCHEMA_VERSION,
             key=plan.key,
@@ -119,7 +124,7 @@ class Writer:
                 layers=config.n_layers,
                 params=count_parameters(model) if model else None,
                 state_size=model.state_size(length) if model else None,
-                causal=plan.model.mixer.can_be_causal,
+                causal=model.causal if model else False,
                 backbone=config.backbone,
             ),
             config=plan.resolved,
@@ -138,8 +143,8 @@ class Writer:
                 torch=torch.__version__,
                 cuda=torch.version.cuda,
                 seqbench=seqbench_version(),
-                git_commit=commit,
-                git_dirty=dirty,
+                git_commit=plan.git[0],
+                git_dirty=plan.git[1],
             ),
             started=self.started,
             finished=now(),

@@ -13,12 +13,14 @@ import torch
 
 from seqbench.config import RunConfig
 from seqbench.device import CUDNN_LONGEST, resolve_device
+from seqbench.environment import git_state
 from seqbench.errors import UserError
+from seqbench.models.backbone import check_widths
 from seqbench.models.mixer import ModelSpec
 from seqbench.prepare import Prepared, prepare
 from seqbench.record import cell_key
 from seqbench.registry import MODELS, TASKS
-from seqbench.task import Budget, TaskData
+from seqbench.task import Budget, TaskData, parse_options
 from seqbench.train import Report
 
 __all__ = ["Listener", "Plan", "plan"]
@@ -45,6 +47,7 @@ class Plan:
     resolved: dict[str, Any]
     key: str
     data_seconds: float
+    git: tuple[str | None, bool | None]
 
     @property
     def data(self) -> TaskData:
@@ -56,15 +59,22 @@ class Plan:
         return dataclasses.replace(data, train=data.train.shuffled(generator))
 
 
-def plan(config: RunConfig, listener: Listener | None = None) -> Plan:
+def plan(config: RunConfig, listener: Listener | None = None, ready: Callable[[], None] = lambda: None) -> Plan:
     """Resolve ``config``: names, options, data, device, and the key under which the result is stored.
+
+    ``ready`` is called when all that needs no data is found to be right, before data is prepared.
 
     Raises:
         UserError: for anything that could not run.
     """
     listener = listener or Listener()
+    git = git_state()  # now: the checkout may change while the cell runs
     model = MODELS.get(config.model)
+    parse_options(TASKS.get(config.task), config.task_options)
+    if config.params is None:
+        check_widths(config.model, config.widths)
     device = resolve_device(config)
+    ready()
     started = time.perf_counter()
     prepared = prepare(config.task, config.task_options, config.source, listener.say)
     data_seconds = time.perf_counter() - started
@@ -84,7 +94,7 @@ def plan(config: RunConfig, listener: Listener | None = None) -> Plan:
     }
     named = {"name": model.name, "version": model.version, "code_sha256": MODELS.entry(config.model).code}
     key = cell_key(task, named, resolved, device.type)
-    return Plan(config, prepared, model, budget, device, resolved, key, data_seconds)
+    return Plan(config, prepared, model, budget, device, resolved, key, data_seconds, git)
 
 
 def _resolve(config: RunConfig, budget: Budget) -> dict[str, Any]:

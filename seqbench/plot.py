@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.errors import UserError
 from seqbench.metrics import bits_per_character
 from seqbench.record import Record
 from seqbench.registry import TASKS
@@ -24,10 +23,8 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#767676"
 
 def draw(record: Record, folder: Path) -> Path:
     """Write ``plot.png`` beside the record in ``folder`` and return its path."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("--plot needs matplotlib: pip install 'seqbench[plot]'") from None
+    from matplotlib.figure import Figure  # optional, and half a second to import
+
     spec = TASKS.get(record.task.name)
     predictions, truth = read_predictions(folder)
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")

@@ -18,8 +18,8 @@ import numpy as np
 
 from seqbench.baselines import Baseline
 from seqbench.data.cache import cache_root, fingerprint, load_or_build
-from seqbench.data.files import sha256
 from seqbench.environment import seqbench_version
+from seqbench.errors import UserError
 from seqbench.registry import BASELINES, TASKS
 from seqbench.task import TaskData, TaskSpec, parse_options
 
@@ -53,8 +53,10 @@ def prepare(task: str, given: dict[str, Any], source: str = "embedded", say: Say
     spec = TASKS.get(task)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
+    if source not in spec.sources:
+        raise UserError(f"task {spec.name} has no source {source!r}: take {' or '.join(spec.sources)}.")
     # an edited task file is prepared anew, and so is everything when the splits themselves change
-    code = [sha256(Path(str(sys.modules[module].__file__))) for module in (spec.module, "seqbench.data.splits")]
+    code = _code(spec.load, "seqbench.data.splits")
     mark = fingerprint(
         task=spec.name, version=spec.version, options=chosen, source=source, code=code, seqbench=seqbench_version()
     )
@@ -72,7 +74,7 @@ def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str,
     found = {}
     for name in prepared.spec.baselines:
         baseline = BASELINES.get(name)
-        code = hashlib.sha256(inspect.getsource(inspect.getmodule(baseline.fit) or baseline.fit).encode()).hexdigest()
+        code = _code(baseline.fit, "seqbench.baselines", "seqbench.metrics", prepared.spec.module)
         path = prepared.folder.parent / f"{prepared.folder.name}.baselines" / f"{name}.json"
         scores = _stored(path, code)
         if scores is None:
@@ -93,6 +95,16 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> Score
     text = json.dumps({"code": code, "scores": scores}, allow_nan=False)
     _replace(path, lambda file: file.write(text.encode()))
     return scores
+
+
+def _code(function: Callable[..., Any], *modules: str) -> str:
+    """Hash of the source that ``function`` stands in (its own, if that was typed into a shell) and of ``modules``."""
+    try:
+        own = inspect.getsource(sys.modules[function.__module__])
+    except (KeyError, OSError, TypeError):
+        own = function.__code__.co_code.hex() + repr(function.__code__.co_consts)
+    others = [inspect.getsource(sys.modules[name]) for name in modules if hasattr(sys.modules.get(name), "__file__")]
+    return hashlib.sha256("\0".join([own, *others]).encode()).hexdigest()
 
 
 def _stored(path: Path, code: str) -> Scores | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -37,7 +38,8 @@ class Progress:
             self.bar.close()
 
     def _say(self, line: str) -> None:
-        print(f"{self.title}: {line}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # whoever read this may have gone; the run goes on
+            print(f"{self.title}: {line}", file=sys.stderr, flush=True)
 
     def _begin(self, steps: int) -> None:
         self.steps, self.since = steps, time.monotonic()
@@ -48,8 +50,9 @@ class Progress:
 
     def _report(self, step: int, loss: float) -> None:
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-            self.bar.update(step - self.bar.n)
+            with contextlib.suppress(OSError):
+                self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                self.bar.update(step - self.bar.n)
             return
         now = time.monotonic()
         if now - self.said >= PLAIN_EVERY or step == self.steps:

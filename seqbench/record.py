@@ -72,7 +72,7 @@ class Cost(_Strict):
     steps: int
     samples_per_second: float
     tokens_per_second: float
-    flops_per_sample: int
+    flops_per_sample: int | None
     peak_memory_bytes: int
     data_seconds: float
     eval_seconds: float

@@ -200,7 +200,7 @@ def _where(error: BaseException, file: Path | None = None) -> str:
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
-        if file is not None and Path(frame.filename) == file
+        if file is not None and Path(frame.filename).resolve() == file.resolve()
     ]
     if isinstance(error, SyntaxError) and error.lineno:
         lines.append(error.lineno)

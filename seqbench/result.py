@@ -44,7 +44,7 @@ def format_value(value: float) -> str:
 def show_result(outcome: Outcome) -> None:
     """Print the record of one cell."""
     record = outcome.record
-    state = f"stored result of {record.finished} (--force runs it again)" if outcome.stored else "done"
+    state = f"stored result of {record.finished}, {_code(record)} (--force runs it again)" if outcome.stored else "done"
     control = "" if record.config["control"] == "none" else f" · CONTROL {record.config['control']}"
     about = f"{record.task.name} v{record.task.version} · {record.model.name} · {record.budget} · seed {record.seed}"
     print(f"{about} · {record.environment.device}{control}: {state}\n")
@@ -53,6 +53,13 @@ def show_result(outcome: Outcome) -> None:
     else:
         print(f"status  {record.status}: {record.reason}")
     print(f"record  {outcome.folder / 'record.json'}")
+
+
+def _code(record: Record) -> str:
+    """Which seqbench made the record: figures of another version need not be those of this one."""
+    commit = record.environment.git_commit
+    dirty = " with changes" if record.environment.git_dirty else ""
+    return f"seqbench {record.environment.seqbench}" + (f" at {commit[:9]}{dirty}" if commit else "")
 
 
 def _show_figures(record: Record, folder: Path) -> None:
@@ -71,7 +78,7 @@ def _show_figures(record: Record, folder: Path) -> None:
             name,
             format_value(value),
             f"{format_value(within.low)} to {format_value(within.high)}" if within else "",
-            f"{spec.skill(value, reference):.3f}",
+            f"{spec.skill(value, reference) + 0.0:.3f}",  # no -0.000
         )
         for name, value, within in rows
     ]
@@ -97,9 +104,10 @@ def _show_figures(record: Record, folder: Path) -> None:
 def _show_cost(record: Record) -> None:
     cost = record.cost
     assert cost is not None and record.model.params is not None
+    flops = "FLOPs not counted" if cost.flops_per_sample is None else f"{cost.flops_per_sample / 1e6:.1f} MFLOP"
     width = ",".join(map(str, record.model.hidden))
     print(f"model   {record.model.params:,} parameters, width {width}, {record.model.state_size:,} floats of state")
     print(
         f"cost    {cost.train_seconds:.1f} s for {cost.steps:,} steps, {cost.tokens_per_second:,.0f} tokens/s, "
-        f"{cost.flops_per_sample / 1e6:.1f} MFLOP a sample forward, peak {cost.peak_memory_bytes / 2**20:,.0f} MiB"
+        f"{flops} a sample forward, peak {cost.peak_memory_bytes / 2**20:,.0f} MiB"
     )

@@ -36,15 +36,21 @@ class Store:
     def probe(self) -> None:
         """Write and remove a small file, so that an unwritable directory is found before training.
 
+        Folders made for it are removed again.
+
         Raises:
             UserError: it can't be created or written.
         """
+        new = [path for path in (self.root, *self.root.parents) if not path.exists()]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as file:
                 file.write(b"seqbench")
                 file.flush()
                 os.fsync(file.fileno())
+            for path in new:
+                with contextlib.suppress(OSError):  # another worker may be using it by now
+                    path.rmdir()
         except OSError as error:
             raise UserError(
                 f"--out {self.root} can't be written ({error.strerror}): choose another directory."

@@ -21,7 +21,7 @@ from torch import Tensor
 from seqbench.batches import DeviceSplit, evaluation_order, training_order
 from seqbench.config import RunConfig
 from seqbench.data.splits import Split
-from seqbench.device import synchronize
+from seqbench.device import peak_memory, reset_peak_memory, synchronize
 from seqbench.errors import Interrupted
 from seqbench.models.backbone import SequenceModel
 from seqbench.task import Budget, TaskData, TaskSpec
@@ -48,6 +48,7 @@ class Fit:
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     best_step: int = 0
+    peak_memory: int = 0  # bytes, of training alone
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def count(self, step: int, split: Split, indices: npt.NDArray[np.int64]) -> None:
@@ -82,6 +83,7 @@ def fit(
     done, best = Fit(), _Best(spec)
     loss_sum, counted = torch.zeros((), device=device), 0
     model.train()
+    reset_peak_memory(device)
     clock = _Clock(device)
     try:
         for step in range(1, budget.steps + 1):
@@ -99,6 +101,7 @@ def fit(
             if step % every and step not in checks:
                 continue
             done.train_seconds += clock.lap()
+            done.peak_memory = max(done.peak_memory, peak_memory(device))
             mean = loss_sum.item() / counted
             if not math.isfinite(mean):
                 raise Diverged(f"the training loss is {mean} at step {step}")
@@ -108,6 +111,7 @@ def fit(
                 done.curve.append({"step": step, "train_loss": mean, **{f"val_{k}": v for k, v in score.items()}})
                 best.offer(step, score, model)
                 loss_sum, counted = torch.zeros_like(loss_sum), 0
+            reset_peak_memory(device)
             pause = clock.lap()  # neither reporting nor evaluation counts as training
             if step in checks:
                 done.eval_seconds += pause
@@ -174,7 +178,11 @@ def autocast(device: torch.device, config: RunConfig) -> torch.autocast:
 
 @torch.no_grad()
 def predict(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArray[Any]:
-    """Predictions for every example of ``split``, in its order, as `Split.collect` leaves them."""
+    """Predictions for every example of ``split``, in its order, as `Split.collect` leaves them.
+
+    Raises:
+        Diverged: one of them is not a finite number.
+    """
     device = next(model.parameters()).device
     resident = DeviceSplit(split, device)
     model.eval()
@@ -187,6 +195,8 @@ def predict(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArra
         parts.append(model.head.predict(output, batch).cpu().numpy())
     model.train()
     rows = np.concatenate(parts)
+    if not np.isfinite(rows).all():  # an argmax over NaN would still look like a prediction
+        raise Diverged("the predictions are not finite")
     predictions = np.empty_like(rows)
     predictions[np.concatenate(order)] = rows
     return split.collect(predictions)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# before torch and BLAS are imported, here and in every process started: workers side by side must not fight for cores
+os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # for the toys; tests are not a package
 

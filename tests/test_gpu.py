@@ -6,8 +6,10 @@ import torch
 
 from seqbench.cell import run_cell
 from seqbench.config import RunConfig
+from seqbench.device import settings
 from seqbench.models.backbone import build, check_causal
 from seqbench.prepare import prepare
+from seqbench.registry import MODELS as REGISTERED
 from seqbench.registry import TASKS
 from seqbench.store import Store
 from seqbench.train import predict
@@ -40,20 +42,29 @@ def test_a_run_on_the_gpu_is_ok_and_repeats_itself(tmp_path, task, model):
 def test_cpu_and_gpu_agree_on_the_same_weights(model):
     data = prepare("toy-first", {}).data
     config = RunConfig(task="toy-first", model=model)
-    built = build(model, "classify", data, (16,)).eval()
-    on_cpu = predict(built, data.test, config)
-    assert np.allclose(on_cpu, predict(built.cuda(), data.test, config), atol=1e-4)
+    with settings(torch.device("cuda"), config):  # TF32 off
+        built = build(model, "classify", data, (16,)).eval()
+        on_cpu = predict(built, data.test, config)
+        assert np.allclose(on_cpu, predict(built.cuda(), data.test, config), atol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["gru", "lstm", "rnn", "transformer"])
 def test_causality_holds_on_the_gpu(model):
     data = prepare("toy-text", {}).data
-    check_causal(build(model, "generate", data, (16,)).cuda(), data)
+    check_causal(build(model, "generate", data, (16,)).cuda(), data, 12)
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_other_precisions_run(tmp_path, precision):
-    assert run(tmp_path, "toy-first", "lstm", precision=precision).record.status == "ok"
+def test_other_precisions_run(tmp_path, precision, model):
+    assert run(tmp_path, "toy-first", model, precision=precision).record.status == "ok"
+
+
+@pytest.mark.parametrize("model", ["bilstm", "gru", "lstm", "rnn"])
+def test_bf16_is_bf16_in_recurrent_kernels(model):
+    layer = REGISTERED.get(model).mixer(16, 16, True).cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        assert layer(torch.randn(2, 5, 16, device="cuda")).dtype == torch.bfloat16
 
 
 def test_out_of_memory_is_a_record(tmp_path):

@@ -128,26 +128,124 @@ def test_a_loss_that_is_not_finite_is_a_record_of_its_own(tmp_path):
     assert Store(tmp_path).read(outcome.folder) == record
 
 
-def test_a_model_that_crashes_is_a_record_of_its_own(tmp_path):
-    if "crashing" not in MODELS.names():
+class Linear(seqbench.Mixer):
+    """A mixer without memory, to be spoilt by the tests below; it offers no step form."""
 
-        @seqbench.register_model("crashing")
-        class Crashing(seqbench.Mixer):
-            def __init__(self, d_in, d_out, causal):
-                super().__init__(d_in, d_out, causal)
-                self.map = torch.nn.Linear(d_in, d_out)
+    def __init__(self, d_in, d_out, causal):
+        super().__init__(d_in, d_out, causal)
+        self.map = torch.nn.Linear(d_in, d_out)
+        self.gate = torch.nn.Parameter(torch.zeros(1))
 
-            def forward(self, x, lengths=None):
-                if self.training:
-                    raise RuntimeError("no such luck")
-                return self.map(x)
+    def forward(self, x, lengths=None):
+        return self.map(x)
 
-            def state_size(self, length):
-                return 0
+    def state_size(self, length):
+        return 0
 
-    outcome = run(tmp_path, "toy-wave", "crashing")
-    assert outcome.record.status == "error" and "RuntimeError: no such luck" in outcome.record.reason
+
+@pytest.fixture
+def mixer():
+    """``mixer(forward)`` registers a model that computes that, for one test."""
+    before = MODELS._snapshot()
+
+    def register(forward=Linear.forward):
+        seqbench.register_model("spoilt")(type("Spoilt", (Linear,), {"forward": forward}))
+        return "spoilt"
+
+    yield register
+    MODELS._restore(before)
+
+
+def test_a_model_that_crashes_is_a_record_of_its_own_and_is_tried_again(tmp_path, mixer):
+    def forward(self, x, lengths=None):
+        if self.training:
+            raise RuntimeError("no such luck\nand more")
+        return self.map(x)
+
+    outcome = run(tmp_path, "toy-wave", mixer(forward))
+    assert outcome.record.status == "error" and "RuntimeError: no such luck (" in outcome.record.reason
     assert "Traceback" in (outcome.folder / "traceback.txt").read_text()
+    assert run(tmp_path, "toy-wave", "spoilt").folder.name == "run-2"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried")])
+def test_memory_that_runs_out_is_a_record_of_its_own(tmp_path, mixer, error):
+    def forward(self, x, lengths=None):
+        raise error
+
+    record = run(tmp_path, "toy-wave", mixer(forward)).record
+    assert record.status == "oom" and record.reason
+
+
+def test_a_model_too_large_to_build_is_out_of_memory(tmp_path, mixer, monkeypatch):
+    def build_nothing(*_):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+    monkeypatch.setattr("seqbench.cell.build", build_nothing)
+    record = run(tmp_path, "toy-wave", mixer()).record
+    assert record.status == "oom" and record.model.params is None
+
+
+def test_predictions_that_are_not_finite_are_never_scored(tmp_path, mixer):
+    def forward(self, x, lengths=None):
+        return self.map(x) if self.training else self.map(x) * float("nan")
+
+    assert run(tmp_path, "toy-first", mixer(forward)).record.status == "diverged"
+
+
+def test_a_model_that_learns_to_look_ahead_is_found_out_after_training(tmp_path, mixer):
+    """At initialisation the gate is shut and no derivative betrays it."""
+
+    def forward(self, x, lengths=None):
+        return self.map(x) + self.gate * self.map(x.roll(-1, dims=1))
+
+    record = run(tmp_path, "toy-text", mixer(forward)).record
+    assert record.status == "not_applicable" and "depends on later steps" in record.reason and not record.metrics
+
+
+def test_a_model_that_looks_ahead_late_in_the_sequence_is_found_out(tmp_path, mixer):
+    def forward(self, x, lengths=None):
+        y = self.map(x)
+        return torch.cat([y[:, :9], y[:, 9:].flip(1)], dim=1)
+
+    assert run(tmp_path, "toy-text", mixer(forward)).record.status == "not_applicable"
+
+
+def test_a_model_without_a_step_form_generates_all_the_same(tmp_path, mixer):
+    outcome = run(tmp_path, "toy-text", mixer())
+    assert outcome.record.status == "ok" and len((outcome.folder / "sample.txt").read_text()) == 300
+
+
+def test_a_model_that_cannot_be_counted_has_no_flops_and_a_record(tmp_path, mixer):
+    def forward(self, x, lengths=None):
+        return self.map(x) * max(1.0, x.sum().item() * 0)
+
+    record = run(tmp_path, "toy-wave", mixer(forward)).record
+    assert record.status == "ok" and record.cost.flops_per_sample is None
+
+
+def test_steps_and_whole_windows_generate_the_same_text():
+    data = plan(RunConfig(task="toy-text", model="lstm")).data
+    model = build("gru", "generate", data, (16,)).eval()
+    by_steps = generate(model, data.val.tokens[:12], 40, 12, np.random.default_rng(0))
+    type(model).steps, kept = property(lambda self: False), type(model).steps
+    try:
+        assert np.array_equal(by_steps, generate(model, data.val.tokens[:12], 40, 12, np.random.default_rng(0)))
+    finally:
+        type(model).steps = kept
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm", "gru", "bilstm", "transformer"])
+def test_lower_precision_reaches_the_mixer_and_stays_close(model):
+    """Recurrent kernels too: under autocast torch would run them in single precision here and in fp16 on CUDA."""
+    torch.manual_seed(0)
+    layer, x = MODELS.get(model).mixer(16, 16, True), torch.randn(2, 5, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layer(x)
+        low.float().sum().backward()
+    assert low.dtype == torch.bfloat16 or model == "transformer"
+    assert torch.allclose(low.float(), layer(x), atol=0.1)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in layer.parameters())
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
@@ -248,7 +346,7 @@ def test_text_is_generated_by_steps_and_from_its_seed(tmp_path):
     data = plan(RunConfig(task="toy-text", model="lstm")).data
     model = build("transformer", "generate", data, (16,)).eval()
     prompt = data.val.tokens[:5]
-    made = [generate(model, prompt, 20, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    made = [generate(model, prompt, 20, 12, np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
     assert verbatim_share("x" * 40, "x" * 40) == 1.0 and verbatim_share("y" * 40, "x" * 40) == 0.0
 

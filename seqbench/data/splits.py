@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from seqbench.errors import UserError
 from seqbench.task import Truth
 
 __all__ = ["BLOCK", "Batch", "Rows", "Split", "Stream", "Windows"]
@@ -169,6 +170,11 @@ class Windows(Split):
         return replace(self, target_series=self.target_series[generator.permutation(len(self.target_series))])
 
 
+def _check_length(tokens: Array, window: int) -> None:
+    if len(tokens) <= window:
+        raise UserError(f"a text of {len(tokens)} characters is too short for windows of {window}: shorten them.")
+
+
 @dataclass(frozen=True, eq=False)
 class Stream(Split):
     """A text as tokens (L,), read in windows of T: window i predicts ``targets[s+1 : s+T+1]`` from ``tokens[s : s+T]``.
@@ -186,11 +192,13 @@ class Stream(Split):
     @classmethod
     def training(cls, tokens: Array, window: int, stride: int) -> Stream:
         """Windows at every ``stride``-th character, all targets counted."""
+        _check_length(tokens, window)
         return cls(tokens, np.arange(0, len(tokens) - window, stride), window)
 
     @classmethod
     def evaluation(cls, tokens: Array, window: int) -> Stream:
         """Windows with stride T/2, each character but the very first scored exactly once."""
+        _check_length(tokens, window)
         last = len(tokens) - window - 1
         starts = np.unique(np.append(np.arange(0, last + 1, max(1, window // 2)), last))
         ends = starts + window

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -52,25 +54,48 @@ class GenerateHead(Head):
         context = min(data.val.window, len(data.val.tokens) - 1)
         start = int(generator.integers(len(data.val.tokens) - context))
         prompt = data.val.tokens[start : start + context]
-        made = generate(model, prompt, SAMPLE_LENGTH, generator)
+        made = generate(model, prompt, SAMPLE_LENGTH, data.val.window, generator)
         text, training = ("".join(data.vocabulary[token] for token in tokens) for tokens in (made, data.train.tokens))
         return Sample(text, {"verbatim_share": verbatim_share(text, training)})
 
 
 @torch.no_grad()
-def generate(model: SequenceModel, prompt: np.ndarray, length: int, generator: np.random.Generator) -> np.ndarray:
-    """``length`` symbols after ``prompt`` (T,), drawn one by one through the model's step form at temperature 0.8."""
-    device = next(model.parameters()).device
+def generate(
+    model: SequenceModel, prompt: np.ndarray, length: int, window: int, generator: np.random.Generator
+) -> np.ndarray:
+    """``length`` symbols after ``prompt``, drawn one by one at temperature 0.8.
+
+    As when text is scored, each is drawn with ``window / 2`` to ``window`` symbols of context, so that no model is used
+    beyond the lengths that it was trained on. Models with a step form carry their state; others read the
+    context anew for every symbol.
+    """
+    text = [int(token) for token in prompt]
+    half = max(1, window // 2)
+    for made in range(length):
+        if made % half == 0:
+            start = max(0, len(text) - half)
+            logits, state = _read(model, text[start:])
+        elif model.steps:
+            logits, state = model.step(_tokens(model, text[-1:]), state)
+        else:
+            logits, state = _read(model, text[start:])
+        probability = (logits[0].cpu().double() / TEMPERATURE).softmax(dim=0).numpy()
+        text.append(int(generator.choice(len(probability), p=probability / probability.sum())))
+    return np.array(text[len(prompt) :])
+
+
+def _tokens(model: SequenceModel, tokens: list[int]) -> Tensor:
+    return torch.tensor(tokens, device=next(model.parameters()).device)
+
+
+def _read(model: SequenceModel, text: list[int]) -> tuple[Tensor, list[Any]]:
+    """Logits (1, V) after ``text``, and the state there if the model has a step form."""
+    if not model.steps:
+        return model(_tokens(model, text)[None])[:, -1], []
     state = model.initial_state(1)
-    made: list[int] = []
-    for token in prompt:
-        logits, state = model.step(torch.tensor([int(token)], device=device), state)
-    while len(made) < length:
-        logits = logits[0].double() / TEMPERATURE
-        probability = logits.softmax(dim=0).cpu().numpy()
-        made.append(int(generator.choice(len(probability), p=probability / probability.sum())))
-        logits, state = model.step(torch.tensor(made[-1:], device=device), state)
-    return np.array(made)
+    for token in text:
+        logits, state = model.step(_tokens(model, [token]), state)
+    return logits, state
 
 
 def verbatim_share(text: str, training: str) -> float:

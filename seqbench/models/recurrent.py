@@ -18,15 +18,34 @@ from seqbench.models.mixer import Mixer, register_model, reverse_within
 __all__ = ["GRU", "LSTM", "RNN", "BiLSTM"]
 
 
+def _run(kernel: nn.RNN | nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
+    """``kernel(x)`` in the type that autocast asks for: left to itself, it would run cuDNN's cells in fp16, always."""
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        output: Tensor = kernel(x)[0]
+        return output
+    dtype = torch.get_autocast_dtype(x.device.type)
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    with torch.autocast(x.device.type, enabled=False):
+        weights = [getattr(kernel, name).to(dtype) for name in names]
+        zeros = x.new_zeros(1, len(x), kernel.hidden_size, dtype=dtype)
+        shape = (weights, True, 1, 0.0, kernel.training, False, True)  # biases, layers, dropout, ..., batch first
+        if isinstance(kernel, nn.LSTM):
+            return torch.lstm(x.to(dtype), (zeros, zeros), *shape)[0]
+        cell = torch.gru if isinstance(kernel, nn.GRU) else torch.rnn_tanh
+        return cell(x.to(dtype), zeros, *shape)[0]
+
+
 class _Recurrent(Mixer):
     """Common part of the one-directional cells: state (B, d_out), ``kernel`` a one-layer torch.nn recurrent module."""
 
     kernel: nn.RNN | nn.LSTM | nn.GRU
 
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        super().__init__(d_in, d_out, causal=True)  # by nature, whether asked to or not
+
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        # causal by nature: padding comes after the real steps and can't reach them
-        output: Tensor = self.kernel(x)[0]
-        return output
+        # padding comes after the real steps and can't reach them
+        return _run(self.kernel, x)
 
     def _weights(self) -> list[Tensor]:
         """W, U, b and b' as torch.nn names them."""
@@ -130,8 +149,8 @@ class BiLSTM(Mixer):
         self.back = _lstm(d_in, d_out // 2)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        ahead = self.ahead(x)[0]
-        back = reverse_within(self.back(reverse_within(x, lengths))[0], lengths)
+        ahead = _run(self.ahead, x)
+        back = reverse_within(_run(self.back, reverse_within(x, lengths)), lengths)
         return torch.cat([ahead, back], dim=2)
 
     def state_size(self, length: int) -> int:
