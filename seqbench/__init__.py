@@ -23,6 +23,7 @@ __all__ = [
     "Stream",
     "TaskData",
     "TaskSpec",
+    "Training",
     "Truth",
     "UserError",
     "Windows",
@@ -45,7 +46,7 @@ _HOME = {
     "seqbench.record": ("Record",),
     "seqbench.registry": ("load_plugin",),
     "seqbench.store": ("Store",),
-    "seqbench.task": ("Budget", "Metric", "TaskData", "TaskSpec", "Truth", "register_task"),
+    "seqbench.task": ("Budget", "Metric", "TaskData", "TaskSpec", "Training", "Truth", "register_task"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -81,7 +81,7 @@ def _build(cell_plan: Plan) -> SequenceModel:
     if config.params is not None:
         width = width_for(config.params, cell_plan.model.name, kind, data, config.n_layers, config.backbone)
         widths = (width,) * config.n_layers
-    model = build(cell_plan.model.name, kind, data, widths, config.dropout, config.backbone)
+    model = build(cell_plan.model.name, kind, data, widths, config.dropout or 0.0, config.backbone)
     if type(model.head).causal:
         check_causal(model, data, length=8)
     return model

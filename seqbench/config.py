@@ -95,12 +95,12 @@ class RunConfig:
     """Instead of --hidden: the width whose parameter count is nearest to this."""
     backbone: Literal["bare", "residual"] = "bare"
     """Stack the layers as they are, or wrap each in norm and skip."""
-    dropout: float = 0.1
-    """Share of values dropped after each mixer layer in training."""
+    dropout: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """Share of values dropped after each mixer layer in training; by default the task's."""
     learning_rate: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
     """Peak learning rate of AdamW; by default the task's."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay of AdamW."""
+    weight_decay: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """Decoupled weight decay of AdamW; by default the task's."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises; then it falls along a cosine to zero (`full`: stays)."""
     clip: float = 1.0
@@ -124,9 +124,9 @@ class RunConfig:
             "params": self.params is None or self.params >= 1,
             "sequence_length": self.sequence_length is None or self.sequence_length >= 1,
             "seed": 0 <= self.seed < 2**32,
-            "dropout": 0.0 <= self.dropout < 1.0,
+            "dropout": self.dropout is None or 0.0 <= self.dropout < 1.0,
             "learning_rate": self.learning_rate is None or 0.0 < self.learning_rate < float("inf"),
-            "weight_decay": 0.0 <= self.weight_decay < float("inf"),
+            "weight_decay": self.weight_decay is None or 0.0 <= self.weight_decay < float("inf"),
             "warmup": 0.0 <= self.warmup < 1.0,
             "clip": 0.0 < self.clip < float("inf"),
             "threads": 1 <= self.threads <= 1_024,

@@ -78,8 +78,8 @@ def plan(config: RunConfig, listener: Listener | None = None, ready: Callable[[]
     started = time.perf_counter()
     prepared = prepare(config.task, config.task_options, config.source, listener.say)
     data_seconds = time.perf_counter() - started
-    if config.learning_rate is None:
-        config = dataclasses.replace(config, learning_rate=prepared.spec.learning_rate)
+    usual = dataclasses.asdict(prepared.spec.training)
+    config = dataclasses.replace(config, **{name: usual[name] for name in usual if getattr(config, name) is None})
     budget = prepared.spec.budgets[config.budget]
     if device.type == "cuda" and prepared.data.train.sequence_length > CUDNN_LONGEST:
         raise UserError(f"sequences of more than {CUDNN_LONGEST} steps do not run on CUDA: take --device cpu.")

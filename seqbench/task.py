@@ -69,6 +69,21 @@ class Budget:
     patience: int | None = None
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a task's models are trained where the user says nothing, the same for every model.
+
+    Attributes:
+        learning_rate: peak of AdamW's.
+        weight_decay: AdamW's, decoupled.
+        dropout: share of values dropped after each mixer layer.
+    """
+
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+
+
 @dataclass(frozen=True, eq=False)
 class Truth:
     """What predictions are scored against: ``targets`` and ``groups`` with one row an example, and ``meta``.
@@ -135,7 +150,7 @@ class TaskSpec:
         perfect: the primary metric's value that has skill 1.
         load: ``load(source, options) -> TaskData``.
         score: ``score(predictions, truth) -> {metric name: value}`` in natural units.
-        learning_rate: peak learning rate where the user gives none, the same for every model.
+        training: learning rate, weight decay and dropout where the user gives none.
         split: one sentence on how train, validation and test are told apart.
     """
 
@@ -154,7 +169,7 @@ class TaskSpec:
     load: Callable[[str, Any], TaskData]
     score: Score
     options: type[Any] = NoOptions
-    learning_rate: float = 2e-3
+    training: Training = Training()
     sources: tuple[str, ...] = ("embedded",)
     module: str = ""
 

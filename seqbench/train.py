@@ -77,7 +77,7 @@ def fit(
     batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
     parameters = [p for p in model.parameters() if p.requires_grad]
     # the learning rate is set before every step
-    optimizer = torch.optim.AdamW(parameters, weight_decay=config.weight_decay, fused=device.type != "mps")
+    optimizer = torch.optim.AdamW(parameters, weight_decay=config.weight_decay or 0.0, fused=device.type != "mps")
     checks = {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
     every = max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(spec)
