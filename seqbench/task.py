@@ -30,6 +30,7 @@ __all__ = [
     "NoOptions",
     "TaskData",
     "TaskSpec",
+    "Training",
     "Truth",
     "parse_options",
     "register_task",
