@@ -45,27 +45,25 @@ def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 Widths = Annotated[
-    tuple[int, ...],
+    tuple[int, ...] | None,
     PrimitiveConstructorSpec(
         nargs=1,
         metavar="N[,N...]",
         instance_from_str=lambda words: parse_widths(words[0]),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(str, value))],
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(map(str, value or WIDTH))],
     ),
 ]
 Count = Annotated[
-    int,
+    int | None,
     PrimitiveConstructorSpec(
         nargs=1,
         metavar="N|Nk",
         instance_from_str=lambda words: parse_count(words[0]),
-        is_instance=lambda value: isinstance(value, int),
-        str_from_instance=lambda value: [str(value)],
+        is_instance=lambda value: value is None or isinstance(value, int),
+        str_from_instance=lambda value: [str(value).lower()],
     ),
 ]
-
-
 WIDTH = (128,)  # where neither --hidden nor --params is given
 
 
@@ -87,11 +85,11 @@ class RunConfig:
     """Short for --option sequence_length=N."""
     source: Literal["embedded"] = "embedded"
     """Where the data comes from."""
-    hidden: Annotated[Widths | None, tyro.conf.arg(metavar="N[,N...]")] = None
-    """Width of the mixer layers, one for each or one for all; by default 128."""
+    hidden: Widths = None
+    """Width of the mixer layers, one for each or one for all."""
     layers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of mixer layers; by default as many as there are widths."""
-    params: Annotated[Count | None, tyro.conf.arg(metavar="N|Nk")] = None
+    params: Count = None
     """Instead of --hidden: the width whose parameter count is nearest to this."""
     backbone: Literal["bare", "residual"] = "bare"
     """Stack the layers as they are, or wrap each in norm and skip."""

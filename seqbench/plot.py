@@ -12,7 +12,7 @@ import numpy as np
 from seqbench.metrics import bits_per_character
 from seqbench.record import Record
 from seqbench.registry import TASKS
-from seqbench.result import read_predictions
+from seqbench.result import format_value, read_predictions
 from seqbench.task import TaskSpec, Truth
 
 __all__ = ["draw"]
@@ -43,10 +43,21 @@ def _learning_curve(axes: Any, record: Record, spec: TaskSpec, folder: Path) -> 
     steps = [point["step"] for point in points]
     axes.plot(steps, [point[f"val_{name}"] for point in points], "o-", color=BLUE, label="validation")
     assert record.primary is not None
-    axes.axhline(record.primary.value, color=BLUE, linestyle=":", label="test, best state")
+    axes.axhline(
+        record.primary.value, color=BLUE, linestyle=":", label=f"test, best state: {format_value(record.primary.value)}"
+    )
     styles = ("--", "-.", (0, (1, 2)), (0, (5, 1)))
     for i, (baseline, value) in enumerate(record.baselines.items()):
-        axes.axhline(value, color=GREY, linestyle=styles[i % len(styles)], linewidth=1, label=f"{baseline}, test")
+        axes.axhline(
+            value,
+            color=GREY,
+            linestyle=styles[i % len(styles)],
+            linewidth=1,
+            label=f"{baseline}, test: {format_value(value)}",
+        )
+    shown = [point[f"val_{name}"] for point in points] + [record.primary.value, *record.baselines.values()]
+    margin = 0.06 * (max(shown) - min(shown) or 1.0)
+    axes.set(xlim=(0, 1.03 * max(steps)), ylim=(min(shown) - margin, max(shown) + margin))
     axes.set(xlabel="optimiser step", ylabel=name + unit, title=f"{spec.primary.direction} is better")
     axes.legend(fontsize=7)
 

@@ -104,7 +104,7 @@ def _show_figures(record: Record, folder: Path) -> None:
 def _show_cost(record: Record) -> None:
     cost = record.cost
     assert cost is not None and record.model.params is not None
-    flops = "FLOPs not counted" if cost.flops_per_sample is None else f"{cost.flops_per_sample / 1e6:.1f} MFLOP"
+    flops = "FLOPs not counted" if cost.flops_per_sample is None else f"{cost.flops_per_sample / 1e6:.3g} MFLOP"
     width = ",".join(map(str, record.model.hidden))
     print(f"model   {record.model.params:,} parameters, width {width}, {record.model.state_size:,} floats of state")
     print(

@@ -70,7 +70,7 @@ def test_ridge_equals_the_library(monkeypatch):
 
 
 def stream_of(text, symbols="abcd "):
-    return Stream.evaluation(np.array([symbols.index(letter) for letter in text], dtype=np.uint8), 4)
+    return Stream.evaluation(np.array([symbols.index(letter) for letter in text], dtype=np.uint8), 1)
 
 
 def text_data(train="abcd bdca abcd abcd bdca " * 40, held_out="bdca abcd " * 20):

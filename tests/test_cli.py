@@ -214,7 +214,15 @@ def test_a_users_file_runs_like_a_built_in_model(cli, tmp_path):
 
 def test_ctrl_c_leaves_nothing_torn_and_says_how_to_go_on(tmp_path):
     words = [sys.executable, str(ROOT / "run_bench.py"), "--task", "weather", "--model", "lstm", "--budget", "standard"]
-    running = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # where the tests run in the background of a shell, Ctrl-C is ignored by inheritance
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for line in running.stderr:
         if "training for" in line:
             break
