@@ -73,7 +73,8 @@ def settings(device: torch.device, config: RunConfig) -> Iterator[None]:
         torch.manual_seed(config.seed)
         try:
             torch.set_num_threads(config.threads)
-            torch.use_deterministic_algorithms(device.type == "cuda")
+            if device.type == "cuda":  # a CPU needs no telling, and the call takes over a second the first time
+                torch.use_deterministic_algorithms(True)
             # cuDNN takes TF32 unless told otherwise, so fp32 would not mean fp32
             matmul.allow_tf32 = cudnn.allow_tf32 = config.precision == "tf32"
             cudnn.benchmark = False
@@ -81,7 +82,8 @@ def settings(device: torch.device, config: RunConfig) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before[0])
-            torch.use_deterministic_algorithms(before[1])
+            if device.type == "cuda":
+                torch.use_deterministic_algorithms(before[1])
             matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before[2:5]
             deterministic.fill_uninitialized_memory = before[5]
 

@@ -20,17 +20,19 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from seqbench.baselines import register_baseline
 from seqbench.data import Split, Windows, shipped_file
 from seqbench.errors import UserError
 from seqbench.metrics import mae, rmse
 from seqbench.task import Budget, Metric, TaskData, Training, Truth, register_task
+
+if TYPE_CHECKING:  # half a second to import, and needed only when the data is prepared
+    import pandas as pd
 
 Array = npt.NDArray[Any]
 FILE = "weather.parquet"
@@ -76,6 +78,8 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
 
 def read_airport(table: pd.DataFrame, airport: str) -> pd.DataFrame:
     """One airport on the full grid of hours, gaps as NaN, impossible values removed."""
+    import pandas as pd
+
     rows = table[table["origin"] == airport].set_index("time").drop(columns="origin")
     hours = pd.date_range(table["time"].min(), table["time"].max(), freq="h")
     rows = rows.reindex(hours).astype("float64")
@@ -90,7 +94,7 @@ def featurise(rows: pd.DataFrame, airport: str) -> Array:
     known = rows[list(FILLED)].ffill()
     known["temp"], known["dewp"] = to_celsius(known["temp"]), to_celsius(known["dewp"])
     angle = np.deg2rad(rows["wind_dir"])
-    hour = 2 * math.pi * pd.DatetimeIndex(rows.index).hour.to_numpy() / 24
+    hour = 2 * math.pi * hours_of(rows) / 24
     columns = [
         *(known[name] for name in FILLED),
         (known["wind_speed"] * np.sin(angle)).fillna(0.0),
@@ -102,6 +106,13 @@ def featurise(rows: pd.DataFrame, airport: str) -> Array:
         *(np.full(len(rows), float(airport == other)) for other in AIRPORTS),
     ]
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+
+
+def hours_of(rows: pd.DataFrame) -> Array:
+    """Hour of the day, UTC, of each row."""
+    import pandas as pd
+
+    return pd.DatetimeIndex(rows.index).hour.to_numpy()
 
 
 def to_celsius(fahrenheit: Any) -> Any:
@@ -192,12 +203,14 @@ class _Scale:
 )
 def load(source: str, options: Options) -> TaskData:
     """Windows over the three airports' series, scaled by the training stretch."""
+    import pandas as pd
+
     table = pd.read_parquet(shipped_file(Path(__file__).parent / "data", FILE, FILE_SHA256))
     frames = [read_airport(table, airport) for airport in AIRPORTS]
     series = [featurise(rows, airport) for rows, airport in zip(frames, AIRPORTS, strict=True)]
     reported = [rows["temp"].notna().to_numpy() for rows in frames]
     n_hours = len(frames[0])
-    first_hour = pd.DatetimeIndex(frames[0].index)[0].hour
+    first_hour = int(hours_of(frames[0])[0])
     end = (first_hour + n_hours) // WEEK * WEEK - first_hour  # splits begin and end with a week, as the groups do
     end -= options.fold * WEEKS * WEEK
     borders = 0, end - 2 * WEEKS * WEEK, end - WEEKS * WEEK, end
