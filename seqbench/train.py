@@ -24,6 +24,7 @@ from seqbench.data.splits import Split
 from seqbench.device import peak_memory, reset_peak_memory, synchronize
 from seqbench.errors import Interrupted
 from seqbench.models.backbone import SequenceModel
+from seqbench.optimizer import AdamW
 from seqbench.task import Budget, TaskData, TaskSpec
 
 __all__ = ["Diverged", "Fit", "evaluate", "fit", "predict"]
@@ -76,8 +77,7 @@ def fit(
     train = DeviceSplit(data.train, device)
     batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
     parameters = [p for p in model.parameters() if p.requires_grad]
-    # the learning rate is set before every step
-    optimizer = torch.optim.AdamW(parameters, weight_decay=config.weight_decay or 0.0, fused=device.type != "mps")
+    optimizer = AdamW(parameters, config.weight_decay or 0.0)
     checks = {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
     every = max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(spec)
@@ -87,15 +87,14 @@ def fit(
     clock = _Clock(device)
     try:
         for step in range(1, budget.steps + 1):
-            optimizer.param_groups[0]["lr"] = learning_rate(step, budget.steps, config)
             indices = next(batches)
             batch = train[indices]
             with autocast(device, config):
                 loss = model.head.loss(model(batch.inputs, batch.lengths), batch)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            optimizer.step()
+            optimizer.step(learning_rate(step, budget.steps, config))
             loss_sum, counted = loss_sum + loss.detach(), counted + 1
             done.count(step, data.train, indices)
             if step % every and step not in checks:

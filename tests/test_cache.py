@@ -141,7 +141,7 @@ def test_a_warm_start_needs_neither_datasets_nor_torch(cache, tmp_path):
     prepare("weather", {})
     code = (
         "import sys; from seqbench.prepare import prepare; prepare('weather', {});"
-        "print([name for name in ('torch', 'datasets', 'sklearn') if name in sys.modules])"
+        "print([name for name in ('torch', 'datasets', 'sklearn', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

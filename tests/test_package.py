@@ -74,7 +74,7 @@ LAYERS = [  # a module may import from its own row and the rows below
     {"plan"},
     {"train", "device"},
     {"batches", "prepare"},
-    {"models", "heads"},
+    {"models", "heads", "optimizer"},
     {"baselines"},
     {"data", "task"},
     {"registry", "store", "record", "stats", "metrics"},
