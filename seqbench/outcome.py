@@ -103,19 +103,7 @@ class Writer:
             key=plan.key,
             status=status,
             reason=reason,
-            task=TaskInfo(
-                name=spec.name,
-                version=spec.version,
-                code_sha256=TASKS.entry(spec.name).code,
-                kind=spec.kind,
-                options=plan.prepared.options,
-                source=plan.prepared.source,
-                data_sha256=plan.prepared.data_sha256,
-                n_train=len(data.train),
-                n_val=len(data.val),
-                n_test=len(data.test),
-                sequence_length=length,
-            ),
+            task=self._task(),
             model=ModelInfo(
                 name=plan.model.name,
                 version=plan.model.version,
@@ -135,19 +123,40 @@ class Writer:
             baselines=self.baselines,
             skill=skill,
             cost=cost,
-            environment=Environment(
-                device=plan.device.type,
-                device_name=device_name(plan.device),
-                threads=config.threads,
-                python=platform.python_version(),
-                torch=torch.__version__,
-                cuda=torch.version.cuda,
-                seqbench=seqbench_version(),
-                git_commit=plan.git[0],
-                git_dirty=plan.git[1],
-            ),
+            environment=self._environment(),
             started=self.started,
             finished=now(),
+        )
+
+    def _task(self) -> TaskInfo:
+        plan = self.plan
+        spec, data = plan.prepared.spec, plan.prepared.data
+        return TaskInfo(
+            name=spec.name,
+            version=spec.version,
+            code_sha256=TASKS.entry(spec.name).code,
+            kind=spec.kind,
+            options=plan.prepared.options,
+            source=plan.prepared.source,
+            data_sha256=plan.prepared.data_sha256,
+            n_train=len(data.train),
+            n_val=len(data.val),
+            n_test=len(data.test),
+            sequence_length=data.train.sequence_length,
+        )
+
+    def _environment(self) -> Environment:
+        plan = self.plan
+        return Environment(
+            device=plan.device.type,
+            device_name=device_name(plan.device),
+            threads=plan.config.threads,
+            python=platform.python_version(),
+            torch=torch.__version__,
+            cuda=torch.version.cuda,
+            seqbench=seqbench_version(),
+            git_commit=plan.git[0],
+            git_dirty=plan.git[1],
         )
 
 

@@ -78,8 +78,7 @@ def fit(
     batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, config.weight_decay or 0.0)
-    checks = {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
-    every = max(1, budget.steps // REPORTS)
+    checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(spec)
     loss_sum, counted = torch.zeros((), device=device), 0
     model.train()
@@ -121,6 +120,11 @@ def fit(
     model.load_state_dict(best.state)
     done.best_step = best.step
     return done
+
+
+def _check_steps(budget: Budget) -> set[int]:
+    """The steps after which the validation split is read; the last one is among them."""
+    return {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
 
 
 class _Best:

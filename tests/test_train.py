@@ -13,10 +13,9 @@ import seqbench
 from seqbench.cell import run_cell
 from seqbench.config import RunConfig
 from seqbench.device import settings
-from seqbench.errors import Interrupted, UserError
 from seqbench.heads.generate import generate, verbatim_share
 from seqbench.models.backbone import build
-from seqbench.plan import Listener, plan
+from seqbench.plan import plan
 from seqbench.registry import HEADS, MODELS, TASKS
 from seqbench.result import primary_interval, read_predictions
 from seqbench.store import Store
@@ -119,110 +118,6 @@ def test_full_stops_when_nothing_gets_better(tmp_path):
     assert record.status == "ok" and record.cost.steps < 5000
 
 
-def test_a_loss_that_is_not_finite_is_a_record_of_its_own(tmp_path):
-    outcome = run(tmp_path, "toy-wave", "rnn", learning_rate=1e30, clip=1e30)
-    record = outcome.record
-    assert record.status == "diverged" and "step" in record.reason
-    assert record.primary is None and record.metrics == {} and record.cost is None
-    assert Store(tmp_path).read(outcome.folder) == record
-
-
-class Linear(seqbench.Mixer):
-    """A mixer without memory, to be spoilt by the tests below; it offers no step form."""
-
-    def __init__(self, d_in, d_out, causal):
-        super().__init__(d_in, d_out, causal)
-        self.map = torch.nn.Linear(d_in, d_out)
-        self.gate = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x, lengths=None):
-        return self.map(x)
-
-    def state_size(self, length):
-        return 0
-
-
-@pytest.fixture
-def mixer():
-    """``mixer(forward)`` registers a model that computes that, for one test."""
-    before = MODELS._snapshot()
-
-    def register(forward=Linear.forward):
-        seqbench.register_model("spoilt")(type("Spoilt", (Linear,), {"forward": forward}))
-        return "spoilt"
-
-    yield register
-    MODELS._restore(before)
-
-
-def test_a_model_that_crashes_is_a_record_of_its_own_and_is_tried_again(tmp_path, mixer):
-    def forward(self, x, lengths=None):
-        if self.training:
-            raise RuntimeError("no such luck\nand more")
-        return self.map(x)
-
-    outcome = run(tmp_path, "toy-wave", mixer(forward))
-    assert outcome.record.status == "error" and "RuntimeError: no such luck (" in outcome.record.reason
-    assert "Traceback" in (outcome.folder / "traceback.txt").read_text()
-    assert run(tmp_path, "toy-wave", "spoilt").folder.name == "run-2"
-
-
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried")])
-def test_memory_that_runs_out_is_a_record_of_its_own(tmp_path, mixer, error):
-    def forward(self, x, lengths=None):
-        raise error
-
-    record = run(tmp_path, "toy-wave", mixer(forward)).record
-    assert record.status == "oom" and record.reason
-
-
-def test_a_model_too_large_to_build_is_out_of_memory(tmp_path, mixer, monkeypatch):
-    def build_nothing(*_):
-        raise RuntimeError("DefaultCPUAllocator: not enough memory")
-
-    monkeypatch.setattr("seqbench.cell.build", build_nothing)
-    record = run(tmp_path, "toy-wave", mixer()).record
-    assert record.status == "oom" and record.model.params is None
-
-
-def test_predictions_that_are_not_finite_are_never_scored(tmp_path, mixer):
-    def forward(self, x, lengths=None):
-        return self.map(x) if self.training else self.map(x) * float("nan")
-
-    assert run(tmp_path, "toy-first", mixer(forward)).record.status == "diverged"
-
-
-def test_a_model_that_learns_to_look_ahead_is_found_out_after_training(tmp_path, mixer):
-    """At initialisation the gate is shut and no derivative betrays it."""
-
-    def forward(self, x, lengths=None):
-        return self.map(x) + self.gate * self.map(x.roll(-1, dims=1))
-
-    record = run(tmp_path, "toy-text", mixer(forward)).record
-    assert record.status == "not_applicable" and "depends on later steps" in record.reason and not record.metrics
-
-
-def test_a_model_that_looks_ahead_late_in_the_sequence_is_found_out(tmp_path, mixer):
-    def forward(self, x, lengths=None):
-        y = self.map(x)
-        return torch.cat([y[:, :9], y[:, 9:].flip(1)], dim=1)
-
-    assert run(tmp_path, "toy-text", mixer(forward)).record.status == "not_applicable"
-
-
-def test_a_model_without_a_step_form_generates_all_the_same(tmp_path, mixer):
-    outcome = run(tmp_path, "toy-text", mixer())
-    assert outcome.record.status == "ok" and len((outcome.folder / "sample.txt").read_text()) == 300
-
-
-def test_a_model_that_cannot_be_counted_has_no_flops_and_a_record(tmp_path, mixer):
-    def forward(self, x, lengths=None):
-        return self.map(x) * max(1.0, x.sum().item() * 0)
-
-    record = run(tmp_path, "toy-wave", mixer(forward)).record
-    assert record.status == "ok" and record.cost.flops_per_sample is None
-
-
 def test_steps_and_whole_windows_generate_the_same_text():
     data = plan(RunConfig(task="toy-text", model="lstm")).data
     model = build("gru", "generate", data, (16,)).eval()
@@ -245,21 +140,6 @@ def test_lower_precision_reaches_the_mixer_and_stays_close(model):
     assert low.dtype == torch.bfloat16 or model == "transformer"
     assert torch.allclose(low.float(), layer(x), atol=0.1)
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in layer.parameters())
-
-
-def test_an_interrupt_leaves_nothing_behind(tmp_path):
-    def interrupt(step, loss):
-        raise KeyboardInterrupt  # as Ctrl-C would between two lines of the loop
-
-    with pytest.raises(Interrupted, match="interrupted at step 1 of 6"):
-        run(tmp_path, "toy-wave", "rnn", listener=Listener(report=interrupt))
-    assert list(tmp_path.rglob("*")) == []
-
-
-def test_an_unwritable_directory_is_found_before_training(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="can't be written"):
-        run(tmp_path / "file" / "out", "toy-wave", "rnn", listener=Listener(begin=lambda steps: pytest.fail("trained")))
 
 
 def test_stored_predictions_give_the_recorded_metric_and_its_interval(tmp_path):
