@@ -67,12 +67,10 @@ def _built(cell_plan: Plan, writer: Writer) -> tuple[SequenceModel | None, Recor
     """The model on its device, or the record that says why there is none."""
     try:
         return _build(cell_plan).to(cell_plan.device), None
-    except NotApplicable as error:
-        return None, writer.record("not_applicable", str(error))
-    except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
-            raise
-        return None, writer.record("oom", _first_line(error))
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        return None, _failed(error, writer)
 
 
 def _build(cell_plan: Plan) -> SequenceModel:
@@ -81,33 +79,40 @@ def _build(cell_plan: Plan) -> SequenceModel:
     if config.params is not None:
         width = width_for(config.params, cell_plan.model.name, kind, data, config.n_layers, config.backbone)
         widths = (width,) * config.n_layers
-    model = build(cell_plan.model.name, kind, data, widths, config.dropout or 0.0, config.backbone)
-    if type(model.head).causal:
-        check_causal(model, data, length=8)
-    return model
+    return build(cell_plan.model.name, kind, data, widths, config.dropout or 0.0, config.backbone)
 
 
 def _attempt(plan: Plan, model: SequenceModel, folder: Path, listener: Listener, writer: Writer) -> Record:
     """Train and test ``model``; whatever goes wrong with it becomes the record's status and reason."""
+    data, causal = plan.prepared.data, type(model.head).causal
     try:
+        if causal:  # a quick refusal
+            check_causal(model, data, length=8)
         listener.begin(plan.budget.steps)
         done = fit(model, plan.prepared.spec, plan.data, plan.config, plan.budget, listener.report)
-        if type(model.head).causal:  # once more, over the whole length: what training has put to use
-            check_causal(model, plan.prepared.data, plan.prepared.data.train.sequence_length)
+        if causal:  # once more, over the whole length: what training has put to use
+            check_causal(model, data, data.train.sequence_length)
         return writer.finish(model, done, folder)
-    except Diverged as error:
-        return writer.record("diverged", str(error), model)
-    except NotApplicable as error:
-        return writer.record("not_applicable", str(error), model)
     except (UserError, OSError):
         raise  # the disk, say: not the model's failure
     except Exception as error:
-        if _out_of_memory(error):
-            return writer.record("oom", _first_line(error), model)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        reason = f"{type(error).__name__}: {_first_line(error)} ({Path(where.filename).name}, line {where.lineno})"
-        return writer.record("error", reason, model)
+        record = _failed(error, writer, model)
+        if record.status == "error":
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        return record
+
+
+def _failed(error: Exception, writer: Writer, model: SequenceModel | None = None) -> Record:
+    """The record of a cell that ended with ``error``."""
+    if isinstance(error, NotApplicable):
+        return writer.record("not_applicable", str(error), model)
+    if isinstance(error, Diverged):
+        return writer.record("diverged", str(error), model)
+    if _out_of_memory(error):
+        return writer.record("oom", _first_line(error), model)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return writer.record("error", f"{type(error).__name__}: {_first_line(error)} ({place})", model)
 
 
 def _out_of_memory(error: Exception) -> bool:

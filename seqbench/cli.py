@@ -195,6 +195,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has gone; it needs no more
         sys.stdout = None
         return 0
+    except OSError as error:  # a full disk, a folder that vanished: ours is whole or not there
+        where = f" ({error.filename})" if error.filename else ""
+        code, message = 1, f"{error.strerror or error}{where}; nothing torn was left. Mend that and run it again."
+        if debug:
+            raise
     except Exception as error:
         code, message = 1, f"unexpected {type(error).__name__}: {error}. Add --debug for the traceback, and report it."
         if debug:

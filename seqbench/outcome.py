@@ -61,7 +61,8 @@ class Writer:
         lines = (json.dumps(point, allow_nan=False) + "\n" for point in done.curve)
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
         weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(weights, folder / "model.safetensors")
+        # not save_file: its error for a full disk is no OSError and would pass for the model's
+        (folder / "model.safetensors").write_bytes(safetensors.torch.save(weights))
         reading = {"vocabulary": data.vocabulary, "features": data.features, "classes": data.classes}
         (folder / "model.json").write_text(json.dumps(reading, ensure_ascii=False), encoding="utf-8")
         return self.record("ok", None, model, metrics, self._cost(model, done))

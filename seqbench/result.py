@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tabulate import tabulate
 
+from seqbench.errors import UserError
 from seqbench.record import Record
 from seqbench.registry import TASKS
 from seqbench.stats import Interval, jackknife_interval
@@ -22,9 +25,15 @@ __all__ = ["format_value", "primary_interval", "read_predictions", "show_result"
 
 def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
     """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
-    with np.load(folder / "predictions.npz", allow_pickle=False) as kept:
-        meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
-        return kept["prediction"], Truth(kept["target"], kept["group"], meta)
+    path = folder / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
+            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        raise UserError(
+            f"{folder / 'predictions.npz'} is missing or damaged: run the cell again with --force."
+        ) from None
 
 
 def primary_interval(spec: TaskSpec, predictions: np.ndarray, truth: Truth) -> Interval:

@@ -67,7 +67,10 @@ class Store:
         runs = self.runs(cell)
         if not runs:
             return None
-        record = self.read(runs[-1])
+        try:
+            record = self.read(runs[-1])
+        except UserError as error:
+            raise UserError(f"{error} Move {runs[-1]} away and run again.") from None
         if record.key != key:
             raise UserError(f"{runs[-1] / RECORD} belongs to another cell: move it away.")
         return record, runs[-1]

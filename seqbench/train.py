@@ -48,7 +48,6 @@ class Fit:
     tokens: int = 0
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
-    best_step: int = 0
     peak_memory: int = 0  # bytes, of training alone
     curve: list[dict[str, float]] = field(default_factory=list)
 
@@ -118,7 +117,6 @@ def fit(
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted at step {done.steps} of {budget.steps}") from None
     model.load_state_dict(best.state)
-    done.best_step = best.step
     return done
 
 

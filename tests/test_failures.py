@@ -1,7 +1,12 @@
 """What goes wrong with a model becomes its record; what goes wrong with the command or the machine writes nothing."""
 
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
+from conftest import ROOT
 
 import seqbench
 from seqbench.cell import run_cell
@@ -9,6 +14,7 @@ from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError
 from seqbench.plan import Listener
 from seqbench.registry import MODELS
+from seqbench.result import read_predictions
 from seqbench.store import Store
 
 
@@ -134,3 +140,50 @@ def test_an_unwritable_directory_is_found_before_training(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="can't be written"):
         run(tmp_path / "file" / "out", "toy-wave", "rnn", listener=Listener(begin=lambda steps: pytest.fail("trained")))
+
+
+@pytest.mark.parametrize("task", ["toy-wave", "toy-text"])
+def test_a_model_that_crashes_before_training_is_a_record_too(tmp_path, mixer, task):
+    def forward(self, x, lengths=None):
+        raise ValueError("at once")
+
+    record = run(tmp_path, task, mixer(forward)).record
+    assert record.status == "error" and "ValueError: at once" in record.reason
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK not a zip"])
+def test_damaged_predictions_are_one_sentence(tmp_path, damage):
+    outcome = run(tmp_path, "toy-wave", "rnn")
+    (outcome.folder / "predictions.npz").write_bytes(damage)
+    with pytest.raises(UserError, match="run the cell again with --force"):
+        read_predictions(outcome.folder)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_torn(tmp_path):
+    """A file system of 2 MiB, which the weights of this model do not fit on; skipped where none can be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode
+    ):
+        pytest.skip("no small file system can be mounted here")
+    try:
+        words = [
+            "--task",
+            "weather",
+            "--model",
+            "lstm",
+            "--hidden",
+            "512",
+            "--budget",
+            "smoke",
+            "--out",
+            str(disk / "out"),
+        ]
+        done = subprocess.run([sys.executable, str(ROOT / "run_bench.py"), *words], capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("seqbench: No space left on device")
+        assert "Traceback" not in done.stderr and list(Store(disk / "out").records()) == []
+        assert not [path for path in disk.rglob("*") if path.is_file()]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
