@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
+from safetensors.torch import save as to_safetensors
 
 from seqbench.data.splits import Split
 from seqbench.device import device_name
@@ -62,7 +62,7 @@ class Writer:
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
         weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
-        (folder / "model.safetensors").write_bytes(safetensors.torch.save(weights))
+        (folder / "model.safetensors").write_bytes(to_safetensors(weights))
         reading = {"vocabulary": data.vocabulary, "features": data.features, "classes": data.classes}
         (folder / "model.json").write_text(json.dumps(reading, ensure_ascii=False), encoding="utf-8")
         return self.record("ok", None, model, metrics, self._cost(model, done))
