@@ -6,6 +6,7 @@ sequences of like length and is cut to the longest, and the order of batches is 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,18 +35,20 @@ class DeviceSplit:
 
     def __getitem__(self, indices: Indices) -> Batch:
         """The batch of ``indices`` (B,), a numpy array; token inputs and class targets come as int64."""
-        batch = self._gather(self._arrays, torch.from_numpy(indices).to(self.device, non_blocking=True))
-        inputs, targets = _wide(batch.inputs), _wide(batch.targets)
+        arrays, longest = self._arrays, None
         if self._lengths is not None:  # the longest is known on the host: no synchronisation to ask the device
-            inputs = inputs[:, : int(self._lengths[indices].max())]
-        return batch._replace(inputs=inputs, targets=targets)
+            longest = int(self._lengths[indices].max())
+            if "steps" in arrays:
+                arrays = {**arrays, "steps": arrays["steps"][:longest]}
+        batch = self._gather(arrays, torch.from_numpy(indices).to(self.device, non_blocking=True))
+        return batch._replace(inputs=_wide(batch.inputs[:, :longest]), targets=_wide(batch.targets))
 
 
 def _to_tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
-    array = np.asarray(array)
-    if not array.flags.writeable:  # torch can't share read-only (memory-mapped) arrays
-        array = array.copy()
-    return torch.from_numpy(array)
+    """A tensor over the same memory: prepared data is mapped from the cache, and a copy would be a second one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # batches are only gathered
+        return torch.from_numpy(np.asarray(array))
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:

@@ -72,13 +72,49 @@ class List:
 
 
 @dataclass(frozen=True)
+class Predict:
+    """Apply a trained model to new rows and write a table of its predictions."""
+
+    record: tyro.conf.Positional[Path]
+    """The record.json of a run, or its folder."""
+    file: tyro.conf.Positional[Path]
+    """New rows, in the form that the task reads with --data; labels are not needed."""
+    out: Path = Path("predictions.csv")
+    """Where to write: .csv or .parquet."""
+    plugin: Plugins = ()
+    """A Python file that registers a task or a model."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show tracebacks."""
+
+    def __call__(self) -> int:
+        """Write it."""
+        from seqbench.commands import predict
+
+        predict(self.record, self.file, self.out)
+        return 0
+
+
+Options = tyro.conf.UseAppendAction[tuple[str, ...]]
+File = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
+Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
+
+
+@dataclass(frozen=True)
 class DataShow:
     """Show what a task's data holds: sizes, balance, an example, licence, hash, split, baselines."""
 
     task: tyro.conf.Positional[str]
     """Task; see `list tasks`."""
-    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    option: Options = ()
     """An option of the task as name=value; may be given again."""
+    source: Literal["embedded", "hub", "path"] = "embedded"
+    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    data: File = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Column = None
+    """Short for --option target=COLUMN."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    """Draw the data into this file, too."""
     plugin: Plugins = ()
     """A Python file that registers a task or a model."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -86,9 +122,9 @@ class DataShow:
 
     def __call__(self) -> int:
         """Print it."""
-        from seqbench.listing import show_data
+        from seqbench.data_commands import show
 
-        show_data(self.task, self.option)
+        show(self.task, (*self.option, *_target(self.target)), self.source, self.data, self.plot)
         return 0
 
 
@@ -98,8 +134,16 @@ class DataPrepare:
 
     task: tyro.conf.Positional[str] = "all"
     """Task, or all."""
-    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    option: Options = ()
     """An option of the task as name=value; may be given again."""
+    source: Literal["embedded", "hub", "path"] = "embedded"
+    """Where the data comes from."""
+    data: File = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Column = None
+    """Short for --option target=COLUMN."""
+    baselines: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True
+    """Fit the baselines, too, which takes longer than all else."""
     plugin: Plugins = ()
     """A Python file that registers a task or a model."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -107,19 +151,47 @@ class DataPrepare:
 
     def __call__(self) -> int:
         """Build and fit."""
-        from seqbench.commands import prepare_data
+        from seqbench.data_commands import prepare_data
 
-        prepare_data(self.task, self.option)
+        option = (*self.option, *_target(self.target))
+        prepare_data(self.task, option, self.source, self.data, baselines=self.baselines)
         return 0
 
 
+@dataclass(frozen=True)
+class DataFetch:
+    """Download the canonical set of a task, for --source hub; nothing else ever does."""
+
+    task: tyro.conf.Positional[str]
+    """Task; see `list tasks`."""
+    option: Options = ()
+    """An option of the task as name=value, as ticker=IBM; may be given again."""
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Download again what is there already."""
+    plugin: Plugins = ()
+    """A Python file that registers a task or a model."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show tracebacks."""
+
+    def __call__(self) -> int:
+        """Download it."""
+        from seqbench.data_commands import fetch
+
+        fetch(self.task, self.option, force=self.force)
+        return 0
+
+
+def _target(column: str | None) -> tuple[str, ...]:
+    return () if column is None else (f"target={column}",)
+
+
 class Data(DataShow):
-    """Show what a task's data holds (`data show`), or build its cache (`data prepare`)."""
+    """Show what a task's data holds (`data show`), build its cache (`prepare`), or get a canonical set (`fetch`)."""
 
 
-Command = Run | List | DataShow | DataPrepare
-COMMANDS: dict[str, Callable[..., Command]] = {"run": Run, "list": List}
-DATA_COMMANDS: dict[str, Callable[..., Command]] = {"show": DataShow, "prepare": DataPrepare}
+Command = Run | List | Predict | DataShow | DataPrepare | DataFetch
+COMMANDS: dict[str, Callable[..., Command]] = {"run": Run, "list": List, "predict": Predict}
+DATA_COMMANDS: dict[str, Callable[..., Command]] = {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
 DESCRIPTION = (
     "Train sequence models on real data and measure them. Exit codes: 0 done, 1 a cell failed, 2 wrong command."
 )

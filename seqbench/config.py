@@ -83,8 +83,12 @@ class RunConfig:
     """An option of the task as name=value; may be given again. See `data show TASK`."""
     sequence_length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
     """Short for --option sequence_length=N."""
-    source: Literal["embedded"] = "embedded"
-    """Where the data comes from."""
+    source: Literal["embedded", "hub", "path"] = "embedded"
+    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Short for --option target=COLUMN: what is predicted of your own file."""
     hidden: Widths = None
     """Width of the mixer layers, one for each or one for all."""
     layers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -114,6 +118,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use; the sentence names the option."""
+        if self.data is not None:
+            object.__setattr__(self, "data", str(self.data))
+            if self.source == "hub":
+                raise UserError("--data is your own file and --source hub the canonical set: give one.")
+            object.__setattr__(self, "source", "path")
         _check_choices(self)
         _coerce(self)
         rules = {
@@ -126,6 +135,7 @@ class RunConfig:
             "learning_rate": self.learning_rate is None or 0.0 < self.learning_rate < float("inf"),
             "weight_decay": self.weight_decay is None or 0.0 <= self.weight_decay < float("inf"),
             "warmup": 0.0 <= self.warmup < 1.0,
+            "source": self.source != "path" or self.data is not None,
             "clip": 0.0 < self.clip < float("inf"),
             "threads": 1 <= self.threads <= 1_024,
         }
@@ -140,8 +150,9 @@ class RunConfig:
         if self.params is not None and given:
             raise UserError("--params finds the width itself: leave --hidden out.")
         named = {name.replace("-", "_") for name in parse_options_text(self.option)}
-        if self.sequence_length is not None and "sequence_length" in named:
-            raise UserError("--sequence-length and --option sequence_length=... say the same: give one.")
+        for name in ("sequence_length", "target"):
+            if getattr(self, name) is not None and name in named:
+                raise UserError(f"--{name.replace('_', '-')} and --option {name}=... say the same: give one.")
 
     @property
     def n_layers(self) -> int:
@@ -158,8 +169,9 @@ class RunConfig:
     def task_options(self) -> dict[str, Any]:
         """What was said of the task's options, unconverted."""
         given: dict[str, Any] = dict(parse_options_text(self.option))
-        if self.sequence_length is not None:
-            given["sequence_length"] = self.sequence_length
+        for name in ("sequence_length", "target"):
+            if getattr(self, name) is not None:
+                given[name] = getattr(self, name)
         return given
 
 
@@ -168,6 +180,7 @@ _RANGES = {
     "layers": "take 1 to 1000",
     "params": "take a whole number above 0, like 100k",
     "sequence_length": "take at least 1",
+    "source": "give the file with --data FILE",
     "seed": "take a whole number from 0 to 4294967295",
     "dropout": "take at least 0 and less than 1",
     "learning_rate": "take a number above 0",

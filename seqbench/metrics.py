@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["accuracy", "average_precision", "bits_per_character", "macro_f1", "mae", "rmse"]
+__all__ = ["accuracy", "average_precision", "bits_per_character", "f1_scores", "macro_f1", "mae", "rmse"]
 
 Array = npt.NDArray[Any]
 
@@ -18,14 +18,17 @@ def accuracy(predicted: Array, target: Array) -> float:
     return float(np.mean(predicted == target))
 
 
+def f1_scores(predicted: Array, target: Array, n_classes: int) -> Array:
+    """(K,) 2 TP / (2 TP + FP + FN) of each class; a class neither present nor predicted counts 0."""
+    hits = np.bincount(target[predicted == target], minlength=n_classes)
+    either = np.bincount(predicted, minlength=n_classes) + np.bincount(target, minlength=n_classes)
+    found: Array = 2.0 * hits / np.maximum(either, 1)
+    return found
+
+
 def macro_f1(predicted: Array, target: Array, n_classes: int) -> float:
-    """Mean over classes of 2 TP / (2 TP + FP + FN); a class neither present nor predicted counts 0."""
-    scores = []
-    for label in range(n_classes):
-        hits = np.sum((predicted == label) & (target == label))
-        either = np.sum(predicted == label) + np.sum(target == label)
-        scores.append(2.0 * hits / either if either else 0.0)
-    return float(np.mean(scores))
+    """Mean of `f1_scores` over the classes."""
+    return float(f1_scores(predicted, target, n_classes).mean())
 
 
 def average_precision(score: Array, positive: Array) -> float:

@@ -45,10 +45,13 @@ class Writer:
     def finish(self, model: SequenceModel, done: Fit, folder: Path) -> Record:
         """Read validation and test with the best state, and write curve, predictions and weights into ``folder``."""
         spec, data, config = self.plan.prepared.spec, self.plan.prepared.data, self.plan.config
+        constants: dict[str, float] = {}
         metrics, begun = {}, time.perf_counter()
         for part in ("val", "test"):
             split: Split = data.splits[part]
             predictions, truth = predict(model, split, config), split.truth()
+            constants = constants if part == "test" else spec.calibrated(predictions, truth)
+            truth = truth.with_constants(constants)
             metrics[part] = {**spec.score(predictions, truth), "n_scored": float(split.n_scored)}
         done.eval_seconds += time.perf_counter() - begun
         made = type(model.head).sample(model.eval(), data, np.random.default_rng([config.seed, 2]))
@@ -63,8 +66,8 @@ class Writer:
         weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
         (folder / "model.safetensors").write_bytes(to_safetensors(weights))
-        reading = {"vocabulary": data.vocabulary, "features": data.features, "classes": data.classes}
-        (folder / "model.json").write_text(json.dumps(reading, ensure_ascii=False), encoding="utf-8")
+        reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False)
+        (folder / "model.json").write_text(reading, encoding="utf-8")
         return self.record("ok", None, model, metrics, self._cost(model, done))
 
     def _cost(self, model: SequenceModel, done: Fit) -> Cost:
@@ -96,7 +99,8 @@ class Writer:
         primary = skill = None
         if metrics:
             value = metrics["test"][spec.primary.name]
-            primary = Primary(**{**dataclasses.asdict(spec.primary), "value": value})
+            about = spec.primary
+            primary = Primary(name=about.name, value=value, direction=about.direction, unit=about.unit)
             skill = spec.skill(value, self.baselines[spec.reference])
         length = data.train.sequence_length
         return Record(

@@ -70,13 +70,13 @@ def plan(config: RunConfig, listener: Listener | None = None, ready: Callable[[]
     listener = listener or Listener()
     git = git_state()  # now: the checkout may change while the cell runs
     model = MODELS.get(config.model)
-    parse_options(TASKS.get(config.task), config.task_options)
+    parse_options(TASKS.get(config.task).at(config.source), config.task_options)
     if config.params is None:
         check_widths(config.model, config.widths)
     device = resolve_device(config)
     ready()
     started = time.perf_counter()
-    prepared = prepare(config.task, config.task_options, config.source, listener.say)
+    prepared = prepare(config.task, config.task_options, config.source, listener.say, config.data)
     data_seconds = time.perf_counter() - started
     usual = dataclasses.asdict(prepared.spec.training)
     config = dataclasses.replace(config, **{name: usual[name] for name in usual if getattr(config, name) is None})
@@ -99,7 +99,7 @@ def plan(config: RunConfig, listener: Listener | None = None, ready: Callable[[]
 
 def _resolve(config: RunConfig, budget: Budget) -> dict[str, Any]:
     """What decides the result, apart from task, model and device, as JSON has it."""
-    elsewhere = {"task", "model", "option", "sequence_length", "source", "device"}
+    elsewhere = {"task", "model", "option", "sequence_length", "target", "source", "data", "device"}
     chosen = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     chosen = {name: value for name, value in chosen.items() if name not in elsewhere}
     chosen["hidden"] = None if config.params else list(config.widths)

@@ -25,7 +25,7 @@ def draw(record: Record, folder: Path) -> Path:
     """Write ``plot.png`` beside the record in ``folder`` and return its path."""
     from matplotlib.figure import Figure  # optional, and half a second to import
 
-    spec = TASKS.get(record.task.name)
+    spec = TASKS.get(record.task.name).at(record.task.source)
     predictions, truth = read_predictions(folder)
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     curve, panel = figure.subplots(1, 2)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,19 @@ import numpy as np
 
 from seqbench.baselines import Baseline
 from seqbench.data.cache import cache_root, fingerprint, load_or_build
+from seqbench.data.fetch import fetched
+from seqbench.data.files import sha256
+from seqbench.data.opening import suffix_of, unchanged
 from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
 from seqbench.registry import BASELINES, TASKS
-from seqbench.task import TaskData, TaskSpec, parse_options
+from seqbench.task import Source, TaskData, TaskSpec, parse_options
 
-__all__ = ["Prepared", "fit_baselines", "prepare"]
+__all__ = ["Prepared", "download_folder", "find_source", "fit_baselines", "prepare"]
 
 Say = Callable[[str], None]
 Scores = dict[str, dict[str, float]]  # "val" and "test" to metrics
+MAKERS = ("data", "files")  # packages that make the prepared data
 
 
 @dataclass(frozen=True)
@@ -48,25 +54,62 @@ class Prepared:
         return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
-def prepare(task: str, given: dict[str, Any], source: str = "embedded", say: Say = lambda line: None) -> Prepared:
-    """The data of ``task`` with the options ``given``, from the cache or built into it."""
-    spec = TASKS.get(task)
+def prepare(
+    task: str,
+    given: dict[str, Any],
+    source: str = "embedded",
+    say: Say = lambda line: None,
+    data: str | Path | None = None,
+) -> Prepared:
+    """The data of ``task`` with the options ``given``, from the cache or built into it; ``data`` is the user's file.
+
+    Raises:
+        UserError: for a source, option or file that can't be used; nothing is left in the cache then.
+    """
+    spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
-    if source not in spec.sources:
-        raise UserError(f"task {spec.name} has no source {source!r}: take {' or '.join(spec.sources)}.")
-    # an edited task file is prepared anew, and so is everything when the splits themselves change
-    code = _code(spec.load, "seqbench.data.splits")
-    mark = fingerprint(
-        task=spec.name, version=spec.version, options=chosen, source=source, code=code, seqbench=seqbench_version()
-    )
-    folder = cache_root() / f"{spec.name}-{mark}"
+    with find_source(spec, source, options, data) as found:
+        # an edited task file is prepared anew, and so is everything when what it is made of changes
+        code = _code(spec.load, spec.module) + _makers()
+        mark = fingerprint(
+            task=spec.name,
+            version=spec.version,
+            options=chosen,
+            source=source,
+            suffixes=sorted(suffix_of(path) for path in found.files.values()),  # they decide how a file is read
+            hashes=dict(found.hashes),
+            code=code,
+            seqbench=seqbench_version(),
+        )
+        folder = cache_root() / f"{spec.name}-{mark}"
 
-    def build() -> TaskData:
-        say(f"preparing the data of {spec.name} (once)")
-        return spec.load(source, options)
+        def build() -> TaskData:
+            say(f"preparing the data of {spec.name} (once)")
+            return spec.load(found, options)
 
-    return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
+        return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
+
+
+@contextlib.contextmanager
+def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | None) -> Iterator[Source]:
+    """What to read for ``source``; a user's file is watched until the block ends."""
+    if source == "path":
+        if data is None:
+            raise UserError("--source path needs the file: give --data FILE.")
+        with unchanged(Path(data)) as digest:
+            yield Source(source, {"file": Path(data)}, {"file": digest})
+    elif source == "hub" and spec.fetch is not None:
+        files = fetched(download_folder(spec, options), spec.name)
+        yield Source(source, files, {name: sha256(path) for name, path in files.items()})
+    else:
+        yield Source(source)
+
+
+def download_folder(spec: TaskSpec, options: Any) -> Path:
+    """Where the canonical set of ``spec`` lies once it is fetched."""
+    assert spec.fetch is not None
+    return cache_root() / "fetched" / f"{spec.name}-{fingerprint(**spec.fetch(options).identity)}"
 
 
 def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str, Scores]:
@@ -88,7 +131,11 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> Score
     """Fit, score on validation and test, and keep scores and predictions at ``path``."""
     predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
     predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}
-    scores = {part: prepared.spec.score(rows, prepared.data.splits[part].truth()) for part, rows in predictions.items()}
+    truths = {part: prepared.data.splits[part].truth() for part in predictions}
+    constants = prepared.spec.calibrated(predictions["val"], truths["val"])
+    scores = {
+        part: prepared.spec.score(rows, truths[part].with_constants(constants)) for part, rows in predictions.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = dict(predictions)
     _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
@@ -105,6 +152,14 @@ def _code(function: Callable[..., Any], *modules: str) -> str:
         own = function.__code__.co_code.hex() + repr(function.__code__.co_consts)
     others = [inspect.getsource(sys.modules[name]) for name in modules if hasattr(sys.modules.get(name), "__file__")]
     return hashlib.sha256("\0".join([own, *others]).encode()).hexdigest()
+
+
+@functools.cache
+def _makers() -> str:
+    """Hash of the packages that prepared data is made with."""
+    here = Path(__file__).parent
+    sources = (path.read_bytes() for name in MAKERS for path in sorted((here / name).glob("*.py")))
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 
 def _stored(path: Path, code: str) -> Scores | None:

@@ -72,7 +72,7 @@ def _code(record: Record) -> str:
 
 
 def _show_figures(record: Record, folder: Path) -> None:
-    spec = TASKS.get(record.task.name)
+    spec = TASKS.get(record.task.name).at(record.task.source)
     assert record.primary is not None and record.cost is not None
     interval = primary_interval(spec, *read_predictions(folder))
     reference = record.baselines[spec.reference]

@@ -3,7 +3,7 @@
 A task module registers a loader::
 
     @register_task("dna", version=1, kind="classify", ..., score=score)
-    def load(source: str, options: Options) -> TaskData: ...
+    def load(source: Source, options: Options) -> TaskData: ...
 
 Tasks return numpy arrays and never import torch; batching, devices and training belong to the engine.
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from seqbench.errors import UserError, nearest
@@ -28,6 +30,8 @@ __all__ = [
     "Budget",
     "Metric",
     "NoOptions",
+    "Reading",
+    "Source",
     "TaskData",
     "TaskSpec",
     "Training",
@@ -42,11 +46,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that `score` returns; the first of a task's metrics is its primary one."""
+    """A figure that `score` returns; the first of a task's metrics is its primary one.
+
+    A ``headline`` metric is shown with an interval beside the primary one's.
+    """
 
     name: str
     direction: Literal["higher", "lower"]
     unit: str
+    headline: bool = False
 
     def better(self, a: float, b: float) -> bool:
         """Whether ``a`` is better than ``b``; NaN never is."""
@@ -100,8 +108,56 @@ class Truth:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def with_constants(self, constants: Mapping[str, float]) -> Truth:
+        """The same with each of ``constants`` as a further array of ``meta``, one row an example."""
+        more = {name: np.full(len(self), value) for name, value in constants.items()}
+        return Truth(self.targets, self.groups, {**self.meta, **more})
+
     def __getitem__(self, index: Any) -> Truth:
         return Truth(self.targets[index], self.groups[index], {name: rows[index] for name, rows in self.meta.items()})
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one `load` reads from.
+
+    Attributes:
+        name: `embedded` (shipped or in a pinned package), `hub` (fetched before), `path` (the user's own file).
+        files: name to path, for `hub` and `path`; of a user's file the only one, called ``file``.
+        hashes: name to SHA-256 of these files.
+    """
+
+    name: str = "embedded"
+    files: Mapping[str, Path] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        """The user's file."""
+        return self.files["file"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a trained model must know to read new rows as it read those it was trained on.
+
+    Attributes:
+        vocabulary, features, classes: as in `TaskData`.
+        fitted: figures of the training split (means, deviations, limits), as JSON can hold them.
+    """
+
+    vocabulary: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class NewRows:
+    """Rows to predict: a split whose targets are blanks, and columns that name each of its examples."""
+
+    split: Split
+    columns: Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +170,7 @@ class TaskData:
         features: column names of (B, T, D) inputs.
         classes: label names by index, for `classify` and `tag`.
         notes: sentences on how the data was split, cleaned and imputed, with the counts.
+        fitted: what else new rows must be read with: figures of the training split, as JSON can hold them.
     """
 
     train: Split
@@ -124,6 +181,12 @@ class TaskData:
     features: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reading(self) -> Reading:
+        """What is kept beside a trained model."""
+        return Reading(self.vocabulary, self.features, self.classes, self.fitted)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -137,6 +200,18 @@ class NoOptions:
 
 
 Score = Callable[[Array, Truth], dict[str, float]]
+Load = Callable[[Source, Any], TaskData]
+
+
+class Download(Protocol):
+    """A canonical set on the network."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides its content: names, revisions, dates."""
+
+    def fetch(self, folder: Path, say: Callable[[str], None], *, force: bool = False) -> None:
+        """Download into ``folder``, which appears whole or not at all; what is there is kept unless ``force``."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +224,16 @@ class TaskSpec:
         baselines: names of the non-neural rows shown beside every model.
         reference: the baseline that has skill 0.
         perfect: the primary metric's value that has skill 1.
-        load: ``load(source, options) -> TaskData``.
+        load: ``load(source, options) -> TaskData``, with a `Source`.
         score: ``score(predictions, truth) -> {metric name: value}`` in natural units.
         training: learning rate, weight decay and dropout where the user gives none.
         split: one sentence on how train, validation and test are told apart.
+        calibrate: ``calibrate(predictions, truth)`` of the validation split gives figures (a threshold) that `score`
+            then finds in ``truth.meta``, for validation and test alike.
+        encode: ``encode(source, options, reading) -> NewRows``: a user's file as a trained model reads it; None where
+            a task has nothing of the kind.
+        fetch: ``fetch(options)`` gives the `Download` of a source on the network.
+        variants: for the sources `hub` and `path`, the fields that differ there.
     """
 
     name: str
@@ -167,17 +248,35 @@ class TaskSpec:
     baselines: tuple[str, ...]
     reference: str
     perfect: float
-    load: Callable[[str, Any], TaskData]
+    load: Load
     score: Score
     options: type[Any] = NoOptions
     training: Training = Training()
-    sources: tuple[str, ...] = ("embedded",)
+    calibrate: Callable[[Array, Truth], dict[str, float]] | None = None
+    encode: Callable[[Source, Any, Reading], NewRows] | None = None
+    fetch: Callable[[Any], Download] | None = None
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     module: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where its data can come from."""
+        return ("embedded", *self.variants)
+
+    def at(self, source: str) -> TaskSpec:
+        """The task as it is with data from ``source``; raises `UserError` where there is none."""
+        if source not in self.sources:
+            raise UserError(f"task {self.name} has no source {source!r}: take {' or '.join(self.sources)}.")
+        return dataclasses.replace(self, **self.variants.get(source, {}))
 
     @property
     def primary(self) -> Metric:
         """The metric that models are selected and ranked by."""
         return self.metrics[0]
+
+    def calibrated(self, predictions: Array, truth: Truth) -> dict[str, float]:
+        """What the validation split's predictions fix for the scores of the test."""
+        return self.calibrate(predictions, truth) if self.calibrate else {}
 
     def skill(self, value: float, reference: float) -> float:
         """0 at the reference baseline's value, 1 at the perfect one; may be negative."""
@@ -185,15 +284,13 @@ class TaskSpec:
         return (value - reference) / span if span else float(value == self.perfect)
 
 
-def register_task(
-    name: str, **about: Any
-) -> Callable[[Callable[[str, Any], TaskData]], Callable[[str, Any], TaskData]]:
+def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
     """Register the decorated loader as task ``name``; ``about`` holds the other fields of `TaskSpec`."""
 
-    def decorate(load: Callable[[str, Any], TaskData]) -> Callable[[str, Any], TaskData]:
+    def decorate(load: Load) -> Load:
         spec = TaskSpec(name=name, load=load, module=load.__module__, **about)
         missing = [budget for budget in BUDGETS if budget not in spec.budgets]
-        if missing or spec.reference not in spec.baselines:
+        if missing or any(spec.at(source).reference not in spec.at(source).baselines for source in spec.sources):
             raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
         TASKS.add(name, spec, module=load.__module__)
         return load

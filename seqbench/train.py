@@ -30,6 +30,7 @@ from seqbench.task import Budget, TaskData, TaskSpec
 __all__ = ["Diverged", "Fit", "evaluate", "fit", "predict"]
 
 EVALUATION_BATCH = 256  # sequences; large enough to be fast, small enough for any memory
+EVALUATION_STEPS = 2**19  # in a batch, so that very long sequences fit too
 REPORTS = 200  # progress reports in a run
 
 Report = Callable[[int, float], None]
@@ -188,7 +189,7 @@ def predict(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArra
     resident = DeviceSplit(split, device)
     model.eval()
     order, parts = [], []
-    for indices in evaluation_order(split, EVALUATION_BATCH):
+    for indices in evaluation_order(split, max(1, min(EVALUATION_BATCH, EVALUATION_STEPS // split.sequence_length))):
         batch = resident[indices]
         with autocast(device, config):
             output = model(batch.inputs, batch.lengths)

@@ -24,9 +24,11 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from seqbench.data import Rows, shipped_file
+from seqbench.data.sequences import read_sequences
 from seqbench.errors import UserError
+from seqbench.files import canonical, nucleotides
 from seqbench.metrics import accuracy, average_precision, macro_f1
-from seqbench.task import Budget, Metric, TaskData, Training, Truth, register_task
+from seqbench.task import Budget, Metric, NewRows, Reading, Source, TaskData, Training, Truth, register_task
 
 Array = npt.NDArray[Any]
 FILE = "dna.parquet"
@@ -113,6 +115,23 @@ def split_indices(windows: Array, positions: Array) -> tuple[dict[str, Array], t
     )
 
 
+def encode(source: Source, options: Options, reading: Reading) -> NewRows:
+    """New windows, without labels: FASTA, GenBank or a table; the bases around the centre of each are read."""
+    records = read_sequences(source.file)
+    length = options.sequence_length
+    rows = np.zeros((len(records), length), dtype=np.uint8)
+    for i, record in enumerate(records):
+        if len(record.letters) < length or set(record.letters) - set(BASES):
+            raise UserError(
+                f"line {record.line}: {record.name!r} must be {length} bases or more of A, C, G and T, with the "
+                "site in the middle, as the model was trained."
+            )
+        first = (len(record.letters) - length) // 2
+        rows[i] = [BASES.index(base) for base in record.letters[first : first + length]]
+    blank = np.zeros(len(records), dtype=np.int64)
+    return NewRows(Rows(rows, blank, blank), {"sequence": np.array([record.name for record in records])})
+
+
 @register_task(
     "dna",
     version=1,
@@ -139,8 +158,10 @@ def split_indices(windows: Array, positions: Array) -> tuple[dict[str, Array], t
     perfect=1.0,
     options=Options,
     score=score,
+    encode=encode,
+    variants={"path": nucleotides.VARIANT, "hub": canonical.PROMOTERS},
 )
-def load(source: str, options: Options) -> TaskData:
+def load(source: Source, options: Options) -> TaskData:
     """Windows cropped to the sequence length around their centre; groups are the blocks of the chromosome."""
     windows, labels, positions = read_windows()
     indices, notes = split_indices(windows, positions)

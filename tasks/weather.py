@@ -27,9 +27,12 @@ import numpy.typing as npt
 
 from seqbench.baselines import register_baseline
 from seqbench.data import Split, Windows, shipped_file
+from seqbench.data.table import read_table
 from seqbench.errors import UserError
+from seqbench.files import canonical
+from seqbench.files import series as series_file
 from seqbench.metrics import mae, rmse
-from seqbench.task import Budget, Metric, TaskData, Training, Truth, register_task
+from seqbench.task import Budget, Metric, NewRows, Reading, Source, TaskData, Training, Truth, register_task
 
 if TYPE_CHECKING:  # half a second to import, and needed only when the data is prepared
     import pandas as pd
@@ -175,6 +178,42 @@ class _Scale:
         return scaled
 
 
+def encode(source: Source, options: Options, reading: Reading) -> NewRows:
+    """New hours of one or more of the three airports: a table with the columns of the shipped one."""
+    import pandas as pd
+
+    table = read_table(source.file)
+    columns = {name: table.numbers(name, missing=True) for name in (*FILLED, "wind_dir", "wind_gust")}
+    times = pd.to_datetime(table.times("time"), utc=True)
+    frame = pd.DataFrame({"origin": table.labels("origin"), "time": times, **columns})
+    found = [airport for airport in AIRPORTS if airport in set(frame["origin"])]
+    strange = sorted(set(frame["origin"]) - set(AIRPORTS))
+    if strange or frame.duplicated(["origin", "time"]).any() or (times != times.floor("h")).any():
+        wrong = (
+            f"origin {strange[0]!r} is unknown" if strange else "each airport needs one row for each full hour at most"
+        )
+        raise UserError(f"{wrong}; the model reads {', '.join(AIRPORTS)} by the hour.")
+    past = options.sequence_length
+    about = _Scale(np.array(reading.fitted["mean"]), np.array(reading.fitted["deviation"]), 0)
+    series: list[Array] = []
+    starts: list[Array] = []
+    named: dict[str, list[str]] = {"origin": [], "time": []}
+    for airport in found:
+        rows = read_airport(frame, airport)
+        if len(rows) < past:
+            raise UserError(f"{len(rows)} hours of {airport} are fewer than the {past} that the model reads.")
+        begins = sum(len(rows) for rows in series) + np.arange(len(rows) - past + 1)
+        scaled = np.nan_to_num(about.scale(featurise(rows, airport)))  # 0, the mean, before the first report
+        series.append(np.concatenate([scaled, np.zeros((HORIZON, scaled.shape[1]))]))  # blanks for the targets
+        starts.append(begins)
+        named["origin"] += [airport] * len(begins)
+        named["time"] += [str(time) for time in rows.index[past - 1 :]]
+    together = np.concatenate(series).astype(np.float32)
+    at = np.concatenate(starts)
+    windows = Windows(together, together[:, :1], at, past, HORIZON, np.zeros(len(at), dtype=np.int64))
+    return NewRows(windows, {name: np.array(values) for name, values in named.items()})
+
+
 @register_task(
     "weather",
     version=1,
@@ -200,8 +239,10 @@ class _Scale:
     perfect=0.0,
     options=Options,
     score=score,
+    encode=encode,
+    variants={"path": series_file.VARIANT, "hub": canonical.JENA},
 )
-def load(source: str, options: Options) -> TaskData:
+def load(source: Source, options: Options) -> TaskData:
     """Windows over the three airports' series, scaled by the training stretch."""
     import pandas as pd
 
@@ -235,4 +276,8 @@ def load(source: str, options: Options) -> TaskData:
             "their target are left out.",
             "gaps in the inputs hold the last value before them, with a flag; nothing is filled from later hours.",
         ),
+        fitted={
+            **{"mean": about.mean.tolist(), "deviation": about.deviation.tolist()},
+            **{"offset": float(about.mean[0]), "scale": float(about.deviation[0])},  # the target's
+        },
     )

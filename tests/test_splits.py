@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from seqbench import Rows, Stream, Windows
 from seqbench.batches import DeviceSplit, evaluation_order, training_order
-from seqbench.data.splits import BLOCK
+from seqbench.data.stream import BLOCK
 
 
 @given(length=st.integers(5, 6000), window=st.integers(2, 200))

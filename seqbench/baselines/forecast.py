@@ -12,9 +12,11 @@ from seqbench.data.splits import Windows
 from seqbench.metrics import rmse
 from seqbench.task import TaskData
 
-__all__ = ["persistence", "ridge", "seasonal_naive"]
+__all__ = ["drift", "persistence", "ridge", "seasonal_naive"]
 
 Array = npt.NDArray[Any]
+MOST_COLUMNS = 4000  # of a flattened window: their products fill a matrix of as many rows
+MOST_ROWS = 100_000  # training windows, evenly spread; more of them say little that is new
 PENALTIES = tuple(10.0**power for power in range(-1, 6))
 
 
@@ -25,6 +27,20 @@ def persistence(train: Windows, val: Windows, data: TaskData) -> Predict:
     def predict(split: Any) -> Array:
         last = split.target_series[split.starts + split.lookback - 1]
         found: Array = np.repeat(last[:, None], split.horizon, axis=1)
+        return found
+
+    return predict
+
+
+@register_baseline("drift", kind="forecast")
+def drift(train: Windows, val: Windows, data: TaskData) -> Predict:
+    """The last observed value, and from there the training stretch's mean change a step."""
+    series = train.target_series
+    change = (series[-1] - series[0]) / (len(series) - 1)
+
+    def predict(split: Any) -> Array:
+        last = split.target_series[split.starts + split.lookback - 1]
+        found: Array = last[:, None] + change * np.arange(1, split.horizon + 1)[:, None]
         return found
 
     return predict
@@ -45,13 +61,16 @@ def seasonal_naive(train: Windows, val: Windows, data: TaskData) -> Predict:
 
 
 def _flatten(split: Windows, indices: Array) -> Array:
-    """(n, T * D + 1): windows as rows with a one for the constant."""
-    rows = split[indices].inputs.reshape(len(indices), -1).astype(np.float64)
+    """(n, T * D + 1): windows (of very large ones the last steps) as rows with a one for the constant."""
+    inputs = split[indices].inputs
+    steps = max(1, MOST_COLUMNS // inputs.shape[2])
+    rows = inputs[:, -steps:].reshape(len(indices), -1).astype(np.float64)
     return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
 
 
-def _in_chunks(split: Windows, size: int = 2048) -> list[Array]:
-    return [np.arange(at, min(at + size, len(split))) for at in range(0, len(split), size)]
+def _in_chunks(split: Windows, every: int = 1, size: int = 2048) -> list[Array]:
+    rows = np.arange(0, len(split), every)
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
 @register_baseline("ridge", kind="forecast")
@@ -59,7 +78,9 @@ def ridge(train: Windows, val: Windows, data: TaskData) -> Predict:
     """Ridge regression from the flattened window to all steps ahead; its penalty is chosen on the validation split."""
     gram: Any = 0.0
     cross: Any = 0.0
-    for indices in _in_chunks(train):  # normal equations, so that the windows are never all in memory
+    for indices in _in_chunks(
+        train, -(-len(train) // MOST_ROWS)
+    ):  # normal equations, so that the windows are never all in memory
         rows = _flatten(train, indices)
         targets = train[indices].targets.reshape(len(indices), -1).astype(np.float64)
         gram, cross = gram + rows.T @ rows, cross + rows.T @ targets

@@ -13,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import BLOCK, Stream
-from seqbench.errors import UserError
+from seqbench.data.stream import BLOCK, Stream
 from seqbench.task import TaskData
 
 __all__ = ["bzip2", "kneser_ney", "unigram", "xz"]
 
 Array = npt.NDArray[Any]
 HIGHEST_ORDER = 8
-BITS = 7  # a symbol's share of an n-gram code: eight symbols fit in 63 bits
+CODE_BITS = 63  # that an n-gram's code may take: eight symbols of 7 bits
 
 
 def _blocks(nats: Array) -> Array:
@@ -79,9 +78,10 @@ class _Level:
     contexts: Array
     totals: Array
     backoff: Array
+    bits: int
 
     @classmethod
-    def fit(cls, grams: Array, counts: Array) -> _Level:
+    def fit(cls, grams: Array, counts: Array, bits: int) -> _Level:
         n1, n2, n3, n4 = (max(1, int(np.sum(counts == c))) for c in (1, 2, 3, 4))
         y = n1 / (n1 + 2 * n2)
         # discounts of counts 1, 2 and 3 or more: Chen and Goodman 1999, equation 26
@@ -89,49 +89,50 @@ class _Level:
         # in small texts they can leave (0, count]; with none at all an unseen symbol would have no probability left
         discounts = np.clip(discounts, 0.1, [0.1, 1, 2, 3])
         discount = discounts[np.minimum(counts, 3)]
-        contexts, first = np.unique(grams >> BITS, return_index=True)
+        contexts, first = np.unique(grams >> bits, return_index=True)
         totals = np.add.reduceat(counts, first)
         backoff = np.add.reduceat(discount, first) / totals
-        return cls(grams, counts - discount, contexts, totals, backoff)
+        return cls(grams, counts - discount, contexts, totals, backoff, bits)
 
     def interpolate(self, codes: Array, lower: Array) -> Array:
         """P(symbol | context) for k-gram ``codes`` (n,), given the shorter contexts' probabilities ``lower`` (n,)."""
-        at = np.minimum(np.searchsorted(self.contexts, codes >> BITS), len(self.contexts) - 1)
-        known = self.contexts[at] == codes >> BITS
+        at = np.minimum(np.searchsorted(self.contexts, codes >> self.bits), len(self.contexts) - 1)
+        known = self.contexts[at] == codes >> self.bits
         gram = np.minimum(np.searchsorted(self.grams, codes), len(self.grams) - 1)
         seen = np.where(self.grams[gram] == codes, self.discounted[gram], 0.0)
         found: Array = np.where(known, seen / self.totals[at] + self.backoff[at] * lower, lower)
         return found
 
 
-def _codes(tokens: Array, order: int) -> Array:
+def _codes(tokens: Array, order: int, bits: int) -> Array:
     """The ``order``-gram that ends at each position, newest symbol lowest; as if the text began with symbol 0s."""
     padded = np.concatenate([np.zeros(order - 1, dtype=np.int64), tokens.astype(np.int64)])
     codes = np.zeros(len(tokens), dtype=np.int64)
     for back in range(order):
-        codes |= padded[order - 1 - back : len(padded) - back] << (BITS * back)
+        codes |= padded[order - 1 - back : len(padded) - back] << (bits * back)
     return codes
 
 
 @register_baseline("kneser-ney", kind="generate")
 def kneser_ney(train: Stream, val: Stream, data: TaskData) -> Predict:
     """Interpolated modified Kneser-Ney (Chen and Goodman 1999), order up to 8, chosen on the validation split."""
-    if len(data.vocabulary) > 2**BITS:
-        raise UserError(f"the kneser-ney baseline takes at most {2**BITS} symbols, not {len(data.vocabulary)}.")
-    raw = [np.unique(_codes(train.tokens, order), return_counts=True) for order in range(1, HIGHEST_ORDER + 1)]
-    highest = [_Level.fit(*grams) for grams in raw]
+    bits = max(1, (len(data.vocabulary) - 1).bit_length())  # a symbol's share of a code
+    most = min(HIGHEST_ORDER, CODE_BITS // bits)
+    raw = [np.unique(_codes(train.tokens, order, bits), return_counts=True) for order in range(1, most + 1)]
+    highest = [_Level.fit(grams[0], grams[1], bits) for grams in raw]
     # lower orders count in how many different contexts a k-gram ends, not how often it occurs
     lower = []
-    for order in range(1, HIGHEST_ORDER):
-        longer = raw[order][0] & ((1 << (BITS * order)) - 1)
-        lower.append(_Level.fit(*np.unique(longer, return_counts=True)))
+    for order in range(1, most):
+        longer = raw[order][0] & ((1 << (bits * order)) - 1)
+        grams, counts = np.unique(longer, return_counts=True)
+        lower.append(_Level.fit(grams, counts, bits))
 
     def nats(tokens: Array, order: int) -> Array:
         probability = np.full(len(tokens), 1.0 / len(data.vocabulary))
         for k in range(1, order):
-            probability = lower[k - 1].interpolate(_codes(tokens, k), probability)
-        found: Array = -np.log(highest[order - 1].interpolate(_codes(tokens, order), probability))[1:]
+            probability = lower[k - 1].interpolate(_codes(tokens, k, bits), probability)
+        found: Array = -np.log(highest[order - 1].interpolate(_codes(tokens, order, bits), probability))[1:]
         return found
 
-    best = min(range(2, HIGHEST_ORDER + 1), key=lambda order: float(nats(val.tokens, order).sum()))
+    best = min(range(2, most + 1), key=lambda order: float(nats(val.tokens, order).sum()))
     return lambda split: _blocks(nats(split.arrays()["tokens"], best))

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.data.files import sha256
-from seqbench.data.splits import Rows, Split, Stream, Windows
+from seqbench.data.splits import Ragged, Rows, Segments, Split, Windows
+from seqbench.data.stream import Stream
 from seqbench.errors import UserError
 from seqbench.task import TaskData
 
@@ -34,9 +35,9 @@ __all__ = ["cache_root", "fingerprint", "load_or_build"]
 
 Array = npt.NDArray[Any]
 MANIFEST = "manifest.json"
-FORMAT = 1  # of the manifest; a change makes old caches be built again
-SPLITS = {cls.__name__: cls for cls in (Rows, Windows, Stream)}
-INFO = ("vocabulary", "features", "classes", "notes")
+FORMAT = 2  # of the manifest; a change makes old caches be built again
+SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Stream)}
+INFO = ("vocabulary", "features", "classes", "notes", "fitted")
 
 
 def cache_root() -> Path:
@@ -107,9 +108,21 @@ def _fields(split: Split) -> dict[str, Array]:
     return found
 
 
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """HF_HUB_OFFLINE is read at import; afterwards it says again what the user wishes, which `fetch` must know."""
+    ours = "HF_HUB_OFFLINE" not in os.environ
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        yield
+    finally:
+        if ours:
+            os.environ.pop("HF_HUB_OFFLINE", None)
+
+
 def _write(data: TaskData, folder: Path) -> None:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here needs the hub; must stand before the import
-    import datasets
+    with _offline():  # nothing here needs the hub; must stand before the import
+        import datasets
     import pyarrow as pa
 
     datasets.disable_progress_bars()
@@ -154,7 +167,9 @@ def _read(folder: Path) -> TaskData | None:
         if any(sha256(folder / name) != expected for name, expected in manifest["files"].items()):
             return None
         train, val, test = (_read_split(folder, manifest["splits"][name]) for name in ("train", "val", "test"))
-        info: dict[str, Any] = {name: tuple(values) for name, values in manifest["info"].items()}
+        info: dict[str, Any] = {
+            name: tuple(values) if isinstance(values, list) else values for name, values in manifest["info"].items()
+        }
         return TaskData(train, val, test, manifest["sources"], **info)
     except (OSError, ValueError, KeyError, TypeError):
         return None

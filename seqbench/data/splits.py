@@ -1,4 +1,5 @@
-"""The three shapes that a split's data can have: rows, windows over a series, and a stream of characters.
+"""The shapes that a split's data can have: rows, ragged rows, windows and segments of a series; streams have
+their own module.
 
 A split names the arrays it gathers batches from, and `gather` indexes them with plain operators, so that the very same
 function serves numpy arrays here and torch tensors on a device in the engine. Shapes: B examples in a batch, T steps,
@@ -14,13 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.errors import UserError
 from seqbench.task import Truth
 
-__all__ = ["BLOCK", "Batch", "Rows", "Split", "Stream", "Windows"]
+__all__ = ["Batch", "Ragged", "Rows", "Segments", "Split", "Windows"]
 
 Array = npt.NDArray[Any]
-BLOCK = 2048  # characters over which the loss of generated text is summed
 
 
 class Batch(NamedTuple):
@@ -44,16 +43,16 @@ class Split:
     """Common part: ``groups`` (N,) must not straddle splits, ``meta`` is what the score needs beside the targets."""
 
     def __len__(self) -> int:
-        raise TypeError("a Split is one of Rows, Windows, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
 
     def arrays(self) -> dict[str, Array]:
         """The arrays that `gather` reads."""
-        raise TypeError("a Split is one of Rows, Windows, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         """The batch of the examples ``indices`` (B,), by plain indexing."""
-        raise TypeError("a Split is one of Rows, Windows, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
 
     def __getitem__(self, indices: Any) -> Batch:
         return self.gather(self.arrays(), np.asarray(indices))
@@ -66,7 +65,7 @@ class Split:
     @property
     def sequence_length(self) -> int:
         """T, the longest input."""
-        raise TypeError("a Split is one of Rows, Windows, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
 
     @property
     def lengths(self) -> Array | None:
@@ -75,7 +74,7 @@ class Split:
 
     def truth(self) -> Truth:
         """What the predictions of all examples, in order, are scored against."""
-        raise TypeError("a Split is one of Rows, Windows, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
 
     def collect(self, predictions: Array) -> Array:
         """Per-example outputs (N, ...) as `truth` has them."""
@@ -83,7 +82,7 @@ class Split:
 
     def shuffled(self, generator: np.random.Generator) -> Split:
         """The same inputs with permuted targets: a control, from which nothing can be learned."""
-        raise TypeError("a Split is one of Rows, Windows, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +119,56 @@ class Rows(Split):
         return Truth(np.asarray(self.targets), np.asarray(self.groups), self.meta)
 
     def shuffled(self, generator: np.random.Generator) -> Rows:
+        return replace(self, targets=self.targets[generator.permutation(len(self))])
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged(Split):
+    """Token sequences of very different lengths, end to end in ``tokens`` (L,) and padded a batch at a time.
+
+    Example i is ``tokens[starts[i] : starts[i] + row_lengths[i]]``; targets and groups (N,). Rows as long as the
+    longest would take its length for every one. Token 0 is padding.
+    """
+
+    tokens: Array
+    starts: Array
+    row_lengths: Array
+    targets: Array
+    groups: Array
+    meta: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def arrays(self) -> dict[str, Array]:
+        return {
+            "tokens": self.tokens,
+            "starts": self.starts,
+            "lengths": self.row_lengths,
+            "targets": self.targets,
+            "steps": np.arange(self.sequence_length),
+        }
+
+    @staticmethod
+    def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
+        """Whoever knows the longest of ``indices`` passes that many ``steps``; else rows are as long as the longest."""
+        lengths, steps = arrays["lengths"][indices], arrays["steps"]
+        real = steps < lengths[:, None]
+        at = (arrays["starts"][indices][:, None] + steps) * real
+        return Batch(arrays["tokens"][at] * real, lengths, arrays["targets"][indices])
+
+    @property
+    def sequence_length(self) -> int:
+        return int(self.row_lengths.max())
+
+    @property
+    def lengths(self) -> Array | None:
+        return self.row_lengths
+
+    def truth(self) -> Truth:
+        return Truth(np.asarray(self.targets), np.asarray(self.groups), self.meta)
+
+    def shuffled(self, generator: np.random.Generator) -> Ragged:
         return replace(self, targets=self.targets[generator.permutation(len(self))])
 
 
@@ -170,81 +219,43 @@ class Windows(Split):
         return replace(self, target_series=self.target_series[generator.permutation(len(self.target_series))])
 
 
-def _check_length(tokens: Array, window: int) -> None:
-    if len(tokens) <= window:
-        raise UserError(f"a text of {len(tokens)} characters is too short for windows of {window}: shorten them.")
-
-
 @dataclass(frozen=True, eq=False)
-class Stream(Split):
-    """A text as tokens (L,), read in windows of T: window i predicts ``targets[s+1 : s+T+1]`` from ``tokens[s : s+T]``.
+class Segments(Split):
+    """Labelled windows over one or more series laid end to end: gathered a batch at a time, never stored.
 
-    For evaluation the windows overlap by half and ``skip`` says how many leading targets of each are context only, so
-    that every character is scored exactly once and after at least T/2 others (see `evaluation`).
+    Window i is ``series[starts[i] : starts[i] + lookback]`` with the target ``targets[i]``; whoever makes the starts
+    sees to it that no window reaches from one series into the next.
     """
 
-    tokens: Array
+    series: Array
     starts: Array
-    window: int
-    skip: Array | None = None
-    permuted: Array | None = None
-
-    @classmethod
-    def training(cls, tokens: Array, window: int, stride: int) -> Stream:
-        """Windows at every ``stride``-th character, all targets counted."""
-        _check_length(tokens, window)
-        return cls(tokens, np.arange(0, len(tokens) - window, stride), window)
-
-    @classmethod
-    def evaluation(cls, tokens: Array, window: int) -> Stream:
-        """Windows with stride T/2, each character but the very first scored exactly once."""
-        _check_length(tokens, window)
-        last = len(tokens) - window - 1
-        starts = np.unique(np.append(np.arange(0, last + 1, max(1, window // 2)), last))
-        ends = starts + window
-        skip = np.append(0, ends[:-1] - starts[1:])
-        return cls(tokens, starts, window, skip)
+    lookback: int
+    targets: Array
+    groups: Array
+    meta: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    @property
-    def sequence_length(self) -> int:
-        return self.window
-
-    @property
-    def n_scored(self) -> int:
-        return len(self.tokens) - 1
-
-    @property
-    def groups(self) -> Array:
-        """Each window its own group: the splits are contiguous stretches of one text."""
-        return np.arange(len(self.starts))
-
     def arrays(self) -> dict[str, Array]:
-        found = {
-            "tokens": self.tokens,
-            "targets": self.tokens if self.permuted is None else self.permuted,
+        return {
+            "series": self.series,
             "starts": self.starts,
-            "offsets": np.arange(self.window),
+            "past": np.arange(self.lookback),
+            "targets": self.targets,
         }
-        return found if self.skip is None else {**found, "skip": self.skip}
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
-        at = arrays["starts"][indices][:, None] + arrays["offsets"]
-        skip = arrays["skip"][indices] if "skip" in arrays else None
-        return Batch(arrays["tokens"][at], None, arrays["targets"][at + 1], skip)
+        at = arrays["starts"][indices][:, None] + arrays["past"]
+        return Batch(arrays["series"][at], None, arrays["targets"][indices])
+
+    @property
+    def sequence_length(self) -> int:
+        return self.lookback
 
     def truth(self) -> Truth:
-        """Blocks of 2,048 characters: the target is the number of characters scored in each."""
-        counts = np.bincount((np.arange(1, len(self.tokens)) - 1) // BLOCK)
-        return Truth(counts, np.arange(len(counts)))
+        return Truth(np.asarray(self.targets), np.asarray(self.groups), self.meta)
 
-    def collect(self, predictions: Array) -> Array:
-        """Losses of every window's targets (N, T), skipped ones zero, summed into the blocks of `truth`."""
-        at = self.starts[:, None] + np.arange(self.window)
-        return np.bincount((at // BLOCK).ravel(), weights=predictions.ravel().astype(np.float64))
-
-    def shuffled(self, generator: np.random.Generator) -> Stream:
-        return replace(self, permuted=self.tokens[generator.permutation(len(self.tokens))])
+    def shuffled(self, generator: np.random.Generator) -> Segments:
+        return replace(self, targets=self.targets[generator.permutation(len(self))])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy.typing as npt
 from torch import Tensor, nn
 
+from seqbench.errors import UserError
 from seqbench.registry import HEADS
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from seqbench.data.splits import Batch
     from seqbench.models.backbone import SequenceModel
-    from seqbench.task import TaskData
+    from seqbench.task import Reading, TaskData
 
 __all__ = ["Head", "register_head"]
 
@@ -45,6 +47,11 @@ class Head(nn.Module):
     def predict(self, output: Tensor, batch: Batch) -> Tensor:
         """What is kept of each example, (B, ...), before `Split.collect`."""
         raise TypeError(f"{type(self).__name__} must define predict(output, batch)")
+
+    @staticmethod
+    def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
+        """Predictions of new rows (N, ...), as `Split.collect` leaves them, as named columns in natural units."""
+        raise UserError("this kind of task has no predictions that a table could hold.")
 
     @staticmethod
     def sample(model: SequenceModel, data: TaskData, generator: np.random.Generator) -> Sample | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 from seqbench.data.splits import Batch
 from seqbench.heads import Head, register_head
 from seqbench.models.mixer import real_steps
-from seqbench.task import TaskData
+from seqbench.task import Reading, TaskData
 
 __all__ = ["ClassifyHead"]
 
@@ -47,3 +50,9 @@ class ClassifyHead(Head):
     def predict(self, output: Tensor, batch: Batch) -> Tensor:
         """Class probabilities (B, K)."""
         return output.float().softmax(dim=1)
+
+    @staticmethod
+    def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
+        """The most probable label, and the probability of each."""
+        best = np.array(reading.classes)[predictions.argmax(axis=1)]
+        return {"label": best, **{f"p_{name}": predictions[:, i] for i, name in enumerate(reading.classes)}}

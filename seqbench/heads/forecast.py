@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqbench.data.splits import Batch
 from seqbench.heads import Head, register_head
-from seqbench.task import TaskData
+from seqbench.task import Reading, TaskData
 
 __all__ = ["ForecastHead"]
 
@@ -30,3 +33,13 @@ class ForecastHead(Head):
 
     def predict(self, output: Tensor, batch: Batch) -> Tensor:
         return output.float()
+
+    @staticmethod
+    def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
+        """``step_1`` ... for each step ahead, in the target's units (``step_1_2`` is the second channel's)."""
+        values = reading.fitted["offset"] + reading.fitted["scale"] * predictions.astype("float64")
+        found = {}
+        for step in range(values.shape[1]):
+            for channel in range(values.shape[2]):
+                found[f"step_{step + 1}" + (f"_{channel + 1}" if channel else "")] = values[:, step, channel]
+        return found

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.data.splits import Batch, Stream
+from seqbench.data import Batch, Stream
 from seqbench.heads import Head, Sample, register_head
 from seqbench.models.backbone import SequenceModel
-from seqbench.task import TaskData
+from seqbench.task import Reading, TaskData
 
 __all__ = ["GenerateHead", "generate", "verbatim_share"]
 
@@ -46,6 +48,11 @@ class GenerateHead(Head):
             return nats
         scored = torch.arange(nats.shape[1], device=nats.device) >= batch.skip[:, None]
         return torch.where(scored, nats, 0.0)
+
+    @staticmethod
+    def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
+        """How many bits each block of 2,048 characters costs the model."""
+        return {"bits": predictions / math.log(2)}
 
     @staticmethod
     def sample(model: SequenceModel, data: TaskData, generator: np.random.Generator) -> Sample | None:

@@ -1,0 +1,78 @@
+"""The commands that look at data, prepare or fetch it. No torch, so that they answer at once."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from seqbench.config import parse_options_text
+from seqbench.errors import UserError
+from seqbench.prepare import download_folder, fit_baselines, prepare
+from seqbench.registry import TASKS
+from seqbench.show import show_data
+from seqbench.task import parse_options
+
+__all__ = ["fetch", "need_matplotlib", "prepare_data", "show"]
+
+
+def speaker(title: str) -> Callable[[str], None]:
+    """Prints lines of progress on stderr."""
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):  # whoever read this may have gone; the work goes on
+            print(f"{title}: {line}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def need_matplotlib() -> None:
+    """Refuse to draw where nothing can be drawn with."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--plot needs matplotlib: pip install 'seqbench[plot]'")
+
+
+def show(task: str, option: tuple[str, ...], source: str, data: str | None, plot: Path | None) -> None:
+    """Print what the data of ``task`` holds, and draw it if asked to."""
+    if plot is not None:
+        need_matplotlib()
+    say = speaker(task)
+    source = "path" if data is not None else source
+    prepared = prepare(task, dict(parse_options_text(option)), source, say, data)
+    show_data(prepared, fit_baselines(prepared, say))
+    if plot is not None:
+        from seqbench.plot_data import draw_data
+
+        print(f"\nplot: {draw_data(prepared, plot)}")
+
+
+def prepare_data(
+    task: str, option: tuple[str, ...], source: str = "embedded", data: str | None = None, *, baselines: bool = True
+) -> None:
+    """Build the caches of one task, or of all, and fit their baselines."""
+    from tqdm import tqdm
+
+    names = TASKS.names() if task == "all" else [TASKS.entry(task).name]
+    if len(names) > 1 and (data is not None or source != "embedded" or option):
+        raise UserError("--data, --source and --option are one task's: name the task.")
+    source = "path" if data is not None else source
+    for name in tqdm(names, desc="prepare", unit="task", disable=not sys.stderr.isatty(), leave=False):
+        say = speaker(name)
+        prepared = prepare(name, dict(parse_options_text(option)), source, say, data)
+        fitted = len(fit_baselines(prepared, say)) if baselines else 0
+        print(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
+
+
+def fetch(task: str, option: tuple[str, ...], *, force: bool = False) -> None:
+    """Download the canonical set of ``task``."""
+    spec = TASKS.get(task)
+    if "hub" not in spec.sources:
+        raise UserError(f"task {spec.name} has no set on the network; bring a file of your own with --data FILE.")
+    spec = spec.at("hub")
+    options = parse_options(spec, dict(parse_options_text(option)))
+    assert spec.fetch is not None
+    folder = download_folder(spec, options)
+    spec.fetch(options).fetch(folder, speaker(spec.name), force=force)
+    print(f"{spec.name}: fetched; use it with --source hub")

@@ -1,0 +1,99 @@
+"""A user's text as the data of a `generate` task: any UTF-8 file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqbench.data.plain import read_text
+from seqbench.data.stream import Stream
+from seqbench.errors import UserError
+from seqbench.files.splitting import borders
+from seqbench.files.texts import OWN
+from seqbench.task import NewRows, Reading, Source, TaskData
+
+__all__ = ["UNKNOWN", "VARIANT", "StreamOptions", "build_stream", "encode_text", "to_tokens"]
+
+Array = npt.NDArray[Any]
+UNKNOWN = "�"
+STRIDE = 16  # between the starts of training windows; small against any window, so that no phase is favoured
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Options of a file of text."""
+
+    sequence_length: int = 128
+    val: float = 0.05
+    test: float = 0.05
+    vocabulary: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.sequence_length <= 65_535:
+            raise UserError(f"--sequence-length must be from 2 to 65,535 characters, not {self.sequence_length}.")
+        if not 1 <= self.vocabulary <= 100_000:
+            raise UserError(f"--option vocabulary={self.vocabulary} must be from 1 to 100,000 characters.")
+
+
+def to_tokens(text: str, vocabulary: tuple[str, ...]) -> Array:
+    """(L,) the number of each character, 0 for those that the vocabulary lacks."""
+    points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    known = np.array([ord(character) for character in vocabulary[1:]], dtype=np.uint32)
+    order = np.argsort(known)
+    at = np.searchsorted(known[order], points).clip(max=len(known) - 1)
+    kind = np.uint8 if len(vocabulary) <= 256 else np.int32  # torch gathers no uint16
+    found: Array = np.where(known[order][at] == points, order[at] + 1, 0).astype(kind)
+    return found
+
+
+def build_stream(parts: tuple[str, str, str], sources: Any, window: int, most: int, notes: tuple[str, ...]) -> TaskData:
+    """Tokens of three stretches of text; the vocabulary is the first one's, what is new later is `UNKNOWN`."""
+    counts = Counter(parts[0])
+    if len(counts) < 2:
+        raise UserError("the training part of the text is one character over and over: there is nothing to predict.")
+    vocabulary = (UNKNOWN, *sorted(sorted(counts, key=lambda c: (-counts[c], c))[:most]))
+    train, val, test = (to_tokens(part, vocabulary) for part in parts)
+    unknown = [int((tokens == 0).sum()) for tokens in (train, val, test)]
+    return TaskData(
+        train=Stream.training(train, window, STRIDE),
+        val=Stream.evaluation(val, window),
+        test=Stream.evaluation(test, window),
+        sources=sources,
+        vocabulary=vocabulary,
+        notes=(
+            *notes,
+            f"{len(vocabulary) - 1} symbols are known; {unknown[0]} training, {unknown[1]} validation and {unknown[2]} "
+            "test characters are others and read as one.",
+        ),
+    )
+
+
+def load(source: Source, options: StreamOptions) -> TaskData:
+    """The user's text in three contiguous stretches."""
+    text = read_text(source.file)
+    cuts = borders(len(text), (options.val, options.test))
+    parts = text[: cuts[1]], text[cuts[1] : cuts[2]], text[cuts[2] :]
+    notes = (f"{len(text):,} characters; validation begins at character {cuts[1]:,}, test at {cuts[2]:,}.",)
+    return build_stream(parts, source.hashes, options.sequence_length, options.vocabulary, notes)
+
+
+def encode_text(source: Source, options: Any, reading: Reading) -> NewRows:
+    """A new text: how many bits each character costs the model."""
+    tokens = to_tokens(read_text(source.file), reading.vocabulary)
+    stream = Stream.evaluation(tokens, min(options.sequence_length, len(tokens) - 1))
+    truth = stream.truth()
+    return NewRows(stream, {"block": truth.groups + 1, "characters": truth.targets})
+
+
+VARIANT: dict[str, Any] = {
+    **OWN,
+    "load": load,
+    "encode": encode_text,
+    "options": StreamOptions,
+    "description": "next character of the user's own text",
+    "split": "contiguous: the first part trains, the next validates, the last tests",
+}

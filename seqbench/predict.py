@@ -1,0 +1,134 @@
+"""`predict RECORD FILE`: a saved model on new rows.
+
+Nothing that is read is trusted: the record is validated, the weights are safetensors of the very shapes that the
+record's model has, and the file must hold what the model was trained to read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
+
+from seqbench.config import RunConfig
+from seqbench.data.opening import unchanged
+from seqbench.device import resolve_device, settings
+from seqbench.errors import UserError
+from seqbench.models.backbone import SequenceModel, build
+from seqbench.record import Record
+from seqbench.registry import MODELS, TASKS
+from seqbench.store import Store
+from seqbench.task import NewRows, Reading, Source, TaskData, TaskSpec, parse_options
+from seqbench.train import Diverged
+from seqbench.train import predict as run_model
+
+__all__ = ["predict_file"]
+
+Columns = dict[str, npt.NDArray[Any]]
+FORMATS = (".csv", ".parquet")
+
+
+def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
+    """Apply the model of ``record`` (a record.json, or its folder) to ``file``; where the table is, and its rows.
+
+    Raises:
+        UserError: the record has no model, the file is not what it reads, or ``out`` is no .csv or .parquet.
+    """
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out {out.name} must end in .csv or .parquet.")
+    if out.resolve() == file.resolve():
+        raise UserError("--out is the file that is read: choose another name.")
+    folder = record.parent if record.name == "record.json" else record
+    found = Store.read(folder)
+    spec = _spec(found)
+    reading = _reading(folder)
+    options = parse_options(spec, found.task.options)
+    assert spec.encode is not None
+    with unchanged(file) as digest:
+        new = spec.encode(Source("path", {"file": file}, {"file": digest}), options, reading)
+    columns = _predict(found, spec, folder, reading, new)
+    try:
+        _write({**new.columns, **columns}, out)
+    except OSError as error:
+        raise UserError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
+    return out, len(next(iter(columns.values())))
+
+
+def _spec(record: Record) -> TaskSpec:
+    """The task of ``record``, if the model can still be used and the code is what it was."""
+    if record.status != "ok":
+        raise UserError(f"the record's status is {record.status}: it has no trained model.")
+    task, model = TASKS.entry(record.task.name), MODELS.entry(record.model.name)
+    for noun, entry, kept in (("task", task, record.task), ("model", model, record.model)):
+        if (entry.value.version, entry.code) != (kept.version, kept.code_sha256):
+            raise UserError(
+                f"{noun} {kept.name} is not the one that was trained (its version or file differs): train it again."
+            )
+    spec = task.value.at(record.task.source)
+    if spec.encode is None:
+        raise UserError(f"task {spec.name} can't read new rows from a file.")
+    return spec
+
+
+def _reading(folder: Path) -> Reading:
+    try:
+        kept = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        names = {name: tuple(map(str, kept[name])) for name in ("vocabulary", "features", "classes")}
+        return Reading(**names, fitted=dict(kept["fitted"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / 'model.json'} is missing or damaged: train the model again with --force.") from None
+
+
+def _predict(record: Record, spec: TaskSpec, folder: Path, reading: Reading, new: NewRows) -> Columns:
+    config = RunConfig(task=record.task.name, model=record.model.name, hidden=record.model.hidden, threads=1)
+    device = resolve_device(config)
+    about: dict[str, Any] = {name: getattr(reading, name) for name in ("vocabulary", "features", "classes", "fitted")}
+    data = TaskData(new.split, new.split, new.split, {}, **about)
+    with settings(device, config):
+        model = build(record.model.name, spec.kind, data, record.model.hidden, backbone=record.model.backbone)
+        _load_weights(model, folder)
+        try:
+            predictions = run_model(model.to(device), new.split, config)
+        except Diverged as error:
+            raise UserError(f"the model fails on these rows: {error}.") from None
+    return type(model.head).columns(predictions, reading)
+
+
+def _load_weights(model: SequenceModel, folder: Path) -> None:
+    path = folder / "model.safetensors"
+    try:
+        model.load_state_dict(from_safetensors(path.read_bytes()))
+    except (OSError, SafetensorError, RuntimeError):
+        raise UserError(f"{path} is missing, damaged or not this model's: train it again with --force.") from None
+
+
+def _write(columns: Mapping[str, npt.NDArray[Any]], out: Path) -> None:
+    """As one rename, so that a table is never seen half-written."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table = pa.table({name: _plain(values) for name, values in columns.items()})
+    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=".tmp-", delete=False) as file:
+        try:
+            write = pa.csv.write_csv if out.suffix == ".csv" else pa.parquet.write_table
+            write(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(out)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _plain(values: npt.NDArray[Any]) -> Any:
+    return values if values.dtype.kind in "iuf" else np.asarray(values, dtype=str).tolist()

@@ -1,0 +1,152 @@
+"""`data show`: what a careful person asks of a data set. No torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tabulate import tabulate
+
+from seqbench.data import Segments, Split, Stream, Windows
+from seqbench.prepare import Prepared
+from seqbench.result import format_value
+from seqbench.task import TaskSpec
+
+__all__ = ["show_data"]
+
+Scores = dict[str, dict[str, dict[str, float]]]
+MOST_METRICS = 6  # of each baseline, in a table that fits a terminal
+MOST_ROWS = 30  # features or classes
+WIDTH = 110  # of an example
+
+
+def show_data(prepared: Prepared, baselines: Scores) -> None:
+    """Print what the data holds: origin, split, sizes, balance or ranges, an example, and its baselines' scores."""
+    spec, data = prepared.spec, prepared.data
+    options = ", ".join(f"{name}={value}" for name, value in prepared.options.items() if value != "")
+    facts = {
+        "task": f"{spec.name} v{spec.version} ({spec.kind}): {spec.description}",
+        "source": f"{prepared.source} (there are: {', '.join(spec.sources)})",
+        "options": options or "none",
+        "licence": spec.licence,
+        "citation": spec.citation,
+        **{f"SHA-256 of {name}": digest for name, digest in data.sources.items()},
+        "split": spec.split,
+    }
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    print("\n".join(f"- {note}" for note in data.notes))
+    _table(_sizes(data.splits))
+    if data.classes:
+        _table(_balance(prepared), floatfmt=".1%")
+    if data.features:
+        _table(_ranges(prepared))
+    if data.vocabulary:
+        print(f"\nvocabulary: {len(data.vocabulary):,} symbols: {_first_symbols(data.vocabulary)}")
+    print(f"\nexample: {_example(prepared)}")
+    _table(_scores(spec, baselines))
+
+
+def _table(rows: list[dict[str, Any]], floatfmt: str = ".4g") -> None:
+    shown, more = rows[:MOST_ROWS], len(rows) - MOST_ROWS
+    print("\n" + tabulate(shown, headers="keys", tablefmt="github", intfmt=",", floatfmt=floatfmt))
+    if more > 0:
+        print(f"... and {more} more")
+
+
+def _sizes(splits: dict[str, Split]) -> list[dict[str, Any]]:
+    rows = []
+    for name, split in splits.items():
+        lengths = split.lengths if split.lengths is not None else np.array([split.sequence_length])
+        rows.append(
+            {
+                "split": name,
+                "examples": len(split),
+                "scored": split.n_scored,
+                "groups": len(np.unique(split.truth().groups)),
+                "shortest": int(lengths.min()),
+                "median length": int(np.median(lengths)),
+                "longest": int(lengths.max()),
+                "missing values": _missing(split),
+            }
+        )
+    return rows
+
+
+def _missing(split: Split) -> int:
+    """NaNs in what a model reads or is scored against."""
+    arrays = (array for array in split.arrays().values() if np.issubdtype(array.dtype, np.floating))
+    return sum(int(np.isnan(array).sum()) for array in arrays)
+
+
+def _balance(prepared: Prepared) -> list[dict[str, Any]]:
+    classes = prepared.data.classes
+    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
+    for part, split in prepared.data.splits.items():
+        shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
+        for row, share in zip(rows, shares, strict=True):
+            row[part] = share
+    return rows
+
+
+def _inputs(split: Split) -> npt.NDArray[Any]:
+    """(L, D) the steps of a split with features."""
+    arrays = split.arrays()
+    found: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
+    return found.reshape(-1, found.shape[-1])
+
+
+def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
+    """Each feature as models read it: training mean, deviation and limits, and how far the test lies from them."""
+    train, test = _inputs(prepared.data.train), _inputs(prepared.data.test)
+    rows = []
+    for i, name in enumerate(prepared.data.features):
+        column = train[:, i].astype(np.float64)
+        row = {"feature, as read": name, "mean": column.mean(), "deviation": column.std()}
+        row |= {"least": column.min(), "most": column.max(), "test mean": test[:, i].mean(dtype=np.float64)}
+        rows.append(
+            {key: value if isinstance(value, str) else round(float(value), 3) + 0.0 for key, value in row.items()}
+        )
+    return rows
+
+
+def _first_symbols(vocabulary: tuple[str, ...]) -> str:
+    shown = " ".join(symbol if symbol.isprintable() and symbol != " " else repr(symbol) for symbol in vocabulary[:60])
+    return shown if len(shown) <= WIDTH else shown[:WIDTH].rsplit(" ", 1)[0] + " ..."
+
+
+def _example(prepared: Prepared) -> str:
+    """The first training example, as its kind of data is best read."""
+    data, train = prepared.data, prepared.data.train
+    batch = train[[0]]
+    if isinstance(train, Stream):
+        return repr("".join(data.vocabulary[token] for token in batch.inputs[0][:WIDTH]))
+    if isinstance(train, Windows):
+        ahead = ", ".join(f"{value:.2f}" for value in batch.targets[0, :, 0][:6])
+        return f"last of {train.lookback} steps, scaled: {_step(prepared, batch.inputs[0, -1])}; target begins {ahead}"
+    label = data.classes[int(batch.targets[0])] if data.classes else str(batch.targets[0])
+    length = int(train.lengths[0]) if train.lengths is not None else batch.inputs.shape[1]
+    if data.vocabulary:
+        separator = "" if all(len(symbol) == 1 for symbol in data.vocabulary[2:]) else " "
+        text = separator.join(data.vocabulary[token] for token in batch.inputs[0, :length])
+        return f"{text if len(text) <= 4 * WIDTH else text[: 4 * WIDTH] + ' ...'} -> {label}"
+    noun = "last" if isinstance(train, Segments) else "first"
+    return f"{length} steps, the {noun} {_step(prepared, batch.inputs[0, -1 if noun == 'last' else 0])} -> {label}"
+
+
+def _step(prepared: Prepared, values: npt.NDArray[Any]) -> str:
+    pairs = [f"{name} {value:.2f}" for name, value in zip(prepared.data.features, values, strict=True)]
+    return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
+
+
+def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
+    """Validation and test of the primary metric, then the test's other metrics, one row a baseline."""
+    primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
+    unit = f" ({primary.unit})" if primary.unit else ""
+    rows = []
+    for name, scores in baselines.items():
+        row = {"baseline": name + (" (skill 0)" if name == spec.reference else "")}
+        row |= {f"val {primary.name}{unit}": format_value(scores["val"][primary.name])}
+        row |= {f"test {primary.name}": format_value(scores["test"][primary.name])}
+        rows.append(row | {metric.name: format_value(scores["test"][metric.name]) for metric in others})
+    return rows
