@@ -28,7 +28,7 @@ from seqbench.errors import UserError
 from seqbench.registry import BASELINES, TASKS
 from seqbench.task import Source, TaskData, TaskSpec, parse_options
 
-__all__ = ["Prepared", "download_folder", "find_source", "fit_baselines", "prepare"]
+__all__ = ["Prepared", "download_folder", "fit_baselines", "prepare"]
 
 Say = Callable[[str], None]
 Scores = dict[str, dict[str, float]]  # "val" and "test" to metrics
@@ -69,41 +69,52 @@ def prepare(
     spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
-    with find_source(spec, source, options, data) as found:
-        # an edited task file is prepared anew, and so is everything when what it is made of changes
-        code = _code(spec.load, spec.module) + _makers()
-        mark = fingerprint(
-            task=spec.name,
-            version=spec.version,
-            options=chosen,
-            source=source,
-            suffixes=sorted(suffix_of(path) for path in found.files.values()),  # they decide how a file is read
-            hashes=dict(found.hashes),
-            code=code,
-            seqbench=seqbench_version(),
-        )
-        folder = cache_root() / f"{spec.name}-{mark}"
+    found = find_source(spec, source, options, data)
+    # an edited task file is prepared anew, and so is everything when what it is made of changes
+    code = _code(spec.load, spec.module) + _makers()
+    mark = fingerprint(
+        task=spec.name,
+        version=spec.version,
+        options=chosen,
+        source=source,
+        suffixes=sorted(suffix_of(path) for path in found.files.values()),  # they decide how a file is read
+        hashes=dict(found.hashes),
+        code=code,
+        seqbench=seqbench_version(),
+    )
+    folder = cache_root() / f"{spec.name}-{mark}"
 
-        def build() -> TaskData:
-            say(f"preparing the data of {spec.name} (once)")
+    def build() -> TaskData:
+        say(f"preparing the data of {spec.name} (once)")
+        with _watched(found):
             return spec.load(found, options)
 
-        return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
+    return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
 
 
-@contextlib.contextmanager
-def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | None) -> Iterator[Source]:
-    """What to read for ``source``; a user's file is watched until the block ends."""
+def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | None) -> Source:
+    """What to read for ``source``, with its hashes."""
     if source == "path":
         if data is None:
             raise UserError("--source path needs the file: give --data FILE.")
         with unchanged(Path(data)) as digest:
-            yield Source(source, {"file": Path(data)}, {"file": digest})
-    elif source == "hub" and spec.fetch is not None:
+            return Source(source, {"file": Path(data)}, {"file": digest})
+    if source == "hub" and spec.fetch is not None:
         files = fetched(download_folder(spec, options), spec.name)
-        yield Source(source, files, {name: sha256(path) for name, path in files.items()})
-    else:
-        yield Source(source)
+        return Source(source, files, {name: sha256(path) for name, path in files.items()})
+    return Source(source)
+
+
+@contextlib.contextmanager
+def _watched(source: Source) -> Iterator[None]:
+    """Raise `UserError` if the user's file is no longer, or does not stay, what was hashed."""
+    if source.name != "path":
+        yield
+        return
+    with unchanged(source.file) as digest:
+        if digest != source.hashes["file"]:
+            raise UserError(f"{source.file.name} changed while it was read: run it again when it is finished.")
+        yield
 
 
 def download_folder(spec: TaskSpec, options: Any) -> Path:

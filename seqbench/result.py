@@ -20,7 +20,7 @@ from seqbench.task import TaskSpec, Truth
 if TYPE_CHECKING:  # torch, which reading a record does not need
     from seqbench.cell import Outcome
 
-__all__ = ["format_value", "primary_interval", "read_predictions", "show_result"]
+__all__ = ["format_value", "metric_interval", "primary_interval", "read_predictions", "show_result"]
 
 
 def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
@@ -38,11 +38,12 @@ def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
 
 def primary_interval(spec: TaskSpec, predictions: np.ndarray, truth: Truth) -> Interval:
     """95% interval of the task's primary metric over the groups of the test split."""
+    return metric_interval(spec, spec.primary.name, predictions, truth)
 
-    def statistic(kept: np.ndarray) -> float:
-        return spec.score(predictions[kept], truth[kept])[spec.primary.name]
 
-    return jackknife_interval(statistic, truth.groups)
+def metric_interval(spec: TaskSpec, metric: str, predictions: np.ndarray, truth: Truth) -> Interval:
+    """95% interval of one of the task's metrics over the groups of the test split."""
+    return jackknife_interval(lambda kept: spec.score(predictions[kept], truth[kept])[metric], truth.groups)
 
 
 def format_value(value: float) -> str:
@@ -74,7 +75,8 @@ def _code(record: Record) -> str:
 def _show_figures(record: Record, folder: Path) -> None:
     spec = TASKS.get(record.task.name).at(record.task.source)
     assert record.primary is not None and record.cost is not None
-    interval = primary_interval(spec, *read_predictions(folder))
+    predictions, truth = read_predictions(folder)
+    interval = primary_interval(spec, predictions, truth)
     reference = record.baselines[spec.reference]
     rows: list[tuple[str, float, Interval | None]] = [
         (f"{record.model.name} (this run)", record.primary.value, interval)
@@ -102,6 +104,12 @@ def _show_figures(record: Record, folder: Path) -> None:
     )
     test = record.metrics["test"]
     others = {name: value for name, value in test.items() if name not in (spec.primary.name, "n_scored")}
+    headlines = {m.name: metric_interval(spec, m.name, predictions, truth) for m in spec.metrics[1:] if m.headline}
+    for name, found in headlines.items():
+        print(
+            f"\n{name}: {format_value(others.pop(name))} ({format_value(found.low)} to {format_value(found.high)})",
+            end="",
+        )
     if others:
         print("\nalso    " + ", ".join(f"{name} {format_value(value)}" for name, value in others.items()))
     print(f"\nscored  {test['n_scored']:,.0f} predictions; the interval is over test groups, not over seeds")

@@ -39,7 +39,7 @@ def test_help_imports_nothing_heavy_and_list_tasks_no_torch():
 
 def test_list_names_tasks_and_models(cli):
     listed = json.loads(cli("list", "--json").stdout)
-    assert {task["name"] for task in listed["tasks"]} == {"dna", "textgen", "weather"}
+    assert {task["name"] for task in listed["tasks"]} == {"dna", "fault", "sentiment", "stock", "textgen", "weather"}
     assert {model["name"] for model in listed["models"]} == {"rnn", "lstm", "bilstm", "gru", "transformer"}
     assert set(listed) == {"tasks", "models", "baselines", "budgets"} and len(listed["budgets"]) == 12
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
@@ -49,7 +49,7 @@ def test_list_names_tasks_and_models(cli):
     assert max(map(len, cli("list", "models").stdout.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("task", ["dna", "textgen", "weather"])
+@pytest.mark.parametrize("task", ["dna", "fault", "sentiment", "stock", "textgen", "weather"])
 def test_data_show_answers_what_a_careful_person_asks(cli, task):
     done = cli("data", "show", task)
     assert done.returncode == 0, done.stderr

@@ -49,7 +49,7 @@ def imports(path):
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("tasks/*.py")), ids=lambda path: path.name)
 def test_tasks_import_public_modules_only_and_never_torch(path):
-    allowed = {"baselines", "data", "errors", "metrics", "task"}
+    allowed = {"baselines", "data", "errors", "files", "metrics", "task"}
     for name in imports(path):
         assert not name.startswith("torch")
         if name.startswith("seqbench"):
@@ -57,7 +57,21 @@ def test_tasks_import_public_modules_only_and_never_torch(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["record", "store", "stats", "metrics", "task", "data", "listing", "result", "registry"]
+    "name",
+    [
+        "record",
+        "store",
+        "stats",
+        "metrics",
+        "task",
+        "data",
+        "files",
+        "listing",
+        "result",
+        "registry",
+        "data_commands",
+        "show",
+    ],
 )
 def test_reading_and_listing_need_no_torch(name):
     code = f"import sys, seqbench.{name}; sys.exit('torch' in sys.modules)"
@@ -67,7 +81,8 @@ def test_reading_and_listing_need_no_torch(name):
 LAYERS = [  # a module may import from its own row and the rows below
     {"cli", "api"},
     {"commands"},
-    {"progress", "plot", "listing"},
+    {"data_commands", "predict"},
+    {"progress", "plot", "plot_data", "listing", "show"},
     {"result"},
     {"cell"},
     {"outcome"},
@@ -75,6 +90,7 @@ LAYERS = [  # a module may import from its own row and the rows below
     {"train", "device"},
     {"batches", "prepare"},
     {"models", "heads", "optimizer"},
+    {"files"},
     {"baselines"},
     {"data", "task"},
     {"registry", "store", "record", "stats", "metrics"},
@@ -99,7 +115,7 @@ def test_imports_run_one_way():
 
 
 def test_no_engine_module_knows_a_task_or_a_model_by_name():
-    names = {"dna", "weather", "textgen", "lstm", "bilstm", "gru", "rnn", "transformer"}
+    names = {"dna", "weather", "textgen", "fault", "sentiment", "stock", "lstm", "bilstm", "gru", "rnn", "transformer"}
     defining = {"recurrent.py", "transformer.py"}
     for path in ROOT.glob("seqbench/**/*.py"):
         if path.name in defining:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqbench import Windows
+from seqbench import Source, Windows
 from seqbench.prepare import fit_baselines, prepare
 from seqbench.registry import TASKS
 from seqbench.task import parse_options
@@ -61,7 +61,7 @@ def weather_with(monkeypatch, change):
     read = pd.read_parquet
     with monkeypatch.context() as patch:
         patch.setattr(pd, "read_parquet", lambda path: change(read(path)))
-        return spec.load("embedded", parse_options(spec, {}))
+        return spec.load(Source(), parse_options(spec, {}))
 
 
 @pytest.mark.parametrize("since", ["2013-09-11", "2013-11-06"])
@@ -142,6 +142,6 @@ def test_textgen_takes_its_vocabulary_from_training_only(monkeypatch):
 
     text = "abc " * 500
     monkeypatch.setattr(module, "read_text", lambda: text[:1900] + "z" * 100)
-    data = module.load("embedded", module.Options(sequence_length=16))
+    data = module.load(Source(), module.Options(sequence_length=16))
     assert data.vocabulary == ("�", " ", "a", "b", "c")
-    assert (data.test.tokens == 0).all() and "100 test characters" in data.notes[0]
+    assert (data.test.tokens == 0).all() and "100 test characters" in data.notes[1]

@@ -31,8 +31,7 @@ __all__ = ["LIMIT", "OwnFile", "open_own", "shown", "suffix_of", "survey", "titl
 LIMIT = 4 * 2**30  # bytes, unpacked
 MEMORY_LIMIT = 2**30  # bytes of a compressed file of a format that can only be read at random, so in memory
 MAX_LINE = 2**26  # bytes of a line in files that are read by lines
-BLANK = re.compile(rb"\n\r?\n")
-LONE_RETURN = re.compile(rb"\r(?!\n)")
+RETURN = re.compile(rb"\n\r\n|\r(?!\n)")  # a blank line, and a return that alone ends a line
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 ARCHIVES = (".tar", ".zip")
@@ -68,7 +67,7 @@ class OwnFile:
         return self._stream(self._packing)
 
     def text(self, newline: str | None = None) -> io.TextIOWrapper:
-        """The unpacked text; `survey` has seen that it is UTF-8, and if it is no more, the file has `unchanged` to tell."""
+        """The unpacked text. `survey` has seen that it is UTF-8; if it no longer is, `unchanged` will tell."""
         return io.TextIOWrapper(self.stream(), "utf-8-sig", "replace", newline)
 
     def _stream(self, packing: tuple[str, ...]) -> BinaryIO:
@@ -284,7 +283,8 @@ def survey(own: OwnFile, *, by_lines: bool = True) -> bool:
             except UnicodeDecodeError as error:
                 raise _no_utf8(own, line + _breaks(error.object[: error.start]), error) from None
             if plain:
-                plain = not (b'"' in chunk or BLANK.search(end + chunk) or LONE_RETURN.search(chunk))
+                joined = end + chunk
+                plain = not (b'"' in chunk or b"\n\n" in joined or (b"\r" in chunk and RETURN.search(joined)))
             first = chunk.find(b"\n")
             length += len(chunk) if first < 0 else first
             if by_lines and length > MAX_LINE:
@@ -303,7 +303,7 @@ def survey(own: OwnFile, *, by_lines: bool = True) -> bool:
 
 def _breaks(chunk: bytes) -> int:
     """How many lines end in ``chunk``."""
-    return chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+    return chunk.count(b"\n") + (chunk.count(b"\r") - chunk.count(b"\r\n") if b"\r" in chunk else 0)
 
 
 def _no_utf8(own: OwnFile, line: int, error: UnicodeDecodeError) -> UserError:

@@ -8,6 +8,7 @@ Cells become texts in Arrow columns, a batch at a time, and no type is guessed.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import itertools
@@ -25,16 +26,7 @@ import pyarrow.csv
 from seqbench.data.opening import OwnFile, open_own, shown, survey
 from seqbench.errors import UserError
 
-__all__ = [
-    "BATCH",
-    "MAX_ROWS",
-    "Columns",
-    "checked_names",
-    "read_csv",
-    "read_json",
-    "read_text",
-    "require",
-]
+__all__ = ["MAX_ROWS", "Columns", "checked_names", "read_csv", "read_json", "read_text", "require"]
 
 Row = TypeVar("Row")
 MAX_ROWS = 50_000_000
@@ -45,7 +37,7 @@ MAX_CHARACTERS = 2**30
 MAX_FIELD = 2**26  # characters
 WHY_CSV = {
     "unexpected end of data": "a quote that opens in this record is never closed",
-    "field larger than field limit": "a field is far too long: is a quote not closed?",
+    "field larger than field limit": "a field is far too long, as where a quote is never closed",
     "expected after": "more follows a closing quote: inside quotes a quote is written twice",
 }
 
@@ -82,13 +74,16 @@ def _text(own: OwnFile) -> str:
     return "".join(parts)
 
 
-def _csv_delimiter(own: OwnFile) -> str:
-    """A tab in .tsv files; else a comma, or what the header has in its place."""
-    if own.suffix == ".tsv":
-        return "\t"
-    with own.text() as text:
-        header = next((line for line in text if line.strip()), "")
-    return next((mark for mark in ",;\t" if mark in header), ",")
+def _csv_header(own: OwnFile) -> tuple[str, int, list[str]]:
+    """The mark between fields (in .tsv a tab, else a comma or what the header has for it), its line, its fields."""
+    marks = "\t" if own.suffix == ".tsv" else ",;\t"
+    found = []
+    for mark in marks:
+        with contextlib.suppress(UserError), contextlib.closing(_csv_records(own, mark)) as records:
+            found.append((mark, *next(records, (1, []))))
+            if len(found[-1][2]) > 1:
+                return found[-1]
+    return found[0] if found else (marks[0], *next(_csv_records(own, marks[0])))  # the error of the first mark
 
 
 def _csv_records(own: OwnFile, delimiter: str) -> Generator[tuple[int, list[str]]]:
@@ -231,13 +226,14 @@ def checked_names(own: OwnFile, where: str, names: list[str], columns: Collectio
 
 
 def _collect(
-    own: OwnFile, records: Iterator[tuple[int, Row]], table_of: Callable[[list[Row]], pa.Table]
+    own: OwnFile, records: Iterator[tuple[int, Row]], table_of: Callable[[Sequence[Row]], pa.Table]
 ) -> tuple[pa.Table, str, int, Sequence[int]]:
     """All rows, only a batch at a time as Python objects, and their lines."""
     lines, tables = array("q"), []
     while batch := list(itertools.islice(records, BATCH)):
-        lines.extend(line for line, _ in batch)
-        tables.append(table_of([row for _, row in batch]))
+        numbers, rows = zip(*batch, strict=True)
+        lines.extend(numbers)
+        tables.append(table_of(rows))
         if len(lines) > MAX_ROWS:
             raise UserError(f"{own.name} has more than {MAX_ROWS:,} rows: split it.")
     data = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
@@ -247,15 +243,12 @@ def _collect(
 def read_csv(own: OwnFile, columns: Collection[str] | None) -> Columns:
     """The rows of a CSV or TSV file below its header."""
     simple = survey(own)
-    mark = _csv_delimiter(own)
-    records = _csv_records(own, mark)
-    line, header = next(records, (1, []))
+    mark, line, header = _csv_header(own)
     names = [name.strip() for name in header]
     if not names:
         raise UserError(f"{own.name} is empty: it has no header.")
     wanted = dict.fromkeys(checked_names(own, f", line {line}", names, columns), pa.string())
     if simple:
-        records.close()
         try:
             data = pa.csv.read_csv(
                 own.stream(),
@@ -266,18 +259,17 @@ def read_csv(own: OwnFile, columns: Collection[str] | None) -> Columns:
             if data.num_rows > MAX_ROWS:
                 raise UserError(f"{own.name} has more than {MAX_ROWS:,} rows: split it.")
             return Columns(data, "line", first=2)
-        except pa.ArrowInvalid:  # the slow pass finds the line, or that a line is only too long for a block
-            records = _csv_records(own, mark)
-            next(records)
+        except pa.ArrowInvalid:
+            pass  # the slow pass finds the line, or that a line is only too long for a block
 
     def fitting() -> Iterator[tuple[int, list[str]]]:
-        for line, fields in records:
+        for line, fields in itertools.islice(_csv_records(own, mark), 1, None):
             if len(fields) == len(names):
                 yield line, fields
             elif len(fields) > 1 or fields[0].strip():
                 raise UserError(f"{own.name}, line {line}: {len(fields)} fields where the header has {len(names)}.")
 
-    def table_of(rows: list[list[str]]) -> pa.Table:
+    def table_of(rows: Sequence[list[str]]) -> pa.Table:
         cells = zip(names, zip(*rows, strict=True), strict=True)
         return pa.table({name: pa.array(column, pa.string()) for name, column in cells if name in wanted})
 
@@ -298,14 +290,14 @@ def read_json(own: OwnFile, columns: Collection[str] | None) -> Columns:
             return None
         return cast("str | None", value)
 
-    def column(name: str, rows: list[dict[str, Any]]) -> pa.Array:
+    def column(name: str, rows: Sequence[dict[str, Any]]) -> pa.Array:
         values = [row.get(name) for row in rows]
         try:
             return pa.array(values, pa.string())
         except pa.ArrowException:  # not texts and null alone
             return pa.array([cell(name, value, i) for i, value in enumerate(values)], pa.string())
 
-    def table_of(rows: list[dict[str, Any]]) -> pa.Table:
+    def table_of(rows: Sequence[dict[str, Any]]) -> pa.Table:
         nonlocal n_rows
         for row in rows:
             names.update(dict.fromkeys(row))

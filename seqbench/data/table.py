@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from seqbench.data.opening import LIMIT, OwnFile, open_own, shown
-from seqbench.data.plain import BATCH, MAX_ROWS, Columns, checked_names, read_csv, read_json, require
+from seqbench.data.plain import MAX_ROWS, Columns, checked_names, read_csv, read_json, require
 from seqbench.errors import UserError
 
 __all__ = ["Table", "check_increasing", "read_table"]
 
 Array = npt.NDArray[Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+PARQUET_BATCH = 1024  # rows; the texts of a batch must stay below 2 GiB
 MISSING = ("", "na", "n/a", "nan", "null", "none")  # in columns of numbers, in any case
 NAIVE, ZONED = pa.timestamp("ns"), pa.timestamp("ns", "UTC")
 
@@ -62,13 +63,12 @@ class Table:
 
     def texts(self, name: str, allow_empty: bool = False) -> list[str]:
         """A column as texts; missing or blank ones are refused, or come as "" where ``allow_empty``."""
-        column = self._as_text(name)
-        if allow_empty:
-            return list(column.fill_null("").to_pylist())
-        blank = pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(True)
-        if (at := pc.index(blank, True).as_py()) >= 0:
-            raise self.bad(at, name, "it is empty")
-        return list(column.to_pylist())
+        values: list[str] = self._as_text(name).fill_null("").to_pylist()
+        if not allow_empty:
+            for i, value in enumerate(values):
+                if not value.strip():
+                    raise self.bad(i, name, "it is empty")
+        return values
 
     def labels(self, name: str) -> list[str]:
         """A column as names of classes: no white space around; 1.0 is "1", booleans "true" and "false"."""
@@ -98,7 +98,7 @@ class Table:
         """A column as datetime64[ns] (rows,), UTC where zones are given; plain numbers are float64. None is missing."""
         column = self._column(name)
         kind = column.type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if pa.types.is_string(kind):
             column = pc.utf8_trim_whitespace(column)
             missing = pc.equal(column, "").fill_null(True)
             kind = next((kind for kind in (pa.float64(), NAIVE, ZONED) if _casts(column[:1], kind)), NAIVE)
@@ -116,6 +116,8 @@ class Table:
             at = _first_that_is_no(kind, column)
             value, other = column[at : at + 1], NAIVE if kind == ZONED else ZONED
         what = "is no time: write 2013-01-31, 2013-01-31T14:00 or plain numbers"
+        if not pa.types.is_string(column.type):
+            raise self.bad(at, name, "a time outside the years 1678 to 2261") from None  # too far for Python to print
         if _casts(value, other):
             what = (
                 f"{'lacks' if kind == ZONED else 'has'} a time zone, other than {self.where(0)}: give all or none one"
@@ -143,11 +145,12 @@ class Table:
         if name in self._nested:
             raise self.bad(self._nested[name], name, "a list or an object where text or a number must be")
         column = self._data.column(name)
+        if pa.types.is_nested(column.type):
+            raise UserError(f"{self.file}: column {shown(name, 60)} holds {shown(column.type)}, not text or numbers.")
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        if pa.types.is_string_view(column.type):
-            column = column.cast(pa.large_string())
-        if pa.types.is_null(column.type):
+        kind = column.type
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
             column = column.cast(pa.string())
         return column
 
@@ -161,7 +164,7 @@ class Table:
             integers = pc.if_else(whole, column, 0).cast(pa.int64())
             return pc.if_else(whole, integers.cast(pa.string()), column.cast(pa.string()))
         try:
-            return column if pa.types.is_large_string(kind) else column.cast(pa.string())
+            return column.cast(pa.string())
         except pa.ArrowException:
             raise UserError(f"{self.file}: column {shown(name, 60)} holds {shown(kind, 40)} and not text.") from None
 
@@ -181,7 +184,7 @@ def _as_float(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return column.cast(pa.float64(), safe=False)  # an integer beyond 2**53 may be rounded, as it is in a text
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not pa.types.is_string(kind):
         raise TypeError
     try:
         return column.cast(pa.float64())
@@ -261,7 +264,7 @@ def _read_parquet(own: OwnFile, columns: Collection[str] | None) -> Columns:
             raise UserError(f"{own.name} has more than {MAX_ROWS:,} rows: split it.")
         wanted = checked_names(own, "", file.schema_arrow.names, columns)
         size = 0
-        for batch in file.iter_batches(BATCH, columns=wanted if columns else None):
+        for batch in file.iter_batches(PARQUET_BATCH, columns=wanted if columns else None):
             batch.validate(full=True)  # texts that are no UTF-8, for one
             batches.append(batch)
             size += batch.nbytes

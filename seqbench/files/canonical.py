@@ -207,7 +207,7 @@ class JenaOptions(series.SeriesOptions):
 
 def load_jena(source: Source, options: JenaOptions) -> TaskData:
     """Full hours of a year in Jena; the one time that occurs twice is kept once, and -9999 is a missing value."""
-    table = read_table(_file(source, "weather"))
+    table = read_table(next(iter(source.files.values())))
     times = table.times(options.time)
     kept = np.flatnonzero(
         (times.astype("datetime64[m]").astype(np.int64) % 60 == 0) & (np.diff(times, prepend=times[:1] - 1) > 0)

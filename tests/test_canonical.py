@@ -1,0 +1,147 @@
+"""The canonical sets' adapters on small local files of the same schema, put where `data fetch` would put them."""
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from seqbench.cli import main
+from seqbench.data.fetch import publish
+from seqbench.prepare import download_folder, prepare
+from seqbench.registry import TASKS
+from seqbench.task import parse_options
+
+HUB = ["dna", "sentiment", "stock", "textgen", "weather"]
+
+
+def imdb(part, n):
+    rng = np.random.default_rng([1, n])
+    words = np.array([f"word{i}" for i in range(400)])
+    texts = [" ".join(rng.choice(words, 40)) + (" superb" if i % 2 else " dreadful") for i in range(n)]
+    if part == "train":
+        texts[3] = imdb("test", 60)["text"][5].as_py().upper()  # a test review that strayed into training
+    return pa.table({"text": texts, "label": pa.array([i % 2 for i in range(n)], pa.int64())})
+
+
+def promoters(part, n):
+    rng = np.random.default_rng([2, n])
+    letters = ["".join(rng.choice(list("ACGT"), 251)) for _ in range(n)]
+    if part == "train":
+        letters[7] = promoters("test", 60)["seq"][2].as_py()
+    return pa.table({"seq": letters, "label": pa.array([i % 2 for i in range(n)], pa.int64())})
+
+
+def wikitext(part, n):
+    rng = np.random.default_rng([3, n])
+    lines = [
+        "",
+        *(" = Title = \n" if i % 9 == 0 else " ".join(rng.choice(["a", "bc", "def"], 30)) + "\n" for i in range(n)),
+    ]
+    return pa.table({"text": lines})
+
+
+def jena():
+    start = datetime.datetime(2020, 1, 1, 0, 10)
+    times = [start + datetime.timedelta(minutes=10 * i) for i in range(6 * 24 * 60)]
+    times[1000] = times[999]  # the hub's file holds one time twice
+    rng = np.random.default_rng(4)
+    temperature = rng.normal(10, 3, len(times))
+    wind = rng.uniform(0, 5, len(times))
+    wind[50:60] = -9999.0
+    return pa.table(
+        {"date": [f"{time:%Y-%m-%d %H:%M:%S}" for time in times], "T (degC)": temperature, "wv (m/s)": wind, "OT": wind}
+    )
+
+
+def prices():
+    rng = np.random.default_rng(5)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 600)))
+    days = [datetime.date(2010, 1, 4) + datetime.timedelta(days=i) for i in range(600)]
+    volume = pa.array(rng.integers(1000, 9999, 600))
+    columns = {"open": close, "high": close * 1.01, "low": close * 0.99, "close": close, "volume": volume}
+    return pa.table({"date": pa.array(days, pa.date32()), **columns})
+
+
+def write(task, folder):
+    """The files of ``task``'s canonical set, small, under their names."""
+    make = {"sentiment": imdb, "dna": promoters, "textgen": wikitext}.get(task)
+    files = {}
+    if task == "weather":
+        pa.csv.write_csv(jena(), folder / "weather.csv")
+        return {"files": {"weather.csv": {}}}
+    if task == "stock":
+        pq.write_table(prices(), folder / "prices.parquet")
+        return {"files": {"prices.parquet": {}}}
+    for file in TASKS.get(task).at("hub").fetch(None).files:
+        part = file.name.split("-")[0]
+        pq.write_table(make(part, 200 if part == "train" else 60), folder / file.name)
+        files[file.name] = {}
+    return {"files": files}
+
+
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """``fetched(task)`` puts the small set where a download would be."""
+    monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def put(task):
+        spec = TASKS.get(task).at("hub")
+        publish(download_folder(spec, parse_options(spec, {})), lambda folder: write(task, folder))
+
+    return put
+
+
+@pytest.mark.parametrize("task", HUB)
+def test_a_fetched_set_is_trained_on_and_without_it_the_sentence_says_what_to_do(fetched, capsys, task):
+    command = ["--task", task, "--source", "hub", "--model", "rnn", "--budget", "smoke", "--hidden", "8"]
+    assert main(command) == 2
+    assert f"data fetch {task}" in capsys.readouterr().err
+    fetched(task)
+    assert main(command) == 0, capsys.readouterr().err
+    assert main(["data", "show", task, "--source", "hub"]) == 0
+    shown = capsys.readouterr().out
+    assert TASKS.get(task).at("hub").licence in shown and "SHA-256" in shown
+
+
+def test_reviews_that_stand_in_the_test_are_not_trained_on(fetched):
+    fetched("sentiment")
+    data = prepare("sentiment", {}, "hub").data
+    assert "1 training examples are left out" in data.notes[0]
+    assert len(data.test) == 60 and len(data.train) + len(data.val) == 199
+    assert data.classes == ("negative", "positive")
+
+
+def test_promoters_that_stand_in_the_test_are_not_trained_on(fetched):
+    fetched("dna")
+    data = prepare("dna", {}, "hub").data
+    assert "1 training examples are left out" in data.notes[0] and len(data.test) == 60
+    assert data.train.sequence_length == 251 and data.vocabulary[1:5] == ("A", "C", "G", "T")
+
+
+def test_jena_is_read_by_the_hour_with_its_faults_mended(fetched):
+    fetched("weather")
+    data = prepare("weather", {"sequence_length": 24}, "hub").data
+    hours = sum(len(split.series) for split in data.splits.values())
+    assert hours in (24 * 60 - 1, 24 * 60)
+    assert data.features[:2] == ("T (degC)", "wv (m/s)") and "no_wv (m/s)" in data.features
+    assert np.isfinite(data.train.series).all() and np.abs(data.train.series).max() < 10
+
+
+def test_a_task_without_a_set_on_the_network_says_so(capsys):
+    assert main(["data", "fetch", "fault"]) == 2
+    assert "bring a file of your own" in capsys.readouterr().err
+    assert main(["--task", "fault", "--model", "rnn", "--source", "hub"]) == 2
+    assert "no source 'hub'" in capsys.readouterr().err
+
+
+def test_fetching_is_refused_offline(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for task in HUB:
+        assert main(["data", "fetch", task]) == 2
+        assert "HF_HUB_OFFLINE" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))

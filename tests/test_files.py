@@ -1,0 +1,138 @@
+"""What honest splits of a user's file are made of: near-duplicates, groups, tokens, windows."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqbench.data.splits import Ragged
+from seqbench.errors import UserError
+from seqbench.files.near import near_groups, plain
+from seqbench.files.runs import window_starts
+from seqbench.files.splitting import borders, hold_out, split_groups, split_time
+from seqbench.files.tokens import PAD, UNKNOWN, encode, make_vocabulary, words
+
+
+def jaccard(a, b):
+    return len(a & b) / len(a | b)
+
+
+def pieces(text):
+    text = plain(text) or text
+    return {text[i : i + 5] for i in range(max(1, len(text) - 4))}
+
+
+def word_set(text):
+    text = plain(text) or text
+    return set(text.split() or [text])
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=12).map(" ".join), min_size=2, max_size=25))
+@settings(max_examples=80, deadline=None)
+def test_near_groups_are_the_connected_parts_of_the_exact_relation(texts):
+    """Against every pair compared exactly: what is alike is together, what no chain of likeness joins is apart."""
+    groups = near_groups(texts)
+    parent = list(range(len(texts)))
+    for i, j in itertools.combinations(range(len(texts)), 2):
+        if jaccard(word_set(texts[i]), word_set(texts[j])) >= 0.8 or jaccard(pieces(texts[i]), pieces(texts[j])) >= 0.8:
+            old, new = parent[j], parent[i]
+            parent = [new if p == old else p for p in parent]
+    for i, j in itertools.combinations(range(len(texts)), 2):
+        assert (groups[i] == groups[j]) == (parent[i] == parent[j]), (texts[i], texts[j])
+
+
+def test_links_mentions_case_and_punctuation_make_no_difference():
+    a = "RT @someone: LOVE this!!! http://t.co/abc &amp; more"
+    assert plain(a) == plain("rt @other love this, https://t.co/xyz more") == "rt love this more"
+    assert len(set(near_groups([a, "rt love this more", "something else altogether"]))) == 2
+    assert len(set(near_groups(["!!!", "???", "!!!", ""]))) == 3  # nothing is left: alike only if equal
+
+
+def test_long_sequences_are_compared_by_pieces_long_enough_to_tell_them_apart():
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list("ACGT"), 3000)) for _ in range(6)]
+    changed = sequences[0][:1500] + "ACGTAC" + sequences[0][1506:]
+    groups = near_groups([*sequences, changed], piece=12, by_words=False)
+    assert groups[0] == groups[-1] and len(set(groups)) == 6
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), min_size=60, max_size=300),
+    st.sampled_from([(0.15, 0.15), (0.3, 0.1), (0.05, 0.5)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_groups_stay_whole_and_every_class_is_dealt(pairs, shares):
+    groups = np.array([g for g, _ in pairs])
+    first = {}
+    labels = np.array([first.setdefault(g, label) for g, label in pairs])  # one label a group, as runs have
+    try:
+        found = split_groups(groups, labels, ("a", "b", "c"), shares, lambda i: f"line {i}")
+    except UserError as error:
+        n_groups = [len(set(groups[labels == label])) for label in range(3)]
+        assert min(n_groups) < 3 and "at least 3" in str(error)
+        return
+    together = np.sort(np.concatenate(list(found.values())))
+    assert together.tolist() == list(range(len(pairs)))
+    parts = [set(groups[rows]) for rows in found.values()]
+    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    assert all(set(labels[rows]) == {0, 1, 2} for rows in found.values())
+
+
+def test_splits_do_not_depend_on_anything_but_the_data():
+    groups, labels = np.arange(200), np.arange(200) % 2
+    first, second = (split_groups(groups, labels, ("a", "b"), (0.15, 0.15), str) for _ in range(2))
+    assert all(np.array_equal(first[part], second[part]) for part in first)
+    assert [len(rows) for rows in first.values()] == [140, 30, 30]
+
+
+def test_a_fixed_test_set_loses_nothing_and_training_loses_what_is_like_it():
+    groups = np.array([0, 1, 2, 3, 4, 5, 6, 7, 7, 2])
+    found, note = hold_out(groups, 8, 0.2)
+    assert found["test"].tolist() == [8, 9] and "2 training examples" in note
+    assert sorted([*found["train"], *found["val"]]) == [0, 1, 3, 4, 5, 6]
+
+
+def test_time_order():
+    found = split_time(np.array([5, 1, 3, 2, 4, 4, 9, 8, 7, 6]), (0.2, 0.2))
+    assert found["train"].tolist() == [1, 3, 2, 4, 5, 0] and found["test"].tolist() == [7, 6]
+    with pytest.raises(UserError, match="too few different times"):
+        split_time(np.zeros(10), (0.2, 0.2))
+    assert borders(100, (0.15, 0.15)) == (0, 70, 85, 100)
+
+
+def test_words_signs_and_kinds():
+    text = "@Bob LOVED it!!!!! :) https://t.co/x costs $1,000 don't self-driving caf\u00e9"
+    expected = [
+        "<mention>",
+        "loved",
+        "it",
+        "!!!",
+        ":",
+        ")",
+        "<link>",
+        "costs",
+        "$",
+        "<number>",
+        "don't",
+        "self-driving",
+    ]
+    assert words(text) == [*expected, "caf\u00e9"]
+
+
+def test_vocabulary_and_encoding():
+    vocabulary = make_vocabulary(["b a a", "c b", "d"], words, 2, 10)
+    assert vocabulary == (PAD, UNKNOWN, "a", "b")
+    tokens, starts, lengths, cut = encode(["a b z", "b", "", "a a a a"], words, vocabulary, 3)
+    assert tokens.tolist() == [2, 3, 1, 3, 1, 2, 2, 2] and starts.tolist() == [0, 3, 4, 5]
+    assert lengths.tolist() == [3, 1, 1, 3] and cut == 1
+    rows = Ragged(tokens, starts, lengths, np.zeros(4), np.arange(4))[[1, 0]]
+    assert rows.inputs.tolist() == [[3, 0, 0], [2, 3, 1]] and rows.lengths.tolist() == [1, 3]
+
+
+def test_windows_never_reach_from_one_run_into_the_next():
+    runs = np.repeat([0, 1, 2, 3], [5, 2, 3, 4])
+    starts = window_starts(runs, 3)
+    assert starts.tolist() == [0, 1, 2, 7, 10, 11]
+    assert all(runs[start] == runs[start + 2] for start in starts)
