@@ -1,17 +1,17 @@
 """Which texts are so alike that they may not stand on both sides of a split.
 
 Near-duplicates are pairs whose sets of words, or of 5-character pieces, have a Jaccard similarity of at least 0.8, once
-lower-cased and stripped of links, mentions and punctuation. Candidates come from MinHash signatures cut into bands
-(Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4), and each candidate pair is
-then checked exactly, so that chance puts nothing together. A pair at exactly 0.8 is missed with probability 5e-8.
+lower-cased and stripped of links, mentions and punctuation. Candidates come from MinHash values in bands (Broder
+1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4), and each is then checked exactly, so
+that chance puts nothing together. A pair at exactly 0.8 is missed with probability 8e-6.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ __all__ = ["near_groups", "plain"]
 
 Array = npt.NDArray[Any]
 ALIKE = 0.8  # Jaccard similarity from which texts stay together
-BANDS, BAND = 32, 4  # (1 - 0.8 ** 4) ** 32 = 5e-8 of the pairs at 0.8 share no band
+# (1 - 0.8 ** 8) ** 64 = 8e-6 of the pairs at 0.8 share no band; of those at 0.2, as common words make them, 2e-4 share
+# one: with wider bands most of the time would go into comparing texts that are not alike
+BANDS, BAND = 64, 8
 PIECE = 5  # characters in a piece
 NOISE = re.compile(r"https?:\S*|www\.\S+|@\w+|&\w+;|[^\w\s]|_")
 
@@ -39,13 +41,50 @@ def near_groups(texts: Sequence[str], *, piece: int = PIECE, by_words: bool = Tr
     """
     index: dict[str, int] = {}  # equal texts are one from the start
     which = [index.setdefault(plain(text) or text, len(index)) for text in texts]
-    union = _Union(len(index))
+    distinct = list(index)
+    union = _Union(len(distinct))
     if by_words:
-        _join(list(index), lambda text: text.split() or [text], union)
-    _join(list(index), lambda text: (text[at : at + piece] for at in range(max(1, len(text) - piece + 1))), union)
-    roots = np.array([union.find(i) for i in range(len(index))])
+        _join(_words(distinct), union)
+    _join(_pieces(distinct, piece), union)
+    roots = np.array([union.find(i) for i in range(len(distinct))])
     found: Array = np.unique(roots[which], return_inverse=True)[1]
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Sets:
+    """The hashed items (L,) uint32 of all texts end to end, and where each text's begin; none is empty."""
+
+    items: Array
+    starts: Array
+
+    def __getitem__(self, i: int) -> Array:
+        end = self.starts[i + 1] if i + 1 < len(self.starts) else len(self.items)
+        return np.unique(self.items[self.starts[i] : end])
+
+
+def _words(texts: Sequence[str]) -> _Sets:
+    rows = [[zlib.crc32(word.encode()) for word in text.split() or [text]] for text in texts]
+    starts = np.cumsum([0, *map(len, rows[:-1])])
+    return _Sets(np.fromiter((item for row in rows for item in row), dtype=np.uint32), starts)
+
+
+def _pieces(texts: Sequence[str], piece: int) -> _Sets:
+    """All runs of ``piece`` characters; a shorter text is one run, filled up."""
+    padded = [text.ljust(piece, "\0") for text in texts]
+    points = np.frombuffer("".join(padded).encode("utf-32-le"), dtype=np.uint32)
+    lengths = np.array([len(text) for text in padded])
+    ends = np.cumsum(lengths)
+    hashed = np.zeros(len(points) - piece + 1, dtype=np.uint32)
+    for i in range(piece):  # a polynomial in an odd base, modulo 2^32
+        hashed = hashed * np.uint32(0x9E3779B1) + points[i : i + len(hashed)]
+    hashed ^= hashed >> np.uint32(15)
+    hashed *= np.uint32(0x85EBCA77)  # mixed, so that neighbours in the alphabet are none in the hash
+    hashed ^= hashed >> np.uint32(13)
+    inside = np.ones(len(points), dtype=bool)
+    for i in range(1, piece):  # runs that begin near the end of a text reach into the next
+        inside[ends - i] = False
+    return _Sets(hashed[inside[: len(hashed)]], np.cumsum(np.append(0, lengths[:-1] - piece + 1)))
 
 
 class _Union:
@@ -63,44 +102,44 @@ class _Union:
         self.parent[max(i, j)] = min(i, j)
 
 
-def _join(texts: Sequence[str], pieces: Callable[[str], Iterable[str]], union: _Union) -> None:
-    """Join all texts in ``union`` that are alike by their sets of ``pieces``."""
-    sets = [np.unique(np.fromiter((zlib.crc32(p.encode()) for p in pieces(text)), dtype=np.uint64)) for text in texts]
-    signatures = _signatures(sets)
-    for band in range(BANDS):
-        buckets: dict[bytes, list[list[int]]] = defaultdict(list)  # what shares the band, by what is joined already
-        for i, key in enumerate(np.ascontiguousarray(signatures[:, band * BAND : (band + 1) * BAND])):
-            bucket = buckets[key.tobytes()]
-            mine = [i]
-            others = []
-            for members in bucket:
+def _join(sets: _Sets, union: _Union) -> None:
+    """Join all texts in ``union`` whose sets are alike."""
+    for bucket in _buckets(sets):
+        joined: list[list[int]] = []  # the bucket's texts, by what is joined already
+        for i in bucket:
+            mine, others = [i], []
+            for members in joined:
                 root, other = union.find(i), union.find(members[0])
-                if root == other or any(_alike(sets[i], sets[j]) for j in members):
+                if root == other or _any_alike(sets, i, members):
                     union.join(root, other)
                     mine = members + mine
                 else:
                     others.append(members)
-            bucket[:] = [*others, mine]
+            joined = [*others, mine]
 
 
-def _signatures(sets: Sequence[Array]) -> Array:
-    """(N, BANDS * BAND) uint32: the least value of each of as many hash functions over each set."""
+def _buckets(sets: _Sets) -> Iterator[list[int]]:
+    """Texts that agree in all hashes of a band, one bucket after the other, those of one text alone left out."""
     rng = np.random.default_rng(0)  # of the hash functions only; a fixed part of how data is split
-    n_hashes = BANDS * BAND
-    factors = rng.integers(1, 2**62, n_hashes, dtype=np.uint64) | np.uint64(1)
-    offsets = rng.integers(0, 2**62, n_hashes, dtype=np.uint64)
-    found = np.empty((len(sets), n_hashes), dtype=np.uint32)
-    for i, items in enumerate(sets):
-        least = np.full(n_hashes, np.iinfo(np.uint64).max, dtype=np.uint64)
-        for at in range(0, len(items), 4096):  # a text of a million characters must not take a gigabyte
-            hashes = items[at : at + 4096, None] * factors + offsets  # modulo 2^64; the high bits are mixed best
-            least = np.minimum(least, hashes.min(axis=0))
-        found[i] = least >> np.uint64(32)
-    return found
+    for _ in range(BANDS):
+        key = np.zeros(len(sets.starts), dtype=np.uint64)
+        for _ in range(BAND):
+            factor, offset = (np.uint32(value) for value in rng.integers(1, 2**32, 2))
+            least = np.minimum.reduceat(sets.items * (factor | np.uint32(1)) + offset, sets.starts)
+            key = key * np.uint64(0x9E3779B97F4A7C15) + least
+        order = np.argsort(key, kind="stable")
+        cuts = np.flatnonzero(np.diff(key[order])) + 1
+        sizes = np.diff(np.concatenate([[0], cuts, [len(order)]]))
+        begins = np.append(0, cuts)[sizes > 1]
+        for begin, size in zip(begins.tolist(), sizes[sizes > 1].tolist(), strict=True):
+            yield order[begin : begin + size].tolist()
 
 
-def _alike(a: Array, b: Array) -> bool:
-    if min(len(a), len(b)) < ALIKE * max(len(a), len(b)):
-        return False
-    both = len(np.intersect1d(a, b, assume_unique=True))
-    return both >= ALIKE * (len(a) + len(b) - both)
+def _any_alike(sets: _Sets, i: int, members: Sequence[int]) -> bool:
+    a = sets[i]
+    for j in members:
+        b = sets[j]
+        both = len(np.intersect1d(a, b, assume_unique=True))
+        if both >= ALIKE * (len(a) + len(b) - both):
+            return True
+    return False
