@@ -66,9 +66,9 @@ def _lengths(axes: Any, prepared: Prepared) -> None:
         axes.set(xlabel="step", ylabel="share of the training examples", title="symbols by step")
     else:
         longest = max(int(np.asarray(split.lengths).max()) for split in splits.values())
+        edges = np.arange(0.5, longest + 1 + longest // 60, 1 + longest // 60)  # as many lengths in each bin
         for part, split in splits.items():
-            axes.hist(split.lengths, bins=min(longest, 60), range=(0, longest), density=True, histtype="step",
-                      color=COLOURS[part], label=part)  # fmt: skip
+            axes.hist(split.lengths, bins=edges, density=True, histtype="step", color=COLOURS[part], label=part)
         axes.set(xlabel="steps", ylabel="density", title="lengths")
     axes.legend(fontsize=8)
 
@@ -91,7 +91,7 @@ def _series(axes: Any, prepared: Prepared) -> None:
 
 def _histogram(axes: Any, prepared: Prepared) -> None:
     together = np.concatenate([_targets(split) for split in prepared.data.splits.values()])
-    limits = (float(together.min()), float(together.max()))
+    limits = tuple(float(value) for value in np.quantile(together, (0.002, 0.998)))  # one crash would squeeze the rest
     for part, split in prepared.data.splits.items():
         axes.hist(
             _targets(split), bins=60, range=limits, density=True, histtype="step", color=COLOURS[part], label=part
@@ -101,15 +101,19 @@ def _histogram(axes: Any, prepared: Prepared) -> None:
 
 
 def _runs(axes: Any, prepared: Prepared) -> None:
-    """The first measurement in the first window of a few classes."""
-    train = prepared.data.train
-    targets = train.truth().targets
-    for label, name in list(enumerate(prepared.data.classes))[:6]:
-        found = np.flatnonzero(targets == label)
-        if len(found):
-            axes.plot(train[[found[len(found) // 2]]].inputs[0, :, 0], linewidth=1, label=name)
-    axes.set(xlabel="step of a window", ylabel=f"{prepared.data.features[0]}, scaled", title="one window a class")
-    axes.legend(fontsize=8)
+    """Where each class has each measurement, in training deviations: what a linear model could see."""
+    train, classes, features = prepared.data.train, prepared.data.classes, prepared.data.features
+    assert isinstance(train, Segments)
+    last = train.series[train.starts + train.lookback - 1]
+    means = np.stack([last[train.targets == label].mean(axis=0) for label in range(len(classes))])
+    image = axes.imshow(means, cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
+    every = max(1, len(features) // 12)
+    axes.set(
+        yticks=range(len(classes)), xticks=range(0, len(features), every), title="mean of each measurement by class"
+    )
+    axes.set_yticklabels(classes, fontsize=7)
+    axes.set_xticklabels(features[::every], rotation=90, fontsize=7)
+    axes.figure.colorbar(image, ax=axes, label="training deviations")
 
 
 def _symbols(axes: Any, prepared: Prepared) -> None:

