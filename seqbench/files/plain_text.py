@@ -66,8 +66,8 @@ def build_stream(parts: tuple[str, str, str], sources: Any, window: int, most: i
         vocabulary=vocabulary,
         notes=(
             *notes,
-            f"{len(vocabulary) - 1} symbols are known. Others are read as one: {unknown[0]} training, {unknown[1]} validation "
-            f"and {unknown[2]} test characters.",
+            f"{len(vocabulary) - 1} symbols are known. Others are read as one: {unknown[0]} training, "
+            f"{unknown[1]} validation and {unknown[2]} test characters.",
         ),
     )
 
