@@ -63,7 +63,7 @@ def _budgets() -> list[dict[str, Any]]:
     ]
 
 
-ONLY_JSON = {"version", "licence", "reference", "can_be_causal", "aliases"}  # would not fit a terminal
+ONLY_JSON = {"version", "licence", "reference", "sources", "can_be_causal", "aliases"}  # would not fit a terminal
 LISTS = {"tasks": _tasks, "models": _models, "baselines": _baselines, "budgets": _budgets}
 
 
@@ -76,7 +76,7 @@ def show_lists(what: str, *, as_json: bool) -> None:
     for name, rows in chosen.items():
         shown = [{key: _cell(value) for key, value in row.items() if key not in ONLY_JSON} for row in rows]
         # numbers and truth values are text by now: tabulate must not read them again ("False" would become True)
-        print(f"{name}\n{tabulate(shown, headers='keys', maxcolwidths=44, disable_numparse=True)}\n")
+        print(f"{name}\n{tabulate(shown, headers='keys', maxcolwidths=30, disable_numparse=True)}\n")
 
 
 def _cell(value: Any) -> str:

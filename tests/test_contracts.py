@@ -80,7 +80,7 @@ def test_scoring_drops_nothing_and_perfect_predictions_are_perfect(prepared, nam
         best = np.eye(len(prepared[name].data.classes))[truth.targets]
     else:
         best = truth.targets if spec.kind == "forecast" else np.zeros(len(truth))
-    assert spec.score(best, truth)[spec.primary.name] == pytest.approx(spec.perfect)
+    assert spec.score(best, truth)[spec.primary.name] == pytest.approx(spec.perfect, abs=1e-6)
     assert test.n_scored == (truth.targets.sum() if isinstance(test, Stream) else len(truth))
     assert set(spec.score(best, truth)) == {metric.name for metric in spec.metrics}
 
