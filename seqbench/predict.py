@@ -55,6 +55,9 @@ def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
     with unchanged(file) as digest:
         new = spec.encode(Source("path", {"file": file}, {"file": digest}), options, reading)
     columns = _predict(found, spec, folder, reading, new)
+    both = sorted(set(new.columns) & set(columns))
+    if both:
+        raise UserError(f"the file's column {both[0]!r} has the name of a column of predictions: rename it.")
     try:
         _write({**new.columns, **columns}, out)
     except OSError as error:

@@ -48,6 +48,7 @@ COLUMNS = ("open", "high", "low", "close", "volume")
 SHARES = 0.15, 0.15  # of validation and of test
 MONTH = 21  # trading days; the groups of the intervals
 MOST_DAYS = 1e6  # reported where there is no edge at all
+STILL = 1e-6  # log returns smaller than this are rounding, not a forecast
 SURE = (1.96 + 0.84) ** 2  # of a two-sided test at 5% that finds the edge in 80% of cases
 
 
@@ -92,14 +93,15 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
     # in the recipe the value is a price, else a return; prices at or below 0 are cut to where a logarithm exists
     price = np.where(truth.meta["recipe"] > 0, np.maximum(value, 1e-3 * close), close * np.exp(np.clip(value, -5, 5)))
     expected, happened = np.log(price / close), np.log(actual / close)
-    ahead = np.where((expected > 0) == (happened > 0), 1.0, 0.0) - (happened > 0)  # +1: right where always-up is wrong
+    up = expected > STILL
+    ahead = np.where(up == (happened > 0), 1.0, 0.0) - (happened > 0)  # +1: right where always-up is wrong
     edge, spread = float(ahead.mean()), float(ahead.std())
-    days = SURE * (spread / edge) ** 2 if edge else MOST_DAYS
+    days = SURE * (spread / edge) ** 2 if edge > 0 else MOST_DAYS  # what is behind always-up has no edge to tell
     return {
         "relative_rmse": rmse(expected, happened) / max(rmse(np.zeros_like(happened), happened), 1e-12),
-        "direction": float(np.mean((expected > 0) == (happened > 0))),
+        "direction": float(np.mean(up == (happened > 0))),
         "direction_edge": edge,
-        "days_to_tell": min(days, MOST_DAYS) if days else MOST_DAYS,
+        "days_to_tell": min(days, MOST_DAYS),
         "rmse_dollars": rmse(price, actual),
         "r2_dollars": 1.0 - float(((price - actual) ** 2).sum() / max(((actual - actual.mean()) ** 2).sum(), 1e-12)),
     }
@@ -231,10 +233,13 @@ def read_days(table: Table) -> tuple[Array, Array]:
     """Days (L, 5) and their dates, from a table with a date column and the five columns by name."""
     time = find_time(table, "")
     check_increasing(table.times(time), table, time)
-    days = np.stack([table.numbers(name) for name in COLUMNS], axis=1)
+    named = {name.lower(): name for name in table.names}  # Yahoo's own files write Open, High, ... Adj Close
+    days = np.stack([table.numbers(named.get(name, name)) for name in COLUMNS], axis=1)
     bad = np.flatnonzero((days[:, :4] <= 0).any(axis=1) | (days[:, 4] < 0))
     if len(bad):
         raise UserError(f"{table.where(int(bad[0]))}: prices must be above 0 and volumes at least 0.")
+    if "adj close" in named:
+        days[:, :4] *= (table.numbers(named["adj close"]) / days[:, 3])[:, None]
     return days, np.array(table.labels(time))
 
 

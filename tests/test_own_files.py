@@ -117,7 +117,7 @@ MISTAKES = [
     ("sentiment", "", "empty"),
     ("sentiment", "text,label\n", "no rows"),
     ("sentiment", reviews().replace("neg", "pos"), "one class only"),
-    ("sentiment", reviews() + "a film,odd\n", "class 'odd' has 1 example"),
+    ("sentiment", reviews() + "a film,odd\n", "class 'odd' is in 1 group"),
     ("sentiment", reviews() + ",pos\n", "line 122"),
     ("sentiment", reviews() + "fine,\n", "line 122"),
     ("sentiment", reviews() + "a,b,c\n", "line 122"),
@@ -142,8 +142,10 @@ MISTAKES = [
     ("stock", prices(40), "too few"),
     ("fault", runs() + "r0,ok,1,1\n", "line 722"),
     ("fault", runs() + "r99,ok,1,\n", "line 722"),
-    ("fault", runs(6), "class 'ok' has 2 runs"),
+    ("fault", runs(6), "class 'ok' is in 2 runs"),
     ("fault", "run,label\n" + "r1,a\n" * 20, "there is nothing to read"),
+    ("weather", series() + "2020-02-07T12,1e300,50\n", "line 902"),
+    ("fault", runs(9, samples=9), "no run has 10 samples"),
     ("textgen", "abc", "too short"),
     ("textgen", "a" * 5000, "one character over and over"),
     ("textgen", b"abc \xff\xfe" * 900, "line 1"),
@@ -298,3 +300,64 @@ def test_predict_trusts_nothing(own, tmp_path, capsys):
         assert told(capsys, "predict", record, file)
     record.write_text(text)
     assert main(["predict", str(record), file]) == 0 and (tmp_path / "predictions.csv").exists()
+
+
+def test_runs_that_all_begin_normal_and_groups_with_several_classes_can_be_split(own):
+    """As in a plant's log: no run is free of faults, and every user has written praise and blame."""
+    rng, lines = np.random.default_rng(0), ["run,time,label,a"]
+    for run in range(24):
+        states = ["normal"] * 20 + [f"fault{run % 2}"] * 20
+        lines += [f"{run},{step},{state},{rng.normal():.3f}" for step, state in enumerate(states)]
+    data = prepare("fault", {"sequence_length": 10}, "path", data=own("fault", "\n".join(lines))[1]).data
+    assert data.classes == ("fault0", "fault1", "normal") and data.features == ("a",)  # not the time
+    assert all(set(np.unique(split.targets)) == {0, 1, 2} for split in data.splits.values())
+    rows = [f"{line},{'user' if i == 0 else i // 4}" for i, line in enumerate(reviews().splitlines())]
+    data = prepare("sentiment", {"group": "user"}, "path", data=own("sentiment", "\n".join(rows))[1]).data
+    groups = [set(split.groups) for split in data.splits.values()]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+def test_prices_as_yahoo_writes_them(own):
+    """Capital letters, and an adjusted close beside the raw one: prices are adjusted, as the shipped ones are."""
+    plain = prices().splitlines()
+    header = "Date,Open,High,Low,Close,Volume,Adj Close"
+    halves = [f"{line},{float(line.split(',')[4]) / 2:.6f}" for line in plain[1:]]
+    given = {"sequence_length": 20}
+    first = prepare("stock", given, "path", data=own("stock")[1]).data
+    second = prepare("stock", given, "path", data=own("stock", "\n".join([header, *halves]))[1]).data
+    assert second.test.meta["close"] == pytest.approx(first.test.meta["close"] / 2, rel=1e-4)
+    assert second.test.series == pytest.approx(first.test.series, abs=1e-3)
+
+
+def test_a_name_that_predictions_would_take_is_refused(own, tmp_path, capsys):
+    content = series().replace("time,", "step_1,")
+    data = own("weather", content)
+    command = [
+        "--task",
+        "weather",
+        *data,
+        "--option",
+        "time=step_1",
+        "--model",
+        "rnn",
+        "--budget",
+        "smoke",
+        "--hidden",
+        "8",
+    ]
+    assert main(command) == 0
+    assert "'step_1'" in told(capsys, "predict", records()[0], data[1])
+
+
+def test_predict_of_a_single_character_is_refused(own, tmp_path, capsys):
+    record, _ = trained(own, "textgen")
+    (tmp_path / "one.txt").write_text("a")
+    assert "longer text" in told(capsys, "predict", record, "one.txt")
+
+
+def test_the_process_ends_with_its_own_exit_code(own, cli):
+    """Threads of a reader that outlived the interpreter aborted one process in three, after the sentence."""
+    own("sentiment", reviews(header=("txt", "label")))
+    for _ in range(6):
+        done = cli("--task", "sentiment", "--model", "rnn", "--data", "reviews.csv", "--budget", "smoke")
+        assert done.returncode == 2 and done.stderr.count("\n") == 2, done.stderr

@@ -28,6 +28,11 @@ from seqbench.data.table import check_increasing, read_table
 from seqbench.errors import UserError
 
 
+def packed_gz(content):
+    """Without the time, which would make other test names in every second, and so in every worker."""
+    return gzip.compress(content, mtime=0)
+
+
 def told(path, call, *parts):
     """``call()`` ends in one sentence that names the file, but not its directory, and holds ``parts``."""
     with pytest.raises(UserError) as caught:
@@ -88,14 +93,15 @@ def zip_of(*members):
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members:
-            archive.writestr(name, content)
+            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)  # with no time, as above
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
     return held.getvalue()
 
 
 RAW = TEXT.encode()
 PACKED = {
     "a.csv": RAW,
-    "a.CSV.gz": gzip.compress(RAW),
+    "a.CSV.gz": packed_gz(RAW),
     "a.csv.bz2": bz2.compress(RAW),
     "a.csv.xz": lzma.compress(RAW),
     "a.csv.zip": zip_of(("folder/a.csv", RAW), ("__MACOSX/folder/._a.csv", b"attributes")),
@@ -140,8 +146,8 @@ def test_a_damaged_archive_is_told(tmp_path, name):
         ("a.tar", tar_of(("a.csv", RAW), ("b.csv", RAW)), "more than one file"),
         ("a.zip", zip_of(), "no file"),
         ("a.tar", tar_of(), "no file"),
-        ("a.csv.gz.gz", gzip.compress(gzip.compress(RAW)), "packed more than once"),
-        ("a.csv.gz", gzip.compress(b""), "is empty"),
+        ("a.csv.gz.gz", packed_gz(packed_gz(RAW)), "packed more than once"),
+        ("a.csv.gz", packed_gz(b""), "is empty"),
         ("a.csv.bz2", bz2.compress(b"\xef\xbb\xbf"), "is empty"),
         ("a.csv", b"", "is empty"),
         ("a.xlsx", b"PK", ".parquet"),
@@ -183,10 +189,10 @@ def test_what_is_no_regular_file_is_told(tmp_path, monkeypatch):
     told(path, lambda: read_table(path), "may not be read")
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, lambda raw: zip_of(("a.csv", raw))])
+@pytest.mark.parametrize("pack", [packed_gz, bz2.compress, lzma.compress, lambda raw: zip_of(("a.csv", raw))])
 def test_a_bomb_ends_in_a_sentence(tmp_path, monkeypatch, pack):
     monkeypatch.setattr(opening, "LIMIT", 2**20)
-    suffix = {gzip.compress: "gz", bz2.compress: "bz2", lzma.compress: "xz"}.get(pack, "zip")
+    suffix = {packed_gz: "gz", bz2.compress: "bz2", lzma.compress: "xz"}.get(pack, "zip")
     path = write(tmp_path / f"bomb.csv.{suffix}", pack(b"a\n" * 2**20))
     told(path, lambda: read_table(path), "more than")
     path = write(tmp_path / f"bomb.txt.{suffix}", pack(b"a\n" * 2**20))
@@ -291,7 +297,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(tmp_path):
         ("a.json", " ", ("white space",)),
         ("a.parquet", b"PAR1" + bytes(100) + b"PAR1", ("no Parquet file",)),
         ("a.parquet", b"a,b\n", ("no Parquet file",)),
-        ("a.parquet.gz", gzip.compress(b"PAR1"), ("no Parquet file",)),
+        ("a.parquet.gz", packed_gz(b"PAR1"), ("no Parquet file",)),
     ],
 )
 def test_a_malformed_table_is_told_with_its_line(tmp_path, name, content, parts):
@@ -313,7 +319,7 @@ def test_a_malformed_text_is_told(tmp_path, content, parts):
 
 
 def test_a_text_is_read_with_one_kind_of_line_ends(tmp_path):
-    path = write(tmp_path / "a.txt.gz", gzip.compress("\ufeffgrün\r\nblau\rrot\n".encode()))
+    path = write(tmp_path / "a.txt.gz", packed_gz("\ufeffgrün\r\nblau\rrot\n".encode()))
     assert read_text(path) == "grün\nblau\nrot\n"
 
 
@@ -563,7 +569,7 @@ def test_genbank_is_read(tmp_path):
         + genbank("AB4", source='/label="neither"', letters="acgurykmn" * 5)
         + genbank("AB5")
     )
-    found = read_sequences(write(tmp_path / "a.gb.gz", gzip.compress(text.encode())))
+    found = read_sequences(write(tmp_path / "a.gb.gz", packed_gz(text.encode())))
     assert [one.label for one in found] == ["donor", "acceptor", "two words", "neither", None]
     assert [one.name for one in found] == ["AB1", "AB2", "AB3", "AB4", "AB5"]
     assert found[0].letters == "ACGT" * 4 and found[3].letters == "ACGTNNNNN" * 5
@@ -637,7 +643,7 @@ def test_any_table_of_texts_survives_csv(tmp_path, drawn, suffix, end):
         [names, *rows]
     )
     content = held.getvalue().encode()
-    path = write(tmp_path / f"a.{suffix}", gzip.compress(content) if suffix.endswith("gz") else content)
+    path = write(tmp_path / f"a.{suffix}", packed_gz(content) if suffix.endswith("gz") else content)
     found = read_table(path)
     assert found.names == names and len(found) == len(rows)
     for name, column in zip(names, zip(*rows, strict=True), strict=True):
@@ -663,7 +669,10 @@ def test_any_table_of_texts_survives_json_and_parquet(tmp_path, drawn, suffix, a
 
 
 @FEW
-@given(st.lists(st.floats(allow_infinity=False), min_size=1, max_size=8), st.sampled_from([".csv", ".parquet"]))
+@given(
+    st.lists(st.floats(-1e30, 1e30) | st.just(float("nan")), min_size=1, max_size=8),
+    st.sampled_from([".csv", ".parquet"]),
+)
 def test_any_numbers_survive(tmp_path, values, suffix):
     path = tmp_path / f"a{suffix}"
     if suffix == ".csv":
@@ -740,7 +749,7 @@ def good_files():
         ".gb": "".join(genbank(f"AB{i}", source='/note="label=a"') for i in range(3)).encode(),
         ".txt": "Zwölf Boxkämpfer jagen Viktor.\r\n".encode() * 9,
     }
-    packed = {f"{suffix}.gz": gzip.compress(content, mtime=0) for suffix, content in found.items()}
+    packed = {f"{suffix}.gz": packed_gz(content) for suffix, content in found.items()}
     packed |= {f"{suffix}.zip": zip_of((f"a{suffix}", content)) for suffix, content in found.items()}
     packed |= {".csv.tar": tar_of(("a.csv", found[".csv"])), ".txt.xz": lzma.compress(found[".txt"])}
     return found | packed

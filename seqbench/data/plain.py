@@ -252,7 +252,7 @@ def read_csv(own: OwnFile, columns: Collection[str] | None) -> Columns:
         try:
             data = pa.csv.read_csv(
                 own.stream(),
-                pa.csv.ReadOptions(column_names=names, skip_rows=1, block_size=2**24),
+                pa.csv.ReadOptions(use_threads=False, column_names=names, skip_rows=1, block_size=2**24),
                 pa.csv.ParseOptions(delimiter=mark, quote_char=False),
                 pa.csv.ConvertOptions(column_types=wanted, include_columns=list(wanted)),
             )

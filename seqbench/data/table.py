@@ -27,7 +27,14 @@ Array = npt.NDArray[Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 PARQUET_BATCH = 1024  # rows; the texts of a batch must stay below 2 GiB
 MISSING = ("", "na", "n/a", "nan", "null", "none")  # in columns of numbers, in any case
+LARGEST = 1e30  # absolute value of a number
 NAIVE, ZONED = pa.timestamp("ns"), pa.timestamp("ns", "UTC")
+
+
+def _too_large(values: Array) -> Array:
+    """Beyond what can be trained on: scaled values become single precision, and their squares are summed."""
+    found: Array = np.abs(values) > LARGEST
+    return found
 
 
 class Table:
@@ -87,8 +94,9 @@ class Table:
             raise self.bad(at, name, f"{shown(text)} is no number{comma}") from None
         except TypeError:
             raise UserError(f"{self.file}: column {shown(name, 60)} holds {column.type} and not numbers.") from None
-        for wrong, what in ((np.isinf, "is not finite"), (np.isnan, "where a number must be")):
-            if (wrong is np.isinf or not missing) and (found := wrong(values)).any():
+        checks = (np.isinf, "is not finite"), (_too_large, "is too large"), (np.isnan, "where a number must be")
+        for wrong, what in checks:
+            if (wrong is not np.isnan or not missing) and (found := wrong(values)).any():
                 at = int(found.argmax())
                 text = column[at].as_py()
                 raise self.bad(at, name, f"{'nothing' if text in (None, '') else shown(text)} {what}")

@@ -224,6 +224,7 @@ JENA: dict[str, Any] = {
     "load": load_jena,
     "options": JenaOptions,
     "fetch": lambda options: JENA_FILES,
+    "encode": None,  # a file of the user's would need the same mending
     "metrics": (Metric("rmse", "lower", "C"), Metric("mae", "lower", "C")),
     "description": "temperature of the next 24 hours from the past 72, Jena 2020",
     "citation": "Max Planck Institute for Biogeochemistry, station Beutenberg, 2020; hub set thuml/Time-Series-Library",

@@ -83,7 +83,10 @@ def load(source: Source, options: StreamOptions) -> TaskData:
 
 def encode_text(source: Source, options: Any, reading: Reading) -> NewRows:
     """A new text: how many bits each character costs the model."""
-    tokens = to_tokens(read_text(source.file), reading.vocabulary)
+    text = read_text(source.file)
+    if len(text) < 2:
+        raise UserError("one character alone has nothing before it to predict it from: bring a longer text.")
+    tokens = to_tokens(text, reading.vocabulary)
     stream = Stream.evaluation(tokens, min(options.sequence_length, len(tokens) - 1))
     truth = stream.truth()
     return NewRows(stream, {"block": truth.groups + 1, "characters": truth.targets})

@@ -20,9 +20,10 @@ from seqbench.files.splitting import split_groups
 from seqbench.files.texts import LABEL_METRICS, OWN, read_labels, score_labels
 from seqbench.task import NewRows, Reading, Source, TaskData
 
-__all__ = ["VARIANT", "RunOptions", "Scale", "cut", "encode_runs", "window_starts"]
+__all__ = ["TIMES", "VARIANT", "RunOptions", "Scale", "cut", "encode_runs", "window_starts"]
 
 Array = npt.NDArray[Any]
+TIMES = ("time", "date", "timestamp", "datetime", "ds", "day", "hour", "step", "sample")
 
 
 @dataclass(frozen=True)
@@ -101,52 +102,35 @@ def load(source: Source, options: RunOptions) -> TaskData:
     table, runs, names = _read(source, options)
     labels, classes = read_labels(table, options.label)
     named = {*options.run.split(","), options.label, *([options.time] if options.time else [])}
+    named |= {name for name in table.names if name.lower() in TIMES}  # would tell how late it is
     features = table.numeric_columns(except_=named)
     if not features:
         raise UserError(f"no column of numbers is left beside {', '.join(sorted(named))}: there is nothing to read.")
     values = np.stack([table.numbers(name) for name in features], axis=1)
     starts = window_starts(runs, options.sequence_length)
-    short = len(names) - len(np.unique(runs[starts]))
-    # a run counts for the rarest class that it shows: that is what must be in every split
-    rarity = np.argsort(np.argsort(np.bincount(labels), kind="stable"), kind="stable")
+    _check_any(starts, options)
     ends = starts + options.sequence_length - 1
-    of_run = _rarest(labels[ends], runs[ends], rarity)
-    long_enough = np.unique(runs[starts])
-    rows_of = {int(run): int(np.searchsorted(runs, run)) for run in long_enough}
-    found = split_groups(
-        long_enough,
-        of_run[long_enough],
-        classes,
-        (options.val, options.test),
-        lambda i: table.where(rows_of[int(long_enough[i])]),
-        noun="run",
-    )
-    training = np.isin(runs, long_enough[found["train"]])
-    scale = Scale.of(values[training])
+    shares = options.val, options.test
+    found = split_groups(runs[ends], labels[ends], classes, shares, lambda i: table.where(int(ends[i])), noun="run")
+    runs_of = {part: np.unique(runs[starts[rows]]) for part, rows in found.items()}
+    scale = Scale.of(values[np.isin(runs, runs_of["train"])])
     series = scale(values)
-    splits = {}
-    for part, rows in found.items():
-        mine = np.isin(runs[starts], long_enough[rows])
-        splits[part] = cut(series, runs, starts[mine], options.sequence_length, labels)
+    splits = {part: cut(series, runs, starts[rows], options.sequence_length, labels) for part, rows in found.items()}
+    short = len(names) - len(np.unique(runs[starts]))
     notes = (
         f"{len(names):,} runs of {np.bincount(runs).min():,} to {np.bincount(runs).max():,} samples; train, "
-        f"validation and test hold {len(found['train'])}, {len(found['val'])} and {len(found['test'])} of them, whole.",
+        f"validation and test hold {len(runs_of['train'])}, {len(runs_of['val'])} and {len(runs_of['test'])}, whole.",
         f"{short} runs are shorter than {options.sequence_length} samples and left out.",
+        f"read are {', '.join(features)}; columns of times and of texts are not.",
         "a window is labelled by its last sample; measurements are scaled by the training runs.",
     )
     about: dict[str, Any] = {"features": tuple(features), "classes": classes, "notes": notes, "fitted": scale.fitted}
     return TaskData(splits["train"], splits["val"], splits["test"], source.hashes, **about)
 
 
-def _rarest(labels: Array, runs: Array, rarity: Array) -> Array:
-    """(R,) the rarest class among the window labels of each run; 0 where a run has none."""
-    found = np.zeros(int(runs.max()) + 1 if len(runs) else 0, dtype=np.int64)
-    best = np.full(len(found), len(rarity))
-    np.minimum.at(best, runs, rarity[labels])
-    by_rarity = np.argsort(rarity)
-    known = best < len(rarity)
-    found[known] = by_rarity[best[known]]
-    return found
+def _check_any(starts: Array, options: RunOptions) -> None:
+    if not len(starts):
+        raise UserError(f"no run has {options.sequence_length} samples, the length of a window (--sequence-length).")
 
 
 def cut(
@@ -164,8 +148,7 @@ def encode_runs(source: Source, options: RunOptions, reading: Reading) -> NewRow
     table, runs, names = _read(source, options)
     values = np.stack([table.numbers(name) for name in reading.features], axis=1)
     starts = window_starts(runs, options.sequence_length)
-    if not len(starts):
-        raise UserError(f"no run has {options.sequence_length} samples, the window that the model was trained on.")
+    _check_any(starts, options)
     series = Scale.from_reading(reading)(values)
     ends = starts + options.sequence_length - 1
     blank = np.zeros(len(starts), dtype=np.int64)

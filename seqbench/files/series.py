@@ -5,6 +5,7 @@ Every other column of numbers is read too. Windows are gathered from the series,
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from seqbench.data.splits import Windows
 from seqbench.data.table import Table, check_increasing, read_table
 from seqbench.errors import UserError
-from seqbench.files.runs import Scale
+from seqbench.files.runs import TIMES, Scale
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
 from seqbench.metrics import mae, rmse
@@ -25,7 +26,6 @@ from seqbench.task import Metric, NewRows, Reading, Source, TaskData, Truth
 __all__ = ["VARIANT", "Series", "SeriesOptions", "build", "columns_of", "encode_series", "find_time"]
 
 Array = npt.NDArray[Any]
-TIMES = ("time", "date", "timestamp", "datetime", "ds", "day", "hour")
 MOST_SCORED = 20_000  # windows of validation and of test each: enough for any interval, and a million would take hours
 
 
@@ -107,7 +107,11 @@ def _read(source: Source, options: SeriesOptions, columns: list[str] | None = No
 
 def load(source: Source, options: SeriesOptions) -> TaskData:
     """Windows over the user's series, split by time, scaled by the training stretch."""
-    return build(_read(source, options)[1], options, source)
+    table, given = _read(source, options)
+    unread = sorted(set(table.names) - {*given.columns, find_time(table, options.time)})
+    data = build(given, options, source)
+    note = f"not read, because not all of it is numbers: {', '.join(unread)}."
+    return dataclasses.replace(data, notes=(*data.notes, note)) if unread else data
 
 
 def build(given: Series, options: SeriesOptions, source: Source) -> TaskData:

@@ -15,6 +15,7 @@ __all__ = ["borders", "check_shares", "hold_out", "split_groups", "split_time"]
 
 Array = npt.NDArray[Any]
 PARTS = ("train", "val", "test")
+ATTEMPTS = 50
 
 
 def check_shares(val: float, test: float) -> None:
@@ -31,11 +32,12 @@ def split_groups(
     classes: Sequence[str],
     shares: tuple[float, float],
     where: Callable[[int], str],
-    noun: str = "example",
+    noun: str = "group",
 ) -> dict[str, Array]:
     """Indices of train, val and test; each group whole in one of them, each class in all of them.
 
-    Groups are drawn class by class (a group's class is its first example's), in an order that is fixed for ever.
+    Groups are drawn class by class, in an order that is fixed for ever; a group with several classes counts for the one
+    that the fewest groups hold.
 
     Args:
         groups, labels: (N,) numbers.
@@ -46,20 +48,34 @@ def split_groups(
     check_shares(*shares)
     if len(classes) < 2:
         raise UserError(f"there is one class only ({classes[0]}): a classifier needs at least two.")
-    unique, first, sizes = np.unique(groups, return_index=True, return_counts=True)
-    part_of = np.zeros(len(unique), dtype=np.int64)
-    rng = np.random.default_rng(0)
+    unique, sizes = np.unique(groups, return_counts=True)
+    at = np.searchsorted(unique, groups)
+    held = np.bincount(np.unique(at * len(classes) + labels) % len(classes), minlength=len(classes))
+    _check_held(held, labels, classes, where, noun)
+    rarity = np.argsort(np.argsort(held, kind="stable"), kind="stable")
+    rarest = np.full(len(unique), len(classes))
+    np.minimum.at(rarest, at, rarity[labels])
+    for attempt in range(ATTEMPTS):  # where groups hold several classes, a draw may leave one out
+        rng = np.random.default_rng(attempt)
+        part_of = np.zeros(len(unique), dtype=np.int64)
+        for label in range(len(classes)):
+            mine = np.flatnonzero(rarest == rarity[label])
+            part_of[mine] = _deal(sizes[mine], shares, rng)
+        found = {name: np.flatnonzero(part_of[at] == i) for i, name in enumerate(PARTS)}
+        if all(len(np.unique(labels[rows])) == len(classes) for rows in found.values()):
+            return found
+    raise UserError(f"no draw of whole {noun}s has every class in every split: bring more of them.")
+
+
+def _check_held(held: Array, labels: Array, classes: Sequence[str], where: Callable[[int], str], noun: str) -> None:
+    """Refuse classes that fewer groups hold than there are splits."""
     for label, name in enumerate(classes):
-        mine = np.flatnonzero(labels[first] == label)
-        if len(mine) < len(PARTS):
+        if held[label] < len(PARTS):
             seen = np.flatnonzero(labels == label)
             raise UserError(
-                f"class {name!r} has {len(mine)} {noun}{'' if len(mine) == 1 else 's'} that can be told apart"
+                f"class {name!r} is in {held[label]} {noun}{'' if held[label] == 1 else 's'} only"
                 f"{f' ({where(int(seen[0]))})' if len(seen) else ''}: at least 3 are needed, one for each split."
             )
-        part_of[mine] = _deal(sizes[mine], shares, rng)
-    part = part_of[np.searchsorted(unique, groups)]
-    return {name: np.flatnonzero(part == i) for i, name in enumerate(PARTS)}
 
 
 def _deal(sizes: Array, shares: tuple[float, float], rng: np.random.Generator) -> Array:
