@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -85,8 +85,23 @@ class Split:
         raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
 
 
+class Labelled(Split):
+    """Common part of splits that hold one target for each example; the fields are declared where they are ordered."""
+
+    targets: Array
+    groups: Array
+    meta: Mapping[str, Array]
+
+    def truth(self) -> Truth:
+        return Truth(np.asarray(self.targets), np.asarray(self.groups), self.meta)
+
+    def shuffled(self, generator: np.random.Generator) -> Self:
+        changes: dict[str, Any] = {"targets": self.targets[generator.permutation(len(self))]}
+        return replace(self, **changes)
+
+
 @dataclass(frozen=True, eq=False)
-class Rows(Split):
+class Rows(Labelled):
     """Examples that stand by themselves: inputs (N, T) or (N, T, D), targets (N, ...), optional lengths (N,)."""
 
     inputs: Array
@@ -115,15 +130,9 @@ class Rows(Split):
     def lengths(self) -> Array | None:
         return self.row_lengths
 
-    def truth(self) -> Truth:
-        return Truth(np.asarray(self.targets), np.asarray(self.groups), self.meta)
-
-    def shuffled(self, generator: np.random.Generator) -> Rows:
-        return replace(self, targets=self.targets[generator.permutation(len(self))])
-
 
 @dataclass(frozen=True, eq=False)
-class Ragged(Split):
+class Ragged(Labelled):
     """Token sequences of very different lengths, end to end in ``tokens`` (L,) and padded a batch at a time.
 
     Example i is ``tokens[starts[i] : starts[i] + row_lengths[i]]``; targets and groups (N,). Rows as long as the
@@ -164,12 +173,6 @@ class Ragged(Split):
     @property
     def lengths(self) -> Array | None:
         return self.row_lengths
-
-    def truth(self) -> Truth:
-        return Truth(np.asarray(self.targets), np.asarray(self.groups), self.meta)
-
-    def shuffled(self, generator: np.random.Generator) -> Ragged:
-        return replace(self, targets=self.targets[generator.permutation(len(self))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +223,7 @@ class Windows(Split):
 
 
 @dataclass(frozen=True, eq=False)
-class Segments(Split):
+class Segments(Labelled):
     """Labelled windows over one or more series laid end to end: gathered a batch at a time, never stored.
 
     Window i is ``series[starts[i] : starts[i] + lookback]`` with the target ``targets[i]``; whoever makes the starts
@@ -253,9 +256,3 @@ class Segments(Split):
     @property
     def sequence_length(self) -> int:
         return self.lookback
-
-    def truth(self) -> Truth:
-        return Truth(np.asarray(self.targets), np.asarray(self.groups), self.meta)
-
-    def shuffled(self, generator: np.random.Generator) -> Segments:
-        return replace(self, targets=self.targets[generator.permutation(len(self))])

@@ -22,7 +22,7 @@ __all__ = ["near_groups", "plain"]
 Array = npt.NDArray[Any]
 ALIKE = 0.8  # Jaccard similarity from which texts stay together
 # (1 - 0.8 ** 8) ** 64 = 8e-6 of the pairs at 0.8 share no band; of those at 0.2, as common words make them, 2e-4 share
-# one: with wider bands most of the time would go into comparing texts that are not alike
+# one: with shorter bands most of the time would go into comparing texts that are not alike
 BANDS, BAND = 64, 8
 PIECE = 5  # characters in a piece
 CHUNK = 1000  # texts hashed together
