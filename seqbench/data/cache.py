@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.files import sha256
+from seqbench.data.files import OCCUPIED, sha256
 from seqbench.data.splits import Ragged, Rows, Segments, Split, Windows
 from seqbench.data.stream import Stream
 from seqbench.errors import UserError
@@ -89,8 +89,8 @@ def _publish(data: TaskData, folder: Path) -> None:
         temporary.chmod(0o755)
         try:
             temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process has built the same meanwhile
+        except OSError as error:
+            if error.errno not in OCCUPIED:  # else another process has built the same meanwhile
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

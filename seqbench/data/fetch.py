@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from seqbench.data.files import sha256
+from seqbench.data.files import OCCUPIED, sha256
 from seqbench.data.hub import COMMIT, SHA256, Hub
 from seqbench.errors import UserError
 
@@ -167,8 +167,8 @@ def _swap(temporary: Path, folder: Path, before: dict[str, Any] | None) -> None:
         try:
             temporary.rename(folder)
             return
-        except OSError:
-            if not folder.is_dir():
+        except OSError as error:  # not by looking whether it is there: another fetch may just have moved it aside
+            if error.errno not in OCCUPIED:
                 raise
         now = sidecar(folder)
         if now is not None and now != before:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from seqbench.errors import UserError
 
-__all__ = ["distribution_file", "sha256", "shipped_file"]
+__all__ = ["OCCUPIED", "distribution_file", "sha256", "shipped_file"]
+
+OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # renaming onto a folder that is there; the last on Windows
 
 
 def sha256(path: Path) -> str:
