@@ -22,9 +22,10 @@ from seqbench.environment import seqbench_version
 from seqbench.models.backbone import SequenceModel, count_parameters
 from seqbench.models.sizing import flops_per_sample
 from seqbench.plan import Plan
-from seqbench.prepare import fit_baselines
+from seqbench.prepare import baselines_left_out, fit_baselines
 from seqbench.record import SCHEMA_VERSION, Cost, Environment, ModelInfo, Primary, Record, TaskInfo
 from seqbench.registry import MODELS, TASKS
+from seqbench.store import LEFT_OUT
 from seqbench.train import Fit, predict
 
 __all__ = ["Writer", "now"]
@@ -61,6 +62,8 @@ class Writer:
         meta: dict[str, Any] = {f"meta_{name}": rows for name, rows in truth.meta.items()}
         with (folder / "predictions.npz").open("wb") as file:
             np.savez_compressed(file, prediction=_small(predictions), target=truth.targets, group=truth.groups, **meta)
+        rows: list[Any] = [spec.leave_one_out(predictions, truth), *baselines_left_out(self.plan.prepared, self.say)]
+        np.save(folder / LEFT_OUT, np.stack(rows), allow_pickle=False)
         lines = (json.dumps(point, allow_nan=False) + "\n" for point in done.curve)
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
         weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
@@ -75,6 +78,7 @@ class Writer:
         seconds = max(done.train_seconds, 1e-9)
         return Cost(
             train_seconds=done.train_seconds,
+            cpu_seconds=done.cpu_seconds,
             steps=done.steps,
             samples_per_second=done.samples / seconds,
             tokens_per_second=done.tokens / seconds,
@@ -100,7 +104,14 @@ class Writer:
         if metrics:
             value = metrics["test"][spec.primary.name]
             about = spec.primary
-            primary = Primary(name=about.name, value=value, direction=about.direction, unit=about.unit)
+            primary = Primary(
+                name=about.name,
+                value=value,
+                direction=about.direction,
+                unit=about.unit,
+                reference=spec.reference,
+                perfect=spec.perfect,
+            )
             skill = spec.skill(value, self.baselines[spec.reference])
         length = data.train.sequence_length
         return Record(

@@ -28,7 +28,7 @@ from seqbench.errors import UserError
 from seqbench.registry import BASELINES, TASKS
 from seqbench.task import Source, TaskData, TaskSpec, parse_options
 
-__all__ = ["Prepared", "download_folder", "fit_baselines", "prepare"]
+__all__ = ["Prepared", "baselines_left_out", "download_folder", "fit_baselines", "prepare"]
 
 Say = Callable[[str], None]
 Scores = dict[str, dict[str, float]]  # "val" and "test" to metrics
@@ -125,20 +125,30 @@ def download_folder(spec: TaskSpec, options: Any) -> Path:
 
 def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str, Scores]:
     """Scores of the task's baselines on validation and test, by name; fitted on first use."""
+    return {name: kept["scores"] for name, kept in _fitted(prepared, say).items()}
+
+
+def baselines_left_out(prepared: Prepared, say: Say = lambda line: None) -> list[list[float]]:
+    """For each baseline, in the order of `fit_baselines`: G times its primary test figure without one group."""
+    return [kept["left_out"] for kept in _fitted(prepared, say).values()]
+
+
+def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
+    """What is kept of each baseline."""
     found = {}
     for name in prepared.spec.baselines:
         baseline = BASELINES.get(name)
-        code = _code(baseline.fit, "seqbench.baselines", "seqbench.metrics", prepared.spec.module)
+        code = _code(baseline.fit, "seqbench.baselines", "seqbench.metrics", "seqbench.stats", prepared.spec.module)
         path = prepared.folder.parent / f"{prepared.folder.name}.baselines" / f"{name}.json"
-        scores = _stored(path, code)
-        if scores is None:
+        kept = _stored(path, code)
+        if kept is None:
             say(f"fitting baseline {name} (once)")
-            scores = _fit(prepared, baseline, path, code)
-        found[name] = scores
+            kept = _fit(prepared, baseline, path, code)
+        found[name] = kept
     return found
 
 
-def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> Scores:
+def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[str, Any]:
     """Fit, score on validation and test, and keep scores and predictions at ``path``."""
     predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
     predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}
@@ -150,9 +160,12 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> Score
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = dict(predictions)
     _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
-    text = json.dumps({"code": code, "scores": scores}, allow_nan=False)
+    truth = truths["test"].with_constants(constants)
+    left_out = prepared.spec.leave_one_out(predictions["test"], truth).tolist()
+    kept = {"code": code, "scores": scores, "left_out": left_out}
+    text = json.dumps(kept)  # a figure without a group may be NaN, which Python reads again
     _replace(path, lambda file: file.write(text.encode()))
-    return scores
+    return kept
 
 
 def _code(function: Callable[..., Any], *modules: str) -> str:
@@ -173,12 +186,11 @@ def _makers() -> str:
     return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 
-def _stored(path: Path, code: str) -> Scores | None:
-    """Scores kept at ``path`` if they were made by the same code and can be read."""
+def _stored(path: Path, code: str) -> dict[str, Any] | None:
+    """What is kept at ``path`` if they were made by the same code and can be read."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        scores: Scores = kept["scores"]
-        return scores if kept["code"] == code else None
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return kept if kept["code"] == code and {"scores", "left_out"} <= set(kept) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -57,18 +57,24 @@ class ModelInfo(_Strict):
 
 
 class Primary(_Strict):
-    """The figure that the model is ranked by, on the test split."""
+    """The figure that the model is ranked by, on the test split; skill is 0 at `reference` and 1 at `perfect`."""
 
     name: str
     value: float
     direction: Literal["higher", "lower"]
     unit: str
+    reference: str | None = None  # a baseline
+    perfect: float | None = None
 
 
 class Cost(_Strict):
-    """What it took. Seconds are wall-clock; rates are of training; FLOPs are of one forward pass over one sequence."""
+    """What it took. Seconds are wall-clock; rates are of training; FLOPs are of one forward pass over one sequence.
+
+    `cpu_seconds` are what the process computed for in training, which other work on the machine lengthens far less.
+    """
 
     train_seconds: float
+    cpu_seconds: float | None = None
     steps: int
     samples_per_second: float
     tokens_per_second: float

@@ -20,9 +20,10 @@ from seqbench.errors import UserError
 from seqbench.record import Record
 from seqbench.registry import check_name
 
-__all__ = ["RECORD", "Store"]
+__all__ = ["LEFT_OUT", "RECORD", "Store"]
 
 RECORD = "record.json"
+LEFT_OUT = "leave-one-out.npy"  # primary test figure without each group; rows: the model, then its baselines
 RUN = re.compile(r"run-([0-9]{1,6})\Z")
 STALE = 7 * 24 * 3600  # seconds after which a temporary folder is surely an abandoned one
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from seqbench.errors import UserError, nearest
 from seqbench.registry import TASKS
+from seqbench.stats import leave_one_out
 
 if TYPE_CHECKING:
     from seqbench.data.splits import Split
@@ -277,6 +278,10 @@ class TaskSpec:
     def calibrated(self, predictions: Array, truth: Truth) -> dict[str, float]:
         """What the validation split's predictions fix for the scores of the test."""
         return self.calibrate(predictions, truth) if self.calibrate else {}
+
+    def leave_one_out(self, predictions: Array, truth: Truth) -> Array:
+        """(G,) the primary metric without each group of ``truth`` in turn, as `stats.leave_one_out` gives it."""
+        return leave_one_out(lambda kept: self.score(predictions[kept], truth[kept])[self.primary.name], truth.groups)
 
     def skill(self, value: float, reference: float) -> float:
         """0 at the reference baseline's value, 1 at the perfect one; may be negative."""

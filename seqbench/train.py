@@ -48,6 +48,7 @@ class Fit:
     samples: int = 0
     tokens: int = 0
     train_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     eval_seconds: float = 0.0
     peak_memory: int = 0  # bytes, of training alone
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -98,7 +99,8 @@ def fit(
             done.count(step, data.train, indices)
             if step % every and step not in checks:
                 continue
-            done.train_seconds += clock.lap()
+            seconds, cpu_seconds = clock.lap()
+            done.train_seconds, done.cpu_seconds = done.train_seconds + seconds, done.cpu_seconds + cpu_seconds
             done.peak_memory = max(done.peak_memory, peak_memory(device))
             mean = loss_sum.item() / counted
             if not math.isfinite(mean):
@@ -110,7 +112,7 @@ def fit(
                 best.offer(step, score, model)
                 loss_sum, counted = torch.zeros_like(loss_sum), 0
             reset_peak_memory(device)
-            pause = clock.lap()  # neither reporting nor evaluation counts as training
+            pause, _ = clock.lap()  # neither reporting nor evaluation counts as training
             if step in checks:
                 done.eval_seconds += pause
                 if budget.patience is not None and best.stale >= budget.patience:
@@ -151,15 +153,16 @@ class _Clock:
     """Seconds since the start or the last lap, with the device idle at both ends."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.since = device, time.perf_counter()
+        self.device, self.since, self.cpu_since = device, time.perf_counter(), time.process_time()
         self.lap()
 
-    def lap(self) -> float:
-        """Seconds since the last lap, which ends here."""
+    def lap(self) -> tuple[float, float]:
+        """Seconds since the last lap, which ends here, and how many of them this process computed for."""
         synchronize(self.device)
-        now = time.perf_counter()
-        seconds, self.since = now - self.since, now
-        return seconds
+        now, cpu_now = time.perf_counter(), time.process_time()
+        laps = now - self.since, cpu_now - self.cpu_since
+        self.since, self.cpu_since = now, cpu_now
+        return laps
 
 
 def learning_rate(step: int, steps: int, config: RunConfig) -> float:
