@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "jackknife_interval", "leave_one_out"]
+__all__ = [
+    "Estimate",
+    "Interval",
+    "detectable",
+    "estimate",
+    "holm",
+    "jackknife_interval",
+    "leave_one_out",
+    "rank_intervals",
+]
 
 Array = npt.NDArray[Any]
 MOST_GROUPS = 200  # more than this adds time, not accuracy, to a jackknife
@@ -34,15 +43,13 @@ def jackknife_interval(statistic: Callable[[Array], float], groups: Array, level
         groups: (N,) group of each example; beyond 200 groups neighbours in sorted order are merged.
         level: coverage of the interval, from Student's t with (groups - 1) degrees of freedom.
     """
-    from scipy.stats import t as student  # half a second, needed only when a table is printed
-
     value = statistic(np.arange(len(groups)))
     left_out = leave_one_out(statistic, groups)
     n_groups = len(left_out)
     if n_groups < 2:
         return Interval(value, math.nan, math.nan)
     variance = (n_groups - 1) / n_groups * np.sum((left_out - left_out.mean()) ** 2)
-    reach = float(student.ppf(0.5 + level / 2, n_groups - 1)) * math.sqrt(variance)
+    reach = _quantile(0.5 + level / 2, n_groups - 1) * math.sqrt(variance)
     return Interval(value, value - reach, value + reach)
 
 
@@ -61,3 +68,97 @@ def leave_one_out(statistic: Callable[[Array], float], groups: Array) -> Array:
     if n_groups < 2:
         return np.empty(0)
     return np.array([statistic(everything[codes != group]) for group in range(n_groups)])
+
+
+class Estimate(NamedTuple):
+    """A mean over S seeds, or a difference of two, and how sure it is over seeds and test examples together.
+
+    Seeds and test examples are crossed, not nested: every seed is scored on the same test set. So the variance is the
+    sum of two parts, ``seed_variance`` = s^2 / S and ``test_variance``, the jackknife variance over the groups of the
+    test set of the mean over seeds. ``df`` are Welch's and Satterthwaite's degrees of freedom for that sum.
+    ``seed_variance`` is NaN for one seed, ``test_variance`` for a test set of one group.
+    """
+
+    value: float
+    seed_variance: float
+    test_variance: float
+    df: float
+
+    @property
+    def error(self) -> float:
+        """Standard error; NaN unless both parts are known."""
+        return math.sqrt(self.seed_variance + self.test_variance)
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """From Student's t; NaN limits unless both parts of the variance are known."""
+        reach = _quantile(0.5 + level / 2, self.df) * self.error
+        return Interval(self.value, self.value - reach, self.value + reach)
+
+    def test_interval(self, groups: int, level: float = 0.95) -> Interval:
+        """Over test examples only, of which there are ``groups`` groups: all that one seed can tell."""
+        reach = _quantile(0.5 + level / 2, groups - 1) * math.sqrt(self.test_variance)
+        return Interval(self.value, self.value - reach, self.value + reach)
+
+    def p_value(self) -> float:
+        """Two-sided, of a true value of zero; NaN unless both parts of the variance are known."""
+        from scipy.special import stdtr
+
+        if not self.error > 0:
+            return math.nan if math.isnan(self.error) else float(self.value == 0)
+        return float(2 * stdtr(self.df, -abs(self.value) / self.error))
+
+
+def estimate(values: Array, left_out: Array) -> Estimate:
+    """The mean of ``values`` (S,), one a seed; ``left_out`` (S, G) are their figures without each test group.
+
+    For a difference of two models both hold the differences, seed by seed: the shared test set and, a little, the
+    shared seed pair them.
+    """
+    n_seeds, n_groups = left_out.shape
+    seeds = float(np.var(values, ddof=1)) / n_seeds if n_seeds > 1 else math.nan
+    mean = left_out.mean(axis=0)
+    test = (n_groups - 1) / n_groups * float(np.sum((mean - mean.mean()) ** 2)) if n_groups > 1 else math.nan
+    total = seeds**2 / max(1, n_seeds - 1) + test**2 / max(1, n_groups - 1)
+    df = (seeds + test) ** 2 / total if total > 0 else (math.inf if total == 0 else math.nan)
+    return Estimate(float(np.mean(values)), seeds, test, df)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values of one family (Holm 1979): those at most alpha are wrong in alpha of all families at most.
+
+    NaN stays NaN, and counts as a comparison all the same.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
+    adjusted, highest = [math.nan] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        if not math.isnan(p_values[i]):
+            highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+            adjusted[i] = highest
+    return adjusted
+
+
+def detectable(error: float, df: float, comparisons: int = 1, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The least true difference that is found with probability ``power`` if its standard error is ``error``.
+
+    (t_(1 - alpha / 2m) + t_power) times the error, for the first of m comparisons (Bonferroni's, Holm's first step).
+    """
+    return (_quantile(1 - alpha / (2 * comparisons), df) + _quantile(power, df)) * error
+
+
+def _quantile(probability: float, df: float) -> float:
+    """Student's t; the normal distribution's for infinitely many degrees of freedom."""
+    from scipy.special import ndtri, stdtrit  # scipy.stats takes half a second to import
+
+    return float(ndtri(probability) if math.isinf(df) else stdtrit(df, probability))
+
+
+def rank_intervals(size: int, better: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(best, worst) rank of each of ``size`` models, given the pairs (i, j) where i is significantly better than j.
+
+    From 1 + the number that are better to ``size`` - the number that are worse.
+    """
+    best, worst = [1] * size, [size] * size
+    for i, j in better:
+        best[j] += 1
+        worst[i] -= 1
+    return list(zip(best, worst, strict=True))
