@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from seqbench.checkpoint import CHECKPOINT, Checkpoint
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.errors import NotApplicable, UserError
@@ -23,10 +24,11 @@ from seqbench.record import Record
 from seqbench.store import Store
 from seqbench.train import Diverged, fit
 
-__all__ = ["Outcome", "run_cell"]
+__all__ = ["DONE", "Outcome", "build_model", "run_cell"]
 
 
 DONE = ("ok", "not_applicable", "diverged")  # what would come out the same again; other failures are tried again
+RESUMED = ("standard", "full")  # budgets long enough to go on where they were; the others start again
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,30 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
         writer = Writer(cell_plan, listener.say)
         model, record = _built(cell_plan, writer)
         store.probe()
+        checkpoint = Checkpoint(cell / CHECKPOINT, cell_plan.key, cell_plan.device)
+        if force:
+            checkpoint.remove()
         with store.writing(cell) as folder:
             if model is not None:
-                record = _attempt(cell_plan, model, folder, listener, writer)
+                record = _attempt(cell_plan, model, folder, listener, writer, checkpoint)
             assert record is not None
-            return Outcome(*store.publish(folder, cell, record, again=found is not None), stored=False)
+            outcome = Outcome(*store.publish(folder, cell, record, again=found is not None), stored=False)
+            checkpoint.remove()
+            return outcome
 
 
 def _built(cell_plan: Plan, writer: Writer) -> tuple[SequenceModel | None, Record | None]:
     """The model on its device, or the record that says why there is none."""
     try:
-        return _build(cell_plan).to(cell_plan.device), None
+        return build_model(cell_plan).to(cell_plan.device), None
     except (UserError, OSError):
         raise
     except Exception as error:
         return None, _failed(error, writer)
 
 
-def _build(cell_plan: Plan) -> SequenceModel:
+def build_model(cell_plan: Plan) -> SequenceModel:
+    """The untrained model of ``cell_plan``; raises `UserError` if none is as small as its ``params``."""
     config, data, kind = cell_plan.config, cell_plan.prepared.data, cell_plan.prepared.spec.kind
     widths = config.widths
     if config.params is not None:
@@ -82,14 +90,17 @@ def _build(cell_plan: Plan) -> SequenceModel:
     return build(cell_plan.model.name, kind, data, widths, config.dropout or 0.0, config.backbone)
 
 
-def _attempt(plan: Plan, model: SequenceModel, folder: Path, listener: Listener, writer: Writer) -> Record:
+def _attempt(
+    plan: Plan, model: SequenceModel, folder: Path, listener: Listener, writer: Writer, checkpoint: Checkpoint
+) -> Record:
     """Train and test ``model``; whatever goes wrong with it becomes the record's status and reason."""
+    resumed = checkpoint if plan.config.budget in RESUMED else None
     data, causal = plan.prepared.data, type(model.head).causal
     try:
         if causal:  # a quick refusal
             check_causal(model, data, length=8)
         listener.begin(plan.budget.steps)
-        done = fit(model, plan.prepared.spec, plan.data, plan.config, plan.budget, listener.report)
+        done = fit(model, plan.prepared.spec, plan.data, plan.config, plan.budget, listener.report, resumed)
         if causal:  # once more, over the whole length: what training has put to use
             check_causal(model, data, data.train.sequence_length)
         return writer.finish(model, done, folder)

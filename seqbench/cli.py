@@ -21,6 +21,7 @@ import tyro
 
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
+from seqbench.grid_options import GridOptions
 
 __all__ = ["main"]
 
@@ -29,9 +30,10 @@ Plugins = tyro.conf.UseAppendAction[tuple[Path, ...]]
 
 @dataclass(frozen=True)
 class Run:
-    """Train one model on one task and leave a record (`run` may be left out)."""
+    """Train models on tasks and leave a record of each run (`run` may be left out)."""
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    grid: Annotated[GridOptions, tyro.conf.arg(name="")] = GridOptions()
     out: Path = Path("results/local")
     """Directory of the records."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -47,7 +49,7 @@ class Run:
         """Run it; 1 if the cell failed."""
         from seqbench.commands import run
 
-        return run(self.config, self.out, force=self.force, plot=self.plot)
+        return run(self.config, self.grid, self.out, self.plugin, force=self.force, plot=self.plot)
 
 
 @dataclass(frozen=True)

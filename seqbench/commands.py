@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from seqbench.cell import run_cell
 from seqbench.config import RunConfig
 from seqbench.data_commands import need_matplotlib
+from seqbench.errors import UserError
+from seqbench.grid_options import GridOptions, is_grid
 from seqbench.progress import Progress
 from seqbench.result import show_result
 from seqbench.store import Store
@@ -14,8 +17,22 @@ from seqbench.store import Store
 __all__ = ["predict", "run"]
 
 
-def run(config: RunConfig, out: Path, *, force: bool = False, plot: bool = False) -> int:
-    """Run one cell and print its result; 1 if it failed."""
+def run(
+    config: RunConfig,
+    options: GridOptions,
+    out: Path,
+    plugins: Sequence[Path] = (),
+    *,
+    force: bool = False,
+    plot: bool = False,
+) -> int:
+    """Run one cell here and print its result, or a grid of them; 1 if one failed."""
+    if is_grid(config, options):
+        if plot:
+            raise UserError("--plot draws a single run; leaderboard --plots draws what a grid has left.")
+        from seqbench.grid_command import run_grid
+
+        return run_grid(config, options, out, plugins, force=force)
     if plot:
         need_matplotlib()
     with Progress(f"{config.task} {config.model}") as progress:

@@ -72,9 +72,9 @@ class RunConfig:
     """Train one model on one task and leave a record."""
 
     task: str
-    """Task to train on: see `list tasks`."""
+    """Task to train on, several with commas, or all: see `list tasks`."""
     model: str
-    """Model to train: see `list models`."""
+    """Model to train, several with commas, or all: see `list models`."""
     budget: Literal["smoke", "quick", "standard", "full"] = "quick"
     """How much training: seconds, about a minute, a careful comparison, or until it stops improving."""
     seed: int = 0

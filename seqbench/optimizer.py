@@ -30,6 +30,10 @@ class AdamW:
         # torch wants the count of steps beside the parameters where the update is fused, on the host elsewhere
         self.steps = [torch.zeros((), device=p.device if self.fused else "cpu") for p in self.parameters]
 
+    def state(self) -> dict[str, list[Tensor]]:
+        """What it remembers, a tensor for each parameter."""
+        return {"mean": self.means, "square": self.squares, "count": self.steps}
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for p in self.parameters:

@@ -86,7 +86,7 @@ class Writer:
             peak_memory_bytes=done.peak_memory,
             data_seconds=self.plan.data_seconds,
             eval_seconds=done.eval_seconds,
-            interrupted=False,
+            interrupted=done.resumed,
         )
 
     def record(

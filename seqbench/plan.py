@@ -59,10 +59,16 @@ class Plan:
         return dataclasses.replace(data, train=data.train.shuffled(generator))
 
 
-def plan(config: RunConfig, listener: Listener | None = None, ready: Callable[[], None] = lambda: None) -> Plan:
+def plan(
+    config: RunConfig,
+    listener: Listener | None = None,
+    ready: Callable[[], None] = lambda: None,
+    prepared: Prepared | None = None,
+) -> Plan:
     """Resolve ``config``: names, options, data, device, and the key under which the result is stored.
 
-    ``ready`` is called when all that needs no data is found to be right, before data is prepared.
+    ``ready`` is called when all that needs no data is found to be right, before data is prepared; ``prepared`` is the
+    data where the caller has it already.
 
     Raises:
         UserError: for anything that could not run.
@@ -76,7 +82,8 @@ def plan(config: RunConfig, listener: Listener | None = None, ready: Callable[[]
     device = resolve_device(config)
     ready()
     started = time.perf_counter()
-    prepared = prepare(config.task, config.task_options, config.source, listener.say, config.data)
+    if prepared is None:
+        prepared = prepare(config.task, config.task_options, config.source, listener.say, config.data)
     data_seconds = time.perf_counter() - started
     usual = dataclasses.asdict(prepared.spec.training)
     config = dataclasses.replace(config, **{name: usual[name] for name in usual if getattr(config, name) is None})

@@ -7,6 +7,7 @@ clock stands still or a progress line is due.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from seqbench.batches import DeviceSplit, evaluation_order, training_order
+from seqbench.checkpoint import Checkpoint
 from seqbench.config import RunConfig
 from seqbench.data.splits import Split
 from seqbench.device import peak_memory, reset_peak_memory, synchronize
@@ -52,6 +54,7 @@ class Fit:
     eval_seconds: float = 0.0
     peak_memory: int = 0  # bytes, of training alone
     curve: list[dict[str, float]] = field(default_factory=list)
+    resumed: bool = False  # from a checkpoint
 
     def count(self, step: int, split: Split, indices: npt.NDArray[np.int64]) -> None:
         """Add one step over the examples ``indices``; only real steps of a sequence count as tokens."""
@@ -67,8 +70,11 @@ def fit(
     config: RunConfig,
     budget: Budget,
     report: Report = lambda step, loss: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Train ``model`` in place for ``budget`` and leave it in the state that did best on the validation split.
+
+    With a ``checkpoint`` training goes on from there if it can, and leaves one whenever validation was read.
 
     Raises:
         Diverged: a loss or score that is not finite.
@@ -81,12 +87,18 @@ def fit(
     optimizer = AdamW(parameters, config.weight_decay or 0.0)
     checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(spec)
+    if checkpoint is not None and (found := checkpoint.load()) is not None:
+        _resume(*found, model, optimizer, best, done)
+        for _ in range(done.steps):  # batches that were trained on
+            next(batches)
     loss_sum, counted = torch.zeros((), device=device), 0
     model.train()
     reset_peak_memory(device)
     clock = _Clock(device)
     try:
-        for step in range(1, budget.steps + 1):
+        for step in range(done.steps + 1, budget.steps + 1):
+            if budget.patience is not None and best.stale >= budget.patience:
+                break
             indices = next(batches)
             batch = train[indices]
             with autocast(device, config):
@@ -115,12 +127,41 @@ def fit(
             pause, _ = clock.lap()  # neither reporting nor evaluation counts as training
             if step in checks:
                 done.eval_seconds += pause
-                if budget.patience is not None and best.stale >= budget.patience:
-                    break
+                if checkpoint is not None:
+                    checkpoint.save(*_state(model, optimizer, best, done))
+                    clock.lap()
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted at step {done.steps} of {budget.steps}") from None
     model.load_state_dict(best.state)
     return done
+
+
+def _state(model: SequenceModel, optimizer: AdamW, best: _Best, done: Fit) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All that decides how training goes on after a check, when no losses are summed up, as tensors and counts."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.state.items()}
+    for part, rows in optimizer.state().items():
+        tensors |= {f"{part}.{i}": tensor for i, tensor in enumerate(rows)}
+    return tensors, {"fit": dataclasses.asdict(done), "best": [best.value, best.step, best.stale]}
+
+
+def _resume(
+    tensors: dict[str, Tensor], counts: dict[str, Any], model: SequenceModel, optimizer: AdamW, best: _Best, done: Fit
+) -> None:
+    """The reverse of `_state`, in place."""
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
+
+    model.load_state_dict(part("model."))
+    for name, rows in optimizer.state().items():
+        for i, tensor in enumerate(rows):
+            tensor.copy_(tensors[f"{name}.{i}"])
+    best.state = part("best.")
+    best.value, best.step, best.stale = counts["best"]
+    for name, value in counts["fit"].items():
+        setattr(done, name, value)
+    done.resumed = True
 
 
 def _check_steps(budget: Budget) -> set[int]:

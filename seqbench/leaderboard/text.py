@@ -1,0 +1,78 @@
+"""Figures and names as text: decimals that suit their intervals, and escaping of what comes from records. No torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+__all__ = ["NONE", "between", "decimals", "escape", "link", "listed", "open_ranks", "relative", "table", "with_reach"]
+
+NONE = "–"  # noqa: RUF001 (a hyphen would read as a minus)
+MOST = 300  # characters of a reason
+
+
+def escape(text: object) -> str:
+    """One line that Markdown and HTML show as it stands: a record's words must not become markup or a new cell."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = line if len(line) <= MOST else line[:MOST] + " ..."
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*\[\]|~#$!])", r"\\\1", line)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", line)  # those within a word are harmless
+
+
+def link(shown: str, path: Path, base: Path) -> str:
+    """A Markdown link from a page in the directory ``base`` to ``path``, both absolute and without symbolic links."""
+    return f"[{shown}]({quote(relative(path, base))})"
+
+
+def relative(path: Path, base: Path) -> str:
+    """``path`` as seen from ``base``, with forward slashes; as it stands if it is on another drive."""
+    try:
+        return os.path.relpath(path, base).replace(os.sep, "/")
+    except ValueError:
+        return path.as_posix()
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[str] = ()) -> list[str]:
+    """Lines of a GitHub table; columns are aligned to the right but for those named ``left``."""
+    sides = set(left)
+    rules = [":--" if name in sides else "--:" for name in headers]
+    return ["| " + " | ".join(cells) + " |" for cells in (headers, rules, *rows)]
+
+
+def decimals(values: Iterable[float], reaches: Iterable[float]) -> int:
+    """Of a column: four significant digits of its median value, and at least one of its smallest interval."""
+    sizes = sorted(abs(value) for value in values if value and math.isfinite(value))
+    narrow = [reach for reach in reaches if reach > 0 and math.isfinite(reach)]
+    wanted = [3 - math.floor(math.log10(sizes[len(sizes) // 2]))] if sizes else [3]
+    wanted += [-math.floor(math.log10(min(narrow)))] if narrow else []
+    return min(8, max(0, *wanted))
+
+
+def with_reach(value: float, reach: float, places: int) -> str:
+    """``0.848 ± 0.008``; the value alone without an interval, or if it can't vary."""
+    if not math.isfinite(value):
+        return NONE
+    return f"{value:z,.{places}f}" + (f" ± {reach:,.{places}f}" if math.isfinite(reach) and reach > 0 else "")
+
+
+def open_ranks(ranks: tuple[int, int, int] | None) -> str:
+    """``1 (1 to 3)``: the rank, and those that the significant differences leave open."""
+    if ranks is None:
+        return NONE
+    rank, best, worst = ranks
+    return f"{rank} ({best} to {worst})" if best != worst else f"{rank}"
+
+
+def between(value: float | None, pattern: str) -> str:
+    """A figure by its format, or the dash."""
+    return NONE if value is None else format(value, pattern)
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
