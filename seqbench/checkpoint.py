@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from seqbench.data.files import replace_file
 from seqbench.device import device_name
 
 __all__ = ["CHECKPOINT", "Checkpoint"]
@@ -41,17 +40,11 @@ class Checkpoint:
         if self.device.type == "cuda":
             generators["generator.cuda"] = torch.cuda.get_rng_state(self.device)
         kept |= generators
-        about = {"mark": self.mark, "counts": json.dumps(counts), "sha256": _digest(kept)}
+        about = {"mark": self.mark, "counts": json.dumps(counts)}
+        about["sha256"] = _digest(kept, about["counts"])
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".tmp-checkpoint-", delete=False) as file:
-            try:
-                file.write(to_safetensors(kept, about))
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(self.path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        data = to_safetensors(kept, about)
+        replace_file(self.path, lambda file: file.write(data))
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What was saved last, and torch's generators set as they were; None if there is nothing that can be used."""
@@ -61,7 +54,7 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError):
             return None
-        if about.get("mark") != self.mark or about.get("sha256") != _digest(tensors):
+        if about.get("mark") != self.mark or about.get("sha256") != _digest(tensors, about.get("counts", "")):
             return None
         torch.set_rng_state(tensors.pop("generator.cpu"))
         if self.device.type == "cuda":
@@ -74,10 +67,10 @@ class Checkpoint:
             self.path.unlink()
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names and bytes: safetensors notices a file that is cut off, not one with a wrong bit."""
-    found = hashlib.sha256()
-    for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+def _digest(tensors: dict[str, Tensor], counts: str) -> str:
+    """SHA-256 over all that is kept: safetensors notices a file that is cut off, not one with a wrong bit."""
+    found = hashlib.sha256(counts.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,7 +33,7 @@ class Run:
     """Train models on tasks and leave a record of each run (`run` may be left out)."""
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    grid: Annotated[GridOptions, tyro.conf.arg(name="")] = GridOptions()
+    grid: Annotated[GridOptions, tyro.conf.arg(name="")] = field(default_factory=GridOptions)
     out: Path = Path("results/local")
     """Directory of the records."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -93,6 +93,35 @@ class Predict:
         from seqbench.commands import predict
 
         predict(self.record, self.file, self.out)
+        return 0
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Turn records into a board: which models are better, how sure that is, and what they cost."""
+
+    results: tyro.conf.Positional[tuple[Path, ...]] = (Path("results/local"),)
+    """Directories of records."""
+    format: Literal["markdown", "json", "csv"] = "markdown"
+    """A page to read, or data."""
+    columns: Literal["all", "quality"] = "all"
+    """Everything, or only what depends on neither the machine nor the moment."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """File to write, with links relative to it; by default the board is printed."""
+    plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Draw every table into this directory, too."""
+    plot_format: Literal["png", "svg"] = "png"
+    """Kind of picture."""
+    plugin: Plugins = ()
+    """A Python file that registers a task or a model."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show tracebacks."""
+
+    def __call__(self) -> int:
+        """Print or write it."""
+        from seqbench.data_commands import leaderboard
+
+        leaderboard(self.results, self.format, self.columns, self.out, self.plots, self.plot_format)
         return 0
 
 
@@ -191,8 +220,8 @@ class Data(DataShow):
     """Show what a task's data holds (`data show`), build its cache (`prepare`), or get a canonical set (`fetch`)."""
 
 
-Command = Run | List | Predict | DataShow | DataPrepare | DataFetch
-COMMANDS: dict[str, Callable[..., Command]] = {"run": Run, "list": List, "predict": Predict}
+Command = Run | List | Predict | Leaderboard | DataShow | DataPrepare | DataFetch
+COMMANDS: dict[str, Callable[..., Command]] = {"run": Run, "list": List, "predict": Predict, "leaderboard": Leaderboard}
 DATA_COMMANDS: dict[str, Callable[..., Command]] = {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
 DESCRIPTION = (
     "Train sequence models on real data and measure them. Exit codes: 0 done, 1 a cell failed, 2 wrong command."

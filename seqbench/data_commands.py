@@ -1,21 +1,23 @@
-"""The commands that look at data, prepare or fetch it. No torch, so that they answer at once."""
+"""The commands that look at data or at records, prepare or fetch data. No torch, so that they answer at once."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from seqbench.config import parse_options_text
+from seqbench.data.files import replace_file
 from seqbench.errors import UserError
 from seqbench.prepare import download_folder, fit_baselines, prepare
 from seqbench.registry import TASKS
 from seqbench.show import show_data
 from seqbench.task import parse_options
 
-__all__ = ["fetch", "need_matplotlib", "prepare_data", "show"]
+__all__ = ["fetch", "leaderboard", "need_matplotlib", "prepare_data", "show"]
 
 
 def speaker(title: str) -> Callable[[str], None]:
@@ -76,3 +78,34 @@ def fetch(task: str, option: tuple[str, ...], *, force: bool = False) -> None:
     folder = download_folder(spec, options)
     spec.fetch(options).fetch(folder, speaker(spec.name), force=force)
     print(f"{spec.name}: fetched; use it with --source hub")
+
+
+def leaderboard(
+    results: Sequence[Path],
+    fmt: Literal["markdown", "json", "csv"],
+    columns: Literal["all", "quality"],
+    out: Path | None,
+    plots: Path | None,
+    plot_format: Literal["png", "svg"],
+) -> None:
+    """Print the board of ``results``, or write it to ``out``, and draw it into ``plots`` if asked to."""
+    from seqbench.leaderboard import board, read_tables
+
+    drawn = {}
+    if plots is not None:
+        need_matplotlib()
+        from seqbench.leaderboard.plots import draw_board
+
+        drawn = draw_board(read_tables(results), plots, plot_format)
+    text = board(results, fmt, columns, out.parent if out else Path(), plots=drawn)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(out, lambda file: file.write(text.encode()))
+        except OSError as error:
+            raise UserError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
+        print(out)
+    for path in drawn.values():
+        print(path, file=sys.stderr if out is None else sys.stdout)

@@ -47,7 +47,7 @@ def run_grid(
         for stage in (_trials, _cells):
             cells = [cell for cell in stage(grid, options) if cell.plan.key not in done]
             if cells:
-                done |= {cell.plan.key: (cell, *found) for cell, *found in runner.run(cells)}
+                done |= {found[0].plan.key: found for found in runner.run(cells)}
     return _show_end(list(done.values()), out)
 
 

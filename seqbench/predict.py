@@ -7,8 +7,6 @@ record's model has, and the file must hold what the model was trained to read.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 
 from seqbench.config import RunConfig
+from seqbench.data.files import replace_file
 from seqbench.data.opening import unchanged
 from seqbench.device import resolve_device, settings
 from seqbench.errors import UserError
@@ -120,17 +119,8 @@ def _write(columns: Mapping[str, npt.NDArray[Any]], out: Path) -> None:
     import pyarrow.parquet
 
     table = pa.table({name: _plain(values) for name, values in columns.items()})
-    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=".tmp-", delete=False) as file:
-        try:
-            write = pa.csv.write_csv if out.suffix == ".csv" else pa.parquet.write_table
-            write(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(out)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    write = pa.csv.write_csv if out.suffix == ".csv" else pa.parquet.write_table
+    replace_file(out, lambda file: write(table, file))
 
 
 def _plain(values: npt.NDArray[Any]) -> Any:

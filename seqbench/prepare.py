@@ -8,9 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 from seqbench.baselines import Baseline
 from seqbench.data.cache import cache_root, fingerprint, load_or_build
 from seqbench.data.fetch import fetched
-from seqbench.data.files import sha256
+from seqbench.data.files import replace_file, sha256
 from seqbench.data.opening import suffix_of, unchanged
 from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
@@ -159,12 +157,12 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = dict(predictions)
-    _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+    replace_file(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
     truth = truths["test"].with_constants(constants)
     left_out = prepared.spec.leave_one_out(predictions["test"], truth).tolist()
     kept = {"code": code, "scores": scores, "left_out": left_out}
     text = json.dumps(kept)  # a figure without a group may be NaN, which Python reads again
-    _replace(path, lambda file: file.write(text.encode()))
+    replace_file(path, lambda file: file.write(text.encode()))
     return kept
 
 
@@ -193,16 +191,3 @@ def _stored(path: Path, code: str) -> dict[str, Any] | None:
         return kept if kept["code"] == code and {"scores", "left_out"} <= set(kept) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _replace(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import tempfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import IO, Any
 
 from seqbench.errors import UserError
 
-__all__ = ["OCCUPIED", "distribution_file", "sha256", "shipped_file"]
+__all__ = ["OCCUPIED", "distribution_file", "replace_file", "sha256", "shipped_file"]
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # renaming onto a folder that is there; the last on Windows
 
@@ -43,3 +47,17 @@ def distribution_file(package: str, version: str, name: str, expected: str) -> P
     if not path.is_file() or sha256(path) != expected:
         raise UserError(f"{name} of package {package} {version} is missing or altered: {wanted} --force-reinstall")
     return path
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Let ``write`` write a file under a temporary name and rename it to ``path``: it is never seen half-written."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).chmod(0o644)  # a temporary file is private
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -1,12 +1,13 @@
 """Records to a board that says how sure it is: markdown for readers, JSON and CSV for programs. No torch.
 
 `collect` reads records into groups of comparable cells, `choice` takes each model at the learning rate that validation
-chose, `table` and `overview` rank and compare, `markdown` and `data` write. The statistics are `seqbench.stats`.
+chose, `table` and `overview` rank and compare, `markdown` and `data` write, `plots` draws. The statistics are
+`seqbench.stats`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ def board(
     fmt: Literal["markdown", "json", "csv"] = "markdown",
     columns: Columns = "all",
     base: Path = Path(),
+    plots: Mapping[str, Path] | None = None,
 ) -> str:
     """The board of all records under ``roots``.
 
@@ -33,6 +35,7 @@ def board(
         columns: `quality` leaves out all that depends on the machine or the moment, so that two runs of one grid give
             the same text byte for byte.
         base: the directory that the text will be written into; links to records are relative to it.
+        plots: figures by heading, as `plots.draw_board` gives them, for the markdown page with `all` columns.
 
     Raises:
         UserError: there are no records, or one is damaged, altered, moved, or from a newer seqbench.
@@ -43,7 +46,7 @@ def board(
         return render_csv(tables, quality=quality, base=base)
     if fmt == "json":
         return render_json(tables, overviews(tables), quality=quality, base=base)
-    return render_markdown(tables, overviews(tables), columns, base)
+    return render_markdown(tables, overviews(tables), columns, base, plots)
 
 
 def read_tables(roots: Sequence[Path]) -> list[Table]:

@@ -7,7 +7,7 @@ give the same page byte for byte.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -40,15 +40,28 @@ mean and no rank.
 
 
 def render_markdown(
-    tables: Sequence[Table], overviews: Sequence[Overview], columns: Columns = "all", base: Path = Path()
+    tables: Sequence[Table],
+    overviews: Sequence[Overview],
+    columns: Columns = "all",
+    base: Path = Path(),
+    plots: Mapping[str, Path] | None = None,
 ) -> str:
-    """The page; links in it are relative to the directory ``base`` that it will be written into."""
+    """The page; links in it are relative to the directory ``base`` that it will be written into.
+
+    ``plots`` are figures by heading, as `plots.draw_board` gives them; they hold costs, so that the columns `quality`
+    leave them out.
+    """
     quality, base = columns == "quality", base.resolve()
     records = sum(len(it.group.cells) for it in tables)
+    drawn = {} if quality or plots is None else {heading: path.resolve() for heading, path in plots.items()}
     parts = [HOW_TO_READ.format(records=records)]
-    parts += ["\n".join(_overview(it)) for it in overviews]
-    parts += ["\n".join(_table(it, quality, base)) for it in tables]
+    parts += ["\n".join([*_overview(it), *_plot(it.heading, drawn, base)]) for it in overviews]
+    parts += ["\n".join([*_table(it, quality, base), *_plot(it.title, drawn, base)]) for it in tables]
     return "\n".join(parts)
+
+
+def _plot(heading: str, drawn: Mapping[str, Path], base: Path) -> list[str]:
+    return [f"!{link(escape(heading), drawn[heading], base)}", ""] if heading in drawn else []
 
 
 def _table(it: Table, quality: bool, base: Path) -> list[str]:
@@ -160,7 +173,7 @@ def _overview(it: Overview) -> list[str]:
     control = it.tables[0].group.config.get("control", "none")
     names = ["rank", "model", "mean skill", BETTER, *map(escape, tasks)]
     rows = [_overview_cells(it, row) for row in it.rows if row.skill is not None]
-    lines = [f"## Overview · {escape(it.title)}", ""]
+    lines = [f"## {escape(it.heading)}", ""]
     if control != "none":
         lines += [f"- CONTROL {escape(control)}: these models were trained so that nothing true can be learned.", ""]
     lines += table(names, rows, LEFT) if rows else ["No model is complete in all of these tasks."]

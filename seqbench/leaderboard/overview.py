@@ -40,6 +40,11 @@ class Overview:
         first = self.tables[0]
         return " · ".join((first.group.budget, first.track, *first.setting, *first.variant))
 
+    @property
+    def heading(self) -> str:
+        """What the overview stands under on the page."""
+        return f"Overview · {self.title}"
+
     def better_than(self, label: str) -> list[str]:
         """Models that ``label`` is significantly better than, in the overview's order."""
         found = [one for one in self.comparison.differences if one.better == label]
@@ -61,8 +66,9 @@ def mean_of(parts: Sequence[Estimate]) -> Estimate:
     K = len(parts)
     seeds = sum(part.seed_variance for part in parts) / K**2
     test = sum(part.test_variance for part in parts) / K**2
-    total = sum(part.error**4 / part.df for part in parts) / K**4
-    variance = (seeds + test) ** 2
+    squares = [part.seed_variance + part.test_variance for part in parts]
+    total = sum(square * square / part.df for square, part in zip(squares, parts, strict=True)) / K**4
+    variance = (seeds + test) * (seeds + test)  # a power would raise where this is infinite, and df then NaN
     df = variance / total if total > 0 else (math.inf if total == 0 else math.nan)
     return Estimate(sum(part.value for part in parts) / K, seeds, test, df)
 
