@@ -328,6 +328,15 @@ def test_labels_are_spread_by_no_more_than_they_need():
     assert panels._spread([], 0.1) == []
 
 
+def test_legends_stay_within_the_figure(tmp_path):
+    grid(tmp_path, {f"model-{i}": 0.5 + 0.02 * i for i in range(9)})
+    for figure in (figure_of(tmp_path), figure_of(tmp_path)):
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 > 0 and box.x1 < figure.bbox.width
+    assert frame._columns([], 12) == frame._columns([3], 12) == 1
+    assert frame._columns([8] * 11, 12) == 9
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 

@@ -166,7 +166,7 @@ def test_a_dry_run_shows_cells_and_times_and_runs_none(cli, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| toy-wave")]
     assert len(rows) == 6 and all(re.search(r"to run +\| +\d+ s", row) for row in rows)
-    assert re.search(r"6 cells, 6 to run: about \d+ s one after the other, \d+ s with --jobs 2", done.stdout)
+    assert re.search(r"6 cells, 6 to run: about .+ one after the other, .+ with --jobs 2", done.stdout)
     assert not (tmp_path / "out").exists()
 
 
@@ -207,7 +207,7 @@ def test_a_damaged_or_future_record_stops_a_grid_before_it_starts(cli, tmp_path)
 def test_a_full_disk_ends_a_grid_without_loss_and_it_goes_on_when_there_is_room(cli, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
     try:
         if subprocess.run(mount, capture_output=True).returncode:
             pytest.skip("no small file system can be mounted here")

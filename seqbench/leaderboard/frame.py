@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from seqbench.leaderboard.table import Table
@@ -143,8 +144,9 @@ def finish(figure: Any, title: str, handles: Sequence[Any], notes: Sequence[str]
 def _columns(lengths: Sequence[int], width: float) -> int:
     """The most columns of a legend, with labels of so many characters, that ``width`` inches hold."""
     for columns in range(len(lengths), 1, -1):
-        rows = math.ceil(len(lengths) / columns)
-        widest = (max(lengths[start : start + rows]) for start in range(0, len(lengths), rows))
-        if sum(0.7 + 0.075 * length for length in widest) <= width:
+        fewer, rest = divmod(len(lengths), columns)  # the first `rest` columns hold one label more
+        starts = [i * fewer + min(i, rest) for i in range(columns + 1)]
+        widest = [max(lengths[start:end]) for start, end in pairwise(starts)]
+        if sum(0.65 + 0.07 * length for length in widest) <= width:
             return columns
     return 1

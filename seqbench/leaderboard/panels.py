@@ -225,7 +225,7 @@ def _curve_limits(axes: Any, drawn: Sequence[tuple[float, float]]) -> None:
     full = limits(value for _, value in drawn)
     assert late is not None and full is not None
     room = late[1] - late[0]
-    low, high = max(full[0], late[0] - 1.6 * room), min(full[1], late[1] + 1.6 * room)
+    low, high = max(full[0], late[0] - 2 * room), min(full[1], late[1] + 2 * room)
     axes.set_ylim(low, high)
     for arrow, side, place, count in (
         ("↓", "below", 0.03, sum(value < low for _, value in drawn)),

@@ -167,5 +167,7 @@ def _sureness(blocks: Sequence[Block]) -> list[str]:
         lines[0] += " Each interval is for itself: it may miss zero and the difference still not be real."
     least = next((block.least for block in blocks if math.isfinite(block.least)), None)
     if least is not None:
-        lines.append(f"Grey band: up to ±{least:.2g}, the smallest true difference that is found with 80% power.")
+        lines.append(
+            f"Grey band: ±{least:.2g}, the smallest true difference found with 80% power; smaller ones may be missed."
+        )
     return lines
