@@ -23,7 +23,7 @@ from seqbench.leaderboard.panels import draw_cost, draw_curves
 from seqbench.leaderboard.table import Table
 from seqbench.leaderboard.text import listed
 
-__all__ = ["draw_board"]
+__all__ = ["draw_board", "figure_files"]
 
 MOST_NAME = 100  # characters of a file's name
 STYLE: Any = {
@@ -48,18 +48,25 @@ def draw_board(tables: Sequence[Table], folder: Path, fmt: Literal["png", "svg"]
     import matplotlib  # optional, and half a second to import
 
     known = looks(tables)
-    figures: list[Overview | Table] = [*overviews(tables), *tables]
-    drawn = {}
+    drawn = figure_files(tables, folder, fmt)
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # a user's own settings must not change the figures
         matplotlib.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph")  # words in a script that the font lacks
-        for it, name in zip(figures, _names(figures), strict=True):
-            figure = _overview_figure(it, known) if isinstance(it, Overview) else _table_figure(it, known)
-            path = folder / f"{name}.{fmt}"
-            _save(figure, path)
-            drawn[it.heading if isinstance(it, Overview) else it.title] = path
+        for it, path in zip(_figures(tables), drawn.values(), strict=True):
+            _save(_overview_figure(it, known) if isinstance(it, Overview) else _table_figure(it, known), path)
     return drawn
+
+
+def figure_files(tables: Sequence[Table], folder: Path, fmt: Literal["png", "svg"] = "png") -> dict[str, Path]:
+    """What `draw_board` returns, without drawing."""
+    figures = _figures(tables)
+    headings = [it.heading if isinstance(it, Overview) else it.title for it in figures]
+    return {heading: folder / f"{name}.{fmt}" for heading, name in zip(headings, _names(figures), strict=True)}
+
+
+def _figures(tables: Sequence[Table]) -> list[Overview | Table]:
+    return [*overviews(tables), *tables]
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -47,7 +47,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[
 def decimals(values: Iterable[float], reaches: Iterable[float]) -> int:
     """Of a column: four significant digits of its median value, and at least one of its smallest interval."""
     sizes = sorted(abs(value) for value in values if value and math.isfinite(value))
-    narrow = [reach for reach in reaches if reach > 0 and math.isfinite(reach)]
+    noise = 1e-9 * sizes[-1] if sizes else 0.0  # an interval of rounding errors belongs to what can't vary
+    narrow = [reach for reach in reaches if reach > noise and math.isfinite(reach)]
     wanted = [3 - math.floor(math.log10(sizes[len(sizes) // 2]))] if sizes else [3]
     wanted += [-math.floor(math.log10(min(narrow)))] if narrow else []
     return min(8, max(0, *wanted))
@@ -57,7 +58,9 @@ def with_reach(value: float, reach: float, places: int) -> str:
     """``0.848 ± 0.008``; the value alone without an interval, or if it can't vary."""
     if not math.isfinite(value):
         return NONE
-    return f"{value:z,.{places}f}" + (f" ± {reach:,.{places}f}" if math.isfinite(reach) and reach > 0 else "")
+    return f"{value:z,.{places}f}" + (
+        f" ± {reach:,.{places}f}" if math.isfinite(reach) and round(reach, places) > 0 else ""
+    )
 
 
 def open_ranks(ranks: tuple[int, int, int] | None) -> str:
