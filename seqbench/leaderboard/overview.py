@@ -64,7 +64,7 @@ def overviews(tables: Sequence[Table]) -> list[Overview]:
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
     """The mean of K independent estimates; degrees of freedom by Welch and Satterthwaite.
 
-    Where many parts are alike these are right (of comparisons at .005 without a difference .004 to .008 are significant),
+    Where many parts are alike these are right (.004 to .008 of comparisons at .005 without a difference are significant),
     and `Estimate`'s own rule, made for two unequal parts, would hide nearly everything (.0000 to .001).
     """
     K = len(parts)
