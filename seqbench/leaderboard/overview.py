@@ -64,8 +64,8 @@ def overviews(tables: Sequence[Table]) -> list[Overview]:
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
     """The mean of K independent estimates; degrees of freedom by Welch and Satterthwaite.
 
-    Where many parts are alike these are right (.004 to .008 of comparisons at .005 without a difference are significant),
-    and `Estimate`'s own rule, made for two unequal parts, would hide nearly everything (.0000 to .001).
+    For many parts these are right: of comparisons at .005 without a difference .004 to .008 are significant. The rule of
+    `Estimate`, made for two unequal parts, would hide nearly everything (.0000 to .001).
     """
     K = len(parts)
     seeds = sum(part.seed_variance for part in parts) / K**2
