@@ -64,7 +64,7 @@ def overviews(tables: Sequence[Table]) -> list[Overview]:
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
     """The mean of K independent estimates; degrees of freedom by Welch and Satterthwaite.
 
-    For many parts these are right: of comparisons at .005 without a difference .004 to .008 are significant. The rule of
+    For many parts these are right: of comparisons at .005 without a difference .004 to .008 are significant. That of
     `Estimate`, made for two unequal parts, would hide nearly everything (.0000 to .001).
     """
     K = len(parts)
