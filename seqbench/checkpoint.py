@@ -20,6 +20,7 @@ from torch import Tensor
 
 from seqbench.data.files import replace_file
 from seqbench.device import device_name
+from seqbench.environment import seqbench_version
 
 __all__ = ["CHECKPOINT", "Checkpoint"]
 
@@ -31,7 +32,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, key: str, device: torch.device) -> None:
         self.path, self.device = path, device
-        self.mark = json.dumps([key, torch.__version__, device_name(device)])
+        self.mark = json.dumps([key, seqbench_version(), torch.__version__, device_name(device)])
 
     def save(self, tensors: dict[str, Tensor], counts: dict[str, Any]) -> None:
         """Replace the file; ``counts`` is whatever JSON can hold."""
@@ -59,7 +60,9 @@ class Checkpoint:
         torch.set_rng_state(tensors.pop("generator.cpu"))
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors.pop("generator.cuda"), self.device)
-        return {name: tensor.to(self.device) for name, tensor in tensors.items()}, json.loads(about["counts"])
+        # copies: what safetensors gives is mapped from the file, which goes away
+        found = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
+        return found, json.loads(about["counts"])
 
     def remove(self) -> None:
         """Once the record stands, or when training is to start anew."""

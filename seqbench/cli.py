@@ -294,7 +294,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
     except KeyboardInterrupt as error:
-        code, message = 130, f"{str(error) or 'interrupted'}; nothing of it was kept. The same command starts it again."
+        code, message = (
+            130,
+            f"{str(error) or 'interrupted'}; records that stand are kept. The same command goes on from there.",
+        )
     except BrokenPipeError:  # the reader of a pipe has gone; it needs no more
         sys.stdout = None
         return 0

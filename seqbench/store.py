@@ -160,8 +160,8 @@ def _sync(path: Path) -> None:
 
 
 def _sweep(cell: Path) -> None:
-    """Remove temporary folders that a killed process left long ago."""
-    for folder in cell.glob(".tmp-*"):
+    """Remove temporary folders and files that a killed process left long ago."""
+    for left in cell.glob(".tmp-*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > STALE:
-                shutil.rmtree(folder)
+            if time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -150,18 +150,17 @@ MOMENTS = [  # which call of what dies, and the check that the next run goes on 
 
 @pytest.mark.parametrize(("what", "call", "check"), MOMENTS)
 def test_whatever_a_kill_interrupts_the_end_is_the_same(tmp_path, undisturbed, monkeypatch, what, call, check):
-    cell = {"task": "toy-text"}
     if what == "report":
-        killed(tmp_path, call, **cell)
+        killed(tmp_path, call)
     else:
         with monkeypatch.context() as patch:
             dies(patch, what, call)
-            killed(tmp_path, None, **cell)
+            killed(tmp_path, None)
     assert len(list(tmp_path.rglob("*.safetensors"))) == (check > 0) and not list(tmp_path.rglob(".tmp-*"))
     before = torch.get_rng_state()
-    outcome, reported = finished(tmp_path, **cell)
+    outcome, reported = finished(tmp_path)
     assert reported == list(range(check + 1, 61))
-    assert left(outcome) == undisturbed(**cell)
+    assert left(outcome) == undisturbed()
     assert outcome.record.cost.interrupted == (check > 0)
     assert torch.equal(torch.get_rng_state(), before)  # the caller's
 
@@ -380,6 +379,8 @@ def test_what_is_loaded_is_what_was_saved_and_the_generator_goes_on(small):
     drawn = torch.rand(5)
     found = checkpoint.load()
     assert torch.equal(torch.rand(5), drawn)
+    with checkpoint.path.open("r+b") as file:  # the very file that was read, not one in its place
+        file.write(bytes(checkpoint.path.stat().st_size))
     assert found[1] == counts and found[0].keys() == tensors.keys()
     assert all(torch.equal(found[0][name], tensors[name]) for name in tensors)
     assert all(found[0][name].dtype == tensors[name].dtype for name in tensors)
