@@ -229,7 +229,7 @@ def test_ctrl_c_leaves_nothing_torn_and_says_how_to_go_on(tmp_path):
     time.sleep(1.0)
     running.send_signal(signal.SIGINT)
     rest, code = running.communicate(timeout=60)[1], running.returncode
-    assert code == 130 and re.search(r"interrupted at step \d+ of 5000; .* starts it again", rest), rest
+    assert code == 130 and re.search(r"interrupted at step \d+ of 5000; .* goes on from there", rest), rest
     assert "Traceback" not in rest
     assert not list(tmp_path.glob("results/local/*"))
 
