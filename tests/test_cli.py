@@ -102,9 +102,10 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(cli, tmp_path, words, 
     if "cuda" in words and __import__("torch").cuda.is_available():
         pytest.skip("there is a CUDA device")
     done = cli(*words)
-    assert done.returncode == 2
-    assert says in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""
-    assert done.stderr.startswith("seqbench: ") and "Traceback" not in done.stderr
+    assert done.returncode == 2 and done.stdout == ""
+    *before, sentence = done.stderr.splitlines()
+    assert all("(once)" in line for line in before)  # data that no test has prepared yet
+    assert says in sentence and sentence.startswith("seqbench: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +164,8 @@ def test_a_run_from_end_to_end(cli, tmp_path):
     assert str(folder.relative_to(tmp_path) / "record.json") in first.stdout
     assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in folder.iterdir()} == {
-        *("record.json", "curve.jsonl", "predictions.npz", "model.safetensors", "model.json", "plot.png")
+        *("record.json", "curve.jsonl", "predictions.npz", "leave-one-out.npy"),
+        *("model.safetensors", "model.json", "plot.png"),
     }
     stored = cli(*QUICK)
     assert "stored result" in stored.stdout and "training" not in stored.stderr
