@@ -26,14 +26,21 @@ class Mixer(nn.Module):
     Attributes:
         can_be_causal: whether it can be built so that step t sees nothing after t.
         width_multiple: d_out must be a multiple of this.
+        initialisations: names of the ways in which its weights can start, the one that the constructor uses first;
+            part of every result about memory.
     """
 
     can_be_causal: ClassVar[bool] = True
     width_multiple: ClassVar[int] = 1
+    initialisations: ClassVar[tuple[str, ...]] = ("default",)
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__()
         self.d_in, self.d_out, self.causal = d_in, d_out, causal
+
+    def initialise(self, name: str) -> None:
+        """Start again as ``name``, one of `initialisations`, says; called right after the constructor, if at all."""
+        raise TypeError(f"{type(self).__name__} must define initialise(name)")
 
     def state_size(self, length: int) -> int:
         """Floats carried from step to step after ``length`` steps, for one sequence."""

@@ -70,9 +70,15 @@ class _Recurrent(Mixer):
 class RNN(_Recurrent):
     """Elman network: h_t = tanh(W x_t + U h_{t-1} + b)."""
 
+    initialisations = ("default", "orthogonal")  # the second of U (Saxe et al. 2014), all else as by default
+
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal)
         self.kernel = nn.RNN(d_in, d_out, batch_first=True)
+
+    def initialise(self, name: str) -> None:
+        if name == "orthogonal":
+            nn.init.orthogonal_(self._weights()[1])
 
     def step(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         wx, uh = self._projections(x_t, state)
@@ -80,12 +86,12 @@ class RNN(_Recurrent):
         return h, h
 
 
-def _keep_at_first(kernel: nn.LSTM | nn.GRU) -> None:
-    """Bias 1 for the gate that keeps the state: the second block in torch's order of both cells (i f g o; r z n)."""
+def _keep_at_first(kernel: nn.LSTM | nn.GRU, bias: float = 1.0) -> None:
+    """The bias of the gate that keeps the state: the second block in torch's order of both cells (i f g o; r z n)."""
     gate = slice(kernel.hidden_size, 2 * kernel.hidden_size)
     with torch.no_grad():
-        for name, bias in (("bias_ih_l0", 1.0), ("bias_hh_l0", 0.0)):
-            getattr(kernel, name)[gate].fill_(bias)
+        for name, value in (("bias_ih_l0", bias), ("bias_hh_l0", 0.0)):
+            getattr(kernel, name)[gate].fill_(value)
 
 
 def _lstm(d_in: int, d_out: int) -> nn.LSTM:
@@ -98,9 +104,15 @@ def _lstm(d_in: int, d_out: int) -> nn.LSTM:
 class LSTM(_Recurrent):
     """Long short-term memory with forget gate, forget bias 1."""
 
+    initialisations = ("forget-bias-1", "forget-bias-0", "forget-bias-3")
+    kernel: nn.LSTM
+
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal)
         self.kernel = _lstm(d_in, d_out)
+
+    def initialise(self, name: str) -> None:
+        _keep_at_first(self.kernel, float(name.rpartition("-")[2]))
 
     def state_size(self, length: int) -> int:
         return 2 * self.d_out
@@ -121,10 +133,16 @@ class LSTM(_Recurrent):
 class GRU(_Recurrent):
     """Gated recurrent unit, reset gate after the recurrent product, update bias 1."""
 
+    initialisations = ("update-bias-1", "update-bias-0")
+    kernel: nn.GRU
+
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal)
         self.kernel = nn.GRU(d_in, d_out, batch_first=True)
         _keep_at_first(self.kernel)
+
+    def initialise(self, name: str) -> None:
+        _keep_at_first(self.kernel, float(name.rpartition("-")[2]))
 
     def step(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         wx, uh = self._projections(x_t, state)

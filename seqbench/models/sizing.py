@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,7 +13,7 @@ from seqbench.models.backbone import SequenceModel, build, count_parameters
 from seqbench.registry import MODELS
 from seqbench.task import TaskData
 
-__all__ = ["flops_per_sample", "width_for"]
+__all__ = ["flops_per_sample", "nearest_width", "width_for"]
 
 WIDEST = 1 << 16
 
@@ -23,11 +24,23 @@ def width_for(params: int, model: str, kind: str, data: TaskData, layers: int, b
     Raises:
         UserError: even the narrowest model has more.
     """
-    multiple = MODELS.get(model).mixer.width_multiple
+
+    def count(width: int) -> int:
+        return count_parameters(build(model, kind, data, (width,) * layers, backbone=backbone))
+
+    return nearest_width(params, model, count, MODELS.get(model).mixer.width_multiple)
+
+
+def nearest_width(params: int, model: str, count_at: Callable[[int], int], multiple: int) -> int:
+    """The multiple of ``multiple`` at which ``count_at``, a rising function, comes nearest to ``params``.
+
+    Raises:
+        UserError: even the narrowest has more.
+    """
 
     def count(units: int) -> int:
         with torch.device("meta"):  # shapes only: no memory, no time
-            return count_parameters(build(model, kind, data, (units * multiple,) * layers, backbone=backbone))
+            return count_at(units * multiple)
 
     low, high = 1, 2
     if count(low) > params:

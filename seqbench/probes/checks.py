@@ -1,0 +1,158 @@
+"""What is refused before a probe starts work: layers that break the contract, and lengths that no memory holds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqbench.errors import UserError
+from seqbench.models.backbone import SequenceModel
+from seqbench.models.mixer import Mixer
+from seqbench.probes.net import Shape
+from seqbench.registry import MODELS
+
+__all__ = ["available_bytes", "check_fits", "check_length", "check_mixer", "training_bytes"]
+
+LONGEST = 1 << 24  # steps; beyond it no probe's arithmetic was thought of
+SHARE = 0.8  # of the free memory that one training step may take
+SIZED_AT = (32, 64, 128)  # lengths from which the bytes at any other are found
+
+
+def check_mixer(model: str) -> None:
+    """Build a small layer of ``model`` and hold it to the contract of `Mixer`.
+
+    Raises:
+        UserError: one sentence that names the check that failed.
+    """
+    mixer = MODELS.get(model).mixer
+    width = 8 * mixer.width_multiple
+    batch, length = 2, 12
+
+    def fail(check: str, found: str) -> None:
+        raise UserError(f"model {model} fails the check of {check}: {found}.")
+
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        try:
+            layer = mixer(width, width, mixer.can_be_causal).double().eval()
+            x = torch.randn(batch, length, width, dtype=torch.double, requires_grad=True)
+            y = layer(x, None)
+        except Exception as error:  # whatever a user's own layer does
+            fail("running", f"it ends with {type(error).__name__}: {str(error).splitlines()[:1] or ''}")
+        if not isinstance(y, Tensor):
+            fail("shape", f"it returns a {type(y).__name__}, not a tensor")
+        if y.ndim == 3 and y.shape[1] != length:
+            fail("length", f"{length} steps went in and {y.shape[1]} came out")
+        if y.shape != (batch, length, width):
+            fail("shape", f"it returns {tuple(y.shape)} where {(batch, length, width)} is expected")
+        if not torch.isfinite(y).all():
+            fail("finite values", "its output holds NaN or infinity for ordinary inputs")
+        if mixer.can_be_causal:
+            _check_causal(layer, x, fail)
+
+
+def _check_causal(layer: Mixer, x: Tensor, fail: Callable[[str, str], None]) -> None:
+    """By derivative and by change: neither a dead gradient nor a kink hides a look ahead from both."""
+    y = layer(x, None)
+    weights = torch.linspace(-1.0, 2.0, y.shape[2], dtype=y.dtype).exp()
+    for k in (0, 3, y.shape[1] - 2):
+        reads = False
+        if y.requires_grad:
+            (gradient,) = torch.autograd.grad((y[:, : k + 1] * weights).sum(), x, retain_graph=True, allow_unused=True)
+            reads = gradient is not None and bool((gradient[:, k + 1 :] != 0).any())
+        with torch.no_grad():
+            changed = x.detach().clone()
+            changed[:, k + 1 :] += 1.0
+            reads = reads or not torch.allclose(layer(changed, None)[:, : k + 1], y[:, : k + 1], atol=1e-9)
+        if reads:
+            fail("causality", f"it says that it can be causal, but its output at step {k} depends on later steps")
+
+
+def check_length(length: int, option: str = "--length", least: int = 1) -> None:
+    """Refuse lengths of 0 and lengths that nothing could hold."""
+    if not least <= length <= LONGEST:
+        raise UserError(f"{option} {length} is out of range: take {least} to {LONGEST:,} steps.")
+
+
+def check_fits(
+    net: Callable[[], SequenceModel], shape: Shape, batch: int, length: int, device: str, option: str = "--length"
+) -> None:
+    """Refuse a ``length`` at which a training step of ``net`` would not fit into memory.
+
+    Raises:
+        UserError: with the largest length that fits.
+    """
+    free = available_bytes(device)
+    need = training_bytes(net, shape, batch, device)
+    if free is None or need is None or need(length) <= SHARE * free:
+        return
+    low, high = 0, length
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if need(middle) <= SHARE * free else (low, middle)
+    raise UserError(
+        f"{option} {length} needs about {need(length) / 2**30:.1f} GiB at batch {batch}, and {free / 2**30:.1f} GiB "
+        f"are free: the largest that fits is {low}."
+    )
+
+
+def training_bytes(
+    net: Callable[[], SequenceModel], shape: Shape, batch: int, device: str
+) -> Callable[[int], int] | None:
+    """Bytes that a training step keeps for its backward pass, as a function of the length; None where it can't be told.
+
+    Counted at three short lengths, through which a parabola goes: what recurrence and attention keep grows with the
+    length or its square. Kernels' own working memory is not in it.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = net().to(device)
+        fixed = sum(p.numel() * p.element_size() for p in model.parameters()) * 4  # gradient, two moments
+        counts = [_kept(model, shape.example(batch, length, device)) for length in SIZED_AT]
+    except Exception:  # a user's own layer; running it will say what is wrong
+        return None
+    (a, b, c), (ya, yb, yc) = SIZED_AT, counts
+    first, second = (yb - ya) / (b - a), (yc - yb) / (c - b)
+    bend = (second - first) / (c - a)
+
+    def need(length: int) -> int:
+        return fixed + int(max(0.0, ya + (length - a) * (first + (length - b) * bend)))
+
+    return need
+
+
+def _kept(model: SequenceModel, inputs: Tensor) -> int:
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(inputs, None)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def available_bytes(device: str) -> int | None:
+    """Free memory of a device type, None where the system does not tell."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    if device != "cpu":
+        return None
+    return min(_free(), default=None)
+
+
+def _free() -> Iterator[int]:
+    """What the system says is available, and what the control group has left."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
+        yield from (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):
+        most = int((group / "memory.max").read_text())
+        yield most - int((group / "memory.current").read_text())
