@@ -143,7 +143,7 @@ class Probe(Protocol):
         """The result in a few words, for a line of progress."""
 
     def table(self, found: Sequence[Found]) -> str:
-        """What a reader sees at the end: a table of ``found``, seeds together, in plain text, and what to make of it."""
+        """What a reader sees at the end: a table of ``found``, seeds together, and what to make of it; plain text."""
 
     def draw(self, found: Sequence[Found], path: Path) -> Path:
         """Draw ``found``, all models in one picture, to ``path`` (.png or .svg)."""
