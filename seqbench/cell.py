@@ -10,24 +10,23 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from seqbench.checkpoint import CHECKPOINT, Checkpoint
 from seqbench.config import RunConfig
 from seqbench.device import settings
-from seqbench.errors import NotApplicable, UserError
+from seqbench.errors import UserError
+from seqbench.failure import failure
+from seqbench.kept import DONE
 from seqbench.models.backbone import SequenceModel, build, check_causal
 from seqbench.models.sizing import width_for
 from seqbench.outcome import Writer
 from seqbench.plan import Listener, Plan, plan
 from seqbench.record import Record
 from seqbench.store import Store
-from seqbench.train import Diverged, fit
+from seqbench.train import fit
 
-__all__ = ["DONE", "Outcome", "build_model", "run_cell"]
+__all__ = ["Outcome", "build_model", "run_cell"]
 
 
-DONE = ("ok", "not_applicable", "diverged")  # what would come out the same again; other failures are tried again
 RESUMED = ("standard", "full")  # budgets long enough to go on where they were; the others start again
 
 
@@ -115,22 +114,4 @@ def _attempt(
 
 def _failed(error: Exception, writer: Writer, model: SequenceModel | None = None) -> Record:
     """The record of a cell that ended with ``error``."""
-    if isinstance(error, NotApplicable):
-        return writer.record("not_applicable", str(error), model)
-    if isinstance(error, Diverged):
-        return writer.record("diverged", str(error), model)
-    if _out_of_memory(error):
-        return writer.record("oom", _first_line(error), model)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(where.filename).name}, line {where.lineno}"
-    return writer.record("error", f"{type(error).__name__}: {_first_line(error)} ({place})", model)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Memory ran out, on whichever device; the CPU allocator, cuDNN and cuBLAS have no class of their own for it."""
-    signs = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in signs)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return writer.record(*failure(error), model)

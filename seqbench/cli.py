@@ -1,4 +1,4 @@
-"""The command line. Options are the fields of the dataclasses below and of `RunConfig`; tyro turns them into a parser.
+"""The command line. Options are the fields of dataclasses; tyro turns them into a parser.
 
 Nothing heavy is imported before a command runs, so that ``--help`` and mistakes answer at once. Every mistake is one
 sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong, 130 interrupted.
@@ -13,216 +13,37 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Protocol
 
 import tyro
 
-from seqbench.config import RunConfig
+from seqbench.cli_commands import Leaderboard, List, Predict, Run
+from seqbench.cli_data import Data, DataFetch, DataPrepare, DataShow
+from seqbench.cli_probes import PROBES, Claims, Probe
 from seqbench.errors import UserError
-from seqbench.grid_options import GridOptions
 
 __all__ = ["main"]
 
-Plugins = tyro.conf.UseAppendAction[tuple[Path, ...]]
 
+class Command(Protocol):
+    """What a command line turns into."""
 
-@dataclass(frozen=True)
-class Run:
-    """Train models on tasks and leave a record of each run (`run` may be left out)."""
-
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    grid: Annotated[GridOptions, tyro.conf.arg(name="")] = field(default_factory=GridOptions)
-    out: Path = Path("results/local")
-    """Directory of the records."""
-    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run again even if there is a stored result; the old record stays beside the new one."""
-    plot: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Draw the learning curve and the predictions beside the record."""
-    plugin: Plugins = ()
-    """A Python file that registers a task or a model."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show tracebacks."""
+    @property
+    def plugin(self) -> tuple[Path, ...]:
+        """Files to load first."""
 
     def __call__(self) -> int:
-        """Run it; 1 if the cell failed."""
-        from seqbench.commands import run
-
-        return run(self.config, self.grid, self.out, self.plugin, force=self.force, plot=self.plot)
+        """Do it; the exit code."""
 
 
-@dataclass(frozen=True)
-class List:
-    """List tasks, models, baselines and budgets."""
-
-    what: tyro.conf.Positional[Literal["all", "tasks", "models", "baselines", "budgets"]] = "all"
-    """Which."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """As JSON."""
-    plugin: Plugins = ()
-    """A Python file that registers a task or a model."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show tracebacks."""
-
-    def __call__(self) -> int:
-        """Print the lists."""
-        from seqbench.listing import show_lists
-
-        show_lists(self.what, as_json=self.json)
-        return 0
-
-
-@dataclass(frozen=True)
-class Predict:
-    """Apply a trained model to new rows and write a table of its predictions."""
-
-    record: tyro.conf.Positional[Path]
-    """The record.json of a run, or its folder."""
-    file: tyro.conf.Positional[Path]
-    """New rows, in the form that the task reads with --data; labels are not needed."""
-    out: Path = Path("predictions.csv")
-    """Where to write: .csv or .parquet."""
-    plugin: Plugins = ()
-    """A Python file that registers a task or a model."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show tracebacks."""
-
-    def __call__(self) -> int:
-        """Write it."""
-        from seqbench.commands import predict
-
-        predict(self.record, self.file, self.out)
-        return 0
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """Turn records into a board: which models are better, how sure that is, and what they cost."""
-
-    results: tyro.conf.Positional[tuple[Path, ...]] = (Path("results/local"),)
-    """Directories of records."""
-    format: Literal["markdown", "json", "csv"] = "markdown"
-    """A page to read, or data."""
-    columns: Literal["all", "quality"] = "all"
-    """Everything, or only what depends on neither the machine nor the moment."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """File to write, with links relative to it; by default the board is printed."""
-    plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Draw every table into this directory, too."""
-    plot_format: Literal["png", "svg"] = "png"
-    """Kind of picture."""
-    plugin: Plugins = ()
-    """A Python file that registers a task or a model."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show tracebacks."""
-
-    def __call__(self) -> int:
-        """Print or write it."""
-        from seqbench.data_commands import leaderboard
-
-        leaderboard(self.results, self.format, self.columns, self.out, self.plots, self.plot_format)
-        return 0
-
-
-Options = tyro.conf.UseAppendAction[tuple[str, ...]]
-File = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
-Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
-
-
-@dataclass(frozen=True)
-class DataShow:
-    """Show what a task's data holds: sizes, balance, an example, licence, hash, split, baselines."""
-
-    task: tyro.conf.Positional[str]
-    """Task; see `list tasks`."""
-    option: Options = ()
-    """An option of the task as name=value; may be given again."""
-    source: Literal["embedded", "hub", "path"] = "embedded"
-    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
-    data: File = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Column = None
-    """Short for --option target=COLUMN."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
-    """Draw the data into this file, too."""
-    plugin: Plugins = ()
-    """A Python file that registers a task or a model."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show tracebacks."""
-
-    def __call__(self) -> int:
-        """Print it."""
-        from seqbench.data_commands import show
-
-        show(self.task, (*self.option, *_target(self.target)), self.source, self.data, self.plot)
-        return 0
-
-
-@dataclass(frozen=True)
-class DataPrepare:
-    """Build the cache of a task's data and fit its baselines, so that the first run starts at once."""
-
-    task: tyro.conf.Positional[str] = "all"
-    """Task, or all."""
-    option: Options = ()
-    """An option of the task as name=value; may be given again."""
-    source: Literal["embedded", "hub", "path"] = "embedded"
-    """Where the data comes from."""
-    data: File = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Column = None
-    """Short for --option target=COLUMN."""
-    baselines: Annotated[bool, tyro.conf.FlagCreatePairsOff] = True
-    """Fit the baselines, too, which takes longer than all else."""
-    plugin: Plugins = ()
-    """A Python file that registers a task or a model."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show tracebacks."""
-
-    def __call__(self) -> int:
-        """Build and fit."""
-        from seqbench.data_commands import prepare_data
-
-        option = (*self.option, *_target(self.target))
-        prepare_data(self.task, option, self.source, self.data, baselines=self.baselines)
-        return 0
-
-
-@dataclass(frozen=True)
-class DataFetch:
-    """Download the canonical set of a task, for --source hub; nothing else ever does."""
-
-    task: tyro.conf.Positional[str]
-    """Task; see `list tasks`."""
-    option: Options = ()
-    """An option of the task as name=value, as ticker=IBM; may be given again."""
-    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Download again what is there already."""
-    plugin: Plugins = ()
-    """A Python file that registers a task or a model."""
-    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show tracebacks."""
-
-    def __call__(self) -> int:
-        """Download it."""
-        from seqbench.data_commands import fetch
-
-        fetch(self.task, self.option, force=self.force)
-        return 0
-
-
-def _target(column: str | None) -> tuple[str, ...]:
-    return () if column is None else (f"target={column}",)
-
-
-class Data(DataShow):
-    """Show what a task's data holds (`data show`), build its cache (`prepare`), or get a canonical set (`fetch`)."""
-
-
-Command = Run | List | Predict | Leaderboard | DataShow | DataPrepare | DataFetch
-COMMANDS: dict[str, Callable[..., Command]] = {"run": Run, "list": List, "predict": Predict, "leaderboard": Leaderboard}
-DATA_COMMANDS: dict[str, Callable[..., Command]] = {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
+Commands = dict[str, Callable[..., Command]]
+DATA: Commands = {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
+COMMANDS: Commands = {
+    "run": Run, "list": List, "predict": Predict, "leaderboard": Leaderboard, "data": Data, "probe": Probe,
+    "claims": Claims,
+}  # fmt: skip
+GROUPS: dict[str, Commands] = {"data": DATA, "probe": PROBES}  # commands of two words
 DESCRIPTION = (
     "Train sequence models on real data and measure them. Exit codes: 0 done, 1 a cell failed, 2 wrong command."
 )
@@ -233,10 +54,9 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     words = list(argv)
     if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         words.insert(0, "run")
-    if words[:1] == ["data"]:
-        words, prog, commands = words[1:], f"{prog} data", DATA_COMMANDS
-    else:
-        commands = {**COMMANDS, "data": Data}
+    commands = COMMANDS
+    if words and words[0] in GROUPS:
+        commands, prog, words = GROUPS[words[0]], f"{prog} {words[0]}", words[1:]
     if not words:
         words = ["--help"]
     elif words[0] not in commands and not words[0].startswith("-"):

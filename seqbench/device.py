@@ -6,11 +6,10 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from seqbench.config import RunConfig
 from seqbench.errors import UserError
 
 __all__ = ["device_name", "peak_memory", "reset_peak_memory", "resolve_device", "settings", "synchronize"]
@@ -18,7 +17,35 @@ __all__ = ["device_name", "peak_memory", "reset_peak_memory", "resolve_device", 
 CUDNN_LONGEST = 65_535  # cuDNN refuses longer recurrent inputs (pytorch#133751)
 
 
-def resolve_device(config: RunConfig) -> torch.device:
+class Setup(Protocol):
+    """What decides how a run uses its device."""
+
+    @property
+    def seed(self) -> int:
+        """Of torch's generators."""
+
+    @property
+    def threads(self) -> int:
+        """Of the CPU."""
+
+    @property
+    def precision(self) -> str:
+        """fp32, tf32 or bf16."""
+
+
+class Wanted(Protocol):
+    """Which device is asked for."""
+
+    @property
+    def device(self) -> str:
+        """auto, cpu, cuda or mps."""
+
+    @property
+    def precision(self) -> str:
+        """fp32, tf32 or bf16."""
+
+
+def resolve_device(config: Wanted) -> torch.device:
     """The device that ``config`` asks for; ``auto`` takes CUDA where there is one, else the CPU.
 
     Raises:
@@ -51,7 +78,7 @@ def _cpu_model() -> str:
 
 
 @contextlib.contextmanager
-def settings(device: torch.device, config: RunConfig) -> Iterator[None]:
+def settings(device: torch.device, config: Setup) -> Iterator[None]:
     """Threads, determinism, TF32 and random state for one run; everything is as before afterwards.
 
     Everything that draws from torch's global generator inside (initialisation, dropout, a plug-in's own layers) draws

@@ -43,7 +43,7 @@ def estimate_seconds(
         if like not in medians:
             say(f"timing {cell.plan.config.task} {cell.plan.config.model}")
             medians[like] = _measure(cell)
-        found[cell.plan.key] = start + medians[like]
+        found[cell.key] = start + medians[like]
     return found
 
 

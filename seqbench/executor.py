@@ -6,7 +6,6 @@ Here is the one for this machine; one for a cluster offers the same four things.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import queue
@@ -20,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from seqbench.config import RunConfig
-
 __all__ = ["Event", "Executor", "Job", "LocalProcesses"]
 
 # the worker finds modules where this process finds them, and never in the folder that a user happens to stand in
@@ -31,10 +28,15 @@ TAIL = 2000  # characters of what a process wrote to stderr that are kept
 
 @dataclass(frozen=True)
 class Job:
-    """One cell to run: its name in this grid, and all that another process needs."""
+    """One cell to run: its name in this grid, and all that another process needs.
+
+    ``kind`` says which function of `seqbench.worker` takes ``content``, which JSON can hold.
+    """
 
     name: str
-    config: RunConfig
+    kind: str
+    content: dict[str, Any]
+    threads: int
     out: Path
     plugins: tuple[Path, ...] = ()
     force: bool = False
@@ -42,7 +44,8 @@ class Job:
     def to_json(self) -> str:
         """One line."""
         content = {
-            "config": dataclasses.asdict(self.config),
+            "kind": self.kind,
+            "content": self.content,
             "out": str(self.out),
             "plugins": [str(path) for path in self.plugins],
             "force": self.force,
@@ -106,7 +109,7 @@ class LocalProcesses:
             stderr=complaint,
             text=True,
             encoding="utf-8",
-            env=self._environment(slot, job.config.threads),
+            env=self._environment(slot, job.threads),
             start_new_session=True,  # Ctrl-C is for the grid, which then ends its workers
         )
         assert process.stdin is not None

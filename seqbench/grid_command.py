@@ -14,13 +14,15 @@ from seqbench.config import RunConfig
 from seqbench.errors import UserError
 from seqbench.estimate import estimate_seconds
 from seqbench.executor import LocalProcesses
-from seqbench.grid import TIME_LIMITS, Cell, Grid, Runner, chosen_names
+from seqbench.grid import Cell, Grid, chosen_names
 from seqbench.grid_options import GridOptions
-from seqbench.grid_progress import FINE, GridProgress, duration
+from seqbench.grid_progress import GridProgress, duration
+from seqbench.kept import FINE
 from seqbench.rates import RATES, TRIAL_SEED, best_rate
 from seqbench.record import Record
 from seqbench.registry import MODELS, TASKS
 from seqbench.result import format_value
+from seqbench.runner import TIME_LIMITS, Runner
 from seqbench.store import Store
 
 __all__ = ["run_grid"]
@@ -42,10 +44,12 @@ def run_grid(
     with GridProgress(options.jobs) as progress:
         grid.prepare(progress.say)
         executor = LocalProcesses(options.jobs, gpus)
-        runner = Runner(grid, executor, progress, limit, tuple(path.resolve() for path in plugins), force=force)
+        runner: Runner[Cell, Record] = Runner(
+            store, executor, progress, limit, tuple(path.resolve() for path in plugins), force=force
+        )
         done: dict[str, tuple[Cell, Record, Path]] = {}
         for stage in (_trials, _cells):
-            cells = [cell for cell in stage(grid, options) if cell.plan.key not in done]
+            cells = [cell for cell in stage(grid, options) if cell.key not in done]
             if cells:
                 done |= {found[0].plan.key: found for found in runner.run(cells)}
     return _show_end(list(done.values()), out)
@@ -83,15 +87,15 @@ def _show_plan(grid: Grid, options: GridOptions) -> int:
     """Print the cells with what each will take."""
     with GridProgress(options.jobs) as progress:
         grid.prepare(progress.say, baselines=False)
-        cells = list({cell.plan.key: cell for cell in [*_trials(grid, options), *_cells(grid, options)]}.values())
-        results = {cell.plan.key: grid.result(cell) for cell in cells}
-        to_run = [cell for cell in cells if not (found := results[cell.plan.key]) or found[0].status not in FINE]
+        cells = list({cell.key: cell for cell in [*_trials(grid, options), *_cells(grid, options)]}.values())
+        results = {cell.key: grid.result(cell) for cell in cells}
+        to_run = [cell for cell in cells if not (found := results[cell.key]) or found[0].status not in FINE]
         seconds = estimate_seconds(to_run, grid.store, progress.say)
     rows = []
     for cell in cells:
-        config, found = cell.plan.config, results[cell.plan.key]
+        config, found = cell.plan.config, results[cell.key]
         state = found[0].status if found else "to run"
-        time = f"{seconds[cell.plan.key]:.0f} s" if cell.plan.key in seconds else ""
+        time = f"{seconds[cell.key]:.0f} s" if cell.key in seconds else ""
         rows.append((config.task, config.model, config.seed, f"{config.learning_rate:g}", state, time))
     print(tabulate(rows, headers=["task", "model", "seed", "learning rate", "state", "about"], tablefmt="github"))
     total = sum(seconds.values())

@@ -9,19 +9,17 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from typing import Never
+from typing import Any, Never
 
 from tqdm import tqdm
 
 from seqbench.executor import Event
-from seqbench.grid import Cell
-from seqbench.record import Record
-from seqbench.result import format_value
+from seqbench.kept import FINE, Kept
+from seqbench.runner import Work
 
 __all__ = ["GridProgress", "duration"]
 
 PLAIN_EVERY = 60.0  # seconds between lines about running cells where there is no terminal
-FINE = ("ok", "not_applicable")
 
 
 def duration(seconds: float) -> str:
@@ -35,7 +33,7 @@ def duration(seconds: float) -> str:
 class _Line:
     """A running cell: its step and, on a terminal, its bar."""
 
-    def __init__(self, cell: Cell, bar: tqdm[Never] | None) -> None:
+    def __init__(self, cell: Work[Any], bar: tqdm[Never] | None) -> None:
         self.cell, self.bar = cell, bar
         self.begun = self.said = time.monotonic()
         self.step, self.steps, self.loss = 0, 0, 0.0
@@ -51,8 +49,8 @@ class GridProgress:
         self.slots = slots
         self.live = sys.stderr.isatty()
         self.done = self.failed = self.total = 0
-        self.waiting: list[Cell] = []
-        self.spent: dict[tuple[str, str], list[float]] = {}
+        self.waiting: list[Work[Any]] = []
+        self.spent: dict[tuple[str, ...], list[float]] = {}
         self.lines: dict[str, _Line] = {}
         self.free = list(range(1, slots + 1))
         self.bar: tqdm[Never] | None = None
@@ -73,7 +71,7 @@ class GridProgress:
             else:
                 print(line, file=sys.stderr, flush=True)
 
-    def planned(self, cells: Sequence[Cell], stored: Sequence[tuple[Cell, Record]]) -> None:
+    def planned(self, cells: Sequence[Work[Any]], stored: Sequence[tuple[Work[Any], Kept]]) -> None:
         """Say what is to be done."""
         self.waiting = list(cells)
         self.done, self.total = len(stored), len(stored) + len(cells)
@@ -83,17 +81,17 @@ class GridProgress:
                 total=self.total, initial=self.done, desc="grid", unit="cell", dynamic_ncols=True, position=0
             )
 
-    def started(self, cell: Cell) -> None:
+    def started(self, cell: Work[Any]) -> None:
         """A line for it."""
         bar = None
         if self.live:
             bar = tqdm(desc=cell.name, unit="step", dynamic_ncols=True, position=self.free.pop(0), leave=False)
-        self.lines[cell.plan.key] = _Line(cell, bar)
+        self.lines[cell.key] = _Line(cell, bar)
         self.waiting = [other for other in self.waiting if other is not cell]
 
-    def heard(self, cell: Cell, event: Event) -> None:
+    def heard(self, cell: Work[Any], event: Event) -> None:
         """Show it."""
-        line = self.lines[cell.plan.key]
+        line = self.lines[cell.key]
         if event.kind == "say":
             self.say(f"{cell.name}: {event.values[0]}")
         elif event.kind == "begin":
@@ -109,9 +107,9 @@ class GridProgress:
                 line.said = time.monotonic()
                 self.say(f"  {cell.name}: step {line.step} of {line.steps}, loss {line.loss:.4f}")
 
-    def ended(self, cell: Cell, record: Record, folder: object) -> None:
+    def ended(self, cell: Work[Any], record: Kept, folder: object) -> None:
         """Say how, and how much is left."""
-        line = self.lines.pop(cell.plan.key, None)
+        line = self.lines.pop(cell.key, None)
         if line is not None:
             self.spent.setdefault(cell.kind, []).append(time.monotonic() - line.begun)
             if line.bar is not None:
@@ -121,9 +119,8 @@ class GridProgress:
         self.waiting = [other for other in self.waiting if other is not cell]
         self.done += 1
         self.failed += record.status not in FINE
-        how = f"{record.primary.name} {format_value(record.primary.value)}" if record.primary else record.reason
         took = f" in {duration(self.spent[cell.kind][-1])}" if line is not None else " (by another grid)"
-        self.say(f"{cell.name}: {record.status}{took}, {how}")
+        self.say(f"{cell.name}: {record.status}{took}, {record.headline}")
         state = f"{self.done} of {self.total} cells, {self.failed} failed{self._left()}"
         if self.bar is not None:
             self.bar.set_postfix_str(f"{self.failed} failed{self._left()}", refresh=False)
@@ -137,8 +134,8 @@ class GridProgress:
         if not everything or not (self.waiting or self.lines):
             return ""
 
-        def usual(cell: Cell) -> float:
-            task = [s for (name, _), spent in self.spent.items() if name == cell.kind[0] for s in spent]
+        def usual(cell: Work[Any]) -> float:
+            task = [s for kind, spent in self.spent.items() if kind[0] == cell.kind[0] for s in spent]
             found = self.spent.get(cell.kind) or task or everything
             return sum(found) / len(found)
 

@@ -15,12 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar, Generic, TypeVar, cast
 
 from seqbench.errors import UserError
+from seqbench.kept import Kept
 from seqbench.record import Record
 from seqbench.registry import check_name
 
-__all__ = ["LEFT_OUT", "RECORD", "Store"]
+__all__ = ["LEFT_OUT", "RECORD", "KeptStore", "Store"]
 
 RECORD = "record.json"
 LEFT_OUT = "leave-one-out.npy"  # primary test figure without each group; rows: the model, then its baselines
@@ -28,8 +30,13 @@ RUN = re.compile(r"run-([0-9]{1,6})\Z")
 STALE = 7 * 24 * 3600  # seconds after which a temporary folder is surely an abandoned one
 
 
-class Store:
-    """Records under ``root``."""
+K = TypeVar("K", bound=Kept)
+
+
+class KeptStore(Generic[K]):
+    """Records of one kind under ``root``."""
+
+    record: ClassVar[type[Kept]]
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -63,7 +70,7 @@ class Store:
             check_name(name, noun)
         return self.root / task / model / f"{budget}-seed{int(seed)}-{key[:12]}"
 
-    def find(self, cell: Path, key: str) -> tuple[Record, Path] | None:
+    def find(self, cell: Path, key: str) -> tuple[K, Path] | None:
         """The newest run's record in ``cell`` and its folder, if there is one; a damaged one is an error."""
         runs = self.runs(cell)
         if not runs:
@@ -82,16 +89,16 @@ class Store:
         found = [(int(match[1]), path) for path in cell.glob("run-*") if (match := RUN.match(path.name))]
         return [path for _, path in sorted(found)]
 
-    @staticmethod
-    def read(run: Path) -> Record:
+    @classmethod
+    def read(cls, run: Path) -> K:
         """The validated record of a run folder."""
         try:
             text = (run / RECORD).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{run / RECORD} can't be read: {error}.") from None
-        return Record.from_json(text, str(run / RECORD))
+        return cast(K, cls.record.from_json(text, str(run / RECORD)))
 
-    def records(self) -> Iterator[tuple[Record, Path]]:
+    def records(self) -> Iterator[tuple[K, Path]]:
         """The newest record of every cell, in a fixed order."""
         for cell in sorted({path.parent for path in self.root.glob("*/*/*/run-*")}):
             runs = self.runs(cell)
@@ -111,7 +118,7 @@ class Store:
                 with contextlib.suppress(OSError):
                     parent.rmdir()
 
-    def publish(self, folder: Path, cell: Path, record: Record, *, again: bool = False) -> tuple[Record, Path]:
+    def publish(self, folder: Path, cell: Path, record: K, *, again: bool = False) -> tuple[K, Path]:
         """Put ``record`` into ``folder`` and make it the newest run of ``cell``, in one step.
 
         Unless ``again``, a run that another worker has published meanwhile stands, and is returned instead.
@@ -135,6 +142,12 @@ class Store:
                 continue
             _sync(cell)
             return record, target
+
+
+class Store(KeptStore[Record]):
+    """Records of cells."""
+
+    record = Record
 
 
 def _temporary_folder(cell: Path) -> Path:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,14 +87,11 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, config.weight_decay or 0.0)
     checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
-    done, best = Fit(), _Best(spec)
-    if checkpoint is not None and (found := checkpoint.load()) is not None:
-        _resume(*found, model, optimizer, best, done)
-        for _ in range(done.steps):  # batches that were trained on
-            next(batches)
+    done, best = Fit(), _Best(model, spec, data.val, config)
+    if checkpoint is not None:
+        _resume(checkpoint, batches, model, optimizer, best, done)
     loss_sum, counted = torch.zeros((), device=device), 0
     model.train()
-    reset_peak_memory(device)
     clock = _Clock(device)
     try:
         for step in range(done.steps + 1, budget.steps + 1):
@@ -111,29 +109,27 @@ def fit(
             done.count(step, data.train, indices)
             if step % every and step not in checks:
                 continue
-            seconds, cpu_seconds = clock.lap()
-            done.train_seconds, done.cpu_seconds = done.train_seconds + seconds, done.cpu_seconds + cpu_seconds
-            done.peak_memory = max(done.peak_memory, peak_memory(device))
-            mean = loss_sum.item() / counted
-            if not math.isfinite(mean):
-                raise Diverged(f"the training loss is {mean} at step {step}")
-            report(step, mean)
-            if step in checks:
-                score = evaluate(model, spec, data.val, config)
-                done.curve.append({"step": step, "train_loss": mean, **{f"val_{k}": v for k, v in score.items()}})
-                best.offer(step, score, model)
-                loss_sum, counted = torch.zeros_like(loss_sum), 0
-            reset_peak_memory(device)
-            pause, _ = clock.lap()  # neither reporting nor evaluation counts as training
-            if step in checks:
-                done.eval_seconds += pause
-                if checkpoint is not None:
-                    checkpoint.save(*_state(model, optimizer, best, done))
-                    clock.lap()
+            with clock.stopped(done, checking=step in checks):  # neither reporting nor evaluation counts as training
+                mean = _mean(loss_sum, counted, step)
+                report(step, mean)
+                if step in checks:
+                    best.check(step, mean, done.curve)
+                    loss_sum, counted = torch.zeros_like(loss_sum), 0
+            if step in checks and checkpoint is not None:
+                checkpoint.save(*_state(model, optimizer, best, done))
+                clock.lap()
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted at step {done.steps} of {budget.steps}") from None
     model.load_state_dict(best.state)
     return done
+
+
+def _mean(loss_sum: Tensor, counted: int, step: int) -> float:
+    """The mean of the losses summed up since the last check; waits for the device."""
+    mean = loss_sum.item() / counted
+    if not math.isfinite(mean):
+        raise Diverged(f"the training loss is {mean} at step {step}")
+    return mean
 
 
 def _state(model: SequenceModel, optimizer: AdamW, best: _Best, done: Fit) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -146,9 +142,18 @@ def _state(model: SequenceModel, optimizer: AdamW, best: _Best, done: Fit) -> tu
 
 
 def _resume(
-    tensors: dict[str, Tensor], counts: dict[str, Any], model: SequenceModel, optimizer: AdamW, best: _Best, done: Fit
+    checkpoint: Checkpoint,
+    batches: Iterator[npt.NDArray[np.int64]],
+    model: SequenceModel,
+    optimizer: AdamW,
+    best: _Best,
+    done: Fit,
 ) -> None:
-    """The reverse of `_state`, in place."""
+    """Go on from ``checkpoint`` if that can be read: the reverse of `_state`, in place."""
+    found = checkpoint.load()
+    if found is None:
+        return
+    tensors, counts = found
 
     def part(name: str) -> dict[str, Tensor]:
         return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
@@ -162,6 +167,8 @@ def _resume(
     for name, value in counts["fit"].items():
         setattr(done, name, value)
     done.resumed = True
+    for _ in range(done.steps):  # batches that were trained on
+        next(batches)
 
 
 def _check_steps(budget: Budget) -> set[int]:
@@ -170,30 +177,40 @@ def _check_steps(budget: Budget) -> set[int]:
 
 
 class _Best:
-    """The state with the best primary metric on the validation split so far."""
+    """The state of ``model`` with the best primary metric on the validation split so far."""
 
-    def __init__(self, spec: TaskSpec) -> None:
-        self.metric = spec.primary
+    def __init__(self, model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> None:
+        self.model, self.spec, self.split, self.config = model, spec, split, config
         self.value: float | None = None
         self.step = self.stale = 0
         self.state: dict[str, Tensor] = {}
 
-    def offer(self, step: int, score: dict[str, float], model: SequenceModel) -> None:
-        """Keep a copy of the state if ``score`` is better; count the evaluations since the last one that was."""
-        value = score[self.metric.name]
+    def check(self, step: int, loss: float, curve: list[dict[str, float]]) -> None:
+        """Read the validation split, add a point to ``curve`` and keep the state if it is better.
+
+        ``loss`` is the mean over the training since the last check.
+        """
+        score = evaluate(self.model, self.spec, self.split, self.config)
+        curve.append({"step": step, "train_loss": loss, **{f"val_{name}": value for name, value in score.items()}})
+        self._offer(step, score[self.spec.primary.name])
+
+    def _offer(self, step: int, value: float) -> None:
+        """Keep a copy of the state if ``value`` is better; count the evaluations since the last one that was."""
+        metric = self.spec.primary
         if not math.isfinite(value):
-            raise Diverged(f"the validation {self.metric.name} is {value} at step {step}")
-        if self.value is None or self.metric.better(value, self.value):
+            raise Diverged(f"the validation {metric.name} is {value} at step {step}")
+        if self.value is None or metric.better(value, self.value):
             self.value, self.step, self.stale = value, step, 0
-            self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            self.state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         else:
             self.stale += 1
 
 
 class _Clock:
-    """Seconds since the start or the last lap, with the device idle at both ends."""
+    """Seconds since the start or the last lap, with the device idle at both ends, and the memory of training alone."""
 
     def __init__(self, device: torch.device) -> None:
+        reset_peak_memory(device)
         self.device, self.since, self.cpu_since = device, time.perf_counter(), time.process_time()
         self.lap()
 
@@ -204,6 +221,18 @@ class _Clock:
         laps = now - self.since, cpu_now - self.cpu_since
         self.since, self.cpu_since = now, cpu_now
         return laps
+
+    @contextmanager
+    def stopped(self, done: Fit, *, checking: bool) -> Iterator[None]:
+        """Add the lap that ends here to ``done``; time inside is not training's, and evaluation's if ``checking``."""
+        seconds, cpu_seconds = self.lap()
+        done.train_seconds, done.cpu_seconds = done.train_seconds + seconds, done.cpu_seconds + cpu_seconds
+        done.peak_memory = max(done.peak_memory, peak_memory(self.device))
+        yield
+        reset_peak_memory(self.device)
+        pause, _ = self.lap()
+        if checking:
+            done.eval_seconds += pause
 
 
 def learning_rate(step: int, steps: int, config: RunConfig) -> float:

@@ -11,7 +11,10 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from seqbench.plan import Listener
 
 __all__ = ["main"]
 
@@ -21,12 +24,9 @@ def main() -> int:
     lines, tell = sys.stdin, _teller()
     job = json.loads(lines.readline())
     threading.Thread(target=_die_with_parent, args=(lines,), daemon=True).start()
-    from seqbench.cell import run_cell  # imports torch; by now it is watched who waits for this process
-    from seqbench.config import RunConfig
     from seqbench.errors import UserError
-    from seqbench.plan import Listener
+    from seqbench.plan import Listener  # imports torch; by now it is watched who waits for this process
     from seqbench.registry import load_plugin
-    from seqbench.store import Store
 
     listener = Listener(
         say=lambda line: tell("say", line),
@@ -36,10 +36,7 @@ def main() -> int:
     try:
         for path in job["plugins"]:
             load_plugin(path)
-        config: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in job["config"].items()
-        }
-        run_cell(RunConfig(**config), Store(Path(job["out"])), force=job["force"], listener=listener)
+        KINDS[job["kind"]](job["content"], Path(job["out"]), job["force"], listener)
     except UserError as error:
         tell("refused", str(error))
         return 2
@@ -48,6 +45,29 @@ def main() -> int:
         tell("unsaved", f"{error.strerror or error}{where}")
         return 1
     return 0
+
+
+def _run(content: dict[str, Any], out: Path, force: bool, listener: Listener) -> None:
+    """A cell of a task and a model."""
+    from seqbench.cell import run_cell
+    from seqbench.config import RunConfig
+    from seqbench.store import Store
+
+    config: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
+    run_cell(RunConfig(**config), Store(out), force=force, listener=listener)
+
+
+def _probe(content: dict[str, Any], out: Path, force: bool, listener: Listener) -> None:
+    """A case of a probe."""
+    from seqbench.probes import Case
+    from seqbench.probes.run import ProbeStore, run_case
+
+    run_case(Case.from_json(content), ProbeStore(out), force=force, listener=listener)
+
+
+KINDS = {"run": _run, "probe": _probe}
 
 
 class _Teller:

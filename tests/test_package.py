@@ -80,16 +80,19 @@ def test_reading_and_listing_need_no_torch(name):
 
 LAYERS = [  # a module may import from its own row and the rows below
     {"cli", "api"},
-    {"commands"},
-    {"grid_command"},
+    {"cli_probes"},
+    {"cli_commands", "cli_data"},
+    {"commands", "claims_command", "worker"},
+    {"claims", "grid_command", "probe_command"},
+    {"probes"},
     {"estimate", "grid_progress"},
     {"grid", "data_commands", "predict"},
-    {"leaderboard"},
-    {"executor", "worker"},
+    {"leaderboard", "runner"},
+    {"executor"},
     {"progress", "plot", "plot_data", "listing", "show"},
     {"result"},
     {"cell"},
-    {"outcome"},
+    {"failure", "outcome"},
     {"plan"},
     {"train"},
     {"checkpoint"},
@@ -100,7 +103,7 @@ LAYERS = [  # a module may import from its own row and the rows below
     {"baselines"},
     {"data", "task"},
     {"registry", "store", "record", "rates", "stats", "metrics"},
-    {"grid_options"},
+    {"grid_options", "kept", "probe_options"},
     {"config", "environment", "errors"},
 ]
 

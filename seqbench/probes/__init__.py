@@ -38,6 +38,11 @@ class Request:
     threads: int = 1
     """CPU threads."""
 
+    @property
+    def precision(self) -> str:
+        """Probes measure in single precision, or in double where they say so."""
+        return "fp32"
+
     def __post_init__(self) -> None:
         """Refuse what no probe could use."""
         if not 0 <= self.seed < 2**32:
@@ -75,8 +80,15 @@ class Case:
     options: Mapping[str, Json]
 
     @property
+    def name(self) -> str:
+        """What a reader tells it by."""
+        models = ", ".join(self.models) if len(self.models) < 3 else f"{len(self.models)} models"
+        about = " ".join(str(value) for value in self.options.values() if isinstance(value, str))
+        return f"{self.probe} {models} {about} seed {self.seed}"
+
+    @property
     def precision(self) -> str:
-        """Probes measure in single precision, or double where they say so."""
+        """As `Request` has it."""
         return "fp32"
 
     def to_json(self) -> dict[str, Json]:
@@ -101,9 +113,17 @@ class Found:
 class Told(Protocol):
     """Who hears of a long measurement (`seqbench.plan.Listener` is one)."""
 
-    say: Callable[[str], None]
-    begin: Callable[[int], None]
-    report: Callable[[int, float], None]
+    @property
+    def say(self) -> Callable[[str], None]:
+        """A line of text."""
+
+    @property
+    def begin(self) -> Callable[[int], None]:
+        """The number of steps, when they start."""
+
+    @property
+    def report(self) -> Callable[[int, float], None]:
+        """A step, and its loss or 0."""
 
 
 class Probe(Protocol):

@@ -1,0 +1,127 @@
+"""The command `probe`: a user's own layer, what is refused before work, and records that are found again."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT
+
+from seqbench.errors import UserError
+from seqbench.probes import Case
+from seqbench.probes.checks import check_fits, training_bytes
+from seqbench.probes.net import Shape, build_net
+from seqbench.probes.record import ProbeRecord, ProbeStore
+from seqbench.probes.run import CaseWork, run_case
+
+OWN, BAD = ROOT / "tests" / "own_layer.py", ROOT / "tests" / "bad_layers.py"
+SMOKE = ("--budget", "smoke")
+
+
+def records(out):
+    return [record for record, _ in ProbeStore(out).records()]
+
+
+@pytest.mark.parametrize("probe", ["memory", "gradient", "cost", "parallel"])
+def test_a_file_of_thirty_lines_gets_every_probe(cli, tmp_path, probe):
+    done = cli("probe", probe, "--model", "leaky", "--plugin", OWN, *SMOKE, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "leaky" in done.stdout and (tmp_path / "out" / "probes" / f"{probe}.png").stat().st_size > 10_000
+    found = records(tmp_path / "out")
+    assert found and all(record.status == "ok" and record.models[0].name == "leaky" for record in found)
+    assert len(OWN.read_text().splitlines()) <= 36
+
+
+@pytest.mark.parametrize(
+    ("model", "check"),
+    [
+        ("shortens", "length: 12 steps went in and 11 came out"),
+        ("not-a-number", "finite values"),
+        ("peeks", "causality"),
+        ("peeks-unseen", "causality"),
+        ("narrows", "shape"),
+        ("breaks", "running: it ends with RuntimeError"),
+    ],
+)
+def test_a_layer_that_breaks_the_contract_is_refused_by_the_name_of_the_check(cli, tmp_path, model, check):
+    done = cli("probe", "memory", "--model", model, "--plugin", BAD, *SMOKE, "--out", "out")
+    assert done.returncode == 2 and f"check of {check}" in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("gradient", "--length", "0"), "--length 0 is out of range"),
+        (("gradient", "--model", "lstm", "--length", "9000000"), "the largest that fits is"),
+        (("memory", "--longest", "0"), "--longest 0 is out of range"),
+        (("memory", "--model", "lstm", "--longest", "9000000"), "the largest that fits is"),
+        (("memory", "--model", "lstn"), "did you mean lstm"),
+        (("memory", "--problem", "recal"), "did you mean recall"),
+        (("memry",), "did you mean memory"),
+        (("memory", "--jobs", "0"), "--jobs 0 is out of range"),
+        (("memory", "--plot", "picture.doc"), "must end in .png or .svg"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence_before_work(cli, tmp_path, words, sentence):
+    done = cli("probe", *words, "--out", "out")
+    assert done.returncode == 2 and sentence in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_bytes_that_a_step_keeps_grow_as_they_do():
+    """The estimate from short lengths against the bytes counted at a long one."""
+    shape = Shape(17, 0, 8)
+    for model in ("rnn", "lstm", "transformer"):
+        need = training_bytes(lambda model=model: build_net(model, shape, 16), shape, 4, "cpu")
+        long = training_bytes(lambda model=model: build_net(model, shape, 16), shape, 8, "cpu")
+        assert need(1000) > 6 * need(128) and long(500) == pytest.approx(need(1000), rel=0.1)
+    with pytest.raises(UserError, match="the largest that fits is [1-9]"):
+        check_fits(lambda: build_net("lstm", shape, 16), shape, 64, 1 << 24, "cpu")
+
+
+def test_a_stored_record_is_found_again_here_and_by_processes(cli, tmp_path):
+    words = ("probe", "memory", "--model", "rnn,bilstm", *SMOKE, "--out", "out")
+    first = cli(*words, "--jobs", "2")
+    assert first.returncode == 0, first.stderr
+    assert "bilstm: not_applicable" in first.stdout
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("record.json")}
+    again = cli(*words)
+    assert "0 to run" in again.stderr and first.stdout == again.stdout
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("record.json")}
+    forced = cli(*words, "--force")
+    assert forced.returncode == 0 and len(list((tmp_path / "out").rglob("record.json"))) == 2 * len(before)
+    for path, content in before.items():  # the same numbers, wherever they were measured
+        result = json.loads(path.with_name("record.json").read_text())["result"]
+        assert json.loads(content)["result"] == result
+        assert json.loads((path.parents[1] / "run-2" / "record.json").read_text())["result"] == result
+
+
+def test_a_record_that_was_altered_or_is_from_the_future_is_refused(tmp_path):
+    store = ProbeStore(tmp_path)
+    case = Case("gradient", ("rnn",), 0, "smoke", "cpu", 1, {**_options()})
+    record, folder = run_case(case, store)
+    assert record.status == "ok" and CaseWork.of(case, store).key == record.key
+    text = (folder / "record.json").read_text()
+    for old, new, sentence in (
+        ('"seed": 0', '"seed": 1', "has been altered"),
+        ('"schema_version": 1', '"schema_version": 2', "update it"),
+        ('"status": "ok"', '"status": "fine"', "not a valid record"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            ProbeRecord.from_json(text.replace(old, new))
+
+
+def test_a_measurement_leaves_the_callers_random_state_alone(tmp_path):
+    case = Case("gradient", ("rnn",), 0, "smoke", "cpu", 1, {**_options()})
+    torch.manual_seed(3)
+    wanted = torch.rand(3)
+    torch.manual_seed(3)
+    run_case(case, ProbeStore(tmp_path))
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def _options():
+    from seqbench.probes import Request, get_probe
+
+    probe = get_probe("gradient")
+    return probe.cases(Request(budget="smoke"), probe.options(), ("rnn",), "cpu")[0].options

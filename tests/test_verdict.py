@@ -1,0 +1,74 @@
+"""Verdicts follow from intervals by rule."""
+
+import itertools
+import math
+
+import pytest
+
+from seqbench.claims.claim import Claim, figure_text, rounded
+from seqbench.claims.verdict import Condition, Verdict, judge, within
+from seqbench.stats import Interval
+
+NAN, INF = math.nan, math.inf
+
+
+def condition(low, high, bounds=(0.0, 20.0), **axes):
+    return Condition.of(axes, Interval((low + high) / 2, low, high), "steps", bounds, "at most 20", ())
+
+
+@pytest.mark.parametrize(
+    ("figure", "bounds", "side"),
+    [
+        ((12, 8, 16), (0, 20), True),
+        ((20, 20, 20), (0, 20), True),
+        ((40, 21, 64), (0, 20), False),
+        ((18, 16, 24), (0, 20), None),
+        ((320, 320, INF), (0, 20), False),
+        ((16, 16, INF), (0, 20), None),
+        ((4, NAN, NAN), (0, 20), None),
+        ((0.5, 0.4, 0.6), (0.7, INF), False),
+        ((9, 8, INF), (2, INF), True),
+    ],
+)
+def test_an_interval_lies_inside_outside_or_neither(figure, bounds, side):
+    assert within(Interval(*figure), *bounds) is side
+
+
+def test_the_four_verdicts():
+    inside, outside, neither = condition(5, 10), condition(30, 40), condition(15, 25)
+    assert judge([]) == Verdict("not measured")
+    assert judge([inside, inside]) == Verdict("supported")
+    assert judge([outside]) == Verdict("refuted")
+    assert judge([inside, neither]) == judge([outside, neither]) == judge([neither]) == Verdict("inconclusive")
+    assert judge([inside, outside, neither]).word == "depends"
+
+
+def test_the_verdict_names_the_fewest_axes_that_decide():
+    found = [
+        condition(*((5, 10) if regime == "cold" else (80, INF)), regime=regime, problem=problem)
+        for regime, problem in itertools.product(("cold", "staged"), ("recall", "adding"))
+    ]
+    assert str(judge(found)) == "depends on regime"
+    both = [
+        condition(*((5, 10) if (regime, problem) == ("cold", "recall") else (80, 90)), regime=regime, problem=problem)
+        for regime, problem in itertools.product(("cold", "staged"), ("recall", "adding"))
+    ]
+    assert str(judge(both)) == "depends on regime and problem"
+    # what is undecided does not hide the axis that decides the rest
+    assert str(judge([*found, condition(15, 25, regime="cold", problem="copy")])) == "depends on regime"
+
+
+def test_a_claim_has_the_verdict_of_its_conditions_and_no_other():
+    claim = Claim(1, "a", "b", "c", "d", [condition(5, 10)])
+    assert claim.verdict == Verdict("supported")
+    with pytest.raises(AttributeError):
+        claim.verdict = Verdict("refuted")
+
+
+def test_figures_as_text():
+    assert [rounded(x) for x in (0.0, 3.0, 12.34, 131584.0, 0.01234, INF, NAN)] == [
+        "0", "3", "12.3", "131,584", "0.0123", "∞", "?"
+    ]  # fmt: skip
+    assert figure_text(Interval(12, 8, 16), "steps") == "12 steps (8 to 16)"
+    assert figure_text(Interval(320, 320, INF), "steps") == "at least 320 steps (320 and more)"
+    assert figure_text(Interval(4, 4, 4), "times") == "4 times"
