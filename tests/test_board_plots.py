@@ -1,19 +1,18 @@
 """The board's figures: a file for each table and overview, what they show and what they say, whatever the records hold.
 
-Records are written by hand, as `test_leaderboard` does; figures are read back from the SVG's text and from the axes.
+Records are written by hand, by `board_records`; figures are read back from the SVG's text and from the axes.
 """
 
-import importlib.util
 import itertools
 import json
 import math
 import re
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import board_records as records
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -22,10 +21,6 @@ from seqbench.errors import UserError
 from seqbench.leaderboard import board, frame, overviews, panels, plots, read_tables
 from seqbench.leaderboard import forest as forests
 from seqbench.leaderboard.plots import draw_board
-
-found = importlib.util.spec_from_file_location("board_records", Path(__file__).with_name("test_leaderboard.py"))
-records = importlib.util.module_from_spec(found)
-found.loader.exec_module(records)
 
 LOWER = {"primary__name": "rmse", "primary__direction": "lower", "primary__perfect": 0.0, "primary__unit": "C"}
 
