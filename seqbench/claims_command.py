@@ -52,7 +52,7 @@ def run_claims(
     else:
         store.probe()
         done = run_cases(works, store, ProbeRun(out=out, jobs=jobs), plugins)
-    for path in write_ledger(done, len(works), budget, out, board):
+    for path in write_ledger(works, done, budget, out, board):
         print(path)
     failed = [(work, record) for work, record, _ in done if record.status not in FINE]
     for work, record in failed:
@@ -60,16 +60,18 @@ def run_claims(
     return 1 if failed else 0
 
 
-def write_ledger(done: Done, planned: int, budget: str, out: Path, board: Path) -> list[Path]:
-    """The page, the data and the pictures, from records alone; returns their paths."""
+def write_ledger(works: Sequence[CaseWork], done: Done, budget: str, out: Path, board: Path) -> list[Path]:
+    """The page, the data and the pictures, from the records ``done`` of what was planned; returns their paths."""
     found: dict[str, list[Found]] = {}
+    missing = Counter(work.case.probe for work in works)
+    missing.subtract(work.case.probe for work, record, _ in done if record.status in FINE)
     for _, record, folder in done:
         if record.result is not None:
             one = Found(record.read_case(), record.result, folder.resolve())
             found.setdefault(one.case.probe, []).append(one)
     base = out.resolve()
-    claims = all_claims(Measured(found), board.resolve())
-    conditions = conditions_of([record for _, record, _ in done], planned, budget)
+    claims = all_claims(Measured(found, missing), board.resolve())
+    conditions = conditions_of([record for _, record, _ in done], len(works), budget)
     pictures = _pictures(found, base)
     if pictures is not None:
         pictures = {

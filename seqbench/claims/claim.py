@@ -1,0 +1,70 @@
+"""A claim, what was measured of it, and figures as its sentences say them. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from seqbench.claims.verdict import Condition, Verdict, judge
+from seqbench.stats import Interval
+
+__all__ = ["Claim", "figure_text", "number", "rounded"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the ledger.
+
+    Attributes:
+        sentence: what the texts say.
+        source: where.
+        method: how it was measured, and the region in which it is true.
+        statement: what came out, in a sentence that can be quoted without the rest.
+        conditions: the figures that the verdict follows from.
+        beside: further paragraphs, lists or tables (Markdown), which the verdict does not rest on.
+        lacks: what has not been measured of what the verdict needs, which then is not given.
+    """
+
+    number: int
+    sentence: str
+    source: str
+    method: str
+    statement: str
+    conditions: Sequence[Condition]
+    beside: Sequence[str] = field(default=())
+    lacks: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """By rule, from all the figures or not at all."""
+        return Verdict("incomplete") if self.lacks and self.conditions else judge(self.conditions)
+
+
+def rounded(value: float, digits: int = 3) -> str:
+    """So many significant digits, without an exponent where one can do without."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if math.isnan(value):
+        return "?"
+    if value and abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def number(figure: Interval, digits: int = 3) -> str:
+    """The value alone, ``at least`` it where the ladder ended."""
+    at_least = math.isinf(figure.high) and not math.isinf(figure.low)
+    return f"{'at least ' if at_least else ''}{rounded(figure.value, digits)}"
+
+
+def figure_text(figure: Interval, unit: str = "", digits: int = 3) -> str:
+    """``12 steps (8 to 16)``, or the value alone where it is exact or has no interval."""
+    unit = f" {unit}" if unit else ""
+    value = f"{number(figure, digits)}{unit}"
+    if math.isnan(figure.low) or math.isnan(figure.high) or figure.low == figure.high:
+        return value
+    high = f"to {rounded(figure.high, digits)}" if not math.isinf(figure.high) else "and more"
+    return f"{value} ({rounded(figure.low, digits)} {high})"

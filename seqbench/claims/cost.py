@@ -1,0 +1,279 @@
+"""Claims 3, 4, 6 and 7: parameters, arithmetic, time, and what of it can't be shared out. No torch but to count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqbench.claims.claim import Claim, figure_text, number, rounded
+from seqbench.claims.names import ATTENTION, GRU, LSTM, RECURRENT, RNN, title
+from seqbench.claims.skills import skill_conditions
+from seqbench.claims.verdict import Condition
+from seqbench.probes import Found
+from seqbench.probes.fit import geometric
+from seqbench.stats import Interval
+
+__all__ = ["attention_price", "gru_lighter", "lstm_fourfold", "lstm_parameters", "recurrence_serial"]
+
+FOURFOLD = (3.2, 4.8)
+EXACT = 1e-9
+LIGHTER = {"parameters": 0.75, "FLOPs": 0.8, "time": 0.9}
+MARGIN = 0.02  # of skill, within which GRU is not inferior
+SLOWER = 0.8  # of the tokens per second at the shortest length
+BACKENDS = {"kernel": "torch's kernel", "loop": "Python loop"}
+TIMES = {"train": "time of a training step", "forward": "time of a forward pass"}
+SIZES = ((1, 1), (3, 5), (16, 64), (64, 128), (128, 128), (128, 64), (300, 256))
+
+
+def _cost(found: Sequence[Found], track: str = "width") -> list[Found]:
+    return [one for one in found if one.result["track"] == track]
+
+
+def _has(one: Found, *models: str) -> bool:
+    return all(model in one.result["models"] and model in one.result["seconds"] for model in models)
+
+
+def _time_ratio(one: Found, model: str, other: str, what: str) -> Interval:
+    """Geometric mean over shapes of the ratio of times, a figure a repeat, with Student's interval over repeats."""
+    a, b = (np.asarray(one.result["seconds"][name][what], dtype=float) for name in (model, other))
+    return geometric(np.exp(np.log(a / b).mean(axis=0)))
+
+
+def _exact(one: Found, model: str, other: str, what: str) -> Interval | None:
+    counts = [one.result["models"][name].get(what) for name in (model, other)]
+    if None in counts:
+        return None
+    ratio = counts[0] / counts[1]
+    return Interval(ratio, ratio, ratio)
+
+
+def _ratio_conditions(
+    found: Sequence[Found], model: str, other: str, regions: Mapping[str, tuple[float, float]]
+) -> list[Condition]:
+    """Parameters and FLOPs, which are exact, and times of each backend, of ``model`` over ``other`` at equal width."""
+    conditions, width = [], [one for one in _cost(found) if _has(one, model, other)]
+    for name, key in (("parameters", "params_mixer"), ("FLOPs", "flops_per_token")):
+        figure = _exact(width[0], model, other, key) if width else None
+        if figure is not None:
+            low, high = regions[name]
+            axes, bounds = {"measure": name, "backend": ""}, (low - EXACT, high + EXACT)
+            conditions.append(Condition.of(axes, figure, "times", bounds, _region(low, high), [width[0].folder]))
+    for one in width:
+        for what, words in TIMES.items():
+            figure = _time_ratio(one, model, other, what)
+            backend = str(one.result["backend"])
+            axes = {"measure": words, "backend": BACKENDS.get(backend, backend)}
+            region = _region(*regions["time"])
+            conditions.append(Condition.of(axes, figure, "times", regions["time"], region, [one.folder]))
+    return conditions
+
+
+def _region(low: float, high: float) -> str:
+    if low == high:
+        return f"exactly {low:g}"
+    return f"at most {high:g}" if low <= 0 else f"{low:g} to {high:g}"
+
+
+def lstm_fourfold(found: Sequence[Found]) -> Claim:
+    """Claim 3."""
+    regions = dict.fromkeys(("parameters", "FLOPs", "time"), FOURFOLD)
+    conditions = _ratio_conditions(found, LSTM, RNN, regions)
+    return Claim(
+        3,
+        "An LSTM costs four times a plain RNN.",
+        "textbooks and courses, from its four gates against one layer",
+        "at equal width: parameters and floating-point operations counted, milliseconds measured side by side in one "
+        "process, order shuffled in every repeat, as the geometric mean of the ratio over shapes; ratios within one "
+        "backend only",
+        _times_statement("an LSTM", "a plain RNN", conditions),
+        conditions,
+        _equal_parameters(found, LSTM, RNN),
+    )
+
+
+def _times_statement(one: str, other: str, conditions: Sequence[Condition]) -> str:
+    if not conditions:
+        return "Not measured."
+    said = []
+    for condition in conditions:
+        backend = condition.axes["backend"]
+        where = f" ({backend})" if backend else ""
+        said.append(f"{rounded(condition.figure.value)} times the {condition.axes['measure']}{where}")
+    text = f"{one} has {', '.join(said)} of {other} of the same width."
+    return text[:1].upper() + text[1:]
+
+
+def _equal_parameters(found: Sequence[Found], model: str, other: str) -> list[str]:
+    said = [
+        f"{words} {figure_text(_time_ratio(one, model, other, what), 'times')}"
+        for one in _cost(found, "params")
+        if _has(one, model, other)
+        for what, words in TIMES.items()
+    ]
+    return [f"At equal parameters: {'; '.join(said)}."] if said else []
+
+
+def lstm_parameters() -> Claim:
+    """Claim 4; counted here and now, of the registered mixer itself."""
+    from seqbench.registry import MODELS
+
+    mixer = MODELS.get(LSTM).mixer
+    off: dict[str, list[float]] = {"one a gate": [], "PyTorch's two a gate": []}
+    for d, h in SIZES:
+        tensors = list(mixer(d, h, True).parameters())
+        count, bias = sum(p.numel() for p in tensors), max(p.numel() for p in tensors if p.ndim == 1)
+        for biases, found in zip(off, (count - bias, count), strict=True):
+            off[biases].append(found - 4 * (d + h + 1) * h)
+    conditions = [
+        Condition.of(
+            {"biases": biases},
+            Interval(max(found, key=abs), min(found), max(found)),
+            "parameters off",
+            (0, 0),
+            "none off",
+            (),
+        )
+        for biases, found in off.items()
+    ]
+    d, h = 128, 128
+    formula, count = 4 * (d + h + 1) * h, sum(p.numel() for p in mixer(d, h, True).parameters())
+    return Claim(
+        4,
+        "LSTM parameters = 4 x (input + hidden + 1) x hidden.",
+        "textbooks; Gers, Schmidhuber and Cummins 2000 for the cell with a forget gate",
+        f"the registered layer's parameters counted at {len(SIZES)} pairs of input and hidden size, "
+        f"{SIZES[0]} to {SIZES[-1]}, less the formula; PyTorch keeps two bias vectors, of which one is redundant",
+        f"The formula counts one bias for each gate; PyTorch keeps two, so an LSTM of 128 inputs and 128 units has "
+        f"{count:,} parameters, {count - formula:,} more than the {formula:,} of the formula.",
+        conditions,
+    )
+
+
+def recurrence_serial(found: Sequence[Found]) -> Claim:
+    """Claim 6."""
+    conditions = []
+    for one in found:
+        for model in one.result["models"]:
+            if model in (*RECURRENT, ATTENTION):
+                conditions += _serial(one, model)
+    said = []
+    for model in RECURRENT:
+        changes = [c.figure for c in conditions if c.axes["model"] == model and c.axes["measure"].startswith("tokens")]
+        if changes:
+            said.append(f"{title(model)} {' and '.join(map(number, changes))}")
+    device = next((f" ({one.result['models'] and one.case.device})" for one in found), "")
+    return Claim(
+        6,
+        "Recurrence can't be parallelised: time grows with length.",
+        "Vaswani et al. 2017 and texts since",
+        "training steps at a constant number of tokens, from many short sequences to few long ones; a fit of the time "
+        "to a + s T + w B T + q B T^2, in which only s is serial; true of a recurrent layer if s is above 0 and its "
+        "tokens per second fall by a fifth at least from the shortest to the longest, of attention if its s may be 0",
+        f"From short to long sequences at constant tokens, tokens per second change by the factor {', '.join(said)}"
+        f"{device}."
+        if said else "Not measured.",
+        conditions,
+        _hidden(found),
+    )  # fmt: skip
+
+
+def _serial(one: Found, model: str) -> list[Condition]:
+    fit, recurrent, conditions = one.result["fit"].get(model), model != ATTENTION, []
+    if fit is not None:
+        low, high = (math.inf if limit is None else limit * 1e6 for limit in fit["s"][1:])
+        figure, trusted = Interval(fit["s"][0] * 1e6, low, high), fit["trusted"]
+        axes = {"model": model, "measure": "serial time of a step"}
+        note = f"{title(model)}: the fit misses shapes that were left out by more than 15%: no verdict from it"
+        conditions.append(
+            Condition(
+                axes,
+                figure,
+                "µs",
+                (figure.low > 0) == recurrent if trusted else None,
+                "above 0" if recurrent else "may be 0",
+                [one.folder],
+                "" if trusted else note,
+            )
+        )
+    for tokens, change in one.result["change"][model].items() if recurrent else ():
+        figure = Interval(*(math.nan if x is None else x for x in change))
+        axes = {"model": model, "measure": f"tokens per second, {int(tokens):,} a step"}
+        conditions.append(Condition.of(axes, figure, "times", (0.0, SLOWER), f"at most {SLOWER:g}", [one.folder]))
+    return conditions
+
+
+def _hidden(found: Sequence[Found]) -> list[str]:
+    said = []
+    for one in found:
+        for model, fit in one.result["fit"].items():
+            if fit is not None and fit["hidden_batch"][0] is not None:
+                said.append(f"{title(model)} {rounded(fit['hidden_batch'][0])}")
+    return [f"The batch at which the work takes as long as the serial part: {'; '.join(said)}."] if said else []
+
+
+def gru_lighter(found: Sequence[Found], board: Path) -> Claim:
+    """Claim 7; skills come from the records under ``board``."""
+    regions = {
+        "parameters": (LIGHTER["parameters"],) * 2,
+        "FLOPs": (0.0, LIGHTER["FLOPs"]),
+        "time": (0.0, LIGHTER["time"]),
+    }
+    conditions = _ratio_conditions(found, GRU, LSTM, regions)
+    skills = skill_conditions(board, GRU, LSTM, MARGIN)
+    worst = min((c.figure for c in skills), key=lambda figure: figure.value, default=None)
+    more = "" if worst is None else (
+        f" Of {len(skills)} tasks its skill is not inferior by {MARGIN:g} on {sum(c.inside is True for c in skills)}, "
+        f"inferior on {sum(c.inside is False for c in skills)}."
+    )  # fmt: skip
+    return Claim(
+        7,
+        "The GRU is the lighter LSTM, as good at less cost.",
+        "Cho et al. 2014; Chung et al. 2014",
+        "at equal width: parameters and floating-point operations counted, times side by side as for claim 3, and "
+        f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g}",
+        _times_statement("a GRU", "an LSTM", conditions) + more,
+        [*conditions, *skills],
+        _equal_parameters(found, GRU, LSTM),
+        lacks="" if skills else "no records of tasks to compare skills in",
+    )
+
+
+def attention_price(cost: Sequence[Found]) -> list[str]:
+    """What attention takes, as sentences: the square in time, and the floats it carries."""
+    lines = []
+    for one in _cost(cost):
+        if one.result["backend"] != "kernel" or not _has(one, ATTENTION, LSTM):
+            continue
+        fit = one.result["fit"].get(ATTENTION, {}).get("train")
+        if fit is not None:
+            q = fit["q"]
+            high = "?" if q[2] is None else rounded(q[2] * 1e12)
+            lines.append(
+                f"A training step's time holds a square of the length: {rounded(q[0] * 1e12)} ps for each pair of "
+                f"steps ({rounded((q[1] or 0) * 1e12)} to {high})."
+            )
+        lines += _growth(one.result)
+    return lines
+
+
+def _growth(result: Mapping[str, Any]) -> list[str]:
+    """Exponents of time and memory between the longest two lengths at batch 1, attention beside LSTM."""
+    shapes = [tuple(shape) for shape in result["shapes"]]
+    long = sorted((shape for shape in shapes if shape[0] == 1), key=lambda shape: shape[1])[-2:]
+    if len(long) < 2:
+        return []
+    i, j = (shapes.index(shape) for shape in long)
+    said = []
+    for model in (ATTENTION, LSTM):
+        seconds = np.median(np.asarray(result["seconds"][model]["train"], dtype=float), axis=1)
+        exponent = math.log(seconds[j] / seconds[i]) / math.log(long[1][1] / long[0][1])
+        text = f"{title(model)}: time grows with the length to the power {exponent:.2f}"
+        peaks = result["peak_bytes"].get(model)
+        if peaks and peaks[i] and peaks[j]:
+            text += f", memory {math.log(peaks[j] / peaks[i]) / math.log(long[1][1] / long[0][1]):.2f}"
+        said.append(text)
+    return [f"From {long[0][1]:,} to {long[1][1]:,} steps at batch 1: {'; '.join(said)}."]

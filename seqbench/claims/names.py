@@ -1,0 +1,14 @@
+"""Who the claims are about: the only place of the engine that knows models by name. No torch."""
+
+from __future__ import annotations
+
+__all__ = ["ATTENTION", "GRU", "LSTM", "MODELS", "RECURRENT", "RNN", "title"]
+
+RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
+RECURRENT = (RNN, LSTM, GRU)
+MODELS = (*RECURRENT, ATTENTION)
+
+
+def title(model: str) -> str:
+    """As a text writes it."""
+    return {RNN: "plain RNN", LSTM: "LSTM", GRU: "GRU", ATTENTION: "Transformer layer"}.get(model, model)

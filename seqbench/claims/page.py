@@ -1,0 +1,82 @@
+"""All eight claims from what was measured, and the conditions that stand above them. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from seqbench.claims.claim import Claim
+from seqbench.claims.cost import attention_price, gru_lighter, lstm_fourfold, lstm_parameters, recurrence_serial
+from seqbench.claims.gradient import gradients_vanish
+from seqbench.claims.memory import attention_lifts, lstm_context, published, rnn_memory
+from seqbench.leaderboard.text import listed
+from seqbench.probes import Found
+from seqbench.probes.record import ProbeRecord
+
+__all__ = ["Measured", "all_claims", "conditions_of"]
+
+
+NEEDS = {1: "memory", 2: "context", 3: "cost", 5: "gradient", 6: "parallel", 7: "cost", 8: "memory"}  # claim: probe
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measured cases by probe, and how many more of each were planned and have no result."""
+
+    found: Mapping[str, Sequence[Found]]
+    missing: Mapping[str, int]
+
+    def of(self, probe: str) -> Sequence[Found]:
+        """Those of one probe."""
+        return self.found.get(probe, [])
+
+
+def all_claims(measured: Measured, board: Path) -> list[Claim]:
+    """In order; what was not measured says so."""
+    memory, cost = measured.of("memory"), measured.of("cost")
+    texts = [one for one in measured.of("context") if one.result["kind"] == "generate"]
+    rnn = rnn_memory(memory)
+    claims = [
+        replace(rnn, beside=[*rnn.beside, *_published(memory)]),
+        lstm_context(texts, memory),
+        lstm_fourfold(cost),
+        lstm_parameters(),
+        gradients_vanish(measured.of("gradient")),
+        recurrence_serial(measured.of("parallel")),
+        gru_lighter(cost, board),
+        attention_lifts(memory, attention_price(cost)),
+    ]
+    return [_with_lack(claim, measured) for claim in claims]
+
+
+def _with_lack(claim: Claim, measured: Measured) -> Claim:
+    probe = NEEDS.get(claim.number)
+    count = measured.missing.get(probe, 0) if probe else 0
+    if not count:
+        return claim
+    lack = f"{count} case{'s' if count > 1 else ''} of the {probe} probe without a result"
+    return replace(claim, lacks="; ".join(filter(None, (claim.lacks, lack))))
+
+
+def _published(memory: Sequence[Found]) -> list[str]:
+    lines = published(memory)
+    return ["Against published results:", "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
+def conditions_of(records: Sequence[ProbeRecord], planned: int, budget: str) -> list[str]:
+    """Budget, machines, versions, and what is missing."""
+    where = Counter(
+        (it.environment.device_name, it.environment.threads, it.environment.torch, it.environment.seqbench)
+        for it in records
+    )
+    lines = [f"budget {budget}: {len(records)} of {planned} cases have a record"]
+    lines += [
+        f"{count} on {device}, {threads} CPU thread{'s' if threads > 1 else ''}, torch {torch}, seqbench {version}"
+        for (device, threads, torch, version), count in sorted(where.items())
+    ]
+    states = Counter(it.status for it in records if it.status != "ok")
+    if states:
+        lines.append(listed([f"{count} {state.replace('_', ' ')}" for state, count in sorted(states.items())]))
+    return lines
