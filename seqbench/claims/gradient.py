@@ -15,6 +15,7 @@ from seqbench.probes.gradient_view import VANISHED, Summary, behaviour, summarie
 __all__ = ["gradients_vanish"]
 
 SIDES = {"vanishes": True, "explodes": True, "neither": False}
+NO_PRODUCT = "no state is multiplied step after step, so a rise or fall only says where it looks"
 WHEN = {"start": "before training", "trained": "trained"}
 
 
@@ -29,6 +30,7 @@ def gradients_vanish(found: Sequence[Found]) -> Claim:
             SIDES.get(behaviour(it)),
             "a slope clear of 0 and 3 decades down or up",
             [one.folder for one in it.found],
+            "" if it.found[0].result["state"] is not None else f"{_name(it, rows)} {WHEN[it.when]}: {NO_PRODUCT}",
             regions=((VANISHED, math.inf), (-math.inf, -VANISHED)),
         )
         for it in rows
