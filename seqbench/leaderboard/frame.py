@@ -15,6 +15,7 @@ from seqbench.leaderboard.table import Table
 
 __all__ = [
     "BOUND",
+    "COLOURS",
     "DARK",
     "GREY",
     "MARKERS",

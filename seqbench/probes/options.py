@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from seqbench.config import Count, Widths  # noqa: F401  (types of command line options)
+from seqbench.config import Count
 from seqbench.errors import UserError
 
 __all__ = ["ContextOptions", "CostOptions", "GradientOptions", "MemoryOptions", "ParallelOptions"]
