@@ -75,7 +75,7 @@ def test_bytes_that_a_step_keeps_grow_as_they_do():
         need = training_bytes(lambda model=model: build_net(model, shape, 16), shape, 4, "cpu")
         long = training_bytes(lambda model=model: build_net(model, shape, 16), shape, 8, "cpu")
         assert need(1000) > 6 * need(128) and long(500) == pytest.approx(need(1000), rel=0.1)
-    with pytest.raises(UserError, match="the largest that fits is [1-9]"):
+    with pytest.raises(UserError, match=r"the largest that fits is [1-9]"):
         check_fits(lambda: build_net("lstm", shape, 16), shape, 64, 1 << 24, "cpu")
 
 

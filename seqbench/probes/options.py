@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from seqbench.config import Count
+from seqbench.config import Count, Widths
 from seqbench.errors import UserError
 
 __all__ = ["ContextOptions", "CostOptions", "GradientOptions", "MemoryOptions", "ParallelOptions"]
