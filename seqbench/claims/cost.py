@@ -248,7 +248,7 @@ def attention_price(cost: Sequence[Found]) -> list[str]:
     for one in _cost(cost):
         if one.result["backend"] != "kernel" or not _has(one, ATTENTION, LSTM):
             continue
-        fit = one.result["fit"].get(ATTENTION, {}).get("train")
+        fit = (one.result["fit"].get(ATTENTION) or {}).get("train")
         if fit is not None:
             q = fit["q"]
             high = "?" if q[2] is None else rounded(q[2] * 1e12)
@@ -261,19 +261,25 @@ def attention_price(cost: Sequence[Found]) -> list[str]:
 
 
 def _growth(result: Mapping[str, Any]) -> list[str]:
-    """Exponents of time and memory between the longest two lengths at batch 1, attention beside LSTM."""
+    """Exponents of time and memory between the longest two lengths at the largest batch that has them."""
     shapes = [tuple(shape) for shape in result["shapes"]]
-    long = sorted((shape for shape in shapes if shape[0] == 1), key=lambda shape: shape[1])[-2:]
-    if len(long) < 2:
+    longest = max(length for _, length in shapes)
+    batch = max(b for b, length in shapes if length == longest)
+    ends = sorted((shape for shape in shapes if shape[0] == batch), key=lambda shape: shape[1])[-2:]
+    if len(ends) < 2:
         return []
-    i, j = (shapes.index(shape) for shape in long)
+    i, j = (shapes.index(shape) for shape in ends)
     said = []
     for model in (ATTENTION, LSTM):
         seconds = np.median(np.asarray(result["seconds"][model]["train"], dtype=float), axis=1)
-        exponent = math.log(seconds[j] / seconds[i]) / math.log(long[1][1] / long[0][1])
-        text = f"{title(model)}: time grows with the length to the power {exponent:.2f}"
-        peaks = result["peak_bytes"].get(model)
-        if peaks and peaks[i] and peaks[j]:
-            text += f", memory {math.log(peaks[j] / peaks[i]) / math.log(long[1][1] / long[0][1]):.2f}"
-        said.append(text)
-    return [f"From {long[0][1]:,} to {long[1][1]:,} steps at batch 1: {'; '.join(said)}."]
+        text = f"{title(model)}: time grows with the length to the power {_power(seconds[j] / seconds[i], ends)}"
+        peaks = result["peak_bytes"].get(model) or [None] * len(shapes)
+        if peaks[i] and peaks[j]:
+            text += f", memory to the power {_power(peaks[j] / peaks[i], ends)}"
+        floats = result["models"][model].get("state_size")
+        said.append(text + (f", and {floats:,} floats are carried at {result['counted_at']} steps" if floats else ""))
+    return [f"From {ends[0][1]:,} to {ends[1][1]:,} steps at batch {batch}: {'; '.join(said)}."]
+
+
+def _power(ratio: float, ends: Sequence[tuple[int, int]]) -> str:
+    return f"{math.log(ratio) / math.log(ends[1][1] / ends[0][1]):.2f}"
