@@ -1,4 +1,4 @@
-"""Claims 1, 2 and 8: how far back, measured on made-up problems and on text. No torch."""
+"""Claims 1 and 8: how far back, measured on made-up problems. No torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path
 from seqbench.claims.claim import Claim, figure_text, number, rounded
 from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, title
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard.text import listed, table
+from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
-from seqbench.probes.context_stats import effective_context, effective_words
 from seqbench.probes.memory_view import EdgeRow, edges
 from seqbench.stats import Interval
 
-__all__ = ["attention_lifts", "lstm_context", "rnn_memory"]
+__all__ = ["FEW", "SEEDS", "attention_lifts", "edge_interval", "published", "rnn_memory"]
 
 RNN_REACH = 20  # steps: twice what texts say is still what they say
-CONTEXT = (150.0, 400.0)
 TWICE = 2.0
 SURE = 0.9  # least coverage of an edge's interval, and 5 seeds for it
 SEEDS = 5
@@ -87,60 +85,6 @@ def _range(rows: Sequence[EdgeRow], regime: str) -> str:
 
 def _widths(rows: Sequence[EdgeRow]) -> str:
     return listed([str(width) for width in sorted({row.width for row in rows})])
-
-
-def lstm_context(texts: Sequence[Found], found: Sequence[Found]) -> Claim:
-    """Claim 2."""
-    mine = [one for one in texts if one.case.models == (LSTM,)]
-    conditions = []
-    if mine:
-        results, where = [one.result for one in mine], [one.folder for one in mine]
-        counted = {"characters": effective_context(results), "words": effective_words(results)}
-        for unit, figure in sorted(counted.items(), reverse=True):
-            if figure is not None:
-                region = f"{CONTEXT[0]:.0f} to {CONTEXT[1]:.0f}"
-                conditions.append(
-                    Condition.of({"counted in": unit}, figure, unit, CONTEXT, region, where).if_known(
-                        len(mine) >= SEEDS, FEW
-                    )
-                )
-    statement = "Not measured."
-    if conditions:
-        said = " or ".join(figure_text(condition.figure, condition.unit) for condition in conditions)
-        statement = (
-            f"An LSTM that writes text, trained on windows of {mine[0].result['length']} characters, uses {said}."
-        )
-    return Claim(
-        2,
-        "An LSTM's effective memory is about 200 to 300 steps.",
-        "Khandelwal et al. 2018 (about 200 words); textbooks since, often without saying of what",
-        "the least number of characters before a target at which the loss is within 1% of that with all 2,048, and "
-        "stays so; zero state before them; interval by crossed bootstrap over seeds and blocks of text",
-        statement,
-        conditions,
-        [*_tolerances(mine), *_edges_beside(found)],
-    )
-
-
-def _tolerances(mine: Sequence[Found]) -> list[str]:
-    if not mine:
-        return []
-    results = [one.result for one in mine]
-    said = [
-        f"{share:.1%}: {figure_text(effective_context(results, share), 'characters')}" for share in (0.005, 0.01, 0.02)
-    ]
-    return [f"At other tolerances of the loss: {'; '.join(said)}."]
-
-
-def _edges_beside(found: Sequence[Found]) -> list[str]:
-    rows = [row for row in edges(found) if row.model == LSTM and row.axis == "steps"]
-    if not rows:
-        return []
-    cells = [(row.initialisation, row.problem, row.regime, figure_text(edge_interval(row), "steps")) for row in rows]
-    headers = ["initialisation", "problem", "regime", "edge (least pass to greatest fail)"]
-    lines = table(headers, sorted(cells), headers)
-    return ["The same cell on made-up problems, where the figure is a matter of how it starts and how it is taught:",
-            "\n".join(lines)]  # fmt: skip
 
 
 def attention_lifts(found: Sequence[Found], costs: Sequence[str]) -> Claim:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seqbench.claims.claim import Claim
+from seqbench.claims.context import lstm_context
 from seqbench.claims.cost import attention_price, gru_lighter, lstm_fourfold, lstm_parameters, recurrence_serial
 from seqbench.claims.gradient import gradients_vanish
-from seqbench.claims.memory import attention_lifts, lstm_context, published, rnn_memory
+from seqbench.claims.memory import attention_lifts, published, rnn_memory
 from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
 from seqbench.probes.record import ProbeRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from seqbench.claims.names import ATTENTION, GRU, LSTM, MODELS, RECURRENT, RNN
+from seqbench.claims.names import ATTENTION, GRU, LSTM, MODELS, RNN
 from seqbench.probes import Case, Request, get_probe
 from seqbench.probes.options import ContextOptions, CostOptions, GradientOptions, MemoryOptions, ParallelOptions
 
@@ -13,6 +13,7 @@ __all__ = ["Part", "Size", "parts", "plan"]
 
 Size = Literal["smoke", "quick", "standard"]
 PAIRS_PARAMS = {"smoke": 10_000, "quick": 20_000, "standard": 80_000}  # of the nets that are asked for pairs
+LONGER = {"quick": 12_000}  # steps of a second training of the LSTM: how much text it uses is a matter of that, too
 
 
 class Part(NamedTuple):
@@ -34,8 +35,9 @@ def parts(budget: Size) -> list[Part]:
         Part("memory", MODELS, pairs, None if budget == "smoke" else 6),
         Part("gradient", MODELS, GradientOptions()),
         Part("context", MODELS, ContextOptions()),
+        *([Part("context", (LSTM,), ContextOptions(steps=LONGER[budget]))] if budget in LONGER else []),
         Part("cost", MODELS, CostOptions()),
-        Part("parallel", (*RECURRENT, ATTENTION), ParallelOptions()),
+        Part("parallel", MODELS, ParallelOptions()),
     ]
 
 
