@@ -1,0 +1,495 @@
+"""Effective context: known answers of windowed models and made-up sources, and losses one by one."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import seqbench
+from seqbench.device import settings
+from seqbench.errors import NotApplicable, UserError
+from seqbench.heads.generate import GenerateHead
+from seqbench.models.backbone import SequenceModel
+from seqbench.models.mixer import Mixer
+from seqbench.plan import Listener
+from seqbench.prepare import prepare
+from seqbench.probes import Found, Request, context_text
+from seqbench.probes import context_far as far
+from seqbench.probes.context import PROBE
+from seqbench.probes.context_inputs import common_examples, kept_steps, mask_distances, swapped
+from seqbench.probes.context_stats import (
+    carried_excess,
+    effective_context,
+    effective_words,
+    excess_curve,
+    least_context,
+    perturbation_excess,
+    reference_distance,
+)
+from seqbench.probes.context_text import (
+    Targets,
+    carried_losses,
+    last_losses,
+    place_targets,
+    text_distances,
+    truncated_losses,
+    word_count,
+)
+from seqbench.probes.options import ContextOptions
+from seqbench.registry import MODELS, TASKS
+
+WINDOW, LAG = 6, 6
+
+
+class Windowed(Mixer):
+    """Output t is a random map of inputs t - 5 to t, and of nothing else."""
+
+    def __init__(self, d_in, d_out, causal):
+        super().__init__(d_in, d_out, causal)
+        self.map = nn.Conv1d(d_in, d_out, WINDOW)
+
+    def forward(self, x, lengths=None):
+        return torch.tanh(self.map(F.pad(x.transpose(1, 2), (WINDOW - 1, 0)))).transpose(1, 2)
+
+    def state_size(self, length):
+        return self.d_in * (WINDOW - 1)
+
+
+class Ahead(Windowed):
+    """Says that it can't be causal."""
+
+    can_be_causal = False
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(toys):
+    """Two models of these tests, and a text whose every letter is told by the one six before it, nine times of ten."""
+    before = [(registry, registry._snapshot()) for registry in (MODELS, TASKS)]
+    seqbench.register_model("windowed")(Windowed)
+    seqbench.register_model("ahead")(Ahead)
+    toy = TASKS.get("toy-text")
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        sequence_length: int = 16
+
+    def load(source, options):
+        def tokens(seed, n):
+            rng = np.random.default_rng(seed)
+            drawn = rng.integers(0, 4, n)
+            for t in np.flatnonzero(rng.random(n) < 0.9):
+                drawn[t] = (drawn[t - LAG] + 1) % 4 if t >= LAG else drawn[t]
+            return drawn.astype(np.uint8)
+
+        window = options.sequence_length
+        return seqbench.TaskData(
+            seqbench.Stream.training(tokens(1, 20_000), window, 3),
+            seqbench.Stream.evaluation(tokens(2, 1000), window),
+            seqbench.Stream.evaluation(tokens(3, 9000), window),
+            {"toy": "0" * 64},
+            vocabulary=tuple("abc "),
+        )
+
+    TASKS.add("toy-lag", dataclasses.replace(toy, name="toy-lag", options=Options, load=load, module=__name__))
+    yield
+    for registry, snapshot in before:
+        registry._restore(snapshot)
+
+
+def plan(options, models, **request):
+    return PROBE.cases(Request(**request), ContextOptions(**options), models, "cpu")
+
+
+def measure(case):
+    with settings(torch.device("cpu"), case):
+        return json.loads(json.dumps(PROBE.measure(case, Listener()), allow_nan=False))
+
+
+def net(mixer, seed=0, vocabulary="abcdefg "):
+    class Data:
+        pass
+
+    data = Data()
+    data.vocabulary, data.features = tuple(vocabulary), ()
+    torch.manual_seed(seed)
+    return SequenceModel(mixer, GenerateHead, data, (8,)).double().eval()
+
+
+def text(length, seed=0, symbols=8):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, symbols, length))
+
+
+def one_by_one(model, tokens, begin, t):
+    with torch.no_grad():
+        return F.cross_entropy(model(tokens[None, begin:t])[0, -1].float(), tokens[t]).item()
+
+
+def made_up(losses, counts, ks, **more):
+    """A result with mean losses (G, K)."""
+    sums = np.asarray(losses) * np.asarray(counts)[:, None]
+    return {"ks": list(ks), "sums": sums.tolist(), "counts": list(counts), "carried": None, "perturbed": None, **more}
+
+
+# --- losses ---
+
+
+@pytest.mark.parametrize("chunk", [1 << 17, 100])
+@pytest.mark.parametrize(("length", "stride"), [(300, 8), (301, 8), (293, 1), (300, 128)])
+def test_losses_equal_a_direct_computation_one_by_one(monkeypatch, chunk, length, stride):
+    monkeypatch.setattr(context_text, "CHUNK", chunk)
+    model, tokens = net(MODELS.get("gru").mixer), text(length)
+    targets = Targets(64, stride, -(-(length - 64) // stride))
+    ks = text_distances(64, stride)
+    table = truncated_losses(model, tokens, targets, ks)
+    assert table.shape == (targets.number, len(ks))
+    checked = sorted({0, 1, targets.number // 2, targets.number - 1} & set(range(targets.number)))
+    for i in checked:
+        for k, value in zip(ks, table[i], strict=True):
+            t = int(targets.positions[i])
+            assert value == pytest.approx(one_by_one(model, tokens, t - k, t), abs=1e-6)
+
+
+@pytest.mark.parametrize("stretch", [1 << 15, 150, 64])
+def test_carried_losses_equal_one_pass_from_where_the_stretch_begins(monkeypatch, stretch):
+    monkeypatch.setattr(context_text, "STRETCH", stretch)
+    model, tokens, targets = net(MODELS.get("lstm").mixer), text(500), Targets(60, 7, 63)
+    found = carried_losses(model, tokens, targets)
+    span = 500 - 60
+    scored = -(-span // -(-span // max(1, stretch - 60)))
+    for i, t in enumerate(targets.positions.tolist()):
+        begin = (t - 60) // scored * scored
+        assert t - begin >= 60  # no target with less than what the longest truncated one has
+        assert found[i] == pytest.approx(one_by_one(model, tokens, begin, t), abs=1e-6)
+
+
+def test_a_windowed_model_gains_nothing_from_beyond_its_window_and_everything_is_exact():
+    model, tokens = net(Windowed), text(9000)
+    targets = place_targets(len(tokens), 300, 64)
+    ks = text_distances(64, targets.stride)
+    table, carried = truncated_losses(model, tokens, targets, ks), carried_losses(model, tokens, targets)
+    enough = [i for i, k in enumerate(ks) if k >= WINDOW]
+    assert np.ptp(table[:, enough], axis=1) == pytest.approx(0, abs=1e-6)
+    assert carried == pytest.approx(table[:, -1], abs=1e-6)
+    assert abs(table[:, ks.index(4)] - table[:, -1]).max() > 1e-3
+
+
+def test_targets_have_all_their_predecessors_and_are_spread_over_whole_blocks():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        length = int(rng.integers(4200, 100_000))
+        longest, wanted = int(rng.integers(1, length - 4096 + 1)), int(rng.integers(2, 1000))
+        targets = place_targets(length, wanted, longest)
+        at = targets.positions
+        assert wanted <= len(at) == targets.number < 2 * wanted + 2
+        assert at.min() == longest and at.max() < length <= at.max() + targets.stride
+        assert (np.diff(at) == targets.stride).all()
+        blocks = min(context_text.MOST_BLOCKS, targets.number, (length - longest) // 2048)
+        counts = np.bincount(np.arange(targets.number) * blocks // targets.number)
+        assert blocks >= 2 and len(counts) == blocks and counts.max() - counts.min() <= 1
+        ks = text_distances(longest, targets.stride)
+        assert ks == sorted(set(ks)) and ks[0] == 1 and ks[-1] == longest
+        assert {1 << i for i in range(longest.bit_length())} <= set(ks)
+
+
+def test_a_text_too_short_is_refused_with_what_fits():
+    with pytest.raises(UserError, match="take at most 4404"):
+        place_targets(8500, 100, 4405)
+    place_targets(8500, 100, 4404)
+    with pytest.raises(UserError, match="at most 4,096"):
+        place_targets(8500, 5000, 4404)
+    with pytest.raises(UserError, match="too short"):
+        place_targets(4000, 10, 1)
+
+
+# --- far text changed ---
+
+SPACE = np.array([False] * 7 + [True])
+
+
+def test_changes_leave_what_is_near_and_change_what_is_far_as_they_say():
+    tokens = text(5000).numpy()
+    at = np.arange(300, 5000, 50)
+    seen = {}
+    for name, k, inputs in far.perturbed_inputs(tokens, at, 256, [16, 64], 3, SPACE):
+        seen.setdefault((name, k), []).append(inputs)
+        near = np.stack([tokens[t - k : t] for t in at])
+        assert (inputs[:, len(inputs[0]) - k :] == near).all()
+    assert {name for name, _ in seen} == {"intact", *far.KINDS}
+    assert {len(several) for (name, _), several in seen.items() if name not in ("intact", "drop")} == {3}
+    (whole,) = seen["intact", 256]
+    for k in (16, 64):
+        rest = whole[:, : 256 - k]
+        for kind in ("shuffle characters", "shuffle words"):
+            changed = [inputs[:, : 256 - k] for inputs in seen[kind, k]]
+            for one in changed:
+                assert (np.sort(one, axis=1) == np.sort(rest, axis=1)).all() and (one != rest).any(axis=1).all()
+            assert (changed[0] != changed[1]).any()
+        assert seen["drop", k][0].shape == (len(at), k)
+
+
+def test_shuffled_words_are_the_words_that_were_there():
+    tokens = np.array([[0, 1, 7, 2, 7, 7, 3, 4, 5, 7, 6, 6, 7]])
+    rng, orders = np.random.default_rng(0), set()
+    for _ in range(200):
+        (row,) = far.shuffle_words(tokens, SPACE, rng)
+        words, word = [], []
+        for i, symbol in enumerate(row.tolist()):
+            word.append(symbol)
+            if symbol == 7 and (i + 1 == len(row) or row[i + 1] != 7):
+                words.append(tuple(word))
+                word = []
+        assert sorted(words) == [(0, 1, 7), (2, 7, 7), (3, 4, 5, 7), (6, 6, 7)]
+        orders.add(tuple(words))
+    assert len(orders) == math.factorial(4)
+
+
+def test_a_swapped_passage_is_text_from_elsewhere():
+    tokens, at = np.arange(2000), np.arange(256, 2000, 10)  # every place has a symbol of its own
+    for window, length in ((256, 240), (64, 1)):
+        passages = far.swap_passages(tokens, at, window, length, np.random.default_rng(0))
+        assert (np.diff(passages, axis=1) == 1).all()
+        assert ((passages[:, -1] < at - window) | (passages[:, 0] > at)).all()
+
+
+def test_changes_beyond_the_window_of_a_windowed_model_change_nothing():
+    model, tokens = net(Windowed), text(5000).numpy()
+    at = np.arange(300, 5000, 50)
+    nats = {}
+    for name, k, inputs in far.perturbed_inputs(tokens, at, 256, [4, 6], 2, SPACE):
+        found = last_losses(model, torch.from_numpy(inputs), torch.from_numpy(tokens[at]))
+        nats.setdefault((name, k), []).append(found)
+    for (name, k), several in nats.items():
+        for found in several:
+            difference = abs(found - nats["intact", 256][0]).max()
+            assert difference < 1e-6 if k >= WINDOW else difference > 1e-3, name
+
+
+def test_words_are_counted_by_their_spaces():
+    assert word_count(np.array([7, 0, 1, 7, 7, 2, 7]), SPACE) == 2
+    assert word_count(np.array([0, 7, 1]), SPACE) == 2
+    assert word_count(np.array([0, 1, 2]), SPACE) == 0
+
+
+# --- effective context and its interval ---
+
+
+def test_the_least_context_by_hand():
+    def at(losses, ks=(1, 2, 4, 8, 16), tolerance=0.01):
+        return float(least_context(np.array(losses), ks, tolerance))
+
+    # 2% at 4 and .5% at 8: two thirds of the way in log k
+    assert at([2, 1.1, 1.02, 1.005, 1.0]) == pytest.approx(4 * 2 ** (2 / 3))
+    assert at([2, 1.1, 1.02, 1.005, 1.0], tolerance=0.1) == pytest.approx(2)
+    assert at([1.004, 1.003, 1.0, 1.001, 1.0]) == 1
+    assert at([2, 1.0, 1.05, 1.0, 1.0]) == pytest.approx(
+        4 * 2 ** (0.04 / 0.05)
+    )  # only from there on for every longer k
+    assert at([1.5, 1.0, 1.2, 1.3, 1.4]) == pytest.approx(2 ** (0.49 / 0.5))  # fails beyond 2: 2 is the reference
+    together = least_context(np.array([[1.5, 1.0], [1.0, 1.2]]), (1, 8), 0.01)
+    assert together == pytest.approx([8 ** (0.49 / 0.5), 1])
+
+
+def test_results_of_seeds_are_put_together():
+    ks, counts = [1, 4, 16], [30, 10]
+    seeds = [made_up([[2.0, 1.2, 1.0]] * 2, counts, ks), made_up([[2.2, 1.0, 1.0]] * 2, counts, ks)]
+    # means 2.1, 1.1, 1.0: 10% at 4
+    curve = excess_curve(seeds)
+    assert curve.ks == ks
+    assert [one.value for one in curve.excess] == pytest.approx([1.1, 0.1, 0.0])
+    assert effective_context(seeds).value == pytest.approx(4 * 4 ** (0.09 / 0.1))
+    assert reference_distance(seeds) == (16, 0)
+    uneven = [made_up([[2.0, 1.2, 1.0], [6.0, 6.0, 5.0]], counts, ks)]
+    assert excess_curve(uneven).excess[0].value == pytest.approx((30 * 2 + 10 * 6) / (30 * 1 + 10 * 5) - 1)
+    failing = [made_up([[2.0, 1.0, 1.3]] * 2, counts, ks)]
+    assert reference_distance(failing) == (4, pytest.approx(0.3))
+    assert effective_context(failing).value < 4
+    with pytest.raises(ValueError, match="other distances"):
+        effective_context([seeds[0], made_up([[2.0, 1.0]] * 2, counts, [1, 4])])
+    with pytest.raises(ValueError, match="no results"):
+        effective_context([])
+
+
+def test_carried_state_and_words():
+    carried = {"sums": [30 * 0.9, 10 * 0.9], "counts": [30, 10]}
+    one = made_up([[2.0, 1.0]] * 2, [30, 10], [1, 8], chars_per_word=4.0)
+    assert carried_excess([{**one, "carried": carried}]).value == pytest.approx(-0.1)
+    assert carried_excess([one]) is None
+    assert effective_words([one]).value == pytest.approx(effective_context([one]).value / 4)
+    assert effective_words([{**one, "chars_per_word": None}]) is None
+
+
+def test_perturbations_are_averaged_and_set_against_the_intact_window():
+    changed = {
+        "intact": {"64": {"sums": [[10.0, 20.0]], "counts": [10, 20]}},
+        "swap": {"8": {"sums": [[11.0, 22.0], [12.0, 24.0]], "counts": [10, 20]}},
+    }
+    found = perturbation_excess([{"perturbed": changed}] * 2)
+    assert list(found) == ["swap"] and found["swap"][8].value == pytest.approx(0.15)
+    assert found["swap"][8].high - found["swap"][8].low < 1e-9  # alike in every seed and block
+    assert perturbation_excess([{"perturbed": None}]) == {}
+
+
+@pytest.mark.parametrize(("seed", "block"), [(0.3, 0.0), (0.0, 0.6), (0.2, 0.6)])
+def test_intervals_cover_about_as_often_as_they_say_with_five_seeds(seed, block):
+    # the excess at k is c / k with c = 1 on average, so k* at 1% is 100; seeds and blocks differ in c and in difficulty
+    ks, counts = [2**i for i in range(12)], [50] * 60
+    shape = 1 / np.array(ks) - 1 / ks[-1]
+    truth = float(least_context(1 + shape, ks, 0.01))
+    rng, covered, wide = np.random.default_rng(0), 0, []
+    for _ in range(120):
+        hard = 1 + 0.2 * rng.normal(size=60)
+        c = 1 + seed * rng.normal(size=(5, 1)) + block * rng.normal(size=(1, 60)) + 0.5 * rng.normal(size=(5, 60))
+        losses = hard[:, None] * (1 + c[:, :, None] * shape)
+        found = effective_context([made_up(one, counts, ks) for one in losses], draws=300)
+        covered += found.low <= truth <= found.high
+        wide.append(found.high / found.low)
+    assert covered / 120 >= 0.89
+    assert np.median(wide) < 2.2  # not by being useless
+
+
+# --- whole cases ---
+
+
+def test_a_model_of_a_source_with_lag_six_has_an_effective_context_of_about_six():
+    options = {"task": "toy-lag", "targets": 4000, "longest": 64, "sequence_length": 32, "hidden": 16, "steps": 300}
+    (case,) = plan({**options, "perturb": True}, ["windowed"], budget="quick", seeds=1)
+    result = measure(case)
+    assert result["test"] < 1.2  # of 2 bits: it has learned it
+    assert 4 < effective_context([result]).value <= LAG + 0.01
+    excess = dict(zip(*excess_curve([result]), strict=True))
+    assert excess[4].value > 0.2 and abs(excess[8].value) < 1e-4
+    assert abs(carried_excess([result]).value) < 1e-4
+    changed = perturbation_excess([result])
+    assert set(changed) == set(far.KINDS)
+    assert all(abs(found[16].value) < 1e-4 for found in changed.values())
+    assert sum(result["counts"]) >= 4000 and len(result["sums"]) == len(result["counts"]) == result["blocks"]
+    assert len(json.dumps(result)) < 30_000
+
+
+def test_the_same_case_gives_the_same_result_and_attention_stops_at_its_training_length():
+    options = {"task": "toy-text", "targets": 50, "longest": 64, "sequence_length": 16, "hidden": 8, "perturb": True}
+    gru, attention = plan(options, ["gru", "transformer"], budget="smoke")
+    first = measure(gru)
+    assert first == measure(gru)
+    limited = measure(attention)
+    assert (first["limit"], limited["limit"]) == (None, 16)
+    assert (first["ks"][-1], limited["ks"][-1]) == (64, 16)
+    assert first["carried"]["counts"] == first["counts"] and limited["carried"] is None
+    assert first["chars_per_word"] == pytest.approx(5, abs=0.01)
+    # a few targets, directly: with the whole window intact and dropped they are what the main figures are made of
+    assert list(first["perturbed"]["intact"]) == ["16"]
+
+
+def test_shorter_and_masked_inputs_of_a_windowed_forecaster():
+    options = {"task": "toy-wave", "lengths": "6,12", "steps": 40, "hidden": 8}
+    short, whole = plan(options, ["windowed"], budget="quick", seeds=1)
+    results = [measure(short), measure(whole)]
+    assert [one["length"] for one in results] == [6, 12]
+    assert results[0]["masks"] is None and all(one["common"] for one in results)
+    assert results[0]["examples"] == results[1]["examples"] == 200 - 12 - 3 + 1
+    assert len({one["reference_value"] for one in results}) == 1  # the last value: the same examples
+    masks = {mask["k"]: mask for mask in results[1]["masks"]}
+    assert set(masks) == {1, 2, 3, 6, 9}
+    for k, mask in masks.items():
+        assert len(mask["values"]) == 3 and len(mask["left_out"]) == len(results[1]["left_out"])
+        if k >= WINDOW:
+            assert mask["values"] == pytest.approx([results[1]["value"]] * 3, rel=1e-4)
+        else:
+            assert min(mask["values"]) > results[1]["value"] * 1.01
+
+
+def test_inputs_that_vary_in_length_are_shortened_but_not_masked():
+    (case,) = plan({"task": "toy-first", "lengths": "12", "steps": 5, "hidden": 8}, ["ahead"], budget="quick", seeds=1)
+    result = measure(case)
+    assert result["masks"] is None and "vary in length" in result["masks_why"]
+    assert result["metric"] == "accuracy" and result["anchor"] == "centre" and result["common"]
+
+
+def test_the_steps_that_stay_and_those_of_others():
+    assert kept_steps(6, 2, "end").tolist() == [False] * 4 + [True] * 2
+    assert kept_steps(6, 2, "centre").tolist() == [False] + [True] * 4 + [False]
+    assert kept_steps(5, 1, "centre").tolist() == [False, False, True, False, False]
+    assert mask_distances(80, "end") == [5, 10, 20, 40, 60] and mask_distances(80, "centre") == [2, 5, 10, 20, 30]
+    mine, others = np.zeros((2, 4, 3)), np.ones((2, 4, 3))
+    assert swapped(mine, others, 1, "end")[:, :, 0].tolist() == [[1, 1, 1, 0]] * 2
+    assert swapped(mine[:, :, 0], others[:, :, 0], 1, "centre").tolist() == [[1, 0, 0, 1]] * 2
+
+
+def test_windows_of_all_lengths_are_compared_where_they_end():
+    short, whole = (prepare("toy-wave", {"sequence_length": length}).data.test for length in (6, 12))
+    kept = common_examples(short, whole)
+    assert len(kept) == len(whole) < len(short)
+    assert (short.truth().targets[kept] == whole.truth().targets).all()
+    assert common_examples(whole, whole).tolist() == list(range(len(whole)))
+    other = prepare("toy-wave", {"sequence_length": 12}).data.val  # another stretch: ends alike, targets do not
+    assert common_examples(short, other) is None
+
+
+# --- plans, and what is shown ---
+
+
+def test_cases_name_all_that_decides_them_and_a_model_that_sees_ahead_is_planned_once():
+    options = {"task": "toy-text", "targets": 50, "longest": 64}
+    cases = plan(options, ["gru", "ahead"], budget="quick", seeds=3)
+    assert [(case.models[0], case.seed) for case in cases] == [("gru", 0), ("ahead", 0), ("gru", 1), ("gru", 2)]
+    assert json.loads(json.dumps(cases[0].to_json()))["options"]["training"]["batch_size"] == 1  # 32 * 12 // 512
+    with pytest.raises(NotApplicable, match="sees later steps"):
+        measure(dataclasses.replace(cases[1], options={**cases[1].options, "length": 16}))
+    both = plan({"task": "toy-first,toy-wave"}, ["ahead"], budget="smoke")
+    assert [(case.options["task"], case.options["length"]) for case in both] == [
+        ("toy-first", 6), ("toy-first", 12), ("toy-wave", 6), ("toy-wave", 12)
+    ]  # fmt: skip
+
+
+def test_a_length_that_the_task_refuses_is_one_case_that_says_so():
+    cases = plan({"task": "dna", "lengths": "10,20", "steps": 1}, ["gru"], budget="quick")
+    assert [(case.seed, case.options["length"]) for case in cases] == [(0, 20), (0, 10), (1, 20), (2, 20)]
+    with pytest.raises(NotApplicable, match="must be an even number from 20"):
+        measure(cases[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"task": "toy-text", "longest": 0}, "--longest 0 is out of range"),
+        ({"task": "toy-text", "longest": 30_000}, "take at most 4404"),
+        ({"task": "textgen", "sequence_length": 0}, "must be from 2"),
+        ({"task": "textgen", "sequence_length": 1}, "must be from 2"),
+        ({"task": "nonsense"}, "unknown task"),
+        ({"task": "dna", "lengths": "10,11"}, "no length is left for dna"),
+        ({"task": "dna", "lengths": "x"}, "--lengths x is not a list"),
+        ({"hidden": 0}, "--hidden 0 is out of range"),
+        ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"task": "toy-text", "hidden": 9, "longest": 64}, "must be a multiple of 8"),
+    ],
+)
+def test_what_can_not_be_measured_is_refused_before_work(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        plan(options, ["transformer"], budget="quick")
+
+
+def test_a_length_beyond_memory_is_refused_with_the_largest_that_fits(monkeypatch):
+    monkeypatch.setattr("seqbench.probes.checks.available_bytes", lambda device: 10**7)
+    with pytest.raises(UserError, match=r"--sequence-length 8000 needs about .* the largest that fits is \d+"):
+        plan({"task": "textgen", "sequence_length": 8000}, ["gru"], budget="quick")
+
+
+def test_the_table_and_the_picture_hold_every_model_and_say_what_to_doubt(tmp_path):
+    options = {"task": "toy-text", "targets": 50, "longest": 64, "sequence_length": 32, "hidden": 8, "perturb": True}
+    cases = plan(options, ["gru", "transformer"], budget="smoke", seeds=2)
+    found = [Found(case, measure(case), tmp_path) for case in cases]
+    for case in plan({"task": "toy-wave", "steps": 5, "hidden": 8}, ["gru"], budget="smoke", seeds=2):
+        found.append(Found(case, measure(case), tmp_path))
+        assert PROBE.headline(case, found[-1].result).startswith("rmse ")
+    table = PROBE.table(found)
+    for words in ("toy-text: effective context", "beyond k", "toy-wave: test rmse", "persistence", "k = 1", "T = 12"):
+        assert words in table
+    assert "transformer read at most the characters of a training window" in table
+    assert "gru read more characters here than in any training window" in table
+    path = PROBE.draw(found, tmp_path / "context.png")
+    assert path.stat().st_size > 20_000
