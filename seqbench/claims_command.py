@@ -9,10 +9,14 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from seqbench.claims.claim import Claim
+from seqbench.claims.cost import MARGIN
 from seqbench.claims.ledger import render_json, render_markdown
+from seqbench.claims.names import GRU, LSTM
 from seqbench.claims.page import Measured, all_claims, conditions_of
 from seqbench.claims.plan import Size, plan
 from seqbench.claims.plots import draw_claims
+from seqbench.claims.skills import skill_conditions
 from seqbench.data.files import replace_file
 from seqbench.device import resolve_device
 from seqbench.errors import UserError
@@ -50,7 +54,7 @@ def run_claims(
                 f"{out} holds none of the {len(works)} records of budget {budget}: run it without --report."
             )
     else:
-        store.probe()
+        skill_conditions(board, GRU, LSTM, MARGIN)  # a board that can't be read is found before hours of work
         done = run_cases(works, store, ProbeRun(out=out, jobs=jobs), plugins)
     for path in write_ledger(works, done, budget, out, board):
         print(path)
@@ -63,37 +67,36 @@ def run_claims(
 def write_ledger(works: Sequence[CaseWork], done: Done, budget: str, out: Path, board: Path) -> list[Path]:
     """The page, the data and the pictures, from the records ``done`` of what was planned; returns their paths."""
     found: dict[str, list[Found]] = {}
-    missing = Counter(work.case.probe for work in works)
-    missing.subtract(work.case.probe for work, record, _ in done if record.status in FINE)
     for _, record, folder in done:
         if record.result is not None:
             one = Found(record.read_case(), record.result, folder.resolve())
             found.setdefault(one.case.probe, []).append(one)
-    base = out.resolve()
+    fine = {work.key for work, record, _ in done if record.status in FINE}
+    base, missing = out.resolve(), [work.case for work in works if work.key not in fine]
     claims = all_claims(Measured(found, missing), board.resolve())
     conditions = conditions_of([record for _, record, _ in done], len(works), budget)
-    pictures = _pictures(found, base)
-    if pictures is not None:
-        pictures = {
-            "The eight claims, figure by figure": draw_claims(claims, base / "plots" / "claims.png"),
-            **pictures,
-        }
-    page = render_markdown(claims, conditions, base, pictures)
-    written = {"CLAIMS.md": page, "claims.json": render_json(claims, conditions, base)}
-    for name, text in written.items():
-        replace_file(out / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
-    return [*(out / name for name in written), *(pictures or {}).values()]
+    data, page = out / "claims.json", out / "CLAIMS.md"
+    _write(data, render_json(claims, conditions, base))
+    _write(page, render_markdown(claims, conditions, base))  # there, whatever becomes of the pictures
+    pictures = _pictures(claims, found, base)
+    _write(page, render_markdown(claims, conditions, base, pictures))
+    return [page, data, *pictures.values()]
 
 
-def _pictures(found: dict[str, list[Found]], base: Path) -> dict[str, Path] | None:
-    """One for each probe; None where nothing can be drawn with."""
+def _write(path: Path, text: str) -> None:
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+def _pictures(claims: Sequence[Claim], found: dict[str, list[Found]], base: Path) -> dict[str, Path]:
+    """One of the claims and one of each probe; none where nothing can be drawn with."""
     if importlib.util.find_spec("matplotlib") is None:
-        return None
-    (base / "plots").mkdir(parents=True, exist_ok=True)
-    return {
-        f"The {name} probe": get_probe(name).draw(cases, base / "plots" / f"probe-{name}.png")
-        for name, cases in found.items()
-    }
+        return {}
+    folder = base / "plots"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {"The eight claims, figure by figure": draw_claims(claims, folder / "claims.png")}
+    for name, cases in found.items():
+        drawn[f"The {name} probe"] = get_probe(name).draw(cases, folder / f"probe-{name}.png")
+    return drawn
 
 
 def _show_plan(works: Sequence[CaseWork], store: ProbeStore) -> int:

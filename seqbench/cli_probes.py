@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from seqbench.cli_commands import Plugins
+from seqbench.errors import UserError
 from seqbench.probe_options import ProbeRun
 from seqbench.probes import Request
 from seqbench.probes.options import ContextOptions, CostOptions, GradientOptions, MemoryOptions, ParallelOptions
 
 __all__ = ["PROBES", "Claims", "Probe"]
+
+BOARD = Path("results/board")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Claims:
     """How thorough: seconds, two and a half hours of two CPU cores, or as the protocol has it on a GPU."""
     out: Path = Path("results/local")
     """Directory of the records; the ledger goes there, too."""
-    board: Path = Path("results/board")
+    board: Path = BOARD
     """Directory of task records, from which skills are compared."""
     jobs: int = 2
     """Cases that run at once, each in a process of its own; what reads a clock runs alone."""
@@ -90,9 +93,16 @@ class Claims:
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the cases, and run none."""
     plugin: Plugins = ()
-    """A Python file that registers a model."""
+    """A Python file to load first; the claims are about models of texts, and leave others out."""
     debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show tracebacks."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no ledger could use."""
+        if not 1 <= self.jobs <= 1_000:
+            raise UserError(f"--jobs {self.jobs} is out of range: take 1 to 1000.")
+        if self.board != BOARD and not self.board.is_dir():
+            raise UserError(f"--board {self.board}: no such directory of task records.")
 
     def __call__(self) -> int:
         """Measure and write; 1 if a case failed."""

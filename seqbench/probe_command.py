@@ -37,7 +37,6 @@ def run_probe(name: str, request: Request, options: Any, run: ProbeRun, plugins:
     works = [CaseWork.of(case, store) for case in plan_cases(probe, request, options)]
     if run.dry_run:
         return _show_plan(works, store)
-    store.probe()
     done = run_cases(works, store, run, plugins)
     found = measured(done)
     if found:
@@ -71,6 +70,8 @@ def run_cases(works: Sequence[CaseWork], store: ProbeStore, run: ProbeRun, plugi
 
     Cases that read a clock come last and run alone, in a process of their own if the others do.
     """
+    if run.force or any(_final(work, store) is None for work in works):
+        store.probe()  # a store that is there may be read-only and still hold all results
     if run.jobs == 1:
         with GridProgress(1) as progress:
             return _run_here(works, store, progress, force=run.force)
@@ -147,8 +148,10 @@ def _show_end(done: Done) -> int:
     for work, folder in failed:
         trace = folder / "traceback.txt"
         print(f"failed  {work.name}: see {trace if trace.is_file() else folder / 'record.json'}", file=sys.stderr)
-    if failed:
+    if any(record.status not in DONE for _, record, _ in done):
         print("failed cases are tried again by the same command", file=sys.stderr)
+    if any(record.status == "diverged" for _, record, _ in done):
+        print("what diverged would do so again: --force measures it all the same", file=sys.stderr)
     if done:
         print(f"records {done[0][2].parent.parent.parent}")
     return 1 if failed else 0

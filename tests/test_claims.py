@@ -1,5 +1,6 @@
 """The ledger of claims from a real, small run: complete, traceable, the same again, and honest about what it lacks."""
 
+import copy
 import json
 import re
 import shutil
@@ -11,9 +12,13 @@ import time
 import pytest
 from conftest import ROOT
 
+import seqbench
 from seqbench.claims.cost import lstm_parameters
 from seqbench.claims.ledger import render_json, render_markdown
+from seqbench.claims.parallel import recurrence_serial
 from seqbench.claims.plan import plan
+from seqbench.claims.skills import skill_conditions
+from seqbench.probes import Found
 from seqbench.probes.record import ProbeStore
 
 CLAIMS = ("claims", "--budget", "smoke", "--board", ROOT / "results" / "board")
@@ -71,9 +76,9 @@ def test_verdicts_in_the_data_follow_from_its_conditions(out):
                 assert condition["low"] <= condition["value"] <= condition["high"]
 
 
-def test_one_seed_gives_no_verdict_on_memory(out):
+def test_one_seed_gives_no_verdict_on_what_seeds_decide(out):
     claims = json.loads((out / "claims.json").read_text())["claims"]
-    for number in (1, 2, 8):
+    for number in (1, 2, 5, 8):
         assert {condition["inside"] for condition in claims[number - 1]["conditions"]} == {None}
         assert all("fewer than 5 seeds" in condition["note"] for condition in claims[number - 1]["conditions"])
 
@@ -98,11 +103,63 @@ def test_what_is_missing_takes_the_verdict_away(out, tmp_path):
 
 def test_without_a_board_the_claim_about_skill_is_incomplete(out):
     before = (out / "CLAIMS.md").read_bytes(), (out / "claims.json").read_bytes()
-    done = command(*CLAIMS[:-1], "nowhere", "--report", "--out", "out", cwd=out.parent)
+    (out.parent / "empty").mkdir()
+    done = command(*CLAIMS[:-1], "empty", "--report", "--out", "out", cwd=out.parent)
     assert done.returncode == 0, done.stderr
     claim = json.loads((out / "claims.json").read_text())["claims"][6]
     (out / "CLAIMS.md").write_bytes(before[0]), (out / "claims.json").write_bytes(before[1])
     assert claim["verdict"] == "incomplete" and "no records of tasks" in claim["lacks"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(("--jobs", "0"), "--jobs 0 is out of range"), (("--board", "nowhere"), "no such directory")],
+)
+def test_options_that_no_ledger_could_use_are_refused(tmp_path, words, sentence):
+    done = command("claims", *words, cwd=tmp_path)
+    assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def parallel(out, **fits):
+    """The sides of claim 6 where models' serial times are as given: (value, low, high) in seconds, and trusted."""
+    (record, folder), *_ = [it for it in ProbeStore(out).records() if it[0].probe.name == "parallel"]
+    result = copy.deepcopy(record.result)
+    result["fit"] |= {
+        model: None if fit is None else {**result["fit"]["lstm"], "s": list(fit[0]), "trusted": fit[1]}
+        for model, fit in fits.items()
+    }
+    claim = recurrence_serial([Found(record.read_case(), result, folder)])
+    return {c.axes["model"]: c.inside for c in claim.conditions if c.axes["measure"].startswith("serial")}
+
+
+def test_a_serial_time_whose_interval_reaches_zero_tells_nothing(out):
+    above, reaches, zero = (5e-6, 4e-6, 6e-6), (5e-6, 0.0, 5e-5), (0.0, 0.0, 0.0)
+    sides = parallel(out, rnn=(above, True), lstm=(reaches, True), gru=(zero, True), transformer=(reaches, True))
+    assert sides == {"rnn": True, "lstm": None, "gru": False, "transformer": True}
+    sides = parallel(out, rnn=(above, False), lstm=None, gru=((5e-6, 4e-6, None), True), transformer=(above, True))
+    assert sides == {"rnn": None, "lstm": None, "gru": True, "transformer": False}
+
+
+def skills(board, task="toy-first", seeds=5):
+    """A board on which a GRU and an LSTM were trained."""
+    for seed in range(seeds):
+        for model in ("gru", "lstm"):
+            seqbench.run(task, model, budget="quick", hidden=(8,), seed=seed, out=board)
+    return skill_conditions(board, "gru", "lstm", 0.02)
+
+
+def test_skills_are_compared_only_where_both_models_are_complete(tmp_path):
+    (one,) = skills(tmp_path)
+    assert one.figure.low < one.figure.value < one.figure.high and len(one.records) == 10
+    shutil.rmtree(next((tmp_path / "toy-first" / "gru").glob("quick-seed4-*")))
+    (one,) = skill_conditions(tmp_path, "gru", "lstm", 0.02)
+    assert one.inside is None and "4/5 (1 missing)" in one.note
+    assert skill_conditions(tmp_path, "gru", "rnn", 0.02) == []
+
+
+def test_one_seed_of_skill_is_no_verdict(tmp_path):
+    (one,) = skills(tmp_path, seeds=1)
+    assert one.inside is None and "fewer than 5 seeds" in one.note
 
 
 def test_a_report_of_nothing_is_one_sentence(tmp_path):
@@ -135,7 +192,7 @@ def test_the_formula_is_counted_and_not_typed():
 def test_the_page_of_nothing_says_so(tmp_path):
     from seqbench.claims.page import Measured, all_claims
 
-    claims = all_claims(Measured({}, {}), tmp_path)
+    claims = all_claims(Measured({}), tmp_path)
     page = render_markdown(claims, ["nothing"], tmp_path)
     assert page.count("**not measured**") == 2 * 7 and json.loads(render_json(claims, [], tmp_path))["claims"]
 

@@ -493,3 +493,16 @@ def test_the_table_and_the_picture_hold_every_model_and_say_what_to_doubt(tmp_pa
     assert "gru read more characters here than in any training window" in table
     path = PROBE.draw(found, tmp_path / "context.png")
     assert path.stat().st_size > 20_000
+
+
+def test_a_loss_that_still_falls_at_the_last_distance_has_no_upper_limit():
+    def results(losses):
+        rng = np.random.default_rng(0)
+        noise = [1 + 0.001 * rng.normal(size=(20, 1)) for _ in range(5)]
+        sums = [100 * np.array(losses) * rough for rough in noise]
+        return [{"ks": [1, 2, 4, 8], "sums": rows.tolist(), "counts": [100] * 20, "chars_per_word": 5} for rows in sums]
+
+    falling, level = results([3.0, 2.5, 2.2, 2.1]), results([3.0, 2.5, 2.101, 2.1])
+    found = effective_context(falling)
+    assert found.low > 4 and found.high == math.inf and effective_words(falling).high == math.inf
+    assert 2 < effective_context(level).high < 4.1

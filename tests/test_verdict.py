@@ -54,6 +54,8 @@ def test_the_verdict_names_the_fewest_axes_that_decide():
         for regime, problem in itertools.product(("cold", "staged"), ("recall", "adding"))
     ]
     assert str(judge(both)) == "depends on regime and problem"
+    # axes that do not tell them apart are not named
+    assert str(judge([condition(5, 10, regime="cold"), condition(30, 40, regime="cold")])) == "depends"
     # what is undecided does not hide the axis that decides the rest
     assert str(judge([*found, condition(15, 25, regime="cold", problem="copy")])) == "depends on regime"
 
@@ -70,5 +72,8 @@ def test_figures_as_text():
         "0", "3", "12.3", "131,584", "0.0123", "∞", "?"
     ]  # fmt: skip
     assert figure_text(Interval(12, 8, 16), "steps") == "12 steps (8 to 16)"
-    assert figure_text(Interval(320, 320, INF), "steps") == "at least 320 steps (320 and more)"
+    assert figure_text(Interval(320, 320, INF), "steps", at_least=True) == "at least 320 steps (320 and more)"
+    assert figure_text(Interval(4, 4, INF), "pairs") == "4 pairs (4 and more)"  # the median of seeds that failed beyond
+    assert figure_text(Interval(INF, 8, INF), "times") == "more than 8 times"
+    assert figure_text(Interval(NAN, NAN, NAN)) == "unknown" and rounded(-0.0) == "0"
     assert figure_text(Interval(4, 4, 4), "times") == "4 times"

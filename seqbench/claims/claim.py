@@ -50,21 +50,23 @@ def rounded(value: float, digits: int = 3) -> str:
     if value and abs(value) < 1e-4:
         return f"{value:.{digits - 1}e}"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-    text = f"{value:,.{places}f}"
+    text = f"{value:z,.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def number(figure: Interval, digits: int = 3) -> str:
-    """The value alone, ``at least`` it where the ladder ended."""
-    at_least = math.isinf(figure.high) and not math.isinf(figure.low)
+def number(figure: Interval, digits: int = 3, *, at_least: bool = False) -> str:
+    """The value alone, as a lower bound where it is one; ``more than 4`` where only that is known."""
+    if math.isnan(figure.value) or math.isinf(figure.value):
+        return "unknown" if math.isnan(figure.low) else f"more than {rounded(figure.low, digits)}"
     return f"{'at least ' if at_least else ''}{rounded(figure.value, digits)}"
 
 
-def figure_text(figure: Interval, unit: str = "", digits: int = 3) -> str:
+def figure_text(figure: Interval, unit: str = "", digits: int = 3, *, at_least: bool = False) -> str:
     """``12 steps (8 to 16)``, or the value alone where it is exact or has no interval."""
     unit = f" {unit}" if unit else ""
-    value = f"{number(figure, digits)}{unit}"
-    if math.isnan(figure.low) or math.isnan(figure.high) or figure.low == figure.high:
+    value = f"{number(figure, digits, at_least=at_least)}{unit}"
+    known = math.isfinite(figure.value) and not (math.isnan(figure.low) or math.isnan(figure.high))
+    if not known or figure.low == figure.high:
         return value
     high = f"to {rounded(figure.high, digits)}" if not math.isinf(figure.high) else "and more"
     return f"{value} ({rounded(figure.low, digits)} {high})"

@@ -39,8 +39,7 @@ def lstm_context(texts: Sequence[Found], found: Sequence[Found]) -> Claim:
     return Claim(
         2,
         "An LSTM's effective memory is about 200 to 300 steps.",
-        "Khandelwal et al. 2018 (about 200 words, of a far larger model); texts since, often without "
-        "saying of what",
+        "Khandelwal et al. 2018 (about 200 words, of a far larger model); texts since, often without saying of what",
         "the least number of characters before a target at which the loss is within 1% of that with all of them, and "
         "stays so; zero state before them; interval by crossed bootstrap over seeds and blocks of text",
         "Not measured."

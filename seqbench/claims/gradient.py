@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 
 from seqbench.claims.claim import Claim, figure_text, rounded
+from seqbench.claims.memory import FEW, SEEDS
 from seqbench.claims.names import title
 from seqbench.claims.verdict import Condition
 from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
-from seqbench.probes.gradient_view import VANISHED, Summary, behaviour, summaries
+from seqbench.probes.gradient_view import VANISHED, WELL, Summary, behaviour, summaries
 
 __all__ = ["gradients_vanish"]
 
@@ -26,13 +27,14 @@ def gradients_vanish(found: Sequence[Found]) -> Claim:
         Condition(
             {"model": it.model, "initialisation": it.initialisation, "when": it.when},
             it.fall,
-            f"decades from k = 1 to {it.fall_at}",
+            f"decades down from k = 1 to {it.fall_at}",
             SIDES.get(behaviour(it)),
             "a slope clear of 0 and 3 decades down or up",
             [one.folder for one in it.found],
             "" if it.found[0].result["state"] is not None else f"{_name(it, rows)} {WHEN[it.when]}: {NO_PRODUCT}",
             regions=((VANISHED, math.inf), (-math.inf, -VANISHED)),
-        )
+            at_least=it.fall_is_least,
+        ).if_known(len(it.found) >= SEEDS, FEW)
         for it in rows
     ]
     return Claim(
@@ -50,20 +52,26 @@ def gradients_vanish(found: Sequence[Found]) -> Claim:
 
 
 def _statement(rows: Sequence[Summary]) -> str:
+    """What it does in whom, with the decades by which it falls (negative: rises)."""
     parts = []
     for when, words in WHEN.items():
         kinds: dict[str, list[str]] = {}
         for it in rows:
             if it.when == when:
-                kinds.setdefault(behaviour(it), []).append(_name(it, rows))
+                least = "at least " if it.fall_is_least else ""
+                kinds.setdefault(behaviour(it), []).append(f"{_name(it, rows)} ({least}{rounded(it.fall.value, 2)})")
         said = [f"{_does(kind)} in {listed(sorted(names))}" for kind, names in kinds.items()]
-        parts += [f"{words} the gradient {', '.join(said)}"] if said else []
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else "Not measured."
+        parts += [f"{words} it {', '.join(said)}"] if said else []
+    if not parts:
+        return "Not measured."
+    reach = max(it.fall_at or 0 for it in rows)
+    return f"In decades that the gradient falls from 1 to {reach} steps back: {'; '.join(parts)}."
 
 
 def _does(kind: str) -> str:
-    return {"neither": "does neither", "in between": "is in between", "unknown": "is unknown"}.get(kind, kind)
+    return {"neither": "does neither", "in between": "is in between", "unknown": "can't be told from one seed"}.get(
+        kind, kind
+    )
 
 
 def _name(it: Summary, rows: Sequence[Summary]) -> str:
@@ -72,12 +80,12 @@ def _name(it: Summary, rows: Sequence[Summary]) -> str:
 
 
 def _forgetting(rows: Sequence[Summary]) -> str:
-    """Vanishing is not forgetting: what trained nets still answer right over distances at which gradients are gone."""
-    found = [it for it in rows if it.when == "trained" and it.score_at_length.value == it.score_at_length.value]
+    """Vanishing is not forgetting: nets that answer right over distances at which the gradient has vanished."""
     said = [
-        f"{_name(it, rows)} scores {rounded(it.score_at_length.value, 2)} over {it.options['length']} steps while its "
-        f"gradient has changed by a factor of 1e{-it.fall.value:+.1f} at k = {it.fall_at}"
-        for it in found
+        f"{_name(it, rows)} scores {rounded(it.score_at_length.value, 2)} on recall over {it.options['length']} steps, "
+        f"and its gradient is {rounded(it.fall.value)} decades down at k = {it.fall_at}"
+        for it in rows
+        if it.score_at_length.value >= WELL and it.fall.value >= VANISHED
     ]
     return f"Vanishing is not forgetting (1 is all right, 0 guessing): {'; '.join(said)}." if said else ""
 

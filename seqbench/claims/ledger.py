@@ -18,8 +18,9 @@ SIDES = {True: "inside", False: "outside", None: "undecided"}
 INTRODUCTION = """\
 What texts say of recurrent networks, and what came out when it was measured. A verdict follows from the intervals by
 one rule: *supported* where all of them lie in the region that the sentence names, *refuted* where none touches it,
-*depends on* where some lie in it and some clear of it, *inconclusive* where they don't tell. The page is written by
-`run_bench.py claims` and never by hand; every figure links to its records."""
+*depends on* where some lie in it and some clear of it, *inconclusive* where they don't tell; *incomplete* where
+something that was to be measured has no result. The page is written by `run_bench.py claims` and never by hand; what
+was measured links to its records."""
 
 
 def render_markdown(
@@ -46,8 +47,8 @@ def _section(it: Claim, base: Path) -> list[str]:
         axes = list(dict.fromkeys(name for condition in it.conditions for name in condition.axes))
         headers = [*axes, "figure (interval)", "the sentence is true for", "it lies", "records"]
         lines += [*table(headers, [_row(condition, axes, base) for condition in it.conditions], headers), ""]
-        lines += [f"- {escape(c.note)}" for c in it.conditions if c.note]
-        lines += [""] if any(c.note for c in it.conditions) else []
+        notes = dict.fromkeys(condition.note for condition in it.conditions if condition.note)
+        lines += [*(f"- {escape(note)}" for note in notes), *([""] if notes else [])]
     for block in it.beside:
         lines += [block, ""]
     return lines
@@ -56,7 +57,13 @@ def _section(it: Claim, base: Path) -> list[str]:
 def _row(it: Condition, axes: Sequence[str], base: Path) -> list[str]:
     links = " ".join(link(str(i), path, base) for i, path in enumerate(it.records, start=1))
     known = [it.axes.get(name, "") for name in axes]
-    return [*map(escape, known), figure_text(it.figure, it.unit), escape(it.region), SIDES[it.inside], links]
+    return [
+        *map(escape, known),
+        figure_text(it.figure, it.unit, at_least=it.at_least),
+        escape(it.region),
+        SIDES[it.inside],
+        links,
+    ]
 
 
 def render_json(claims: Sequence[Claim], conditions: Sequence[str], base: Path) -> str:
@@ -73,7 +80,7 @@ def _claim(it: Claim, base: Path) -> dict[str, Any]:
 
 def _condition(it: Condition, base: Path) -> dict[str, Any]:
     limits = {name: _finite(getattr(it.figure, name)) for name in ("value", "low", "high")}
-    said = {"unit": it.unit, "region": it.region, "inside": it.inside, "note": it.note}
+    said = {"unit": it.unit, "region": it.region, "inside": it.inside, "at_least": it.at_least, "note": it.note}
     return {"axes": dict(it.axes), **limits, **said, "records": [relative(path, base) for path in it.records]}
 
 

@@ -50,6 +50,7 @@ def rnn_memory(found: Sequence[Found]) -> Claim:
             f"at most {RNN_REACH} steps",
             folders(found, row),
             "" if all(row.monotone) else f"{row.label}, {row.problem} {row.regime}: {NOT_MONOTONE}",
+            row.median_at_least,
         ).if_known(row.coverage >= SURE, FEW)
         for row in rows
     ]
@@ -78,9 +79,11 @@ def _regime(regime: str) -> str:
 def _range(rows: Sequence[EdgeRow], regime: str) -> str:
     """``8 to 16 steps``: the least and the greatest median of the conditions."""
     found = sorted((row.median, row.median_at_least) for row in _of(rows, regime))
-    (low, _), (high, more) = found[0], found[-1]
-    ends = rounded(high) if low == high else f"{rounded(low)} to {rounded(high)}"
-    return f"{'at least ' if more and low == high else ''}{ends} steps{' or more' if more and low != high else ''}"
+    low, high = found[0][0], found[-1][0]
+    bounds = [more for median, more in found if median == high]
+    if low == high:
+        return f"{'at least ' if all(bounds) else ''}{rounded(high)} steps"
+    return f"{rounded(low)} to {rounded(high)} steps{' or more' if any(bounds) else ''}"
 
 
 def _widths(rows: Sequence[EdgeRow]) -> str:
@@ -92,18 +95,19 @@ def attention_lifts(found: Sequence[Found], costs: Sequence[str]) -> Claim:
     rows = {row.model: row for row in edges(found) if row.problem == "selective" and row.regime == "staged"}
     conditions, statement = [], "Not measured."
     if ATTENTION in rows and LSTM in rows:
-        high, low = edge_interval(rows[ATTENTION]), edge_interval(rows[LSTM])
+        attention, lstm = rows[ATTENTION], rows[LSTM]
+        high, low = edge_interval(attention), edge_interval(lstm)
         ratio = Interval(_share(high.value, low.value), _share(high.low, low.high), _share(high.high, low.low))
-        where = [*folders(found, rows[ATTENTION]), *folders(found, rows[LSTM])]
+        where = [*folders(found, attention), *folders(found, lstm)]
         axes, region = {"problem": "selective recall", "regime": "staged"}, f"at least {TWICE:g} times the LSTM's"
-        known = min(rows[model].coverage for model in (ATTENTION, LSTM)) >= SURE
-        conditions = [Condition.of(axes, ratio, "times", (TWICE, math.inf), region, where).if_known(known, FEW)]
+        known = min(attention.coverage, lstm.coverage) >= SURE
+        one = Condition.of(axes, ratio, "times", (TWICE, math.inf), region, where, "", attention.median_at_least)
+        conditions = [one.if_known(known, FEW)]
         statement = (
-            f"At about {rows[LSTM].params:,} parameters a Transformer layer holds {number(high)} key-value pairs and "
-            f"an LSTM {number(low)}."
+            f"At about {lstm.params:,} parameters a Transformer layer holds {_pairs(attention)} key-value pairs and "
+            f"an LSTM {_pairs(lstm)}."
         )
-    extra = [f"{title(row.model)}: {figure_text(edge_interval(row), 'pairs')}" for model, row in rows.items()
-             if model not in (ATTENTION, LSTM)]  # fmt: skip
+    extra = [f"{title(model)} {_pairs(row)}" for model, row in rows.items() if model not in (ATTENTION, LSTM)]
     return Claim(
         8,
         "Attention lifts the memory limit, at a price.",
@@ -112,8 +116,22 @@ def attention_lifts(found: Sequence[Found], costs: Sequence[str]) -> Claim:
         "equal parameters, taught in stages; the ratio's interval sets the least of one against the most of the other",
         statement,
         conditions,
-        [*([f"Others at the same size: {'; '.join(extra)}."] if extra else []), *costs],
+        [*([f"Others at the same size: {', '.join(extra)}."] if extra else []), *_beyond(found), *costs],
     )
+
+
+def _pairs(row: EdgeRow) -> str:
+    return number(edge_interval(row), at_least=row.median_at_least) if row.median else "none"
+
+
+def _beyond(found: Sequence[Found]) -> list[str]:
+    """How recall goes at lengths longer than those taught."""
+    said = []
+    for row in edges(found):
+        if row.model in (ATTENTION, LSTM) and (row.problem, row.regime) == ("recall", "staged") and row.beyond:
+            tested = ", ".join(f"{one.factor} times {one.held} of {one.seeds}" for one in row.beyond)
+            said.append(f"{title(row.model)} ({row.initialisation}) {tested}")
+    return [f"Seeds that still recall at lengths never taught: {'; '.join(said)}."] if said else []
 
 
 def _share(a: float, b: float) -> float:
@@ -130,16 +148,14 @@ def published(found: Sequence[Found]) -> list[str]:
     lines = []
     nets = [row for (model, _, _), row in cold.items() if model == RNN]
     if nets:
-        said = "; ".join(
-            f"{row.problem} {row.initialisation} {figure_text(edge_interval(row), 'steps')}" for row in nets
-        )
+        said = "; ".join(f"{row.problem} {row.initialisation} {_edge_words(row)}" for row in nets)
         lines.append(
             f"Fully recurrent nets fail beyond lags of 10 (Hochreiter and Schmidhuber 1997). Here, cold: {said}."
         )
     best = sorted((row for (model, _, problem), row in cold.items() if model == LSTM and problem == "recall"),
                   key=lambda row: -row.median)  # fmt: skip
     if best:
-        said = "; ".join(f"{row.initialisation} {figure_text(edge_interval(row), 'steps')}" for row in best)
+        said = "; ".join(f"{row.initialisation} {_edge_words(row)}" for row in best)
         lines.append(
             "LSTM solves lag 100 (the same; Gers et al. 2000 and Jozefowicz et al. 2015 on its forget gate). Here, "
             f"recall from cold: {said}."
@@ -147,11 +163,15 @@ def published(found: Sequence[Found]) -> list[str]:
     order = {model: [row for (name, _, problem), row in cold.items() if (name, problem) == (model, "adding")]
              for model in (GRU, LSTM, RNN)}  # fmt: skip
     if all(order.values()):
-        said = ", ".join(f"{title(model)} {number(edge_interval(max(rows, key=lambda row: row.median)))}"
+        said = ", ".join(f"{title(model)} {_edge_words(rows[0])}"
                          for model, rows in order.items())  # fmt: skip
         lines.append(
             "On the adding problem Bai, Kolter and Koltun 2018 find GRU before LSTM before RNN (which does not leave "
-            "the constant guess at T = 200). Here, the longest learned from cold with the best start of each: "
-            f"{said} steps."
+            "the constant guess at T = 200). Here, the longest that each learns from cold with its default start: "
+            f"{said}."
         )
     return lines
+
+
+def _edge_words(row: EdgeRow) -> str:
+    return figure_text(edge_interval(row), "steps", at_least=row.median_at_least)

@@ -1,10 +1,11 @@
-"""Who the claims are about: the only place of the engine that knows models by name. No torch."""
+"""Who the claims are about: the only place of the engine that knows models and a task by name. No torch."""
 
 from __future__ import annotations
 
-__all__ = ["ATTENTION", "GRU", "LSTM", "MODELS", "RECURRENT", "RNN", "title"]
+__all__ = ["ATTENTION", "GRU", "LSTM", "MODELS", "RECURRENT", "RNN", "TEXT", "title"]
 
 RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
+TEXT = "textgen"  # the task whose text is read
 RECURRENT = (RNN, LSTM, GRU)
 MODELS = (*RECURRENT, ATTENTION)
 

@@ -9,25 +9,35 @@ from pathlib import Path
 
 from seqbench.claims.claim import Claim
 from seqbench.claims.context import lstm_context
-from seqbench.claims.cost import attention_price, gru_lighter, lstm_fourfold, lstm_parameters, recurrence_serial
+from seqbench.claims.cost import attention_price, gru_lighter, lstm_fourfold, lstm_parameters
 from seqbench.claims.gradient import gradients_vanish
 from seqbench.claims.memory import attention_lifts, published, rnn_memory
+from seqbench.claims.names import ATTENTION, LSTM, RNN, TEXT
+from seqbench.claims.parallel import recurrence_serial
 from seqbench.leaderboard.text import listed
-from seqbench.probes import Found
+from seqbench.probes import Case, Found
 from seqbench.probes.record import ProbeRecord
 
 __all__ = ["Measured", "all_claims", "conditions_of"]
 
 
-NEEDS = {1: "memory", 2: "context", 3: "cost", 5: "gradient", 6: "parallel", 7: "cost", 8: "memory"}  # claim: probe
+NEEDS: dict[int, tuple[tuple[str, tuple[str, ...]], ...]] = {  # claim: probes, and the models whose cases it rests on
+    1: (("memory", (RNN,)),),
+    2: (("context", (LSTM,)),),
+    3: (("cost", ()),),
+    5: (("gradient", ()),),
+    6: (("parallel", ()),),
+    7: (("cost", ()),),
+    8: (("memory", (LSTM, ATTENTION)), ("cost", ())),
+}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Measured cases by probe, and how many more of each were planned and have no result."""
+    """Measured cases by probe, and the cases that were planned and have no result."""
 
     found: Mapping[str, Sequence[Found]]
-    missing: Mapping[str, int]
+    missing: Sequence[Case] = ()
 
     def of(self, probe: str) -> Sequence[Found]:
         """Those of one probe."""
@@ -37,7 +47,7 @@ class Measured:
 def all_claims(measured: Measured, board: Path) -> list[Claim]:
     """In order; what was not measured says so."""
     memory, cost = measured.of("memory"), measured.of("cost")
-    texts = [one for one in measured.of("context") if one.result["kind"] == "generate"]
+    texts = [one for one in measured.of("context") if one.result["task"] == TEXT]
     rnn = rnn_memory(memory)
     claims = [
         replace(rnn, beside=[*rnn.beside, *_published(memory)]),
@@ -53,12 +63,12 @@ def all_claims(measured: Measured, board: Path) -> list[Claim]:
 
 
 def _with_lack(claim: Claim, measured: Measured) -> Claim:
-    probe = NEEDS.get(claim.number)
-    count = measured.missing.get(probe, 0) if probe else 0
-    if not count:
-        return claim
-    lack = f"{count} case{'s' if count > 1 else ''} of the {probe} probe without a result"
-    return replace(claim, lacks="; ".join(filter(None, (claim.lacks, lack))))
+    lacks = [claim.lacks] if claim.lacks else []
+    for probe, models in NEEDS.get(claim.number, ()):
+        cases = [it for it in measured.missing if it.probe == probe]
+        count = sum(1 for it in cases if not models or set(models) & set(it.models))
+        lacks += [f"{count} case{'s' if count > 1 else ''} of the {probe} probe without a result"] if count else []
+    return replace(claim, lacks="; ".join(lacks))
 
 
 def _published(memory: Sequence[Found]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from seqbench.claims.names import ATTENTION, GRU, LSTM, MODELS, RNN
+from seqbench.claims.names import ATTENTION, GRU, LSTM, MODELS, RNN, TEXT
 from seqbench.probes import Case, Request, get_probe
 from seqbench.probes.options import ContextOptions, CostOptions, GradientOptions, MemoryOptions, ParallelOptions
 
@@ -34,8 +34,9 @@ def parts(budget: Size) -> list[Part]:
         Part("memory", (GRU, ATTENTION), MemoryOptions(problem=steps)),
         Part("memory", MODELS, pairs, None if budget == "smoke" else 6),
         Part("gradient", MODELS, GradientOptions()),
-        Part("context", MODELS, ContextOptions()),
-        *([Part("context", (LSTM,), ContextOptions(steps=LONGER[budget]))] if budget in LONGER else []),
+        Part("context", (LSTM,), ContextOptions(task=TEXT)),
+        *([Part("context", (LSTM,), ContextOptions(task=TEXT, steps=LONGER[budget]))] if budget in LONGER else []),
+        Part("context", (RNN, GRU, ATTENTION), ContextOptions(task=TEXT), 1 if budget == "smoke" else 2),
         Part("cost", MODELS, CostOptions()),
         Part("parallel", MODELS, ParallelOptions()),
     ]

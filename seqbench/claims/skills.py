@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from seqbench.claims.memory import FEW, SEEDS
 from seqbench.claims.verdict import Condition
 from seqbench.leaderboard import read_tables
 from seqbench.leaderboard.compare import Sure
@@ -13,35 +14,49 @@ from seqbench.stats import Interval
 
 __all__ = ["skill_conditions"]
 
-TRACK = "equal width"
+TRACK, BUDGETS = "equal width", ("full", "standard", "quick")  # the most thorough that the board has
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 def skill_conditions(board: Path, model: str, other: str, margin: float) -> list[Condition]:
-    """The skill of ``model`` minus that of ``other`` on each task of the usual tables under ``board``; not inferior by
-    ``margin``."""
+    """The skill of ``model`` minus that of ``other`` on each task of the usual tables under ``board``.
+
+    ``model`` is not inferior where the interval lies above -``margin``. A task on which one of the two is incomplete
+    is undecided, and says so.
+    """
+    tables = [table for table in _tables(board) if _row(table, model) and _row(table, other)]
+    budget = next((name for name in BUDGETS if any(table.group.budget == name for table in tables)), None)
+    return [_condition(table, model, other, margin) for table in tables if table.group.budget == budget]
+
+
+def _tables(board: Path) -> list[Table]:
     if not any(board.glob("*/*/*/run-*")):
         return []
-    found = []
-    for table in read_tables([board]):
-        rows = {row.label: row for row in table.rows}
-        one, two = rows.get(model), rows.get(other)
-        if not table.track.startswith(TRACK) or table.variant or one is None or two is None:
-            continue
-        if one.figures is None or two.figures is None:
-            continue
-        sure = Sure.of(one.figures.minus(two.figures))
-        figure = Interval(sure.value, sure.low, sure.high)
-        axes = {"measure": f"skill on {table.group.task.name}", "backend": ""}
-        where = _folders(table, one, two)
-        found.append(Condition.of(axes, figure, "of skill", (-margin, math.inf), f"at least -{margin:g}", where))
-    return found
+    usual = [table for table in read_tables([board]) if not table.variant and not table.setting]
+    return [table for table in usual if table.track.startswith(TRACK)]
 
 
-def _folders(table: Table, *rows: Row) -> list[Path]:
-    return [
+def _row(table: Table, model: str) -> Row | None:
+    """The row of a registered model; a baseline may have the same name."""
+    rows = [row for row in table.rows if row.entrant is not None and row.entrant.model.name == model]
+    return rows[0] if len(rows) == 1 else None
+
+
+def _condition(table: Table, model: str, other: str, margin: float) -> Condition:
+    task, rows = table.group.task.name, [row for row in (_row(table, model), _row(table, other)) if row is not None]
+    axes, region = {"measure": f"skill on {task}", "backend": "", "length": ""}, f"at least -{margin:g}"
+    where = [
         row.entrant.cells[seed].folder
         for row in rows
         if row.entrant
         for seed in table.seeds
         if seed in row.entrant.cells
     ]
+    one, two = (row.figures for row in rows)
+    if one is None or two is None:
+        states = ", ".join(f"{row.label} {row.state(table.seeds)}" for row in rows)
+        return Condition(axes, UNKNOWN, "of skill", None, region, where, f"{task}: {states}")
+    sure = Sure.of(one.minus(two))
+    figure = Interval(sure.value, sure.low, sure.high)
+    known = Condition.of(axes, figure, "of skill", (-margin, math.inf), region, where)
+    return known.if_known(len(table.seeds) >= SEEDS, FEW)

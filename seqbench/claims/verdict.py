@@ -26,6 +26,7 @@ class Condition:
         region: that region, in words.
         records: folders of the records behind the figure.
         note: what a reader must know beside it.
+        at_least: whether the value is a lower bound only.
         regions: that region as intervals on the figure's scale, for the picture; none where it is not one.
     """
 
@@ -37,6 +38,7 @@ class Condition:
     records: Sequence[Path] = field(default=())
     note: str = ""
     regions: tuple[tuple[float, float], ...] = ()
+    at_least: bool = False
 
     @classmethod
     def of(
@@ -48,9 +50,10 @@ class Condition:
         region: str,
         records: Sequence[Path],
         note: str = "",
+        at_least: bool = False,
     ) -> Condition:
         """The usual one, whose region is an interval."""
-        return cls(axes, figure, unit, within(figure, *bounds), region, records, note, (bounds,))
+        return cls(axes, figure, unit, within(figure, *bounds), region, records, note, (bounds,), at_least)
 
     def if_known(self, known: bool, why: str) -> Condition:
         """Itself, or undecided for the reason ``why`` where its interval can't be trusted."""
@@ -59,7 +62,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``word``: supported, refuted, depends, inconclusive or not measured; ``on``: the axes that decide."""
+    """``word``: supported, refuted, depends, inconclusive, incomplete or not measured; ``on``: the axes that decide."""
 
     word: str
     on: tuple[str, ...] = ()
@@ -93,18 +96,18 @@ def judge(conditions: Sequence[Condition]) -> Verdict:
 
 
 def _deciding(conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """The fewest axes that tell the conditions inside from those outside; all of them if no choice does."""
+    """The fewest axes that tell the conditions inside from those outside; none if no choice does."""
     decided = [condition for condition in conditions if condition.inside is not None]
     names = [
         name
         for name in dict.fromkeys(name for condition in decided for name in condition.axes)
         if len({condition.axes.get(name) for condition in decided}) > 1
     ]
-    for size in range(1, len(names)):
+    for size in range(1, len(names) + 1):
         for chosen in combinations(names, size):
             sides: dict[tuple[str | None, ...], set[bool | None]] = {}
             for condition in decided:
                 sides.setdefault(tuple(condition.axes.get(name) for name in chosen), set()).add(condition.inside)
             if all(len(found) == 1 for found in sides.values()):
                 return chosen
-    return tuple(names)
+    return ()

@@ -50,6 +50,9 @@ def effective_context(results: Results, tolerance: float = 0.01, draws: int = DR
     that gets worse on contexts longer than it can use (`reference_distance`) is measured up to the longest k at which
     it is within ``tolerance`` of its best.
 
+    Where the loss still falls by more than that at the longest k, or the interval reaches it, the upper limit is
+    infinite: nothing says that a longer context would not help.
+
     Args:
         results: of the same model, task and options, one a seed (the kind `generate`).
         tolerance: of the excess loss, .01 for 1%.
@@ -60,7 +63,10 @@ def effective_context(results: Results, tolerance: float = 0.01, draws: int = DR
     """
     ks, sums, counts = _stacked(results)
     log = _interval(lambda losses: np.log(least_context(losses, ks, tolerance)), sums, counts, draws)
-    return Interval(*(min(max(math.exp(end), ks[0]), ks[-1]) for end in log))
+    value, low, high = (min(max(math.exp(end), ks[0]), ks[-1]) for end in log)
+    losses = sums.sum(axis=(0, 1)) / counts.sum()
+    falling = bool(losses[-2] > (1 + tolerance) * losses.min()) if len(ks) > 1 else True
+    return Interval(value, low, math.inf if falling or high >= ks[-1] else high)
 
 
 def effective_words(results: Results, tolerance: float = 0.01) -> Interval | None:

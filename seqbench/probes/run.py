@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import time
 import traceback
@@ -24,6 +25,8 @@ from seqbench.probes.record import MeasuredModel, ProbeInfo, ProbeRecord, ProbeS
 from seqbench.registry import MODELS
 
 __all__ = ["CaseWork", "ProbeStore", "run_case"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,10 @@ def run_case(
             with settings(torch.device(case.device), case):
                 result = get_probe(case.probe).measure(case, listener)
             record = work.record("ok", None, started, time.perf_counter() - clock, result)
-        except (UserError, OSError):
-            raise
         except Exception as error:
-            status, reason = failure(error)
+            if isinstance(error, OSError) and error.errno in FULL:  # the disk's failure, not the model's
+                raise
+            status, reason = ("error", str(error)) if isinstance(error, UserError) else failure(error)
             record = work.record(status, reason, started, time.perf_counter() - clock)
             if status == "error":
                 (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
