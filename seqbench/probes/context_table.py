@@ -160,7 +160,8 @@ def _mean(results: Results, key: str) -> float:
 
 
 def _span(found: Interval) -> str:
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    high = "more" if math.isinf(found.high) else f"{found.high:.3g}"
+    return f"{found.value:.3g} [{found.low:.3g}, {high}]"
 
 
 def _percent(found: Interval | None) -> str:

@@ -140,11 +140,14 @@ def _draw_contexts(axes: Any, groups: Sequence[Group], known: Mapping[str, Look]
         look = known[group.label]
         for tolerance, shift in zip(sorted(TOLERANCES), (0.24, 0.0, -0.24), strict=True):
             found = effective_context(group.results, tolerance)
-            ends += [found.value, found.low, found.high]
-            axes.plot([found.low, found.high], [i + shift] * 2, color=look.colour, linewidth=1.6 if not shift else 0.8)
+            high = group.results[0]["ks"][-1] if math.isinf(found.high) else found.high
+            ends += [found.value, found.low, high]
+            if math.isinf(found.high):  # nothing says that more would not help
+                axes.plot([high], [i + shift], color=look.colour, marker=">", ms=4, clip_on=False)
+            axes.plot([found.low, high], [i + shift] * 2, color=look.colour, linewidth=1.6 if not shift else 0.8)
             axes.plot([found.value], [i + shift], color=look.colour, marker=look.marker, ms=4 if shift else 7)
             label, size, colour = f"  {found.value:,.0f} at {100 * tolerance:g}%", *((7, GREY) if shift else (8, DARK))
-            axes.text(found.high, i + shift, label, fontsize=size, color=colour, va="center")
+            axes.text(high, i + shift, label, fontsize=size, color=colour, va="center")
     low, high = min(ends), max(ends)
     axes.set(xscale="log", xlim=(low / 1.3, high * (high / low) ** 0.5 * 1.6), ylim=(len(groups) - 0.5, -0.5))
     ticks = [2**i for i in range(16) if low / 1.3 <= 2**i <= 2 * high]
