@@ -11,7 +11,9 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+import tyro
 
 from seqbench.errors import UserError, nearest
 
@@ -31,7 +33,7 @@ class Request:
     """How thorough: seconds, minutes on a CPU, or as the protocol has it on a GPU."""
     seed: int = 0
     """First seed; it decides initialisation and data."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Number of seeds; by default the budget's."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to measure on."""
