@@ -98,8 +98,8 @@ def lstm_fourfold(found: Sequence[Found]) -> Claim:
         "An LSTM costs four times a plain RNN.",
         "textbooks and courses, from its four gates against one layer",
         "at equal width: parameters and floating-point operations counted, milliseconds measured side by side in one "
-        "process, order shuffled in every repeat, as the geometric mean of the ratio over shapes; ratios within one "
-        "backend only",
+        "process, order shuffled in every repeat, as the geometric mean of the ratio over batches, at the shortest and "
+        "at the longest length; the interval is over repeats, ratios are within one backend only",
         _times_statement("an LSTM", "a plain RNN", conditions),
         conditions,
         _equal_parameters(found, LSTM, RNN),
