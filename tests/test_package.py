@@ -4,6 +4,7 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -142,8 +143,13 @@ def test_nothing_is_pickled():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    """Built from a copy: in a checkout setuptools leaves a folder that the next wheel would contain, stale or not."""
+    out, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    for folder in ("seqbench", "tasks"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
     subprocess.run(build, check=True, capture_output=True, cwd=out)
     return next(out.glob("*.whl"))
 
@@ -154,6 +160,8 @@ def test_the_wheel_has_one_top_level_package_with_tasks_and_data(wheel):
     for name in ("seqbench/tasks/dna.py", "seqbench/tasks/data/dna.parquet", "seqbench/tasks/data/weather.parquet"):
         assert name in names
     assert not any("test" in name for name in names)
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "seqbench").rglob("*.py")}
+    assert modules <= set(names), "a package that pyproject.toml does not list"
 
 
 def test_the_wheel_works_installed_elsewhere(wheel, tmp_path):
