@@ -1,4 +1,4 @@
-"""Effective context: known answers of windowed models and made-up sources, and losses one by one."""
+"""Effective context: by hand, of windowed models and made-up sources, its interval by simulation, and whole cases."""
 
 import dataclasses
 import json
@@ -7,18 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
+from windowed import LAG, WINDOW, Windowed
 
 import seqbench
 from seqbench.device import settings
 from seqbench.errors import NotApplicable, UserError
-from seqbench.heads.generate import GenerateHead
-from seqbench.models.backbone import SequenceModel
-from seqbench.models.mixer import Mixer
 from seqbench.plan import Listener
 from seqbench.prepare import prepare
-from seqbench.probes import Found, Request, context_text
+from seqbench.probes import Found, Request
 from seqbench.probes import context_far as far
 from seqbench.probes.context import PROBE
 from seqbench.probes.context_inputs import common_examples, kept_steps, mask_distances, swapped
@@ -31,33 +27,8 @@ from seqbench.probes.context_stats import (
     perturbation_excess,
     reference_distance,
 )
-from seqbench.probes.context_text import (
-    Targets,
-    carried_losses,
-    last_losses,
-    place_targets,
-    text_distances,
-    truncated_losses,
-    word_count,
-)
 from seqbench.probes.options import ContextOptions
 from seqbench.registry import MODELS, TASKS
-
-WINDOW, LAG = 6, 6
-
-
-class Windowed(Mixer):
-    """Output t is a random map of inputs t - 5 to t, and of nothing else."""
-
-    def __init__(self, d_in, d_out, causal):
-        super().__init__(d_in, d_out, causal)
-        self.map = nn.Conv1d(d_in, d_out, WINDOW)
-
-    def forward(self, x, lengths=None):
-        return torch.tanh(self.map(F.pad(x.transpose(1, 2), (WINDOW - 1, 0)))).transpose(1, 2)
-
-    def state_size(self, length):
-        return self.d_in * (WINDOW - 1)
 
 
 class Ahead(Windowed):
@@ -110,169 +81,10 @@ def measure(case):
         return json.loads(json.dumps(PROBE.measure(case, Listener()), allow_nan=False))
 
 
-def net(mixer, seed=0, vocabulary="abcdefg "):
-    class Data:
-        pass
-
-    data = Data()
-    data.vocabulary, data.features = tuple(vocabulary), ()
-    torch.manual_seed(seed)
-    return SequenceModel(mixer, GenerateHead, data, (8,)).double().eval()
-
-
-def text(length, seed=0, symbols=8):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, symbols, length))
-
-
-def one_by_one(model, tokens, begin, t):
-    with torch.no_grad():
-        return F.cross_entropy(model(tokens[None, begin:t])[0, -1].float(), tokens[t]).item()
-
-
 def made_up(losses, counts, ks, **more):
     """A result with mean losses (G, K)."""
     sums = np.asarray(losses) * np.asarray(counts)[:, None]
     return {"ks": list(ks), "sums": sums.tolist(), "counts": list(counts), "carried": None, "perturbed": None, **more}
-
-
-# --- losses ---
-
-
-@pytest.mark.parametrize("chunk", [1 << 17, 100])
-@pytest.mark.parametrize(("length", "stride"), [(300, 8), (301, 8), (293, 1), (300, 128)])
-def test_losses_equal_a_direct_computation_one_by_one(monkeypatch, chunk, length, stride):
-    monkeypatch.setattr(context_text, "CHUNK", chunk)
-    model, tokens = net(MODELS.get("gru").mixer), text(length)
-    targets = Targets(64, stride, -(-(length - 64) // stride))
-    ks = text_distances(64, stride)
-    table = truncated_losses(model, tokens, targets, ks)
-    assert table.shape == (targets.number, len(ks))
-    checked = sorted({0, 1, targets.number // 2, targets.number - 1} & set(range(targets.number)))
-    for i in checked:
-        for k, value in zip(ks, table[i], strict=True):
-            t = int(targets.positions[i])
-            assert value == pytest.approx(one_by_one(model, tokens, t - k, t), abs=1e-6)
-
-
-@pytest.mark.parametrize("stretch", [1 << 15, 150, 64])
-def test_carried_losses_equal_one_pass_from_where_the_stretch_begins(monkeypatch, stretch):
-    monkeypatch.setattr(context_text, "STRETCH", stretch)
-    model, tokens, targets = net(MODELS.get("lstm").mixer), text(500), Targets(60, 7, 63)
-    found = carried_losses(model, tokens, targets)
-    span = 500 - 60
-    scored = -(-span // -(-span // max(1, stretch - 60)))
-    for i, t in enumerate(targets.positions.tolist()):
-        begin = (t - 60) // scored * scored
-        assert t - begin >= 60  # no target with less than what the longest truncated one has
-        assert found[i] == pytest.approx(one_by_one(model, tokens, begin, t), abs=1e-6)
-
-
-def test_a_windowed_model_gains_nothing_from_beyond_its_window_and_everything_is_exact():
-    model, tokens = net(Windowed), text(9000)
-    targets = place_targets(len(tokens), 300, 64)
-    ks = text_distances(64, targets.stride)
-    table, carried = truncated_losses(model, tokens, targets, ks), carried_losses(model, tokens, targets)
-    enough = [i for i, k in enumerate(ks) if k >= WINDOW]
-    assert np.ptp(table[:, enough], axis=1) == pytest.approx(0, abs=1e-6)
-    assert carried == pytest.approx(table[:, -1], abs=1e-6)
-    assert abs(table[:, ks.index(4)] - table[:, -1]).max() > 1e-3
-
-
-def test_targets_have_all_their_predecessors_and_are_spread_over_whole_blocks():
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        length = int(rng.integers(4200, 100_000))
-        longest, wanted = int(rng.integers(1, length - 4096 + 1)), int(rng.integers(2, 1000))
-        targets = place_targets(length, wanted, longest)
-        at = targets.positions
-        assert wanted <= len(at) == targets.number < 2 * wanted + 2
-        assert at.min() == longest and at.max() < length <= at.max() + targets.stride
-        assert (np.diff(at) == targets.stride).all()
-        blocks = min(context_text.MOST_BLOCKS, targets.number, (length - longest) // 2048)
-        counts = np.bincount(np.arange(targets.number) * blocks // targets.number)
-        assert blocks >= 2 and len(counts) == blocks and counts.max() - counts.min() <= 1
-        ks = text_distances(longest, targets.stride)
-        assert ks == sorted(set(ks)) and ks[0] == 1 and ks[-1] == longest
-        assert {1 << i for i in range(longest.bit_length())} <= set(ks)
-
-
-def test_a_text_too_short_is_refused_with_what_fits():
-    with pytest.raises(UserError, match="take at most 4404"):
-        place_targets(8500, 100, 4405)
-    place_targets(8500, 100, 4404)
-    with pytest.raises(UserError, match="at most 4,096"):
-        place_targets(8500, 5000, 4404)
-    with pytest.raises(UserError, match="too short"):
-        place_targets(4000, 10, 1)
-
-
-# --- far text changed ---
-
-SPACE = np.array([False] * 7 + [True])
-
-
-def test_changes_leave_what_is_near_and_change_what_is_far_as_they_say():
-    tokens = text(5000).numpy()
-    at = np.arange(300, 5000, 50)
-    seen = {}
-    for name, k, inputs in far.perturbed_inputs(tokens, at, 256, [16, 64], 3, SPACE):
-        seen.setdefault((name, k), []).append(inputs)
-        near = np.stack([tokens[t - k : t] for t in at])
-        assert (inputs[:, len(inputs[0]) - k :] == near).all()
-    assert {name for name, _ in seen} == {"intact", *far.KINDS}
-    assert {len(several) for (name, _), several in seen.items() if name not in ("intact", "drop")} == {3}
-    (whole,) = seen["intact", 256]
-    for k in (16, 64):
-        rest = whole[:, : 256 - k]
-        for kind in ("shuffle characters", "shuffle words"):
-            changed = [inputs[:, : 256 - k] for inputs in seen[kind, k]]
-            for one in changed:
-                assert (np.sort(one, axis=1) == np.sort(rest, axis=1)).all() and (one != rest).any(axis=1).all()
-            assert (changed[0] != changed[1]).any()
-        assert seen["drop", k][0].shape == (len(at), k)
-
-
-def test_shuffled_words_are_the_words_that_were_there():
-    tokens = np.array([[0, 1, 7, 2, 7, 7, 3, 4, 5, 7, 6, 6, 7]])
-    rng, orders = np.random.default_rng(0), set()
-    for _ in range(200):
-        (row,) = far.shuffle_words(tokens, SPACE, rng)
-        words, word = [], []
-        for i, symbol in enumerate(row.tolist()):
-            word.append(symbol)
-            if symbol == 7 and (i + 1 == len(row) or row[i + 1] != 7):
-                words.append(tuple(word))
-                word = []
-        assert sorted(words) == [(0, 1, 7), (2, 7, 7), (3, 4, 5, 7), (6, 6, 7)]
-        orders.add(tuple(words))
-    assert len(orders) == math.factorial(4)
-
-
-def test_a_swapped_passage_is_text_from_elsewhere():
-    tokens, at = np.arange(2000), np.arange(256, 2000, 10)  # every place has a symbol of its own
-    for window, length in ((256, 240), (64, 1)):
-        passages = far.swap_passages(tokens, at, window, length, np.random.default_rng(0))
-        assert (np.diff(passages, axis=1) == 1).all()
-        assert ((passages[:, -1] < at - window) | (passages[:, 0] > at)).all()
-
-
-def test_changes_beyond_the_window_of_a_windowed_model_change_nothing():
-    model, tokens = net(Windowed), text(5000).numpy()
-    at = np.arange(300, 5000, 50)
-    nats = {}
-    for name, k, inputs in far.perturbed_inputs(tokens, at, 256, [4, 6], 2, SPACE):
-        found = last_losses(model, torch.from_numpy(inputs), torch.from_numpy(tokens[at]))
-        nats.setdefault((name, k), []).append(found)
-    for (name, k), several in nats.items():
-        for found in several:
-            difference = abs(found - nats["intact", 256][0]).max()
-            assert difference < 1e-6 if k >= WINDOW else difference > 1e-3, name
-
-
-def test_words_are_counted_by_their_spaces():
-    assert word_count(np.array([7, 0, 1, 7, 7, 2, 7]), SPACE) == 2
-    assert word_count(np.array([0, 7, 1]), SPACE) == 2
-    assert word_count(np.array([0, 1, 2]), SPACE) == 0
 
 
 # --- effective context and its interval ---
