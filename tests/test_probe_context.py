@@ -21,11 +21,11 @@ from seqbench.probes.context_inputs import common_examples, kept_steps, mask_dis
 from seqbench.probes.context_stats import (
     carried_excess,
     effective_context,
-    effective_words,
     excess_curve,
     least_context,
     perturbation_excess,
     reference_distance,
+    still_falls,
 )
 from seqbench.probes.options import ContextOptions
 from seqbench.registry import MODELS, TASKS
@@ -131,8 +131,6 @@ def test_carried_state_and_words():
     one = made_up([[2.0, 1.0]] * 2, [30, 10], [1, 8], chars_per_word=4.0)
     assert carried_excess([{**one, "carried": carried}]).value == pytest.approx(-0.1)
     assert carried_excess([one]) is None
-    assert effective_words([one]).value == pytest.approx(effective_context([one]).value / 4)
-    assert effective_words([{**one, "chars_per_word": None}]) is None
 
 
 def test_perturbations_are_averaged_and_set_against_the_intact_window():
@@ -316,5 +314,8 @@ def test_a_loss_that_still_falls_at_the_last_distance_has_no_upper_limit():
 
     falling, level = results([3.0, 2.5, 2.2, 2.1]), results([3.0, 2.5, 2.101, 2.1])
     found = effective_context(falling)
-    assert found.low > 4 and found.high == math.inf and effective_words(falling).high == math.inf
+    assert found.low > 4 and found.high == math.inf
     assert 2 < effective_context(level).high < 4.1
+    harmed = results([3.0, 2.0, 2.1, 2.2])  # the last step is no gain
+    assert effective_context(harmed).high < 2.1
+    assert [still_falls(one) for one in (falling, level, harmed)] == [True, False, False]

@@ -299,6 +299,8 @@ def test_a_ladder_that_ended_leaves_the_range_open():
     assert (row.low, row.high) == (4, None)
     (other,) = edges([found(0, whole, 8), found(1, part, 8), found(2, part, 8)])
     assert other.median == 4 and not other.median_at_least
+    (even,) = edges([found(0, whole, 8), found(1, part, 8)])
+    assert even.median == 4 and not even.median_at_least  # 6 was never tried
 
 
 def test_other_options_and_regimes_are_rows_of_their_own():

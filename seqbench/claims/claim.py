@@ -5,11 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 from seqbench.claims.verdict import Condition, Verdict, judge
+from seqbench.probes import Found
 from seqbench.stats import Interval
 
-__all__ = ["Claim", "figure_text", "number", "rounded"]
+__all__ = ["Aside", "Asides", "Claim", "figure_text", "machine", "number", "rounded"]
+
+
+class Aside(NamedTuple):
+    """A sentence (Markdown) with the folders of the records behind it."""
+
+    text: str
+    records: Sequence[Path] = ()
+
+
+class Asides(NamedTuple):
+    """What is said beside a claim's figures and no verdict rests on."""
+
+    heading: str
+    lines: Sequence[Aside]
 
 
 @dataclass(frozen=True)
@@ -22,7 +39,7 @@ class Claim:
         method: how it was measured, and the region in which it is true.
         statement: what came out, in a sentence that can be quoted without the rest.
         conditions: the figures that the verdict follows from.
-        beside: further paragraphs, lists or tables (Markdown), which the verdict does not rest on.
+        beside: what else was measured, which the verdict does not rest on.
         lacks: what has not been measured of what the verdict needs, which then is not given.
     """
 
@@ -32,7 +49,7 @@ class Claim:
     method: str
     statement: str
     conditions: Sequence[Condition]
-    beside: Sequence[str] = field(default=())
+    beside: Sequence[Asides] = field(default=())
     lacks: str = ""
 
     @property
@@ -66,7 +83,15 @@ def figure_text(figure: Interval, unit: str = "", digits: int = 3, *, at_least: 
     unit = f" {unit}" if unit else ""
     value = f"{number(figure, digits, at_least=at_least)}{unit}"
     known = math.isfinite(figure.value) and not (math.isnan(figure.low) or math.isnan(figure.high))
-    if not known or figure.low == figure.high:
+    bound = at_least and figure.low == figure.value and math.isinf(figure.high)
+    if not known or figure.low == figure.high or bound:
         return value
     high = f"to {rounded(figure.high, digits)}" if not math.isinf(figure.high) else "and more"
     return f"{value} ({rounded(figure.low, digits)} {high})"
+
+
+def machine(one: Found) -> str:
+    """``width 128, cpu, 1 thread``: where a case was timed."""
+    case = one.case
+    threads = f", {case.threads} thread{'s' if case.threads > 1 else ''}" if case.device == "cpu" else ""
+    return f"width {case.options['hidden']}, {case.device}{threads}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.claims.claim import Claim, figure_text, rounded
+from seqbench.claims.claim import Aside, Asides, Claim, figure_text, machine, rounded
 from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, title
 from seqbench.claims.skills import skill_conditions
 from seqbench.claims.verdict import Condition
@@ -47,10 +47,17 @@ def _lengths(one: Found) -> list[int]:
     return [lengths[0], lengths[-1]] if len(lengths) > 1 else lengths
 
 
+def _batches(one: Found) -> list[int]:
+    """Those that were timed at the shortest and at the longest length: else a length's figure would be a batch's."""
+    at = [{batch for batch, steps in one.result["shapes"] if steps == length} for length in _lengths(one)]
+    return sorted(set.intersection(*at))
+
+
 def _time_ratio(one: Found, model: str, other: str, what: str, length: int | None = None) -> Interval:
-    """Geometric mean over batches (at one length, or over all shapes) of the ratio of times, a figure a repeat, with
-    Student's interval over repeats."""
-    kept = [i for i, shape in enumerate(one.result["shapes"]) if length is None or shape[1] == length]
+    """Geometric mean of the ratio of times over batches (`_batches` at one length, or over all shapes), a figure a
+    repeat, with Student's interval over repeats."""
+    shapes, batches = one.result["shapes"], _batches(one)
+    kept = [i for i, (b, steps) in enumerate(shapes) if length is None or (steps == length and b in batches)]
     a, b = (np.asarray(one.result["seconds"][name][what], dtype=float)[kept] for name in (model, other))
     return geometric(np.exp(np.log(a / b).mean(axis=0)))
 
@@ -79,7 +86,8 @@ def _ratio_conditions(
         backend = str(one.result["backend"])
         axes = {"measure": TIMES[what], "backend": BACKENDS.get(backend, backend), "length": f"{length:,}"}
         figure, region = _time_ratio(one, model, other, what, length), _region(*regions["time"])
-        conditions.append(Condition.of(axes, figure, "times", regions["time"], region, [one.folder]))
+        note = f"{BACKENDS.get(backend, backend)}: batches of {listed([str(batch) for batch in _batches(one)])}"
+        conditions.append(Condition.of(axes, figure, "times", regions["time"], region, [one.folder], note))
     return conditions
 
 
@@ -98,15 +106,16 @@ def lstm_fourfold(found: Sequence[Found]) -> Claim:
         "An LSTM costs four times a plain RNN.",
         "textbooks and courses, from its four gates against one layer",
         "at equal width: parameters and floating-point operations counted, milliseconds measured side by side in one "
-        "process, order shuffled in every repeat, as the geometric mean of the ratio over batches, at the shortest and "
-        "at the longest length; the interval is over repeats, ratios are within one backend only",
-        _times_statement("an LSTM", "a plain RNN", conditions),
+        "process, order shuffled in every repeat, as the geometric mean of the ratio over the batches that were timed "
+        "at the shortest and at the longest length, at each of the two; the interval is over repeats, ratios are "
+        "within one backend only",
+        _times_statement("an LSTM", "a plain RNN", conditions, found),
         conditions,
         _equal_parameters(found, LSTM, RNN),
     )
 
 
-def _times_statement(one: str, other: str, conditions: Sequence[Condition]) -> str:
+def _times_statement(one: str, other: str, conditions: Sequence[Condition], found: Sequence[Found]) -> str:
     """``An LSTM has 4 times the parameters ... of a plain RNN of the same width; its training step takes ...``."""
     if not conditions:
         return "Not measured."
@@ -114,21 +123,25 @@ def _times_statement(one: str, other: str, conditions: Sequence[Condition]) -> s
     said = []
     for backend in dict.fromkeys(c.axes["backend"] for c in conditions if c.axes["backend"]):
         mine = [c for c in conditions if c.axes["backend"] == backend and c.axes["measure"] == TIMES["train"]]
-        values = [c.figure.value for c in mine]
-        ends = dict.fromkeys(rounded(value, 2) for value in (min(values), max(values)))
-        said.append(f"{' to '.join(ends)} times as long with {WITH.get(backend, backend)}")
-    text = f"{one} has {listed(counts)} of {other} of the same width; its training step takes {listed(said)}."
+        unit = "" if said else "times as long"  # once is enough
+        ends = [f"{figure_text(c.figure, unit, 2)} at {c.axes['length']} steps" for c in mine]
+        said.append(f"{' and '.join(ends)} with {WITH.get(backend, backend)}")
+    text = (
+        f"{one} has {listed(counts)} of {other} of the same width; its training step takes {', '.join(said)} "
+        f"({machine(_cost(found)[0])})."
+    )
     return text[:1].upper() + text[1:]
 
 
-def _equal_parameters(found: Sequence[Found], model: str, other: str) -> list[str]:
+def _equal_parameters(found: Sequence[Found], model: str, other: str) -> list[Asides]:
+    """Over all shapes."""
     said = [
-        f"{words} {figure_text(_time_ratio(one, model, other, what), 'times')}"
+        Aside(f"{words}: {figure_text(_time_ratio(one, model, other, what), 'times')}", [one.folder])
         for one in _cost(found, "params")
         if _has(one, model, other)
         for what, words in TIMES.items()
     ]
-    return [f"At equal parameters: {'; '.join(said)}."] if said else []
+    return [Asides("At equal parameters, over all lengths and batches:", said)]
 
 
 def lstm_parameters() -> Claim:
@@ -185,19 +198,20 @@ def gru_lighter(found: Sequence[Found], board: Path) -> Claim:
         "Cho et al. 2014; Chung et al. 2014",
         "at equal width: parameters and floating-point operations counted, times side by side as for claim 3, and "
         f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g}",
-        _times_statement("a GRU", "an LSTM", conditions) + more,
+        _times_statement("a GRU", "an LSTM", conditions, found) + more,
         [*conditions, *skills],
         _equal_parameters(found, GRU, LSTM),
         lacks="" if skills else "no records of tasks to compare skills in",
     )
 
 
-def attention_price(cost: Sequence[Found]) -> list[str]:
+def attention_price(cost: Sequence[Found]) -> list[Aside]:
     """What attention takes, as sentences: the square in time, and the floats it carries."""
-    lines = []
+    asides = []
     for one in _cost(cost):
         if one.result["backend"] != "kernel" or not _has(one, ATTENTION, LSTM):
             continue
+        lines = []
         fit = (one.result["fit"].get(ATTENTION) or {}).get("train")
         if fit is not None and fit["trusted"]:
             q = Interval(*(math.inf if x is None else x * 1e12 for x in fit["q"]))
@@ -207,7 +221,8 @@ def attention_price(cost: Sequence[Found]) -> list[str]:
                 else "No square of the length could be told from 0 in a training step's time."
             )
         lines += _growth(one.result)
-    return lines
+        asides += [Aside(line, [one.folder]) for line in lines]
+    return asides
 
 
 def _growth(result: Mapping[str, Any]) -> list[str]:

@@ -5,73 +5,94 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from seqbench.claims.claim import Claim, figure_text, rounded
+from seqbench.claims.claim import Aside, Asides, Claim, figure_text, rounded
 from seqbench.claims.memory import FEW, SEEDS
 from seqbench.claims.names import title
 from seqbench.claims.verdict import Condition
 from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
-from seqbench.probes.gradient_view import VANISHED, WELL, Summary, behaviour, summaries
+from seqbench.probes.gradient_view import VANISHED, WELL, Summary, behaviour, summaries, taught
 
 __all__ = ["gradients_vanish"]
 
 SIDES = {"vanishes": True, "explodes": True, "neither": False}
-NO_PRODUCT = "no state is multiplied step after step, so a rise or fall only says where it looks"
-WHEN = {"start": "before training", "trained": "trained"}
+WHEN = {"start": "before training", "trained": "after training"}
+DOES = {"vanishes": "vanishes", "explodes": "explodes", "neither": "does neither", "in between": "is in between"}
+TOO_FEW = f"can't be told from fewer than {SEEDS} seeds"
+BETWEEN = "it changes, but less than 1,000-fold, or not in all seeds' interval: neither true nor false"
 
 
 def gradients_vanish(found: Sequence[Found]) -> Claim:
-    """Claim 5."""
-    rows = [it for it in summaries(found) if it.fall_at is not None]
-    conditions = [
-        Condition(
-            {"model": it.model, "initialisation": it.initialisation, "when": it.when},
-            it.fall,
-            f"decades down from k = 1 to {it.fall_at}",
-            SIDES.get(behaviour(it)),
-            "a slope clear of 0 and 3 decades down or up",
-            [one.folder for one in it.found],
-            "" if it.found[0].result["state"] is not None else f"{_name(it, rows)} {WHEN[it.when]}: {NO_PRODUCT}",
-            regions=((VANISHED, math.inf), (-math.inf, -VANISHED)),
-            at_least=it.fall_is_least,
-        ).if_known(len(it.found) >= SEEDS, FEW)
-        for it in rows
-    ]
+    """Claim 5; what carries no state is shown beside it, since nothing is multiplied there step after step."""
+    known = [it for it in summaries(found) if it.fall_at is not None]
+    rows = [it for it in known if it.found[0].result["state"] is not None]
     return Claim(
         5,
         "Gradients vanish or explode with distance.",
         "Hochreiter 1991; Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013",
-        "the exact Jacobian of the last output by each input, in double precision, its norm for each sample, the "
-        "median of the logarithms over samples, intervals over seeds; it vanishes if the slope against distance is "
-        "below 0 and the norm falls 1,000-fold by k = 100, explodes likewise upward, and does neither if the slope "
-        "would take more than 3,000 steps for that",
-        _statement(rows),
-        conditions,
-        [line for line in (_forgetting(rows), _slopes(rows)) if line],
+        f"{_nets(rows)}the exact Jacobian of the last output by each input, in double precision, its norm for each "
+        "sample, the median of the logarithms over samples, intervals over seeds; it vanishes if the slope against "
+        "distance is below 0 and the norm falls 1,000-fold (3 decades) by k = 100, explodes likewise upward (a "
+        "negative figure), and does neither if the slope would take more than 3,000 steps for that",
+        _statement(rows, [it for it in known if it not in rows]),
+        [_condition(it, rows) for it in rows],
+        [
+            Asides("Vanishing is not forgetting (recall is 1 where all is right and 0 for guessing):", _recall(known)),
+            Asides("Half-lives, and the share of samples in which the gradient grows tenfold:", _half_lives(known)),
+        ],
     )
 
 
-def _statement(rows: Sequence[Summary]) -> str:
-    """What it does in whom, with the decades by which it falls (negative: rises)."""
+def _condition(it: Summary, rows: Sequence[Summary]) -> Condition:
+    does = behaviour(it)
+    return Condition(
+        {"model": it.model, "initialisation": it.initialisation, "training": WHEN[it.when]},
+        it.fall,
+        f"decades down from k = 1 to {it.fall_at}",
+        SIDES.get(does),
+        "a slope clear of 0 and 3 decades down or up",
+        [one.folder for one in it.found],
+        f"{_name(it, rows)} {WHEN[it.when]}: {BETWEEN}" if does == "in between" else "",
+        regions=((VANISHED, math.inf), (-math.inf, -VANISHED)),
+        at_least=it.fall_is_least,
+    ).if_known(len(it.found) >= SEEDS, FEW)
+
+
+def _nets(rows: Sequence[Summary]) -> str:
+    """What was trained, and how."""
+    if not rows:
+        return ""
+    options = rows[0].options
+    return f"width {options['hidden']}, recall over {options['length']} steps, {taught(rows)}; "
+
+
+def _statement(rows: Sequence[Summary], others: Sequence[Summary]) -> str:
+    """What it does in whom, with the decades by which it falls or rises."""
     parts = []
     for when, words in WHEN.items():
         kinds: dict[str, list[str]] = {}
         for it in rows:
             if it.when == when:
-                least = "at least " if it.fall_is_least else ""
-                kinds.setdefault(behaviour(it), []).append(f"{_name(it, rows)} ({least}{rounded(it.fall.value, 2)})")
-        said = [f"{_does(kind)} in {listed(sorted(names))}" for kind, names in kinds.items()]
+                does = DOES.get(behaviour(it), TOO_FEW) if len(it.found) >= SEEDS else TOO_FEW
+                kinds.setdefault(does, []).append(f"{_name(it, rows)} ({_decades(it)})")
+        said = [f"{does} in {listed(sorted(names))}" for does, names in kinds.items()]
         parts += [f"{words} it {', '.join(said)}"] if said else []
     if not parts:
         return "Not measured."
     reach = max(it.fall_at or 0 for it in rows)
-    return f"In decades that the gradient falls from 1 to {reach} steps back: {'; '.join(parts)}."
+    compared = [f"{_decades(it)} {WHEN[it.when]}" for it in others]
+    for name in dict.fromkeys(_name(it, others) for it in others):
+        mine = [text for it, text in zip(others, compared, strict=True) if _name(it, others) == name]
+        parts.append(f"in a {name}, where no state is multiplied, {' and '.join(mine)}")
+    return f"The gradient over {reach} steps, in decades down or up: {'; '.join(parts)}."
 
 
-def _does(kind: str) -> str:
-    return {"neither": "does neither", "in between": "is in between", "unknown": "can't be told from one seed"}.get(
-        kind, kind
-    )
+def _decades(it: Summary) -> str:
+    """``down 9.4``, ``up at least 12``."""
+    fall = it.fall.value
+    if math.isnan(fall):
+        return "unknown"
+    return f"{'up' if fall < 0 else 'down'} {'at least ' if it.fall_is_least else ''}{rounded(abs(fall), 2)}"
 
 
 def _name(it: Summary, rows: Sequence[Summary]) -> str:
@@ -79,22 +100,32 @@ def _name(it: Summary, rows: Sequence[Summary]) -> str:
     return f"{title(it.model)} ({it.initialisation})" if several else title(it.model)
 
 
-def _forgetting(rows: Sequence[Summary]) -> str:
-    """Vanishing is not forgetting: nets that answer right over distances at which the gradient has vanished."""
-    said = [
-        f"{_name(it, rows)} scores {rounded(it.score_at_length.value, 2)} on recall over {it.options['length']} steps, "
-        f"and its gradient is {rounded(it.fall.value)} decades down at k = {it.fall_at}"
+def _recall(rows: Sequence[Summary]) -> list[Aside]:
+    """Nets that answer right over distances at which the gradient has vanished, and how those do that don't."""
+    return [
+        Aside(
+            f"{_name(it, rows)}: {figure_text(it.score_at_length, digits=2)} over {it.options['length']} steps, with "
+            f"the gradient {_decades(it)} decades at k = {it.fall_at}"
+            + (": it recalls what no gradient reaches" if it.score_at_length.value >= WELL and _vanished(it) else ""),
+            [one.folder for one in it.found],
+        )
         for it in rows
-        if it.score_at_length.value >= WELL and it.fall.value >= VANISHED
+        if it.when == "trained" and not math.isnan(it.score_at_length.value)
     ]
-    return f"Vanishing is not forgetting (1 is all right, 0 guessing): {'; '.join(said)}." if said else ""
 
 
-def _slopes(rows: Sequence[Summary]) -> str:
-    said = [
-        f"{_name(it, rows)} {WHEN[it.when]}: half-life {figure_text(it.half_life, 'steps')}, explosion share "
-        f"{rounded(it.explosion.value, 2)}"
-        for it in rows
-        if it.half_life.value == it.half_life.value
-    ]
-    return f"Half-lives: {'; '.join(said)}." if said else ""
+def _vanished(it: Summary) -> bool:
+    return it.fall.value >= VANISHED
+
+
+def _half_lives(rows: Sequence[Summary]) -> list[Aside]:
+    lines = []
+    for it in rows:
+        half, seeds = it.half_life, [one.folder for one in it.found]
+        known = figure_text(half, "steps") if math.isfinite(half.value) else "none, it does not fall"
+        if not math.isnan(half.value):
+            share = rounded(it.explosion.value, 2)
+            fall = f"{_decades(it)} decades at k = {it.fall_at}"
+            text = f"{_name(it, rows)} {WHEN[it.when]}: {fall}; half-life {known}; {share} of samples"
+            lines.append(Aside(text, seeds))
+    return lines

@@ -49,20 +49,25 @@ def _section(it: Claim, base: Path) -> list[str]:
         lines += [*table(headers, [_row(condition, axes, base) for condition in it.conditions], headers), ""]
         notes = dict.fromkeys(condition.note for condition in it.conditions if condition.note)
         lines += [*(f"- {escape(note)}" for note in notes), *([""] if notes else [])]
-    for block in it.beside:
-        lines += [block, ""]
+    for heading, asides in it.beside:
+        if asides:
+            said = (f"- {text}{f' [{links}]' if (links := _links(records, base)) else ''}" for text, records in asides)
+            lines += [*([heading, ""] if heading else []), *said, ""]
     return lines
 
 
+def _links(records: Sequence[Path], base: Path) -> str:
+    return " ".join(link(str(i), path / "record.json", base) for i, path in enumerate(records, start=1))
+
+
 def _row(it: Condition, axes: Sequence[str], base: Path) -> list[str]:
-    links = " ".join(link(str(i), path, base) for i, path in enumerate(it.records, start=1))
     known = [it.axes.get(name, "") for name in axes]
     return [
         *map(escape, known),
         figure_text(it.figure, it.unit, at_least=it.at_least),
         escape(it.region),
         SIDES[it.inside],
-        links,
+        _links(it.records, base),
     ]
 
 
@@ -75,13 +80,22 @@ def render_json(claims: Sequence[Claim], conditions: Sequence[str], base: Path) 
 def _claim(it: Claim, base: Path) -> dict[str, Any]:
     found = {name: getattr(it, name) for name in ("number", "sentence", "source", "method", "statement", "lacks")}
     conditions = [_condition(condition, base) for condition in it.conditions]
-    return {**found, "verdict": it.verdict.word, "depends_on": list(it.verdict.on), "conditions": conditions}
+    beside = [
+        {"heading": heading, "lines": [{"text": text, "records": _relative(records, base)} for text, records in asides]}
+        for heading, asides in it.beside
+    ]
+    verdict = {"verdict": it.verdict.word, "depends_on": [list(axes) for axes in it.verdict.on]}
+    return {**found, **verdict, "conditions": conditions, "beside": beside}
+
+
+def _relative(records: Sequence[Path], base: Path) -> list[str]:
+    return [relative(path / "record.json", base) for path in records]
 
 
 def _condition(it: Condition, base: Path) -> dict[str, Any]:
     limits = {name: _finite(getattr(it.figure, name)) for name in ("value", "low", "high")}
     said = {"unit": it.unit, "region": it.region, "inside": it.inside, "at_least": it.at_least, "note": it.note}
-    return {"axes": dict(it.axes), **limits, **said, "records": [relative(path, base) for path in it.records]}
+    return {"axes": dict(it.axes), **limits, **said, "records": _relative(it.records, base)}
 
 
 def _finite(value: float) -> float | None:

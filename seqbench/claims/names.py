@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ATTENTION", "GRU", "LSTM", "MODELS", "RECURRENT", "RNN", "TEXT", "title"]
+__all__ = ["ATTENTION", "GRU", "LSTM", "MODELS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "title"]
 
 RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
-TEXT = "textgen"  # the task whose text is read
+TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is read
 RECURRENT = (RNN, LSTM, GRU)
 MODELS = (*RECURRENT, ATTENTION)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seqbench.claims.claim import Claim
+from seqbench.claims.claim import Asides, Claim
 from seqbench.claims.context import lstm_context
 from seqbench.claims.cost import attention_price, gru_lighter, lstm_fourfold, lstm_parameters
 from seqbench.claims.gradient import gradients_vanish
@@ -50,7 +50,7 @@ def all_claims(measured: Measured, board: Path) -> list[Claim]:
     texts = [one for one in measured.of("context") if one.result["task"] == TEXT]
     rnn = rnn_memory(memory)
     claims = [
-        replace(rnn, beside=[*rnn.beside, *_published(memory)]),
+        replace(rnn, beside=[*rnn.beside, Asides("Against published results:", published(memory))]),
         lstm_context(texts, memory),
         lstm_fourfold(cost),
         lstm_parameters(),
@@ -69,11 +69,6 @@ def _with_lack(claim: Claim, measured: Measured) -> Claim:
         count = sum(1 for it in cases if not models or set(models) & set(it.models))
         lacks += [f"{count} case{'s' if count > 1 else ''} of the {probe} probe without a result"] if count else []
     return replace(claim, lacks="; ".join(lacks))
-
-
-def _published(memory: Sequence[Found]) -> list[str]:
-    lines = published(memory)
-    return ["Against published results:", "\n".join(f"- {line}" for line in lines)] if lines else []
 
 
 def conditions_of(records: Sequence[ProbeRecord], planned: int, budget: str) -> list[str]:

@@ -21,19 +21,21 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 def skill_conditions(board: Path, model: str, other: str, margin: float) -> list[Condition]:
     """The skill of ``model`` minus that of ``other`` on each task of the usual tables under ``board``.
 
-    ``model`` is not inferior where the interval lies above -``margin``. A task on which one of the two is incomplete
-    is undecided, and says so.
+    ``model`` is not inferior where the interval lies above -``margin``. Of each task the most thorough budget counts
+    that has both. A task on which one of the two is incomplete is undecided, and says so.
     """
     tables = [table for table in _tables(board) if _row(table, model) and _row(table, other)]
-    budget = next((name for name in BUDGETS if any(table.group.budget == name for table in tables)), None)
-    return [_condition(table, model, other, margin) for table in tables if table.group.budget == budget]
+    best: dict[str, Table] = {}
+    for table in sorted(tables, key=lambda table: BUDGETS.index(table.group.budget)):
+        best.setdefault(table.group.task.name, table)
+    return [_condition(best[task], model, other, margin) for task in sorted(best)]
 
 
 def _tables(board: Path) -> list[Table]:
     if not any(board.glob("*/*/*/run-*")):
         return []
     usual = [table for table in read_tables([board]) if not table.variant and not table.setting]
-    return [table for table in usual if table.track.startswith(TRACK)]
+    return [table for table in usual if table.track.startswith(TRACK) and table.group.budget in BUDGETS]
 
 
 def _row(table: Table, model: str) -> Row | None:
@@ -43,8 +45,9 @@ def _row(table: Table, model: str) -> Row | None:
 
 
 def _condition(table: Table, model: str, other: str, margin: float) -> Condition:
-    task, rows = table.group.task.name, [row for row in (_row(table, model), _row(table, other)) if row is not None]
-    axes, region = {"measure": f"skill on {task}", "backend": "", "length": ""}, f"at least -{margin:g}"
+    task, budget = table.group.task.name, table.group.budget
+    rows = [row for row in (_row(table, model), _row(table, other)) if row is not None]
+    axes, region = {"measure": f"skill on {task} ({budget})", "backend": "", "length": ""}, f"at least -{margin:g}"
     where = [
         row.entrant.cells[seed].folder
         for row in rows

@@ -62,14 +62,19 @@ class Condition:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``word``: supported, refuted, depends, inconclusive, incomplete or not measured; ``on``: the axes that decide."""
+    """What the conditions say together.
+
+    Attributes:
+        word: supported, refuted, depends, inconclusive, incomplete or not measured.
+        on: the axes that decide; of several choices, which what was decided can't tell apart, each.
+    """
 
     word: str
-    on: tuple[str, ...] = ()
+    on: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
         """As the ledger says it."""
-        return f"depends on {' and '.join(self.on)}" if self.on else self.word
+        return f"depends on {' or '.join(map(' and '.join, self.on))}" if self.on else self.word
 
 
 def within(figure: Interval, low: float = -math.inf, high: float = math.inf) -> bool | None:
@@ -95,8 +100,8 @@ def judge(conditions: Sequence[Condition]) -> Verdict:
     return Verdict("inconclusive")
 
 
-def _deciding(conditions: Sequence[Condition]) -> tuple[str, ...]:
-    """The fewest axes that tell the conditions inside from those outside; none if no choice does."""
+def _deciding(conditions: Sequence[Condition]) -> tuple[tuple[str, ...], ...]:
+    """The fewest axes that tell the conditions inside from those outside, every such choice; none if none does."""
     decided = [condition for condition in conditions if condition.inside is not None]
     names = [
         name
@@ -104,10 +109,19 @@ def _deciding(conditions: Sequence[Condition]) -> tuple[str, ...]:
         if len({condition.axes.get(name) for condition in decided}) > 1
     ]
     for size in range(1, len(names) + 1):
-        for chosen in combinations(names, size):
-            sides: dict[tuple[str | None, ...], set[bool | None]] = {}
-            for condition in decided:
-                sides.setdefault(tuple(condition.axes.get(name) for name in chosen), set()).add(condition.inside)
-            if all(len(found) == 1 for found in sides.values()):
-                return chosen
+        choices = tuple(chosen for chosen in combinations(names, size) if _tells(chosen, decided))
+        if choices:  # first of axes that mean something everywhere: parameters have no backend
+            return tuple(chosen for chosen in choices if _means(chosen, decided)) or choices
     return ()
+
+
+def _means(axes: Sequence[str], decided: Sequence[Condition]) -> bool:
+    return all(condition.axes.get(name) for condition in decided for name in axes)
+
+
+def _tells(axes: Sequence[str], decided: Sequence[Condition]) -> bool:
+    """Whether conditions alike on ``axes`` lie on the same side."""
+    sides: dict[tuple[str | None, ...], set[bool | None]] = {}
+    for condition in decided:
+        sides.setdefault(tuple(condition.axes.get(name) for name in axes), set()).add(condition.inside)
+    return all(len(found) == 1 for found in sides.values())

@@ -22,11 +22,11 @@ __all__ = [
     "Curve",
     "carried_excess",
     "effective_context",
-    "effective_words",
     "excess_curve",
     "least_context",
     "perturbation_excess",
     "reference_distance",
+    "still_falls",
 ]
 
 Array = npt.NDArray[Any]
@@ -64,15 +64,17 @@ def effective_context(results: Results, tolerance: float = 0.01, draws: int = DR
     ks, sums, counts = _stacked(results)
     log = _interval(lambda losses: np.log(least_context(losses, ks, tolerance)), sums, counts, draws)
     value, low, high = (min(max(math.exp(end), ks[0]), ks[-1]) for end in log)
+    return Interval(value, low, math.inf if still_falls(results, tolerance) or high >= ks[-1] else high)
+
+
+def still_falls(results: Results, tolerance: float = 0.01) -> bool:
+    """Whether the last step to the longest k still gains more than ``tolerance``: `effective_context` is a lower bound.
+
+    Not so where the loss was least before: there a longer context does harm.
+    """
+    _, sums, counts = _stacked(results)
     losses = sums.sum(axis=(0, 1)) / counts.sum()
-    falling = bool(losses[-2] > (1 + tolerance) * losses.min()) if len(ks) > 1 else True
-    return Interval(value, low, math.inf if falling or high >= ks[-1] else high)
-
-
-def effective_words(results: Results, tolerance: float = 0.01) -> Interval | None:
-    """`effective_context` in words, spaces included; None for a text without spaces."""
-    per_word = results[0]["chars_per_word"]
-    return None if per_word is None else Interval(*(end / per_word for end in effective_context(results, tolerance)))
+    return len(losses) < 2 or bool(losses.argmin() == len(losses) - 1 and losses[-2] > (1 + tolerance) * losses[-1])
 
 
 def least_context(losses: Array, ks: Sequence[int], tolerance: float) -> Array:

@@ -43,7 +43,7 @@ class EdgeRow:
         edges: of each seed the longest length with every tested one up to it solved; 0: none.
         at_least: of each seed, whether its ladder ended there, so that the edge may lie anywhere beyond.
         monotone: of each seed, whether no length beyond one that failed was solved.
-        median: of the edges.
+        median: of the edges, the lower of two middle ones.
         median_at_least: whether the median is a lower bound only.
         low, high: least last pass and greatest first fail; None where some seed's ladder ended before it failed.
         coverage: probability that the median edge of all seeds there could be lies from ``low`` to ``high``: all n
@@ -66,7 +66,7 @@ class EdgeRow:
     edges: tuple[int, ...]
     at_least: tuple[bool, ...]
     monotone: tuple[bool, ...]
-    median: float
+    median: int
     median_at_least: bool
     low: int
     high: int | None
@@ -102,6 +102,7 @@ def _row(group: Sequence[Found]) -> EdgeRow:
     found = [result["edge"] for result in results]
     # one whose ladder ended counts as longer than an equal one that failed beyond
     order = sorted((result["edge"], bool(result["at_least"])) for result in results)
+    middle, more = order[(len(order) - 1) // 2]  # of an even number the lower one: a length that was tried
     fails = [result["first_fail"] for result in results]
     own = {name: results[0][name] for name in ("problem", "regime", "initialisation", "width", "params", "axis")}
     return EdgeRow(
@@ -115,8 +116,8 @@ def _row(group: Sequence[Found]) -> EdgeRow:
         edges=tuple(found),
         at_least=tuple(result["at_least"] for result in results),
         monotone=tuple(result["monotone"] for result in results),
-        median=median(found),
-        median_at_least=order[len(order) // 2][1],
+        median=middle,
+        median_at_least=more,
         low=min(found),
         high=None if None in fails else max(fails),
         coverage=1 - 2.0 ** (1 - len(found)),
