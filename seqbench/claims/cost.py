@@ -120,7 +120,7 @@ def _times_statement(one: str, other: str, conditions: Sequence[Condition], foun
     if not conditions:
         return "Not measured."
     counts = [f"{rounded(c.figure.value)} times the {c.axes['measure']}" for c in conditions if not c.axes["backend"]]
-    said = []
+    said: list[str] = []
     for backend in dict.fromkeys(c.axes["backend"] for c in conditions if c.axes["backend"]):
         mine = [c for c in conditions if c.axes["backend"] == backend and c.axes["measure"] == TIMES["train"]]
         unit = "" if said else "times as long"  # once is enough
