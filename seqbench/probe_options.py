@@ -22,7 +22,8 @@ class ProbeRun:
     jobs: int = 1
     """Cases that run at once, each in a process of its own; with 1 they run here. What reads a clock runs alone."""
     time_limit: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
-    """Seconds after which a case in a process of its own is ended; by default by budget: 10 minutes, 2 hours, a day."""
+    """Seconds after which a case in a process of its own (--jobs 2 or more) is ended; by default by budget: 10 minutes,
+    2 hours, a day."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Measure again even if there is a stored record; the old one stays beside the new one."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -36,5 +37,7 @@ class ProbeRun:
             raise UserError(f"--jobs {self.jobs} is out of range: take 1 to 1000.")
         if self.time_limit is not None and not 0 < self.time_limit < float("inf"):
             raise UserError(f"--time-limit {self.time_limit:g} is out of range: take a number of seconds above 0.")
+        if self.time_limit is not None and self.jobs == 1:
+            raise UserError("--time-limit ends processes, and --jobs 1 starts none: give --jobs 2 as well.")
         if self.plot is not None and self.plot.suffix not in (".png", ".svg"):
             raise UserError(f"--plot {self.plot}: the file's name must end in .png or .svg.")
