@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 import seqbench
-from seqbench.claims.cost import lstm_parameters
+from seqbench.claims.formula import lstm_parameters
 from seqbench.claims.ledger import render_json, render_markdown
 from seqbench.claims.parallel import recurrence_serial
 from seqbench.claims.plan import plan

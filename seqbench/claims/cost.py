@@ -1,16 +1,14 @@
-"""Claims 3, 4 and 7, and the price in claim 8: parameters, arithmetic and time. No torch but to count."""
+"""Claims 3 and 7: parameters, arithmetic and time. No torch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from seqbench.claims.claim import Aside, Asides, Claim, figure_text, machine, rounded
-from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, title
+from seqbench.claims.names import GRU, LSTM, RNN
 from seqbench.claims.skills import skill_conditions
 from seqbench.claims.verdict import Condition
 from seqbench.leaderboard.text import listed
@@ -18,7 +16,7 @@ from seqbench.probes import Found
 from seqbench.probes.fit import geometric
 from seqbench.stats import Interval
 
-__all__ = ["attention_price", "gru_lighter", "lstm_fourfold", "lstm_parameters"]
+__all__ = ["MARGIN", "cases_of", "gru_lighter", "has", "lstm_fourfold"]
 
 FOURFOLD = (3.2, 4.8)
 EXACT = 1e-9
@@ -27,17 +25,17 @@ MARGIN = 0.02  # of skill, within which GRU is not inferior
 BACKENDS = {"kernel": "torch's kernel", "loop": "Python loop"}
 WITH = {"Python loop": "a loop in Python"}
 TIMES = {"train": "time of a training step", "forward": "time of a forward pass"}
-SIZES = ((1, 1), (3, 5), (16, 64), (64, 128), (128, 128), (128, 64), (300, 256))
 
 
-def _cost(found: Sequence[Found], track: str = "width") -> list[Found]:
+def cases_of(found: Sequence[Found], track: str = "width") -> list[Found]:
     """Cases of a track at its greatest width: a narrow one is there for the serial floor only."""
     mine = [one for one in found if one.result["track"] == track]
     widest = max((one.case.options["hidden"] for one in mine), default=0)
     return [one for one in mine if one.case.options["hidden"] == widest]
 
 
-def _has(one: Found, *models: str) -> bool:
+def has(one: Found, *models: str) -> bool:
+    """Whether all of ``models`` were timed in that case."""
     return all(model in one.result["models"] and model in one.result["seconds"] for model in models)
 
 
@@ -74,7 +72,7 @@ def _ratio_conditions(
     found: Sequence[Found], model: str, other: str, regions: Mapping[str, tuple[float, float]]
 ) -> list[Condition]:
     """Parameters and FLOPs, which are exact, and times of each backend, of ``model`` over ``other`` at equal width."""
-    conditions, width = [], [one for one in _cost(found) if _has(one, model, other)]
+    conditions, width = [], [one for one in cases_of(found) if has(one, model, other)]
     for name, key in (("parameters", "params_mixer"), ("FLOPs", "flops_per_token")):
         figure = _exact(width[0], model, other, key) if width else None
         if figure is not None:
@@ -128,7 +126,7 @@ def _times_statement(one: str, other: str, conditions: Sequence[Condition], foun
         said.append(f"{' and '.join(ends)} with {WITH.get(backend, backend)}")
     text = (
         f"{one} has {listed(counts)} of {other} of the same width; its training step takes {', '.join(said)} "
-        f"({machine(_cost(found)[0])})."
+        f"({machine(cases_of(found)[0])})."
     )
     return text[:1].upper() + text[1:]
 
@@ -137,47 +135,11 @@ def _equal_parameters(found: Sequence[Found], model: str, other: str) -> list[As
     """Over all shapes."""
     said = [
         Aside(f"{words}: {figure_text(_time_ratio(one, model, other, what), 'times')}", [one.folder])
-        for one in _cost(found, "params")
-        if _has(one, model, other)
+        for one in cases_of(found, "params")
+        if has(one, model, other)
         for what, words in TIMES.items()
     ]
     return [Asides("At equal parameters, over all lengths and batches:", said)]
-
-
-def lstm_parameters() -> Claim:
-    """Claim 4; counted here and now, of the registered mixer itself."""
-    from seqbench.registry import MODELS
-
-    mixer = MODELS.get(LSTM).mixer
-    off: dict[str, list[float]] = {"one a gate": [], "PyTorch's two a gate": []}
-    for d, h in SIZES:
-        tensors = list(mixer(d, h, True).parameters())
-        count, bias = sum(p.numel() for p in tensors), max(p.numel() for p in tensors if p.ndim == 1)
-        for biases, found in zip(off, (count - bias, count), strict=True):
-            off[biases].append(found - 4 * (d + h + 1) * h)
-    conditions = [
-        Condition.of(
-            {"biases": biases},
-            Interval(max(found, key=abs), min(found), max(found)),
-            "parameters off",
-            (0, 0),
-            "none off",
-            (),
-        )
-        for biases, found in off.items()
-    ]
-    d, h = 128, 128
-    formula, count = 4 * (d + h + 1) * h, sum(p.numel() for p in mixer(d, h, True).parameters())
-    return Claim(
-        4,
-        "LSTM parameters = 4 x (input + hidden + 1) x hidden.",
-        "textbooks; Gers, Schmidhuber and Cummins 2000 for the cell with a forget gate",
-        f"the registered layer's parameters counted at {len(SIZES)} pairs of input and hidden size, "
-        f"{SIZES[0]} to {SIZES[-1]}, less the formula; PyTorch keeps two bias vectors, of which one is redundant",
-        f"The formula counts one bias for each gate; PyTorch keeps two, so an LSTM of 128 inputs and 128 units has "
-        f"{count:,} parameters, {count - formula:,} more than the {formula:,} of the formula.",
-        conditions,
-    )
 
 
 def gru_lighter(found: Sequence[Found], board: Path) -> Claim:
@@ -203,48 +165,3 @@ def gru_lighter(found: Sequence[Found], board: Path) -> Claim:
         _equal_parameters(found, GRU, LSTM),
         lacks="" if skills else "no records of tasks to compare skills in",
     )
-
-
-def attention_price(cost: Sequence[Found]) -> list[Aside]:
-    """What attention takes, as sentences: the square in time, and the floats it carries."""
-    asides = []
-    for one in _cost(cost):
-        if one.result["backend"] != "kernel" or not _has(one, ATTENTION, LSTM):
-            continue
-        lines = []
-        fit = (one.result["fit"].get(ATTENTION) or {}).get("train")
-        if fit is not None and fit["trusted"]:
-            q = Interval(*(math.inf if x is None else x * 1e12 for x in fit["q"]))
-            lines.append(
-                f"A training step's time holds a square of the length: {figure_text(q, 'ps')} for each pair of steps."
-                if q.low > 0
-                else "No square of the length could be told from 0 in a training step's time."
-            )
-        lines += _growth(one.result)
-        asides += [Aside(line, [one.folder]) for line in lines]
-    return asides
-
-
-def _growth(result: Mapping[str, Any]) -> list[str]:
-    """Exponents of time and memory between the longest two lengths at the largest batch that has them."""
-    shapes = [tuple(shape) for shape in result["shapes"]]
-    longest = max(length for _, length in shapes)
-    batch = max(b for b, length in shapes if length == longest)
-    ends = sorted((shape for shape in shapes if shape[0] == batch), key=lambda shape: shape[1])[-2:]
-    if len(ends) < 2:
-        return []
-    i, j = (shapes.index(shape) for shape in ends)
-    said = []
-    for model in (ATTENTION, LSTM):
-        seconds = np.median(np.asarray(result["seconds"][model]["train"], dtype=float), axis=1)
-        text = f"{title(model)}: time grows with the length to the power {_power(seconds[j] / seconds[i], ends)}"
-        peaks = result["peak_bytes"].get(model) or [None] * len(shapes)
-        if peaks[i] and peaks[j]:
-            text += f", memory to the power {_power(peaks[j] / peaks[i], ends)}"
-        floats = result["models"][model].get("state_size")
-        said.append(text + (f", and {floats:,} floats are carried at {result['counted_at']} steps" if floats else ""))
-    return [f"From {ends[0][1]:,} to {ends[1][1]:,} steps at batch {batch}: {'; '.join(said)}."]
-
-
-def _power(ratio: float, ends: Sequence[tuple[int, int]]) -> str:
-    return f"{math.log(ratio) / math.log(ends[1][1] / ends[0][1]):.2f}"

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from seqbench.claims.claim import Asides, Claim
 from seqbench.claims.context import lstm_context
-from seqbench.claims.cost import attention_price, gru_lighter, lstm_fourfold, lstm_parameters
+from seqbench.claims.cost import gru_lighter, lstm_fourfold
+from seqbench.claims.formula import lstm_parameters
 from seqbench.claims.gradient import gradients_vanish
 from seqbench.claims.memory import attention_lifts, published, rnn_memory
 from seqbench.claims.names import ATTENTION, LSTM, RNN, TEXT
 from seqbench.claims.parallel import recurrence_serial
+from seqbench.claims.price import attention_price
 from seqbench.leaderboard.text import listed
 from seqbench.probes import Case, Found
 from seqbench.probes.record import ProbeRecord
