@@ -83,7 +83,7 @@ def test_the_ratio_of_edges_is_no_more_than_what_the_ladders_tell():
     (one,) = attention_lifts([*lstm, *pairs("transformer", *[(2, 4)] * 6)], []).conditions
     assert one.inside is None
     none = attention_lifts([*pairs("lstm", *[(0, 2)] * 6), *ended], [])
-    assert none.conditions[0].figure.low == 8 and "an LSTM of 20,000 none" in none.statement
+    assert none.conditions[0].figure.low == 8 and "an LSTM of 20,000 holds none" in none.statement
 
 
 def test_what_an_rnn_bridges_is_said_of_its_usual_start_with_the_seeds_range():

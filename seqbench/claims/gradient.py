@@ -124,8 +124,7 @@ def _half_lives(rows: Sequence[Summary]) -> list[Aside]:
         half, seeds = it.half_life, [one.folder for one in it.found]
         known = figure_text(half, "steps") if math.isfinite(half.value) else "none, it does not fall"
         if not math.isnan(half.value):
-            share = rounded(it.explosion.value, 2)
             fall = f"{_decades(it)} decades at k = {it.fall_at}"
-            text = f"{_name(it, rows)} {WHEN[it.when]}: {fall}; half-life {known}; {share} of samples"
+            text = f"{_name(it, rows)} {WHEN[it.when]}: {fall}; half-life {known}; {it.explosion.value:.0%} of samples"
             lines.append(Aside(text, seeds))
     return lines

@@ -113,7 +113,7 @@ def attention_lifts(found: Sequence[Found], costs: Sequence[Aside]) -> Claim:
         conditions = [one.if_known(known, FEW)]
         statement = (
             f"A Transformer layer of {attention.params:,} parameters holds {_pairs(attention)} key-value pairs, an "
-            f"LSTM of {lstm.params:,} {_pairs(lstm)}."
+            f"LSTM of {lstm.params:,} holds {_pairs(lstm)}."
         )
     extra = [
         Aside(f"{title(model)} of {row.params:,} parameters: {_pairs(row)}", folders(found, row))
