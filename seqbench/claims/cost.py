@@ -23,8 +23,9 @@ EXACT = 1e-9
 LIGHTER = {"parameters": 0.75, "FLOPs": 0.8, "time": 0.9}
 MARGIN = 0.02  # of skill, within which GRU is not inferior
 BACKENDS = {"kernel": "torch's kernel", "loop": "Python loop"}
+NO_SHAPE = {"backend": "", "batch": "", "length": ""}
 WITH = {"Python loop": "a loop in Python"}
-TIMES = {"train": "time of a training step", "forward": "time of a forward pass"}
+TIMES = {"train": "training time", "forward": "forward time"}
 
 
 def cases_of(found: Sequence[Found], track: str = "width") -> list[Found]:
@@ -39,23 +40,21 @@ def has(one: Found, *models: str) -> bool:
     return all(model in one.result["models"] and model in one.result["seconds"] for model in models)
 
 
-def _lengths(one: Found) -> list[int]:
-    """The shortest and the longest that were timed."""
-    lengths = sorted({length for _, length in one.result["shapes"]})
-    return [lengths[0], lengths[-1]] if len(lengths) > 1 else lengths
+def _corners(one: Found) -> list[tuple[int, int]]:
+    """(batch, length): the smallest and the largest batch, each at the shortest and the longest length it was timed at.
+
+    A mean over shapes would hide that the ratio is a matter of the batch.
+    """
+    lengths: dict[int, list[int]] = {}
+    for batch, length in one.result["shapes"]:
+        lengths.setdefault(batch, []).append(length)
+    ends = ((batch, end(lengths[batch])) for batch in (min(lengths), max(lengths)) for end in (min, max))
+    return list(dict.fromkeys(ends))
 
 
-def _batches(one: Found) -> list[int]:
-    """Those that were timed at the shortest and at the longest length: else a length's figure would be a batch's."""
-    at = [{batch for batch, steps in one.result["shapes"] if steps == length} for length in _lengths(one)]
-    return sorted(set.intersection(*at))
-
-
-def _time_ratio(one: Found, model: str, other: str, what: str, length: int | None = None) -> Interval:
-    """Geometric mean of the ratio of times over batches (`_batches` at one length, or over all shapes), a figure a
-    repeat, with Student's interval over repeats."""
-    shapes, batches = one.result["shapes"], _batches(one)
-    kept = [i for i, (b, steps) in enumerate(shapes) if length is None or (steps == length and b in batches)]
+def _time_ratio(one: Found, model: str, other: str, what: str, shape: tuple[int, int] | None = None) -> Interval:
+    """Ratio of times at one shape, or its geometric mean over all, with Student's interval over repeats."""
+    kept = [i for i, it in enumerate(one.result["shapes"]) if shape is None or tuple(it) == shape]
     a, b = (np.asarray(one.result["seconds"][name][what], dtype=float)[kept] for name in (model, other))
     return geometric(np.exp(np.log(a / b).mean(axis=0)))
 
@@ -77,15 +76,15 @@ def _ratio_conditions(
         figure = _exact(width[0], model, other, key) if width else None
         if figure is not None:
             low, high = regions[name]
-            axes, bounds = {"measure": name, "backend": "", "length": ""}, (low - EXACT, high + EXACT)
+            axes, bounds = {"measure": name, **NO_SHAPE}, (low - EXACT, high + EXACT)
             conditions.append(Condition.of(axes, figure, "times", bounds, _region(low, high), [width[0].folder]))
-    cells = [(one, what, length) for one in width for what in TIMES for length in _lengths(one)]
-    for one, what, length in cells:
-        backend = str(one.result["backend"])
-        axes = {"measure": TIMES[what], "backend": BACKENDS.get(backend, backend), "length": f"{length:,}"}
-        figure, region = _time_ratio(one, model, other, what, length), _region(*regions["time"])
-        note = f"{BACKENDS.get(backend, backend)}: batches of {listed([str(batch) for batch in _batches(one)])}"
-        conditions.append(Condition.of(axes, figure, "times", regions["time"], region, [one.folder], note))
+    cells = [(one, what, shape) for one in width for what in TIMES for shape in _corners(one)]
+    for one, what, shape in cells:
+        backend = BACKENDS.get(one.result["backend"], str(one.result["backend"]))
+        batch, length = (f"{size:,}" for size in shape)
+        axes = {"measure": TIMES[what], "backend": backend, "batch": batch, "length": length}
+        figure, region = _time_ratio(one, model, other, what, shape), _region(*regions["time"])
+        conditions.append(Condition.of(axes, figure, "times", regions["time"], region, [one.folder]))
     return conditions
 
 
@@ -104,9 +103,8 @@ def lstm_fourfold(found: Sequence[Found]) -> Claim:
         "An LSTM costs four times a plain RNN.",
         "textbooks and courses, from its four gates against one layer",
         "at equal width: parameters and floating-point operations counted, milliseconds measured side by side in one "
-        "process, order shuffled in every repeat, as the geometric mean of the ratio over the batches that were timed "
-        "at the shortest and at the longest length, at each of the two; the interval is over repeats, ratios are "
-        "within one backend only",
+        "process, order shuffled in every repeat, at the smallest and the largest batch, each at its shortest and its "
+        "longest length; the interval of the ratio is over repeats, ratios are within one backend only",
         _times_statement("an LSTM", "a plain RNN", conditions, found),
         conditions,
         _equal_parameters(found, LSTM, RNN),
@@ -121,14 +119,19 @@ def _times_statement(one: str, other: str, conditions: Sequence[Condition], foun
     said: list[str] = []
     for backend in dict.fromkeys(c.axes["backend"] for c in conditions if c.axes["backend"]):
         mine = [c for c in conditions if c.axes["backend"] == backend and c.axes["measure"] == TIMES["train"]]
+        least, *_, most = sorted(mine, key=lambda c: c.figure.value)
         unit = "" if said else "times as long"  # once is enough
-        ends = [f"{figure_text(c.figure, unit, 2)} at {c.axes['length']} steps" for c in mine]
-        said.append(f"{' and '.join(ends)} with {WITH.get(backend, backend)}")
+        said.append(f"{_at(least, unit)} to {_at(most, unit)} with {WITH.get(backend, backend)}")
     text = (
-        f"{one} has {listed(counts)} of {other} of the same width; its training step takes {', '.join(said)} "
-        f"({machine(cases_of(found)[0])})."
+        f"{one} has {listed(counts)} of {other} of the same width; its training step takes from "
+        f"{', and from '.join(said)} ({machine(cases_of(found)[0])})."
     )
     return text[:1].upper() + text[1:]
+
+
+def _at(it: Condition, unit: str) -> str:
+    steps = f"at batch {it.axes['batch']} and {it.axes['length']} steps"
+    return f"{figure_text(it.figure, unit, 2)} {steps}"
 
 
 def _equal_parameters(found: Sequence[Found], model: str, other: str) -> list[Asides]:

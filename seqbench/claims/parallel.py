@@ -64,7 +64,7 @@ def _kept(one: Found, model: str) -> str:
 
 
 def _serial_times(one: Found) -> str:
-    """``one step of a sequence takes 78 µs (70 to 86) serially in a plain RNN and ...``; who can't be told, last."""
+    """``each step takes, whatever the batch, 78 µs (70 to 86) in a plain RNN and ...``; who can't be told, last."""
     known, unknown = [], []
     for model in (it for it in (*RECURRENT, ATTENTION) if it in one.result["fit"]):
         fit = one.result["fit"][model]
@@ -72,9 +72,9 @@ def _serial_times(one: Found) -> str:
             unknown.append(_title(model))
         else:
             s = _microseconds(fit)
-            text = figure_text(s, "µs", 2) if s.value else f"no time (at most {rounded(s.high, 2)} µs)"
+            text = figure_text(s, "µs", 2) if s.value else f"none (at most {rounded(s.high, 2)} µs)"
             known.append(f"{text} in {_title(model)}")
-    said = [f"one step of a sequence takes {listed(known)} that no batch shares"] if known else []
+    said = [f"each step takes, whatever the batch, {listed(known)}"] if known else []
     said += [f"the serial time of a step can't be told for {listed(unknown)}"] if unknown else []
     return "; ".join(said)
 

@@ -35,7 +35,7 @@ def draw_claims(claims: Sequence[Claim], path: Path) -> Path:
             top -= HEAD
             for rows in _by_unit(it):
                 size = len(rows) * ROW
-                _panel(figure.add_axes((0.17 + 0.5 * side, (top - size) / height, 0.3, size / height)), rows)
+                _panel(figure.add_axes((0.19 + 0.5 * side, (top - size) / height, 0.29, size / height)), rows)
                 top -= size + FOOT
     _legend(figure)
     figure.savefig(path)
@@ -107,7 +107,9 @@ def _scale(rows: Sequence[Condition]) -> tuple[float, float, bool]:
 
 
 def _label(it: Condition) -> str:
-    return figure_text(", ".join(value for value in it.axes.values() if value), 58)
+    """The values of its axes; of bare numbers also what they count."""
+    words = (value if not value[0].isdigit() else f"{name} {value}" for name, value in it.axes.items() if value)
+    return figure_text(", ".join(words), 58)
 
 
 def _legend(figure: Any) -> None:

@@ -47,7 +47,10 @@ def _row(table: Table, model: str) -> Row | None:
 def _condition(table: Table, model: str, other: str, margin: float) -> Condition:
     task, budget = table.group.task.name, table.group.budget
     rows = [row for row in (_row(table, model), _row(table, other)) if row is not None]
-    axes, region = {"measure": f"skill on {task} ({budget})", "backend": "", "length": ""}, f"at least -{margin:g}"
+    axes, region = (
+        {"measure": f"skill on {task} ({budget})", "backend": "", "batch": "", "length": ""},
+        f"at least -{margin:g}",
+    )
     where = [
         row.entrant.cells[seed].folder
         for row in rows

@@ -29,13 +29,17 @@ Results = Sequence[Mapping[str, Any]]
 
 
 class Group(NamedTuple):
-    """Results of one model on one task with the same options, seeds together; ``label`` tells groups apart."""
+    """Results of one model on one task with the same options, seeds together; ``label`` tells groups apart.
+
+    ``training`` is what the case's options have of that name.
+    """
 
     task: str
     what: str
     model: str
     label: str
     length: int
+    training: Mapping[str, Any]
     results: list[dict[str, Any]]
 
 
@@ -49,8 +53,9 @@ def groups_of(found: Sequence[Found], what: str) -> list[Group]:
     chosen = sorted((one for one in found if one.result["what"] == what), key=lambda one: (key(one), one.case.seed))
     groups = []
     for (task, model, length, _), members in groupby(chosen, key):
-        results = [dict(one.result) for one in members]
-        groups.append(Group(task, what, model, model, length, results))
+        cases = list(members)
+        results, training = [dict(one.result) for one in cases], cases[0].case.options["training"]
+        groups.append(Group(task, what, model, model, length, training, results))
     return [group._replace(label=_label(group, groups)) for group in groups]
 
 
@@ -62,7 +67,14 @@ def _label(group: Group, groups: Sequence[Group]) -> str:
         words.append(f"width {group.results[0]['width']}")
     if group.what == "text" and len({one.length for one in others}) > 1:
         words.append(f"T {group.length}")
+    if len({_steps(one) for one in others}) > 1:
+        words.append(f"{_steps(group):,} steps")
     return ", ".join(words)
+
+
+def _steps(group: Group) -> int:
+    """Of training."""
+    return int(group.training["steps"])
 
 
 def context_table(found: Sequence[Found]) -> str:
