@@ -122,7 +122,7 @@ def _half_lives(rows: Sequence[Summary]) -> list[Aside]:
     lines = []
     for it in rows:
         half, seeds = it.half_life, [one.folder for one in it.found]
-        known = figure_text(half, "steps") if math.isfinite(half.value) else "none, it does not fall"
+        known = figure_text(half, "steps") if math.isfinite(half.value) else "none"
         if not math.isnan(half.value):
             fall = f"{_decades(it)} decades at k = {it.fall_at}"
             text = f"{_name(it, rows)} {WHEN[it.when]}: {fall}; half-life {known}; {it.explosion.value:.0%} of samples"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqbench.claims.claim import Aside, Asides, Claim, figure_text
-from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, title
+from seqbench.claims.names import ATTENTION, LSTM, RNN, title
 from seqbench.claims.verdict import Condition
 from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
 from seqbench.probes.memory_view import EdgeRow, edges
 from seqbench.stats import Interval
 
-__all__ = ["FEW", "SEEDS", "attention_lifts", "edge_text", "folders", "published", "rnn_memory"]
+__all__ = ["FEW", "SEEDS", "attention_lifts", "edge_text", "folders", "rnn_memory"]
 
 RNN_REACH = 20  # steps: twice what texts say is still what they say
 TWICE = 2.0
@@ -164,42 +164,6 @@ def _beyond(found: Sequence[Found]) -> list[Aside]:
             tested = ", ".join(f"{one.held} of {one.seeds} at {one.factor} times" for one in row.beyond)
             said.append(Aside(f"{title(row.model)} ({row.initialisation}): {tested}", folders(found, row)))
     return said
-
-
-def published(found: Sequence[Found]) -> list[Aside]:
-    """How edges compare with what was published, each with figures."""
-    rows = edges(found)
-    cold = {(row.model, row.initialisation, row.problem): row for row in rows if row.regime == "cold"}
-    lines = []
-    nets = [row for (model, _, _), row in cold.items() if model == RNN]
-    if nets:
-        said = "; ".join(f"{row.problem} {row.initialisation} {edge_text(row)}" for row in nets)
-        text = f"Fully recurrent nets fail beyond lags of 10 (Hochreiter and Schmidhuber 1997). Here, cold: {said}."
-        lines.append(_aside(found, text, nets))
-    best = sorted((row for (model, _, problem), row in cold.items() if model == LSTM and problem == "recall"),
-                  key=lambda row: -row.median)  # fmt: skip
-    if best:
-        said = "; ".join(f"{row.initialisation} {edge_text(row)}" for row in best)
-        text = (
-            "LSTM solves lag 100 (the same; Gers et al. 2000 and Jozefowicz et al. 2015 on its forget gate). Here, "
-            f"recall from cold: {said}."
-        )
-        lines.append(_aside(found, text, best))
-    order = {model: [row for (name, _, problem), row in cold.items() if (name, problem) == (model, "adding")]
-             for model in (GRU, LSTM, RNN)}  # fmt: skip
-    if all(order.values()):
-        said = ", ".join(f"{title(model)} {edge_text(rows[0])}" for model, rows in order.items())
-        text = (
-            "On the adding problem Bai, Kolter and Koltun 2018 find GRU before LSTM before RNN (which does not leave "
-            "the constant guess at T = 200). Here, the longest that each learns from cold with its default start: "
-            f"{said}."
-        )
-        lines.append(_aside(found, text, [rows[0] for rows in order.values()]))
-    return lines
-
-
-def _aside(found: Sequence[Found], text: str, rows: Sequence[EdgeRow]) -> Aside:
-    return Aside(text, [folder for row in rows for folder in folders(found, row)])
 
 
 def edge_text(row: EdgeRow) -> str:

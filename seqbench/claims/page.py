@@ -12,10 +12,11 @@ from seqbench.claims.context import lstm_context
 from seqbench.claims.cost import gru_lighter, lstm_fourfold
 from seqbench.claims.formula import lstm_parameters
 from seqbench.claims.gradient import gradients_vanish
-from seqbench.claims.memory import attention_lifts, published, rnn_memory
+from seqbench.claims.memory import attention_lifts, rnn_memory
 from seqbench.claims.names import ATTENTION, LSTM, RNN, TEXT
 from seqbench.claims.parallel import recurrence_serial
 from seqbench.claims.price import attention_price
+from seqbench.claims.published import HEADING, published_context, published_lags
 from seqbench.leaderboard.text import listed
 from seqbench.probes import Case, Found
 from seqbench.probes.record import ProbeRecord
@@ -50,10 +51,10 @@ def all_claims(measured: Measured, board: Path) -> list[Claim]:
     """In order; what was not measured says so."""
     memory, cost = measured.of("memory"), measured.of("cost")
     texts = [one for one in measured.of("context") if one.result["task"] == TEXT]
-    rnn = rnn_memory(memory)
+    rnn, lstm = rnn_memory(memory), lstm_context(texts, memory)
     claims = [
-        replace(rnn, beside=[*rnn.beside, Asides("Against published results:", published(memory))]),
-        lstm_context(texts, memory),
+        replace(rnn, beside=[*rnn.beside, Asides(HEADING, published_lags(memory))]),
+        replace(lstm, beside=[*lstm.beside, Asides(HEADING, published_context(texts))]),
         lstm_fourfold(cost),
         lstm_parameters(),
         gradients_vanish(measured.of("gradient")),
