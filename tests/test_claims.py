@@ -138,10 +138,7 @@ def parallel(out, **fits):
 def test_a_serial_time_whose_interval_reaches_zero_tells_nothing(out):
     above, reaches, zero = (5e-6, 4e-6, 6e-6), (5e-6, 0.0, 5e-5), (0.0, 0.0, 0.0)
     sides, said = parallel(out, rnn=(above, True), lstm=(reaches, True), gru=(zero, True), transformer=(zero, True))
-    assert (
-        "whatever the batch, 5 µs (4 to 6) in a plain RNN, 5 µs (0 to 50) in an LSTM, none (at most 0 µs) in a GRU and"
-        in said
-    )
+    assert "takes 5 µs (4 to 6) in a plain RNN and too little to measure in an LSTM (at most 50 µs), a GRU" in said
     assert sides == {"rnn": True, "lstm": None, "gru": False, "transformer": True}
     sides, said = parallel(
         out, rnn=(above, False), lstm=None, gru=((5e-6, 4e-6, None), True), transformer=(above, True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
+from typing import Any
 
 from seqbench.claims.claim import Aside, Asides, Claim, figure_text, rounded
 from seqbench.claims.memory import FEW, SEEDS, edge_text, folders
@@ -38,11 +39,12 @@ def lstm_context(texts: Sequence[Found], found: Sequence[Found]) -> Claim:
         "Khandelwal et al. 2018 (about 200 words, of a far larger model); texts since, often without saying of what",
         "the least number of characters before a target at which the loss is within 1% of that with all of them, and "
         "stays so; zero state before them; interval by bootstrap over seeds and over blocks of text. A step is a word "
-        "in the source and a character to this net: the sentence is read both ways, and both can't be true",
+        "in the source and a character to this net, so the sentence is tested twice",
         "Not measured."
         if first is None
-        else f"An LSTM of {first['params']:,} parameters, trained on windows of {first['length']} characters of "
-        f"{TEXT_TITLE}, gains no more than 1% of its loss from what lies further back than {'; '.join(said)}.",
+        else f"An LSTM of {first['params']:,} parameters, trained on windows of {first['length']} characters"
+        f"{_as_words(first)} of {TEXT_TITLE}, gains no more than 1% of its loss from what lies further back than "
+        f"{'; '.join(said)}.",
         conditions,
         [
             Asides("Characters used, by the loss that may be lost:", _others(texts)),
@@ -60,6 +62,11 @@ def _figures(mine: Sequence[Found]) -> Iterator[tuple[str, str, float]]:
     if per_word is not None:
         yield "a word", "words", per_word
     yield "a character", "characters", 1.0
+
+
+def _as_words(result: Mapping[str, Any]) -> str:
+    per_word = result["chars_per_word"]
+    return "" if per_word is None else f" ({result['length'] / per_word:.0f} words)"
 
 
 def _context(mine: Sequence[Found], size: float = 1.0, share: float = 0.01) -> Interval:

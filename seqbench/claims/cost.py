@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from seqbench.claims.claim import Aside, Asides, Claim, figure_text, machine, rounded
-from seqbench.claims.names import GRU, LSTM, RNN
+from seqbench.claims.names import GRU, LSTM, RNN, title
 from seqbench.claims.skills import skill_conditions
 from seqbench.claims.verdict import Condition
 from seqbench.leaderboard.text import listed
@@ -136,13 +136,17 @@ def _at(it: Condition, unit: str) -> str:
 
 def _equal_parameters(found: Sequence[Found], model: str, other: str) -> list[Asides]:
     """Over all shapes."""
-    said = [
-        Aside(f"{words}: {figure_text(_time_ratio(one, model, other, what), 'times')}", [one.folder])
-        for one in cases_of(found, "params")
-        if has(one, model, other)
-        for what, words in TIMES.items()
-    ]
-    return [Asides("At equal parameters, over all lengths and batches:", said)]
+    said = []
+    for one, what in ((one, what) for one in cases_of(found, "params") if has(one, model, other) for what in TIMES):
+        ratio = figure_text(_time_ratio(one, model, other, what), "times")
+        said.append(Aside(f"{TIMES[what]}, {_sizes(one, model, other)}: {ratio}", [one.folder]))
+    heading = f"{title(model)} over {title(other)} at equal parameters, mean over all lengths and batches:"
+    return [Asides(heading, said)]
+
+
+def _sizes(one: Found, *models: str) -> str:
+    counts = [f"{one.result['models'][model]['params_mixer']:,}" for model in models]
+    return f"{' and '.join(counts)} parameters, {BACKENDS.get(one.result['backend'], one.result['backend'])}"
 
 
 def gru_lighter(found: Sequence[Found], board: Path) -> Claim:
@@ -162,7 +166,9 @@ def gru_lighter(found: Sequence[Found], board: Path) -> Claim:
         "The GRU is the lighter LSTM, as good at less cost.",
         "Cho et al. 2014; Chung et al. 2014",
         "at equal width: parameters and floating-point operations counted, times side by side as for claim 3, and "
-        f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g}",
+        f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g}; lighter is "
+        f"exactly {LIGHTER['parameters']:g} of the parameters, {LIGHTER['FLOPs']:g} of the FLOPs and "
+        f"{LIGHTER['time']:g} of the time at most",
         _times_statement("a GRU", "an LSTM", conditions, found) + more,
         [*conditions, *skills],
         _equal_parameters(found, GRU, LSTM),

@@ -31,6 +31,7 @@ def lstm_parameters() -> Claim:
             (0, 0),
             "none off",
             (),
+            f"{biases}: the interval goes from the least to the greatest of the {len(SIZES)} pairs",
         )
         for biases, found in off.items()
     ]

@@ -19,7 +19,8 @@ INTRODUCTION = """\
 What texts say of recurrent networks, and what came out when it was measured. A verdict follows from the intervals by
 one rule: *supported* where all of them lie in the region that the sentence names, *refuted* where none touches it,
 *depends on* where some lie in it and some clear of it, *inconclusive* where they don't tell; *incomplete* where
-something that was to be measured has no result. The page is written by `run_bench.py claims` and never by hand; what
+something that was to be measured has no result. *Depends on* names the fewest columns that tell the rows inside from
+those outside; others may matter, too. The page is written by `run_bench.py claims` and never by hand; what
 was measured links to its records."""
 
 

@@ -66,7 +66,8 @@ def rnn_memory(found: Sequence[Found]) -> Claim:
         "A plain RNN remembers no more than about 10 steps.",
         "Bengio, Simard and Frasconi 1994; Hochreiter and Schmidhuber 1997 (lags of 10 and more)",
         "the longest lag that each seed's ladder reached without a failure, on recall of one of 8 symbols across "
-        "noise and on the adding problem; cold: a fresh net for each length; staged: one net whose lengths double",
+        "noise and on the adding problem; cold: a fresh net for each length; staged: one net whose lengths double; "
+        f"{RNN_REACH} steps are allowed for about 10",
         f"A plain RNN of width {_widths(rows)} bridges {', and '.join(said)} ({_place(rows[0])})."
         if said
         else "Not measured.",
@@ -91,15 +92,16 @@ def _reached(rows: Sequence[EdgeRow], regime: str) -> str:
 
 def _place(row: EdgeRow) -> str:
     seeds = len(row.edges)
-    return f"the median of {seeds} seed{'s' if seeds > 1 else ''}, from the least to the greatest"
+    of = f"the median of {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"with its usual start; {of}, from the least last pass to the greatest first fail"
 
 
 def _widths(rows: Sequence[EdgeRow]) -> str:
     return listed([str(width) for width in sorted({row.width for row in rows})])
 
 
-def attention_lifts(found: Sequence[Found], costs: Sequence[Aside]) -> Claim:
-    """Claim 8; ``costs`` are sentences on what it takes, from other probes."""
+def attention_lifts(found: Sequence[Found], costs: Sequence[Aside], carried: str = "") -> Claim:
+    """Claim 8; ``costs`` are sentences on what it takes, ``carried`` the end of one, from other probes."""
     rows = {row.model: row for row in edges(found) if row.problem == "selective" and row.regime == "staged"}
     conditions, statement = [], "Not measured."
     if ATTENTION in rows and LSTM in rows:
@@ -113,7 +115,7 @@ def attention_lifts(found: Sequence[Found], costs: Sequence[Aside]) -> Claim:
         conditions = [one.if_known(known, FEW)]
         statement = (
             f"A Transformer layer of {attention.params:,} parameters holds {_pairs(attention)} key-value pairs, an "
-            f"LSTM of {lstm.params:,} holds {_pairs(lstm)}."
+            f"LSTM of {lstm.params:,} holds {_pairs(lstm)}{carried}."
         )
     extra = [
         Aside(f"{title(model)} of {row.params:,} parameters: {_pairs(row)}", folders(found, row))
@@ -125,7 +127,8 @@ def attention_lifts(found: Sequence[Found], costs: Sequence[Aside]) -> Claim:
         "Attention lifts the memory limit, at a price.",
         "Bahdanau, Cho and Bengio 2015; Vaswani et al. 2017",
         "the most key-value pairs of which any one can be asked for after all have been read once, one layer each, "
-        "equal parameters, taught in stages; the ratio's interval sets the least of one against the most of the other",
+        "equal parameters, taught in stages; the ratio's interval sets the least of one against the most of the other; "
+        "the price is shown and not judged",
         statement,
         conditions,
         [

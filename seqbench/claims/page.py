@@ -15,7 +15,7 @@ from seqbench.claims.gradient import gradients_vanish
 from seqbench.claims.memory import attention_lifts, rnn_memory
 from seqbench.claims.names import ATTENTION, LSTM, RNN, TEXT
 from seqbench.claims.parallel import recurrence_serial
-from seqbench.claims.price import attention_price
+from seqbench.claims.price import attention_price, carried
 from seqbench.claims.published import HEADING, published_context, published_lags
 from seqbench.leaderboard.text import listed
 from seqbench.probes import Case, Found
@@ -60,7 +60,7 @@ def all_claims(measured: Measured, board: Path) -> list[Claim]:
         gradients_vanish(measured.of("gradient")),
         recurrence_serial(measured.of("parallel")),
         gru_lighter(cost, board),
-        attention_lifts(memory, attention_price(cost)),
+        attention_lifts(memory, attention_price(cost), carried(cost)),
     ]
     return [_with_lack(claim, measured) for claim in claims]
 
@@ -87,5 +87,6 @@ def conditions_of(records: Sequence[ProbeRecord], planned: int, budget: str) -> 
     ]
     states = Counter(it.status for it in records if it.status != "ok")
     if states:
-        lines.append(listed([f"{count} {state.replace('_', ' ')}" for state, count in sorted(states.items())]))
+        words = listed([f"{count} {state.replace('_', ' ')}" for state, count in sorted(states.items())])
+        lines.append(f"of these {words}")
     return lines

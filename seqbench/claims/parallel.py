@@ -47,8 +47,8 @@ def _serial_statement(found: Sequence[Found]) -> str:
         if kept:
             sizes = listed([f"{int(tokens):,}" for tokens in one.result["tokens"]])
             return (
-                f"In training steps of {sizes} tokens ({machine(one)}), sequences of {last:,} steps instead of "
-                f"{first:,} leave {listed(kept)} of the tokens per second; {_serial_times(one)}."
+                f"In training steps of {sizes} tokens (torch's kernels, {machine(one)}), sequences of {last:,} steps "
+                f"instead of {first:,} leave {listed(kept)} of the tokens per second; {_serial_times(one)}."
             )
     return "Not measured."
 
@@ -64,17 +64,18 @@ def _kept(one: Found, model: str) -> str:
 
 
 def _serial_times(one: Found) -> str:
-    """``each step takes, whatever the batch, 78 µs (70 to 86) in a plain RNN and ...``; who can't be told, last."""
-    known, unknown = [], []
+    """``what of a step no batch hides takes 78 µs (70 to 86) in a plain RNN and ...``; who can't be told, last."""
+    known, small, unknown = [], [], []
     for model in (it for it in (*RECURRENT, ATTENTION) if it in one.result["fit"]):
         fit = one.result["fit"][model]
         if fit is None or not fit["trusted"]:
             unknown.append(_title(model))
+        elif (s := _microseconds(fit)).low > 0:
+            known.append(f"{figure_text(s, 'µs', 2)} in {_title(model)}")
         else:
-            s = _microseconds(fit)
-            text = figure_text(s, "µs", 2) if s.value else f"none (at most {rounded(s.high, 2)} µs)"
-            known.append(f"{text} in {_title(model)}")
-    said = [f"each step takes, whatever the batch, {listed(known)}"] if known else []
+            small.append(f"{_title(model)} (at most {rounded(s.high, 2)} µs)")
+    known += [f"too little to measure in {listed(small)}"] if small else []
+    said = [f"what of a step no batch hides takes {listed(known)}"] if known else []
     said += [f"the serial time of a step can't be told for {listed(unknown)}"] if unknown else []
     return "; ".join(said)
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.claims.claim import Aside, figure_text
+from seqbench.claims.claim import Aside, figure_text, machine
 from seqbench.claims.cost import cases_of, has
 from seqbench.claims.names import ATTENTION, LSTM, title
 from seqbench.probes import Found
 from seqbench.stats import Interval
 
-__all__ = ["attention_price"]
+__all__ = ["attention_price", "carried"]
 
 
 def attention_price(cost: Sequence[Found]) -> list[Aside]:
@@ -26,9 +26,9 @@ def attention_price(cost: Sequence[Found]) -> list[Aside]:
         lines = []
         fit = (one.result["fit"].get(ATTENTION) or {}).get("train")
         if fit is not None and fit["trusted"]:
-            q = Interval(*(math.inf if x is None else x * 1e12 for x in fit["q"]))
+            q = Interval(*(math.inf if x is None else x * 1e9 for x in fit["q"]))
             lines.append(
-                f"A training step's time holds a square of the length: {figure_text(q, 'ps')} for each pair of steps."
+                f"Each pair of positions in a sequence adds {figure_text(q, 'ns')} to a training step ({machine(one)})."
                 if q.low > 0
                 else "No square of the length could be told from 0 in a training step's time."
             )
@@ -60,3 +60,14 @@ def _growth(result: Mapping[str, Any]) -> list[str]:
 
 def _power(ratio: float, ends: Sequence[tuple[int, int]]) -> str:
     return f"{math.log(ratio) / math.log(ends[1][1] / ends[0][1]):.2f}"
+
+
+def carried(cost: Sequence[Found]) -> str:
+    """``; after 256 steps it carries 65,536 floats, an LSTM of that width 256``, or nothing."""
+    for one in cases_of(cost):
+        if has(one, ATTENTION, LSTM):
+            mine, other = (one.result["models"][model].get("state_size") for model in (ATTENTION, LSTM))
+            if mine and other:
+                at, width = one.result["counted_at"], one.case.options["hidden"]
+                return f"; at width {width} it carries {mine:,} floats after {at} steps, an LSTM {other:,}"
+    return ""
