@@ -121,6 +121,11 @@ def test_a_batchs_ratio_is_not_taken_for_a_lengths():
     assert "from 2 times as long at batch 1" in claim.statement and "to 4 times as long at batch 64" in claim.statement
 
 
+def test_one_shape_alone_is_said():
+    found = timed({"rnn": lambda b, t: t, "lstm": lambda b, t: 2 * t}, [(1, 32)])
+    assert "from 2 times as long at batch 1 and 32 steps to 2 times" in lstm_fourfold([found]).statement
+
+
 def faller(model, seed, slope, fall, state=True):
     result = {
         "slope": slope, "slope_range": [1, 100], "slope_far": slope, "slope_far_range": [1, 199], "fall": fall,

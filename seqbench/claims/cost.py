@@ -119,7 +119,8 @@ def _times_statement(one: str, other: str, conditions: Sequence[Condition], foun
     said: list[str] = []
     for backend in dict.fromkeys(c.axes["backend"] for c in conditions if c.axes["backend"]):
         mine = [c for c in conditions if c.axes["backend"] == backend and c.axes["measure"] == TIMES["train"]]
-        least, *_, most = sorted(mine, key=lambda c: c.figure.value)
+        ordered = sorted(mine, key=lambda c: c.figure.value)
+        least, most = ordered[0], ordered[-1]
         unit = "" if said else "times as long"  # once is enough
         said.append(f"{_at(least, unit)} to {_at(most, unit)} with {WITH.get(backend, backend)}")
     text = (
