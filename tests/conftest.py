@@ -47,3 +47,19 @@ def cli(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Budgets of the toys that end within a second."""
+    from checkpoint_runs import shorten
+
+    shorten(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """``undisturbed(task=..., model=...)`` is what that cell leaves where nothing goes wrong, run once a module."""
+    from checkpoint_runs import Undisturbed
+
+    return Undisturbed(tmp_path_factory)

@@ -4,21 +4,13 @@ import shutil
 
 import pytest
 import torch
-from checkpoint_runs import EVERY, TOYS, Undisturbed, checkpoint_in, dies, finished, killed, left, run, shorten
+from checkpoint_runs import EVERY, TOYS, checkpoint_in, dies, finished, killed, left, run
 
 from seqbench.checkpoint import CHECKPOINT
 from seqbench.errors import Interrupted
 from seqbench.store import Store
 
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    shorten(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return Undisturbed(tmp_path_factory)
+pytestmark = pytest.mark.usefixtures("short")
 
 
 @pytest.mark.parametrize("budget", ["standard", "full"])

@@ -9,20 +9,12 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
-from checkpoint_runs import Undisturbed, checkpoint_in, dies, finished, killed, left, shorten
+from checkpoint_runs import checkpoint_in, dies, finished, killed, left
 from safetensors.torch import load_file, save_file
 
 from seqbench.checkpoint import CHECKPOINT, Checkpoint
 
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    shorten(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return Undisturbed(tmp_path_factory)
+pytestmark = pytest.mark.usefixtures("short")
 
 
 def truncated(path):

@@ -9,21 +9,13 @@ import time
 
 import pytest
 import torch
-from checkpoint_runs import CELL, Undisturbed, checkpoint_in, finished, killed, left, run, shorten
+from checkpoint_runs import CELL, checkpoint_in, finished, killed, left, run
 from conftest import ROOT
 
 from seqbench.checkpoint import CHECKPOINT
 from seqbench.store import Store
 
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    shorten(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return Undisturbed(tmp_path_factory)
+pytestmark = pytest.mark.usefixtures("short")
 
 
 def test_what_a_killed_run_has_left_lying_is_in_nobodys_way(tmp_path, undisturbed):
