@@ -20,6 +20,7 @@ __all__ = [
     "Rows",
     "RunConfig",
     "Segments",
+    "Shape",
     "Source",
     "Split",
     "Store",
@@ -39,18 +40,27 @@ __all__ = [
 ]
 
 _HOME = {
-    "seqbench.api": ("run",),
+    "seqbench.experiment": ("run",),
     "seqbench.baselines": ("register_baseline",),
     "seqbench.config": ("RunConfig",),
-    "seqbench.data.splits": ("Batch", "Ragged", "Rows", "Segments", "Split", "Windows"),
-    "seqbench.data.stream": ("Stream",),
+    "seqbench.data.splits": (
+        "Batch",
+        "Ragged",
+        "Rows",
+        "Segments",
+        "Split",
+        "Stream",
+        "TaskData",
+        "Truth",
+        "Windows",
+    ),
     "seqbench.errors": ("UserError",),
-    "seqbench.heads": ("Head", "register_head"),
+    "seqbench.models.heads": ("Head", "Shape", "register_head"),
     "seqbench.models.mixer": ("Mixer", "register_model"),
-    "seqbench.record": ("Record",),
+    "seqbench.jobs.record": ("Record",),
     "seqbench.registry": ("load_plugin",),
-    "seqbench.store": ("Store",),
-    "seqbench.task": ("Budget", "Metric", "Source", "TaskData", "TaskSpec", "Training", "Truth", "register_task"),
+    "seqbench.jobs.store": ("Store",),
+    "seqbench.task": ("Budget", "Metric", "Source", "TaskSpec", "Training", "register_task"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

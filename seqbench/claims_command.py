@@ -17,10 +17,10 @@ from seqbench.claims.page import Measured, all_claims, conditions_of
 from seqbench.claims.plan import Size, plan
 from seqbench.claims.plots import draw_claims
 from seqbench.claims.skills import skill_conditions
-from seqbench.data.files import replace_file
 from seqbench.device import resolve_device
+from seqbench.disk import replace_file
 from seqbench.errors import UserError
-from seqbench.kept import FINE
+from seqbench.jobs.record import FINE
 from seqbench.probe_command import Done, run_cases
 from seqbench.probe_options import ProbeRun
 from seqbench.probes import Found, Request, get_probe

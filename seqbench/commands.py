@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqbench.cell import run_cell
 from seqbench.config import RunConfig
 from seqbench.data_commands import need_matplotlib
 from seqbench.errors import UserError
+from seqbench.experiment import run_cell
 from seqbench.grid_options import GridOptions, is_grid
-from seqbench.progress import Progress
+from seqbench.jobs.progress import Progress
+from seqbench.jobs.store import Store
 from seqbench.result import show_result
-from seqbench.store import Store
 
 __all__ = ["predict", "run"]
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from seqbench.config import parse_options_text
-from seqbench.data.files import replace_file
+from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.prepare import download_folder, fit_baselines, prepare
-from seqbench.registry import TASKS
 from seqbench.show import show_data
-from seqbench.task import parse_options
+from seqbench.task import TASKS, parse_options
 
 __all__ = ["fetch", "leaderboard", "need_matplotlib", "prepare_data", "show"]
 
@@ -89,12 +88,12 @@ def leaderboard(
     plot_format: Literal["png", "svg"],
 ) -> None:
     """Print the board of ``results``, or write it to ``out``, and draw it into ``plots`` if asked to."""
-    from seqbench.leaderboard import board, read_tables
+    from seqbench.board import board, read_tables
 
     drawn = {}
     if plots is not None:
         need_matplotlib()
-        from seqbench.leaderboard.plots import draw_board
+        from seqbench.board.plots import draw_board
 
         drawn = draw_board(read_tables(results), plots, plot_format)
     text = board(results, fmt, columns, out.parent if out else Path(), plots=drawn)

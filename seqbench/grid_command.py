@@ -12,18 +12,15 @@ from tabulate import tabulate
 
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
-from seqbench.estimate import estimate_seconds
-from seqbench.executor import LocalProcesses
-from seqbench.grid import Cell, Grid, chosen_names
+from seqbench.experiment import RATES, TRIAL_SEED, Cell, Grid, best_rate, chosen_names, estimate_seconds
 from seqbench.grid_options import GridOptions
-from seqbench.grid_progress import GridProgress, duration
-from seqbench.kept import FINE
-from seqbench.rates import RATES, TRIAL_SEED, best_rate
-from seqbench.record import Record
-from seqbench.registry import MODELS, TASKS
+from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, Runner
+from seqbench.jobs.progress import GridProgress, duration
+from seqbench.jobs.record import FINE, Record
+from seqbench.jobs.store import Store
+from seqbench.models.mixer import MODELS
 from seqbench.result import format_value
-from seqbench.runner import TIME_LIMITS, Runner
-from seqbench.store import Store
+from seqbench.task import TASKS
 
 __all__ = ["run_grid"]
 

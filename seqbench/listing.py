@@ -8,8 +8,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from seqbench.registry import BASELINES, MODELS, TASKS
-from seqbench.task import BUDGETS
+from seqbench.baselines import BASELINES
+from seqbench.models.mixer import MODELS
+from seqbench.task import BUDGETS, TASKS
 
 __all__ = ["show_lists"]
 

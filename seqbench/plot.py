@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from seqbench.data.splits import Truth
+from seqbench.jobs.record import Record
 from seqbench.metrics import bits_per_character
-from seqbench.record import Record
-from seqbench.registry import TASKS
 from seqbench.result import format_value, read_predictions
-from seqbench.task import TaskSpec, Truth
+from seqbench.task import TASKS, TaskSpec
 
 __all__ = ["draw"]
 

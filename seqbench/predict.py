@@ -17,17 +17,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 
 from seqbench.config import RunConfig
-from seqbench.data.files import replace_file
-from seqbench.data.opening import unchanged
+from seqbench.data.splits import NewRows, Reading, TaskData
 from seqbench.device import resolve_device, settings
+from seqbench.disk import replace_file
 from seqbench.errors import UserError
+from seqbench.jobs.record import Record
+from seqbench.jobs.store import Store
 from seqbench.models.backbone import SequenceModel, build
-from seqbench.record import Record
-from seqbench.registry import MODELS, TASKS
-from seqbench.store import Store
-from seqbench.task import NewRows, Reading, Source, TaskData, TaskSpec, parse_options
-from seqbench.train import Diverged
-from seqbench.train import predict as run_model
+from seqbench.models.mixer import MODELS
+from seqbench.readers.archives import unchanged
+from seqbench.task import TASKS, Source, TaskSpec, parse_options
+from seqbench.training import Diverged
+from seqbench.training import predict as run_model
 
 __all__ = ["predict_file"]
 

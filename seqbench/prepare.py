@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.baselines import Baseline
+from seqbench.baselines import BASELINES, Baseline
 from seqbench.data.cache import cache_root, fingerprint, load_or_build
-from seqbench.data.fetch import fetched
-from seqbench.data.files import replace_file, sha256
-from seqbench.data.opening import suffix_of, unchanged
+from seqbench.data.splits import TaskData
+from seqbench.disk import replace_file, sha256
 from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
-from seqbench.registry import BASELINES, TASKS
-from seqbench.task import Source, TaskData, TaskSpec, parse_options
+from seqbench.readers.archives import suffix_of, unchanged
+from seqbench.readers.downloads import fetched
+from seqbench.task import TASKS, Source, TaskSpec, parse_options
 
 __all__ = ["Prepared", "baselines_left_out", "download_folder", "fit_baselines", "prepare"]
 

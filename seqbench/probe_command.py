@@ -13,18 +13,16 @@ from tabulate import tabulate
 
 from seqbench.device import resolve_device
 from seqbench.errors import UserError
-from seqbench.executor import Event, LocalProcesses
-from seqbench.grid import chosen_names
-from seqbench.grid_progress import GridProgress
-from seqbench.kept import DONE, FINE
-from seqbench.plan import Listener
+from seqbench.experiment import Listener, chosen_names
+from seqbench.jobs.pool import TIME_LIMITS, Event, LocalProcesses, Runner
+from seqbench.jobs.progress import GridProgress
+from seqbench.jobs.record import DONE, FINE
+from seqbench.models.mixer import MODELS
 from seqbench.probe_options import ProbeRun
 from seqbench.probes import Case, Found, Probe, Request, get_probe
 from seqbench.probes.checks import check_mixer
 from seqbench.probes.record import ProbeRecord, ProbeStore
 from seqbench.probes.run import CaseWork, run_case
-from seqbench.registry import MODELS
-from seqbench.runner import TIME_LIMITS, Runner
 
 __all__ = ["measured", "plan_cases", "run_cases", "run_probe"]
 

@@ -1,8 +1,8 @@
-"""Registries: the one way in for tasks, models, baselines and heads, built-in or a user's own.
+"""Names to things: the one way in for tasks, models, baselines, heads and probes, built-in or a user's own.
 
 A module registers what it defines by decorator. Built-in modules are found by listing their package, installed
-plug-ins by entry points (groups ``seqbench.tasks`` and ``seqbench.models``), a user's file by ``--plugin``
-(`load_plugin`): all three end in the same `Registry.add`. There is no second list to keep.
+plug-ins by entry points (groups such as ``seqbench.tasks``), a user's file by ``--plugin`` (`load_plugin`): all three
+end in the same `Registry.add`. Each registry lives beside what it holds; this module knows none of them.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqbench.errors import UserError, nearest
 
-if TYPE_CHECKING:  # models and heads need torch, which listing tasks must not import
-    from seqbench.baselines import Baseline
-    from seqbench.heads import Head
-    from seqbench.models.mixer import ModelSpec
-    from seqbench.task import TaskSpec
-
-__all__ = ["BASELINES", "HEADS", "MODELS", "TASKS", "Entry", "Registry", "check_name", "load_plugin"]
+__all__ = ["Entry", "Registry", "check_name", "load_plugin"]
 
 T = TypeVar("T")
 
 # Names become folders and file names, so they are held to what every file system takes.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 
-# (where from, SHA-256 of the file) while something other than a built-in module is being loaded
-_origin: contextvars.ContextVar[tuple[str, str | None]] = contextvars.ContextVar("seqbench_origin", default=("", None))
+
+class _Loading(NamedTuple):
+    """What is being loaded, while it is no built-in module, and what it has registered so far."""
+
+    origin: str = ""
+    code: str | None = None
+    added: list[tuple[Registry[Any], str]] | None = None
+
+
+_loading: contextvars.ContextVar[_Loading] = contextvars.ContextVar("seqbench_loading", default=_Loading())
 
 
 def check_name(name: str, noun: str) -> str:
@@ -76,8 +78,10 @@ class Registry(Generic[T]):
 
     def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "") -> T:
         """Register ``value``, defined in ``module``; raises `UserError` if the name is taken or unfit for a path."""
-        origin, code = _origin.get()
-        origin = origin or module or str(getattr(value, "__module__", "?"))
+        loading = _loading.get()
+        if loading.origin:  # built-in names first, so that a clash is the plug-in's
+            self.discover()
+        origin = loading.origin or module or str(getattr(value, "__module__", "?"))
         for taken in (name, *aliases):
             check_name(taken, self.noun)
             if taken in self._aliases:
@@ -85,9 +89,16 @@ class Registry(Generic[T]):
                 raise UserError(
                     f"{self.noun} {taken!r} ({origin}) is already registered by {holder.origin}: choose another name."
                 )
-        self._entries[name] = Entry(name, value, aliases, origin, code)
+        self._entries[name] = Entry(name, value, aliases, origin, loading.code)
         self._aliases.update(dict.fromkeys((name, *aliases), name))
+        if loading.added is not None:
+            loading.added.append((self, name))
         return value
+
+    def remove(self, name: str) -> None:
+        """Take back what was registered as ``name``."""
+        for taken in (name, *self._entries.pop(name).aliases):
+            del self._aliases[taken]
 
     def register(self, name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[T], T]:
         """The decorator form of `add`."""
@@ -118,30 +129,17 @@ class Registry(Generic[T]):
         if self._discovered:
             return
         self._discovered = True
-        for package in self._packages:
-            found = importlib.import_module(package)
-            for module in pkgutil.iter_modules(found.__path__, package + "."):
-                importlib.import_module(module.name)
+        with _loading_from(_Loading()):
+            for package in self._packages:
+                for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
+                    importlib.import_module(module.name)
         for point in entry_points(group=self._group) if self._group else ():
             where = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-            with _loading_from(where):
+            with _loading_from(_Loading(where)):
                 try:
                     point.load()
                 except Exception as error:
                     raise UserError(f"the installed plug-in {where} fails to import: {_where(error)}.") from error
-
-    def _snapshot(self) -> tuple[dict[str, Entry[T]], dict[str, str]]:
-        return dict(self._entries), dict(self._aliases)
-
-    def _restore(self, snapshot: tuple[dict[str, Entry[T]], dict[str, str]]) -> None:
-        self._entries, self._aliases = snapshot
-
-
-TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", group="seqbench.tasks")
-MODELS: Registry[ModelSpec] = Registry("model", "seqbench.models", group="seqbench.models")
-HEADS: Registry[type[Head]] = Registry("kind", "seqbench.heads")
-BASELINES: Registry[Baseline] = Registry("baseline", "seqbench.baselines", "seqbench.tasks")
-_ALL: tuple[Registry[Any], ...] = (TASKS, MODELS, HEADS, BASELINES)
 
 
 def load_plugin(path: str | Path) -> None:
@@ -154,23 +152,21 @@ def load_plugin(path: str | Path) -> None:
     file = Path(path)
     if file.suffix != ".py" or not file.is_file():
         raise UserError(f"--plugin {path}: no such Python file.")
-    for registry in _ALL:  # built-in names first, so that a clash is the plug-in's
-        registry.discover()
     name = f"seqbench_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return
-    before = [registry._snapshot() for registry in _ALL]
+    added: list[tuple[Registry[Any], str]] = []
     try:
-        with _loading_from(f"file {file.name}", hashlib.sha256(file.read_bytes()).hexdigest()):
+        with _loading_from(_Loading(f"file {file.name}", hashlib.sha256(file.read_bytes()).hexdigest(), added)):
             _run_file(name, file)
-        if all(registry._snapshot() == old for registry, old in zip(_ALL, before, strict=True)):
+        if not added:
             raise UserError(
                 f"--plugin {path}: the file registers nothing; use seqbench.register_model or seqbench.register_task."
             )
     except BaseException as error:
         sys.modules.pop(name, None)
-        for registry, old in zip(_ALL, before, strict=True):
-            registry._restore(old)
+        for registry, taken in added:
+            registry.remove(taken)
         if isinstance(error, UserError):
             raise UserError(f"--plugin {path}: {error}" if "--plugin" not in str(error) else str(error)) from error
         if isinstance(error, (Exception, SystemExit)):
@@ -187,12 +183,12 @@ def _run_file(name: str, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _loading_from(origin: str, code: str | None = None) -> Iterator[None]:
-    token = _origin.set((origin, code))
+def _loading_from(loading: _Loading) -> Iterator[None]:
+    token = _loading.set(loading)
     try:
         yield
     finally:
-        _origin.reset(token)
+        _loading.reset(token)
 
 
 def _where(error: BaseException, file: Path | None = None) -> str:

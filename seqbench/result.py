@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tabulate import tabulate
 
+from seqbench.data.splits import Truth
 from seqbench.errors import UserError
-from seqbench.record import Record
-from seqbench.registry import TASKS
+from seqbench.jobs.record import Record
 from seqbench.stats import Interval, jackknife_interval
-from seqbench.task import TaskSpec, Truth
+from seqbench.task import TASKS, TaskSpec
 
 if TYPE_CHECKING:  # torch, which reading a record does not need
-    from seqbench.cell import Outcome
+    from seqbench.experiment import Outcome
 
 __all__ = ["format_value", "metric_interval", "primary_interval", "read_predictions", "show_result"]
 

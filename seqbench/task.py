@@ -1,4 +1,4 @@
-"""What a task is: its description (`TaskSpec`), its prepared data (`TaskData`), and what scores are made of (`Truth`).
+"""What a task is: its description (`TaskSpec`), its options, budgets and metrics, and the registry of tasks.
 
 A task module registers a loader::
 
@@ -14,33 +14,29 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from seqbench.data.splits import NewRows, Reading, TaskData, Truth
 from seqbench.errors import UserError, nearest
-from seqbench.registry import TASKS
+from seqbench.registry import Registry
 from seqbench.stats import leave_one_out
-
-if TYPE_CHECKING:
-    from seqbench.data.splits import Split
 
 __all__ = [
     "BUDGETS",
+    "TASKS",
     "Budget",
     "Metric",
     "NoOptions",
-    "Reading",
     "Source",
-    "TaskData",
     "TaskSpec",
     "Training",
-    "Truth",
     "parse_options",
     "register_task",
 ]
 
+TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", group="seqbench.tasks")
 BUDGETS = ("smoke", "quick", "standard", "full")
 Array = npt.NDArray[Any]
 
@@ -94,30 +90,6 @@ class Training:
     dropout: float = 0.1
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What predictions are scored against: ``targets`` and ``groups`` with one row an example, and ``meta``.
-
-    ``meta`` holds further arrays with one row an example (onset, time, scale): all that a score may need. It is stored
-    beside the predictions, so that a board can compute intervals without the data.
-    """
-
-    targets: Array
-    groups: Array
-    meta: Mapping[str, Array] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def with_constants(self, constants: Mapping[str, float]) -> Truth:
-        """The same with each of ``constants`` as a further array of ``meta``, one row an example."""
-        more = {name: np.full(len(self), value) for name, value in constants.items()}
-        return Truth(self.targets, self.groups, {**self.meta, **more})
-
-    def __getitem__(self, index: Any) -> Truth:
-        return Truth(self.targets[index], self.groups[index], {name: rows[index] for name, rows in self.meta.items()})
-
-
 @dataclass(frozen=True)
 class Source:
     """What one `load` reads from.
@@ -136,63 +108,6 @@ class Source:
     def file(self) -> Path:
         """The user's file."""
         return self.files["file"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a trained model must know to read new rows as it read those it was trained on.
-
-    Attributes:
-        vocabulary, features, classes: as in `TaskData`.
-        fitted: figures of the training split (means, deviations, limits), as JSON can hold them.
-    """
-
-    vocabulary: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    fitted: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class NewRows:
-    """Rows to predict: a split whose targets are blanks, and columns that name each of its examples."""
-
-    split: Split
-    columns: Mapping[str, Array]
-
-
-@dataclass(frozen=True, eq=False)
-class TaskData:
-    """A prepared data set: three splits and what a reader or a head must know about them.
-
-    Attributes:
-        sources: file name to SHA-256 of everything that was read.
-        vocabulary: token names by index, for tasks over tokens (index 0 is padding where lengths vary).
-        features: column names of (B, T, D) inputs.
-        classes: label names by index, for `classify` and `tag`.
-        notes: sentences on how the data was split, cleaned and imputed, with the counts.
-        fitted: what else new rows must be read with: figures of the training split, as JSON can hold them.
-    """
-
-    train: Split
-    val: Split
-    test: Split
-    sources: Mapping[str, str]
-    vocabulary: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    fitted: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def reading(self) -> Reading:
-        """What is kept beside a trained model."""
-        return Reading(self.vocabulary, self.features, self.classes, self.fitted)
-
-    @property
-    def splits(self) -> dict[str, Split]:
-        """The splits by name, in the order train, val, test."""
-        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 @dataclass(frozen=True)

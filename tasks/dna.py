@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from seqbench.data import Rows, shipped_file
-from seqbench.data.sequences import read_sequences
+from seqbench.data import NewRows, Reading, Rows, TaskData, Truth, shipped_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, nucleotides
 from seqbench.metrics import accuracy, average_precision, macro_f1
-from seqbench.task import Budget, Metric, NewRows, Reading, Source, TaskData, Training, Truth, register_task
+from seqbench.readers.sequences import read_sequences
+from seqbench.task import Budget, Metric, Source, Training, register_task
 
 Array = npt.NDArray[Any]
 FILE = "dna.parquet"

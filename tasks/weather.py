@@ -26,13 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import register_baseline
-from seqbench.data import Split, Windows, shipped_file
-from seqbench.data.table import read_table
+from seqbench.data import NewRows, Reading, Split, TaskData, Truth, Windows, shipped_file
 from seqbench.errors import UserError
 from seqbench.files import canonical
 from seqbench.files import series as series_file
 from seqbench.metrics import mae, rmse
-from seqbench.task import Budget, Metric, NewRows, Reading, Source, TaskData, Training, Truth, register_task
+from seqbench.readers.tables import read_table
+from seqbench.task import Budget, Metric, Source, Training, register_task
 
 if TYPE_CHECKING:  # half a second to import, and needed only when the data is prepared
     import pandas as pd

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 
-from seqbench.leaderboard import board
-from seqbench.record import Record, cell_key
-from seqbench.store import LEFT_OUT, RECORD, Store
+from seqbench.board import board
+from seqbench.jobs.record import Record, cell_key
+from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
 BASELINES = {"majority": 0.5, "tfidf": 0.75}
 

@@ -5,13 +5,11 @@ import pkgutil
 import numpy as np
 import pytest
 
-from seqbench.cell import run_cell
-from seqbench.checkpoint import CHECKPOINT
 from seqbench.config import RunConfig
-from seqbench.plan import Listener
-from seqbench.registry import TASKS
-from seqbench.store import Store
-from seqbench.task import Budget
+from seqbench.experiment import Listener, run_cell
+from seqbench.jobs.store import Store
+from seqbench.task import TASKS, Budget
+from seqbench.training import CHECKPOINT
 
 TOYS = ["toy-first", "toy-wave", "toy-text"]
 SHORT = {

@@ -3,7 +3,7 @@
 import torch
 
 from seqbench.device import settings
-from seqbench.plan import Listener
+from seqbench.experiment import Listener
 from seqbench.probes import Found, Request
 from seqbench.probes.gradient import PROBE
 from seqbench.probes.options import GradientOptions

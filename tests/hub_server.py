@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from seqbench.data.fetch import HubFile, fetch_hub
 from seqbench.errors import UserError
+from seqbench.readers.downloads import HubFile, fetch_hub
 
 COMMIT, OTHER = "c0ffee" + "0" * 34, "0ddba11" + "0" * 33
 TRAIN, TEST = b"text,label\ngood,1\nbad,0\n" * 2000, b"text,label\nfine,1\n"

@@ -17,10 +17,10 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from seqbench.board import board, frame, overviews, panels, plots, read_tables
+from seqbench.board import forest as forests
+from seqbench.board.plots import draw_board
 from seqbench.errors import UserError
-from seqbench.leaderboard import board, frame, overviews, panels, plots, read_tables
-from seqbench.leaderboard import forest as forests
-from seqbench.leaderboard.plots import draw_board
 
 LOWER = {"primary__name": "rmse", "primary__direction": "lower", "primary__perfect": 0.0, "primary__unit": "C"}
 
@@ -353,7 +353,7 @@ def test_the_page_shows_each_figure_under_its_table(tmp_path):
 
 
 def test_drawing_needs_no_torch_and_importing_no_matplotlib():
-    code = "import sys, seqbench.leaderboard.plots; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, seqbench.board.plots; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

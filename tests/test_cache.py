@@ -11,8 +11,7 @@ import pytest
 from seqbench.data.cache import MANIFEST, load_or_build
 from seqbench.errors import UserError
 from seqbench.prepare import fit_baselines, prepare
-from seqbench.registry import TASKS
-from seqbench.task import parse_options
+from seqbench.task import TASKS, parse_options
 
 TOYS = ["toy-first", "toy-wave", "toy-text"]
 

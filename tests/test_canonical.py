@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from seqbench.cli import main
-from seqbench.data.fetch import publish
 from seqbench.prepare import download_folder, prepare
-from seqbench.registry import TASKS
-from seqbench.task import parse_options
+from seqbench.readers.downloads import publish
+from seqbench.task import TASKS, parse_options
 
 HUB = ["dna", "sentiment", "stock", "textgen", "weather"]
 

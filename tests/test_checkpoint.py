@@ -6,9 +6,9 @@ import pytest
 import torch
 from checkpoint_runs import EVERY, TOYS, checkpoint_in, dies, finished, killed, left, run
 
-from seqbench.checkpoint import CHECKPOINT
 from seqbench.errors import Interrupted
-from seqbench.store import Store
+from seqbench.jobs.store import Store
+from seqbench.training import CHECKPOINT
 
 pytestmark = pytest.mark.usefixtures("short")
 
@@ -38,13 +38,13 @@ MOMENTS = [  # which call of what dies, and the check that the next run goes on 
     ("report", 11, 10),
     ("report", 20, 10),
     ("report", 60, 50),
-    ("seqbench.train.evaluate", 1, 0),
-    ("seqbench.train.evaluate", 3, 20),
-    ("seqbench.checkpoint.to_safetensors", 1, 0),
-    ("seqbench.checkpoint.to_safetensors", 4, 30),
-    ("seqbench.outcome.Writer.finish", 1, 60),
-    ("seqbench.outcome.to_safetensors", 1, 60),
-    ("seqbench.store.Store.publish", 1, 60),
+    ("seqbench.training.evaluate", 1, 0),
+    ("seqbench.training.evaluate", 3, 20),
+    ("seqbench.training.to_safetensors", 1, 0),
+    ("seqbench.training.to_safetensors", 4, 30),
+    ("seqbench.experiment.Writer.finish", 1, 60),
+    ("seqbench.experiment.to_safetensors", 1, 60),
+    ("seqbench.jobs.store.Store.publish", 1, 60),
 ]
 
 
@@ -68,7 +68,7 @@ def test_whatever_a_kill_interrupts_the_end_is_the_same(tmp_path, undisturbed, m
 def test_a_run_killed_when_its_patience_has_just_run_out_trains_no_more(tmp_path, undisturbed, monkeypatch):
     expected = undisturbed(budget="full")
     with monkeypatch.context() as patch:
-        dies(patch, "seqbench.outcome.Writer.finish", 1)
+        dies(patch, "seqbench.experiment.Writer.finish", 1)
         assert len(killed(tmp_path, None, budget="full")) == expected["counts"][0] < 198
     outcome, reported = finished(tmp_path, budget="full")
     assert reported == [] and left(outcome) == expected and outcome.record.cost.interrupted
@@ -87,7 +87,7 @@ def test_ctrl_c_keeps_the_checkpoint(tmp_path, undisturbed):
 
 def test_seconds_of_all_starts_are_counted_and_each_step_once(tmp_path, monkeypatch):
     """With a clock that says one second (and half a second of computing) a lap, and a lap a step."""
-    monkeypatch.setattr("seqbench.train._Clock.lap", lambda clock: (1.0, 0.5))
+    monkeypatch.setattr("seqbench.training._Clock.lap", lambda clock: (1.0, 0.5))
     for at in (15, 27, 58):
         killed(tmp_path, at)
     outcome, reported = finished(tmp_path)

@@ -12,7 +12,7 @@ import torch
 from checkpoint_runs import checkpoint_in, dies, finished, killed, left
 from safetensors.torch import load_file, save_file
 
-from seqbench.checkpoint import CHECKPOINT, Checkpoint
+from seqbench.training import CHECKPOINT, Checkpoint
 
 pytestmark = pytest.mark.usefixtures("short")
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_is_not_what_was_saved_is_not_used(tmp_path, undisturb
 )
 def test_a_checkpoint_of_another_torch_or_machine_is_not_used(tmp_path, undisturbed, monkeypatch, what, other):
     with monkeypatch.context() as patch:
-        patch.setattr(f"seqbench.checkpoint.{what}", other)
+        patch.setattr(f"seqbench.training.{what}", other)
         killed(tmp_path)
         assert killed(tmp_path)[0] == 11  # there it would be
     outcome, reported = finished(tmp_path)
@@ -182,7 +182,7 @@ def test_a_checkpoint_is_safetensors_and_json_alone(tmp_path):
 def test_a_save_that_fails_leaves_the_one_before(small, monkeypatch):
     checkpoint, tensors, counts = small
     content = checkpoint.path.read_bytes()
-    for target in ("os.fsync", "pathlib.Path.replace", "seqbench.checkpoint.to_safetensors"):
+    for target in ("os.fsync", "pathlib.Path.replace", "seqbench.training.to_safetensors"):
         with monkeypatch.context() as patch:
             dies(patch, target, 1, OSError(28, "No space left on device"))
             with pytest.raises(OSError, match="No space left"):

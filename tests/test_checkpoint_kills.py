@@ -12,8 +12,8 @@ import torch
 from checkpoint_runs import CELL, checkpoint_in, finished, killed, left, run
 from conftest import ROOT
 
-from seqbench.checkpoint import CHECKPOINT
-from seqbench.store import Store
+from seqbench.jobs.store import Store
+from seqbench.training import CHECKPOINT
 
 pytestmark = pytest.mark.usefixtures("short")
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from seqbench.config import RunConfig, parse_count, parse_widths
 from seqbench.errors import UserError
-from seqbench.store import Store
+from seqbench.jobs.store import Store
 
 QUICK = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from windowed import WINDOW, Windowed, net, text
 
 from seqbench.errors import UserError
+from seqbench.models.mixer import MODELS
 from seqbench.probes import context_far as far
 from seqbench.probes import context_text
 from seqbench.probes.context_text import (
@@ -20,7 +21,6 @@ from seqbench.probes.context_text import (
     truncated_losses,
     word_count,
 )
-from seqbench.registry import MODELS
 
 
 def one_by_one(model, tokens, begin, t):

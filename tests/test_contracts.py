@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from seqbench import Ragged, Rows, Segments, Source, Stream, Windows
+from seqbench.baselines import BASELINES
 from seqbench.config import RunConfig
 from seqbench.device import settings
+from seqbench.experiment import plan
 from seqbench.models.backbone import build
-from seqbench.plan import plan
+from seqbench.models.heads import HEADS
 from seqbench.prepare import fit_baselines, prepare
-from seqbench.registry import BASELINES, HEADS, TASKS
 from seqbench.result import primary_interval
 from seqbench.stats import jackknife_interval
-from seqbench.task import BUDGETS, Budget, parse_options
-from seqbench.train import evaluate, fit
+from seqbench.task import BUDGETS, TASKS, Budget, parse_options
+from seqbench.training import evaluate, fit
 
 BUILT_IN = ["dna", "fault", "sentiment", "stock", "textgen", "weather"]
 ALL = [*BUILT_IN, "toy-first", "toy-text", "toy-wave"]

@@ -9,13 +9,12 @@ import torch
 from conftest import ROOT
 
 import seqbench
-from seqbench.cell import run_cell
 from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError
-from seqbench.plan import Listener
-from seqbench.registry import MODELS
+from seqbench.experiment import Listener, run_cell
+from seqbench.jobs.store import Store
+from seqbench.models.mixer import MODELS
 from seqbench.result import read_predictions
-from seqbench.store import Store
 
 
 def run(tmp_path, task, model, force=False, listener=None, **config):
@@ -84,7 +83,7 @@ def test_a_model_too_large_to_build_is_out_of_memory(tmp_path, mixer, monkeypatc
     def build_nothing(*_):
         raise RuntimeError("DefaultCPUAllocator: not enough memory")
 
-    monkeypatch.setattr("seqbench.cell.build", build_nothing)
+    monkeypatch.setattr("seqbench.experiment.build", build_nothing)
     record = run(tmp_path, "toy-wave", mixer()).record
     assert record.status == "oom" and record.model.params is None
 

@@ -17,8 +17,8 @@ from hub_server import COMMIT, FILES, OTHER, RESOLVE, TEST, TRAIN, Answer, blob
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqbench.data.fetch import HubFile, fetch_hub, fetched, sidecar
 from seqbench.errors import UserError
+from seqbench.readers.downloads import HubFile, fetch_hub, fetched, sidecar
 
 ROOT = Path(__file__).resolve().parents[1]
 hub, user = hub_server.hub, hub_server.user  # the fixtures
@@ -142,7 +142,7 @@ def test_a_kill_in_the_middle_leaves_nothing_torn(hub, user):
     hub.files[RESOLVE + "test.csv"].cut = 5
     hub.files[RESOLVE + "test.csv"].stall = True
     script = (
-        "import sys; from pathlib import Path; from seqbench.data.fetch import HubFile, fetch_hub\n"
+        "import sys; from pathlib import Path; from seqbench.readers.downloads import HubFile, fetch_hub\n"
         f"fetch_hub([HubFile(*item) for item in {[(f.repo, f.path, f.revision) for f in FILES]!r}],"
         " Path(sys.argv[1]), print)"
     )

@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hub_server import Answer
 
-from seqbench.data.fetch import fetched, sidecar
-from seqbench.data.yahoo import OPTIONS, check_ticker, fetch_prices
 from seqbench.errors import UserError
+from seqbench.readers.downloads import OPTIONS, check_ticker, fetch_prices, fetched, sidecar
 
 hub = hub_server.hub  # the fixture
 

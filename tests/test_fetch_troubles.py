@@ -12,9 +12,8 @@ import requests
 from hub_server import COMMIT, FILES, OTHER, RESOLVE, TEST, TRAIN, Answer, blob
 
 from seqbench.data import cache as prepared
-from seqbench.data.fetch import HubFile, fetched
-from seqbench.data.yahoo import fetch_prices
 from seqbench.errors import UserError
+from seqbench.readers.downloads import HubFile, fetch_prices, fetched
 
 hub, user = hub_server.hub, hub_server.user  # the fixtures
 
@@ -122,7 +121,7 @@ def test_nobody_listens(user, monkeypatch, hub):
 
 
 def test_a_server_that_falls_silent(hub, user, monkeypatch):
-    monkeypatch.setattr("seqbench.data.hub.TIMEOUT", (0.2, 0.1))
+    monkeypatch.setattr("seqbench.readers.downloads.TIMEOUT", (0.2, 0.1))
     hub.troubles[RESOLVE + "test.csv"] = [Answer(body=TEST, cut=3, stall=True)]
     user.fetch()
     assert user.waits == [1]
@@ -192,7 +191,7 @@ def test_answers_that_make_no_sense(hub, user, answer):
 
 
 def test_a_body_without_end(hub, user, monkeypatch):
-    monkeypatch.setattr("seqbench.data.hub.LARGEST", 1000)
+    monkeypatch.setattr("seqbench.readers.downloads.LARGEST", 1000)
     user.refused("larger than any set")
 
 

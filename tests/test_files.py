@@ -12,7 +12,7 @@ from seqbench.errors import UserError
 from seqbench.files.near import near_groups, plain
 from seqbench.files.runs import window_starts
 from seqbench.files.splitting import borders, hold_out, split_groups, split_time
-from seqbench.files.tokens import PAD, UNKNOWN, encode, make_vocabulary, words
+from seqbench.files.texts import PAD, UNKNOWN, encode, make_vocabulary, words
 
 
 def jaccard(a, b):

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from seqbench.cell import run_cell
 from seqbench.config import RunConfig
 from seqbench.device import settings
+from seqbench.experiment import run_cell
+from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, check_causal
+from seqbench.models.mixer import MODELS as REGISTERED
 from seqbench.prepare import prepare
-from seqbench.registry import MODELS as REGISTERED
-from seqbench.registry import TASKS
-from seqbench.store import Store
-from seqbench.train import predict
+from seqbench.task import TASKS
+from seqbench.training import predict
 
 pytestmark = [
     pytest.mark.gpu,

@@ -14,11 +14,11 @@ import pytest
 from conftest import ROOT
 
 import seqbench
-from seqbench.executor import LocalProcesses
+from seqbench.board import board
+from seqbench.experiment import RATES
 from seqbench.grid_options import GridOptions
-from seqbench.leaderboard import board
-from seqbench.rates import RATES
-from seqbench.store import Store
+from seqbench.jobs.pool import LocalProcesses
+from seqbench.jobs.store import Store
 
 TOYS, BROKEN = ROOT / "tests" / "toys.py", ROOT / "tests" / "broken_models.py"
 SMALL = ("--plugin", TOYS, "--budget", "smoke", "--hidden", "8", "--jobs", "2")
@@ -45,7 +45,7 @@ def workers(out):
             command, folder = (path / "cmdline").read_bytes(), (path / "cwd").resolve()
         except OSError:
             continue
-        if b"seqbench.worker" in command and folder == Path(out).parent.resolve():
+        if b"seqbench.jobs.pool" in command and folder == Path(out).parent.resolve():
             found.append(int(path.name))
     return found
 

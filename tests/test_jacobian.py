@@ -13,14 +13,13 @@ import pytest
 import torch
 from gradient_cases import CAUSAL, measured, plan
 
-from seqbench.models.mixer import Mixer, register_model
+from seqbench.models.mixer import MODELS, Mixer, register_model
 from seqbench.probes.gradient import PROBE
 from seqbench.probes.gradient_curves import lyapunov
 from seqbench.probes.gradient_view import behaviour, summaries
 from seqbench.probes.jacobian import FLOOR, double_copy, input_log_norms, last_output, no_state, state_log_norms
 from seqbench.probes.net import build_net
 from seqbench.probes.problems import Recall
-from seqbench.registry import MODELS
 
 SHAPE = Recall().shape
 CARRYING = ["gru", "lstm", "rnn"]

@@ -12,7 +12,7 @@ import pytest
 from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
 
 from seqbench import stats
-from seqbench.leaderboard import board, overviews, read_tables
+from seqbench.board import board, overviews, read_tables
 
 T1 = 12.7062047362  # the 97.5% quantile of Student's t with one degree of freedom
 

@@ -3,7 +3,7 @@
 import pytest
 from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
 
-from seqbench.leaderboard import board
+from seqbench.board import board
 
 # --- learning rates --------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from board_records import grid, signed, write
 
+from seqbench.board import board
 from seqbench.errors import UserError
-from seqbench.leaderboard import board
-from seqbench.store import LEFT_OUT, RECORD
+from seqbench.jobs.store import LEFT_OUT, RECORD
 
 
 def edit(folder, **changes):

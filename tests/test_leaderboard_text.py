@@ -13,9 +13,9 @@ from urllib.parse import unquote
 import pytest
 from board_records import data, grid, markdown_rows, model, rows_of, write
 
-from seqbench.leaderboard import board
-from seqbench.leaderboard.text import decimals, escape, with_reach
-from seqbench.store import RECORD
+from seqbench.board import board
+from seqbench.jobs.store import RECORD
+from seqbench.report.text import decimals, escape, with_reach
 
 
 def full_grid(root, **given):
@@ -194,5 +194,5 @@ def test_figures_as_text(value, reach, places, shown):
 
 
 def test_a_board_needs_no_torch():
-    code = "import sys, seqbench.leaderboard; sys.exit('torch' in sys.modules)"
+    code = "import sys, seqbench.board; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,9 +9,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from seqbench import Rows, Stream, TaskData
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.backbone import SequenceModel, build, check_causal, count_parameters
-from seqbench.models.mixer import Mixer
+from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import flops_per_sample, width_for
-from seqbench.registry import MODELS
 
 BUILT_IN = ["bilstm", "gru", "lstm", "rnn", "transformer"]
 CAUSAL = ["gru", "lstm", "rnn", "transformer"]
@@ -106,7 +105,7 @@ def test_a_model_that_is_causal_in_name_only_is_found_out():
         def state_size(self, length):
             return 0
 
-    from seqbench.heads.generate import GenerateHead
+    from seqbench.models.heads import GenerateHead
 
     with pytest.raises(NotApplicable, match="up to step 0 depends on later steps"):
         check_causal(SequenceModel(Peeking, GenerateHead, text(), (8,)), text(), 8)

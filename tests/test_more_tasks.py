@@ -16,9 +16,8 @@ from seqbench.device import settings
 from seqbench.files.near import near_groups
 from seqbench.models.backbone import build
 from seqbench.prepare import fit_baselines, prepare
-from seqbench.registry import TASKS
-from seqbench.task import Budget
-from seqbench.train import evaluate, fit
+from seqbench.task import TASKS, Budget
+from seqbench.training import evaluate, fit
 
 DATA = Path(__file__).resolve().parents[1] / "tasks" / "data"
 
@@ -100,7 +99,7 @@ def test_sentiment_near_duplicates_stay_in_one_split(tweets, kind):
 
 
 def test_sentiment_knows_the_words_of_training_only(prepared, tweets):
-    from seqbench.files.tokens import words
+    from seqbench.files.texts import words
 
     known = set(prepared["sentiment"].data.vocabulary[2:])
     training = {word for text in tweets["train"] for word in words(text)}

@@ -13,13 +13,13 @@ import pytest
 import torch
 from own_files import OWN, prices, reviews, runs, sequences, series
 
-from seqbench.batches import DeviceSplit
 from seqbench.cli import main
 from seqbench.config import parse_options_text
 from seqbench.data.cache import cache_root
 from seqbench.errors import UserError
 from seqbench.prepare import prepare
-from seqbench.registry import TASKS
+from seqbench.task import TASKS
+from seqbench.training import DeviceSplit
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from windowed import LAG, WINDOW, Windowed
 import seqbench
 from seqbench.device import settings
 from seqbench.errors import NotApplicable, UserError
-from seqbench.plan import Listener
+from seqbench.experiment import Listener
+from seqbench.models.mixer import MODELS
 from seqbench.prepare import prepare
 from seqbench.probes import Found, Request
 from seqbench.probes import context_far as far
@@ -28,7 +29,7 @@ from seqbench.probes.context_stats import (
     still_falls,
 )
 from seqbench.probes.options import ContextOptions
-from seqbench.registry import MODELS, TASKS
+from seqbench.task import TASKS
 
 
 class Ahead(Windowed):

@@ -9,14 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqbench.errors import NotApplicable
+from seqbench.experiment import Listener
 from seqbench.models.backbone import count_parameters
-from seqbench.models.mixer import Mixer
-from seqbench.plan import Listener
+from seqbench.models.mixer import MODELS, Mixer
 from seqbench.probes import timing
 from seqbench.probes.cost_memory import peak_bytes
 from seqbench.probes.timing import orders, side_by_side
 from seqbench.probes.timing_net import Timed, flops, flops_at, loops, mixer_parameters, timed_net, width_of
-from seqbench.registry import MODELS
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (3, 5), (16, 16), (100, 128), (128, 100), (128, 128)]  # D and H

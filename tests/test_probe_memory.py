@@ -8,8 +8,9 @@ import torch
 
 import seqbench
 from seqbench.errors import NotApplicable, UserError
+from seqbench.experiment import Listener
 from seqbench.models.backbone import count_parameters
-from seqbench.plan import Listener
+from seqbench.models.mixer import MODELS
 from seqbench.probes import Case, Found, Request, get_probe
 from seqbench.probes.memory import edge_of
 from seqbench.probes.memory_plan import BUDGETS, net_of
@@ -18,7 +19,6 @@ from seqbench.probes.net import build_net, width_of_size
 from seqbench.probes.options import MemoryOptions
 from seqbench.probes.problems import Selective
 from seqbench.probes.training import train
-from seqbench.registry import MODELS
 
 torch.set_num_threads(1)
 PROBE = get_probe("memory")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seqbench.errors import NotApplicable, UserError
-from seqbench.plan import Listener
+from seqbench.experiment import Listener
 from seqbench.probes import Found, Request, get_probe, timing
 from seqbench.probes.cost import grid, lengths_to
 from seqbench.probes.fit import geometric

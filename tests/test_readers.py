@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from reader_files import packed_gz, told, write
 
-from seqbench.data.plain import read_text
-from seqbench.data.table import check_increasing, read_table
+from seqbench.readers.tables import check_increasing, read_table, read_text
 
 
 @pytest.mark.parametrize(

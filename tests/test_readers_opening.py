@@ -12,10 +12,9 @@ import pytest
 from reader_files import packed_gz, tar_of, told, write, zip_of
 
 from seqbench.data import opening, plain, table
-from seqbench.data.opening import open_own, suffix_of, unchanged
-from seqbench.data.plain import read_text
-from seqbench.data.table import read_table
 from seqbench.errors import UserError
+from seqbench.readers.archives import open_own, suffix_of, unchanged
+from seqbench.readers.tables import read_table, read_text
 
 TEXT = "time,x\n2020-01-01,1\n2020-01-02,2\n"
 RAW = TEXT.encode()

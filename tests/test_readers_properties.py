@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from reader_files import genbank, packed_gz, tar_of, write, zip_of
 
 from seqbench.data import table
-from seqbench.data.opening import suffix_of, unchanged
-from seqbench.data.plain import read_text
-from seqbench.data.sequences import read_sequences
-from seqbench.data.table import read_table
 from seqbench.errors import UserError
+from seqbench.readers.archives import suffix_of, unchanged
+from seqbench.readers.sequences import read_sequences
+from seqbench.readers.tables import read_table, read_text
 
 
 def read_any(path):

@@ -4,7 +4,7 @@ import pytest
 from reader_files import genbank, packed_gz, told, write
 
 from seqbench.data import sequences
-from seqbench.data.sequences import read_sequences
+from seqbench.readers.sequences import read_sequences
 
 
 def test_fasta_is_read(tmp_path):

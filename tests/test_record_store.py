@@ -11,15 +11,15 @@ import pytest
 
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
-from seqbench.record import Record
-from seqbench.store import RECORD, Store
+from seqbench.jobs.record import Record
+from seqbench.jobs.store import RECORD, Store
 
 SMALL = {"task": "toy-wave", "model": "rnn", "hidden": (8,), "budget": "smoke"}
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    from seqbench.cell import run_cell
+    from seqbench.experiment import run_cell
 
     return run_cell(RunConfig(**SMALL), Store(tmp_path_factory.mktemp("records")))
 

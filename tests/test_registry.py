@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from seqbench.errors import UserError
-from seqbench.registry import MODELS, TASKS, Registry, load_plugin
+from seqbench.models.mixer import MODELS
+from seqbench.registry import Registry, load_plugin
+from seqbench.task import TASKS
 
 MODEL = """
 import torch

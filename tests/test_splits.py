@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqbench import Rows, Stream, Windows
-from seqbench.batches import DeviceSplit, evaluation_order, training_order
-from seqbench.data.stream import BLOCK
+from seqbench.data.splits import BLOCK
+from seqbench.training import DeviceSplit, evaluation_order, training_order
 
 
 @given(length=st.integers(5, 6000), window=st.integers(2, 200))

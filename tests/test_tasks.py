@@ -8,8 +8,7 @@ import pytest
 
 from seqbench import Source, Windows
 from seqbench.prepare import fit_baselines, prepare
-from seqbench.registry import TASKS
-from seqbench.task import parse_options
+from seqbench.task import TASKS, parse_options
 
 TABLE = Path(__file__).resolve().parents[1] / "tasks" / "data" / "weather.parquet"
 

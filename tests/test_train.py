@@ -10,17 +10,16 @@ import safetensors.torch
 import torch
 
 import seqbench
-from seqbench.cell import run_cell
 from seqbench.config import RunConfig
 from seqbench.device import settings
-from seqbench.heads.generate import generate, verbatim_share
+from seqbench.experiment import plan, run_cell
+from seqbench.jobs.store import Store
 from seqbench.models.backbone import build
-from seqbench.plan import plan
-from seqbench.registry import HEADS, MODELS, TASKS
+from seqbench.models.heads import HEADS, generate, verbatim_share
+from seqbench.models.mixer import MODELS
 from seqbench.result import primary_interval, read_predictions
-from seqbench.store import Store
-from seqbench.task import Budget, parse_options
-from seqbench.train import fit, learning_rate, predict
+from seqbench.task import TASKS, Budget, parse_options
+from seqbench.training import fit, learning_rate, predict
 
 TOYS = ["toy-first", "toy-wave", "toy-text"]
 QUALITY = ("metrics", "primary", "baselines", "skill")

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seqbench.heads.generate import GenerateHead
 from seqbench.models.backbone import SequenceModel
+from seqbench.models.heads import GenerateHead
 from seqbench.models.mixer import Mixer
 
 WINDOW, LAG = 6, 6

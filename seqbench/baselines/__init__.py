@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.registry import BASELINES
+from seqbench.data.splits import Split, TaskData
+from seqbench.registry import Registry
 
-if TYPE_CHECKING:
-    from seqbench.data.splits import Split
-    from seqbench.task import TaskData
-
-__all__ = ["Baseline", "register_baseline"]
+__all__ = ["BASELINES", "Baseline", "register_baseline"]
 
 Array = npt.NDArray[Any]
-Predict = Callable[["Split"], Array]
-Fit = Callable[[Any, Any, "TaskData"], Predict]
+Predict = Callable[[Split], Array]
+Fit = Callable[[Any, Any, TaskData], Predict]
+BASELINES: Registry[Baseline] = Registry("baseline", "seqbench.baselines", "seqbench.tasks")
 
 
 @dataclass(frozen=True)

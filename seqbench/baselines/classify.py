@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, one_hot, register_baseline
-from seqbench.data.splits import Rows
-from seqbench.task import TaskData
+from seqbench.data.splits import Rows, TaskData
 
 __all__ = ["logistic", "majority", "pwm", "pwm2"]
 

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import Windows
+from seqbench.data.splits import TaskData, Windows
 from seqbench.metrics import rmse
-from seqbench.task import TaskData
 
 __all__ = ["drift", "persistence", "ridge", "seasonal_naive"]
 

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.stream import BLOCK, Stream
-from seqbench.task import TaskData
+from seqbench.data.splits import BLOCK, Stream, TaskData
 
 __all__ = ["bzip2", "kneser_ney", "unigram", "xz"]
 

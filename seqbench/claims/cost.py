@@ -11,9 +11,9 @@ from seqbench.claims.claim import Aside, Asides, Claim, figure_text, machine, ro
 from seqbench.claims.names import GRU, LSTM, RNN, title
 from seqbench.claims.skills import skill_conditions
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
 from seqbench.probes.fit import geometric
+from seqbench.report.text import listed
 from seqbench.stats import Interval
 
 __all__ = ["MARGIN", "cases_of", "gru_lighter", "has", "lstm_fourfold"]

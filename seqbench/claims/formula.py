@@ -14,7 +14,7 @@ SIZES = ((1, 1), (3, 5), (16, 64), (64, 128), (128, 128), (128, 64), (300, 256))
 
 def lstm_parameters() -> Claim:
     """Claim 4; counted here and now, of the registered mixer itself."""
-    from seqbench.registry import MODELS
+    from seqbench.models.mixer import MODELS
 
     mixer = MODELS.get(LSTM).mixer
     off: dict[str, list[float]] = {"one a gate": [], "PyTorch's two a gate": []}

@@ -9,9 +9,9 @@ from seqbench.claims.claim import Aside, Asides, Claim, figure_text, rounded
 from seqbench.claims.memory import FEW, SEEDS
 from seqbench.claims.names import title
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
 from seqbench.probes.gradient_view import VANISHED, Summary, behaviour, summaries, taught
+from seqbench.report.text import listed
 
 __all__ = ["gradients_vanish"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from seqbench.claims.claim import Claim, figure_text
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard.text import escape, link, relative, table
+from seqbench.report.text import escape, link, relative, table
 
 __all__ = ["render_json", "render_markdown"]
 

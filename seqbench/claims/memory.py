@@ -9,9 +9,9 @@ from pathlib import Path
 from seqbench.claims.claim import Aside, Asides, Claim, figure_text
 from seqbench.claims.names import ATTENTION, LSTM, RNN, title
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
 from seqbench.probes.memory_view import EdgeRow, edges
+from seqbench.report.text import listed
 from seqbench.stats import Interval
 
 __all__ = ["FEW", "SEEDS", "attention_lifts", "edge_text", "folders", "rnn_memory"]

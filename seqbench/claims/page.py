@@ -17,9 +17,9 @@ from seqbench.claims.names import ATTENTION, LSTM, RNN, TEXT
 from seqbench.claims.parallel import recurrence_serial
 from seqbench.claims.price import attention_price, carried
 from seqbench.claims.published import HEADING, published_context, published_lags
-from seqbench.leaderboard.text import listed
 from seqbench.probes import Case, Found
 from seqbench.probes.record import ProbeRecord
+from seqbench.report.text import listed
 
 __all__ = ["Measured", "all_claims", "conditions_of"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from seqbench.claims.claim import Aside, Asides, Claim, figure_text, machine, rounded
 from seqbench.claims.names import ATTENTION, LSTM, RECURRENT, title
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
+from seqbench.report.text import listed
 from seqbench.stats import Interval
 
 __all__ = ["recurrence_serial"]

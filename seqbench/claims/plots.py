@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seqbench.board.frame import GREY, figure_text
 from seqbench.claims.claim import Claim
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard.frame import GREY, figure_text
 
 __all__ = ["draw_claims"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from seqbench.board import read_tables
+from seqbench.board.compare import Sure
+from seqbench.board.table import Row, Table
 from seqbench.claims.memory import FEW, SEEDS
 from seqbench.claims.verdict import Condition
-from seqbench.leaderboard import read_tables
-from seqbench.leaderboard.compare import Sure
-from seqbench.leaderboard.table import Row, Table
 from seqbench.stats import Interval
 
 __all__ = ["skill_conditions"]

@@ -1,7 +1,32 @@
-"""What tasks share: splits, packaged files, windows over series, the cache of prepared data."""
+"""What tasks share: the shapes of data, and the files that come with the package or with another."""
 
-from seqbench.data.files import distribution_file, shipped_file
-from seqbench.data.splits import Batch, Ragged, Rows, Segments, Split, Windows
-from seqbench.data.stream import Stream
+from seqbench.data.splits import (
+    Batch,
+    NewRows,
+    Ragged,
+    Reading,
+    Rows,
+    Segments,
+    Split,
+    Stream,
+    TaskData,
+    Truth,
+    Windows,
+)
+from seqbench.disk import distribution_file, shipped_file
 
-__all__ = ["Batch", "Ragged", "Rows", "Segments", "Split", "Stream", "Windows", "distribution_file", "shipped_file"]
+__all__ = [
+    "Batch",
+    "NewRows",
+    "Ragged",
+    "Reading",
+    "Rows",
+    "Segments",
+    "Split",
+    "Stream",
+    "TaskData",
+    "Truth",
+    "Windows",
+    "distribution_file",
+    "shipped_file",
+]

@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.files import OCCUPIED, sha256
-from seqbench.data.splits import Ragged, Rows, Segments, Split, Windows
-from seqbench.data.stream import Stream
+from seqbench.data.splits import Ragged, Rows, Segments, Split, Stream, TaskData, Windows
+from seqbench.disk import OCCUPIED, sha256
 from seqbench.errors import UserError
-from seqbench.task import TaskData
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,5 +1,5 @@
-"""The shapes that a split's data can have: rows, ragged rows, windows and segments of a series; streams have
-their own module.
+"""The shapes of data: a split is rows, ragged rows, windows or segments of a series, or a stream of text (`Split`); three
+of them and what a reader must know about them are a prepared data set (`TaskData`).
 
 A split names the arrays it gathers batches from, and `gather` indexes them with plain operators, so that the very same
 function serves numpy arrays here and torch tensors on a device in the engine. Shapes: B examples in a batch, T steps,
@@ -15,9 +15,22 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.task import Truth
+from seqbench.errors import UserError
 
-__all__ = ["Batch", "Ragged", "Rows", "Segments", "Split", "Windows"]
+__all__ = [
+    "BLOCK",
+    "Batch",
+    "NewRows",
+    "Ragged",
+    "Reading",
+    "Rows",
+    "Segments",
+    "Split",
+    "Stream",
+    "TaskData",
+    "Truth",
+    "Windows",
+]
 
 Array = npt.NDArray[Any]
 
@@ -36,6 +49,30 @@ class Batch(NamedTuple):
     lengths: Any = None
     targets: Any = None
     skip: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What predictions are scored against: ``targets`` and ``groups`` with one row an example, and ``meta``.
+
+    ``meta`` holds further arrays with one row an example (onset, time, scale): all that a score may need. It is stored
+    beside the predictions, so that a board can compute intervals without the data.
+    """
+
+    targets: Array
+    groups: Array
+    meta: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def with_constants(self, constants: Mapping[str, float]) -> Truth:
+        """The same with each of ``constants`` as a further array of ``meta``, one row an example."""
+        more = {name: np.full(len(self), value) for name, value in constants.items()}
+        return Truth(self.targets, self.groups, {**self.meta, **more})
+
+    def __getitem__(self, index: Any) -> Truth:
+        return Truth(self.targets[index], self.groups[index], {name: rows[index] for name, rows in self.meta.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,3 +293,144 @@ class Segments(Labelled):
     @property
     def sequence_length(self) -> int:
         return self.lookback
+
+
+Array = npt.NDArray[Any]
+BLOCK = 2048  # characters over which the loss of generated text is summed
+
+
+def _check_length(tokens: Array, window: int) -> None:
+    if len(tokens) <= window:
+        raise UserError(f"a text of {len(tokens)} characters is too short for windows of {window}: shorten them.")
+
+
+@dataclass(frozen=True, eq=False)
+class Stream(Split):
+    """A text as tokens (L,), read in windows of T: window i predicts ``targets[s+1 : s+T+1]`` from ``tokens[s : s+T]``.
+
+    For evaluation the windows overlap by half and ``skip`` says how many leading targets of each are context only, so
+    that every character is scored exactly once and after at least T/2 others (see `evaluation`).
+    """
+
+    tokens: Array
+    starts: Array
+    window: int
+    skip: Array | None = None
+    permuted: Array | None = None
+
+    @classmethod
+    def training(cls, tokens: Array, window: int, stride: int) -> Stream:
+        """Windows at every ``stride``-th character, all targets counted."""
+        _check_length(tokens, window)
+        return cls(tokens, np.arange(0, len(tokens) - window, stride), window)
+
+    @classmethod
+    def evaluation(cls, tokens: Array, window: int) -> Stream:
+        """Windows with stride T/2, each character but the very first scored exactly once."""
+        _check_length(tokens, window)
+        last = len(tokens) - window - 1
+        starts = np.unique(np.append(np.arange(0, last + 1, max(1, window // 2)), last))
+        ends = starts + window
+        skip = np.append(0, ends[:-1] - starts[1:])
+        return cls(tokens, starts, window, skip)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def sequence_length(self) -> int:
+        return self.window
+
+    @property
+    def n_scored(self) -> int:
+        return len(self.tokens) - 1
+
+    @property
+    def groups(self) -> Array:
+        """Each window its own group: the splits are contiguous stretches of one text."""
+        return np.arange(len(self.starts))
+
+    def arrays(self) -> dict[str, Array]:
+        found = {
+            "tokens": self.tokens,
+            "targets": self.tokens if self.permuted is None else self.permuted,
+            "starts": self.starts,
+            "offsets": np.arange(self.window),
+        }
+        return found if self.skip is None else {**found, "skip": self.skip}
+
+    @staticmethod
+    def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
+        at = arrays["starts"][indices][:, None] + arrays["offsets"]
+        skip = arrays["skip"][indices] if "skip" in arrays else None
+        return Batch(arrays["tokens"][at], None, arrays["targets"][at + 1], skip)
+
+    def truth(self) -> Truth:
+        """Blocks of 2,048 characters: the target is the number of characters scored in each."""
+        counts = np.bincount((np.arange(1, len(self.tokens)) - 1) // BLOCK)
+        return Truth(counts, np.arange(len(counts)))
+
+    def collect(self, predictions: Array) -> Array:
+        """Losses of every window's targets (N, T), skipped ones zero, summed into the blocks of `truth`."""
+        at = self.starts[:, None] + np.arange(self.window)
+        return np.bincount((at // BLOCK).ravel(), weights=predictions.ravel().astype(np.float64))
+
+    def shuffled(self, generator: np.random.Generator) -> Stream:
+        return replace(self, permuted=self.tokens[generator.permutation(len(self.tokens))])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a trained model must know to read new rows as it read those it was trained on.
+
+    Attributes:
+        vocabulary, features, classes: as in `TaskData`.
+        fitted: figures of the training split (means, deviations, limits), as JSON can hold them.
+    """
+
+    vocabulary: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class NewRows:
+    """Rows to predict: a split whose targets are blanks, and columns that name each of its examples."""
+
+    split: Split
+    columns: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """A prepared data set: three splits and what a reader or a head must know about them.
+
+    Attributes:
+        sources: file name to SHA-256 of everything that was read.
+        vocabulary: token names by index, for tasks over tokens (index 0 is padding where lengths vary).
+        features: column names of (B, T, D) inputs.
+        classes: label names by index, for `classify` and `tag`.
+        notes: sentences on how the data was split, cleaned and imputed, with the counts.
+        fitted: what else new rows must be read with: figures of the training split, as JSON can hold them.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    sources: Mapping[str, str]
+    vocabulary: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reading(self) -> Reading:
+        """What is kept beside a trained model."""
+        return Reading(self.vocabulary, self.features, self.classes, self.fitted)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}

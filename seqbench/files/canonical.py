@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.data.fetch import HubFile, fetch_hub
-from seqbench.data.table import read_table
-from seqbench.data.yahoo import fetch_prices
+from seqbench.data.splits import TaskData
 from seqbench.errors import UserError
 from seqbench.files import nucleotides, plain_text, series, texts
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import hold_out
-from seqbench.task import Metric, Source, TaskData
+from seqbench.readers.downloads import HubFile, fetch_hub, fetch_prices
+from seqbench.readers.tables import read_table
+from seqbench.task import Metric, Source
 
 __all__ = ["IMDB", "JENA", "PROMOTERS", "WIKITEXT", "HubSet", "Prices"]
 

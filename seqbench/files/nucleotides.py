@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.sequences import read_sequences
-from seqbench.data.splits import Ragged
+from seqbench.data.splits import NewRows, Ragged, Reading, TaskData
 from seqbench.errors import UserError
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import check_shares, split_groups
-from seqbench.files.texts import LABEL_METRICS, OWN, score_labels
-from seqbench.files.tokens import PAD
-from seqbench.task import NewRows, Reading, Source, TaskData
+from seqbench.files.texts import LABEL_METRICS, OWN, PAD, score_labels
+from seqbench.readers.sequences import read_sequences
+from seqbench.task import Source
 
 __all__ = ["VARIANT", "SequenceOptions", "build_sequences", "encode_sequences", "leave_out_known"]
 

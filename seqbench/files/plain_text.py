@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.plain import read_text
-from seqbench.data.stream import Stream
+from seqbench.data.splits import NewRows, Reading, Stream, TaskData
 from seqbench.errors import UserError
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
-from seqbench.task import NewRows, Reading, Source, TaskData
+from seqbench.readers.tables import read_text
+from seqbench.task import Source
 
 __all__ = ["UNKNOWN", "VARIANT", "StreamOptions", "build_stream", "encode_text", "to_tokens"]
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import Segments
-from seqbench.data.table import Table, check_increasing, read_table
+from seqbench.data.splits import NewRows, Reading, Segments, TaskData
 from seqbench.errors import UserError
 from seqbench.files.splitting import split_groups
 from seqbench.files.texts import LABEL_METRICS, OWN, read_labels, score_labels
-from seqbench.task import NewRows, Reading, Source, TaskData
+from seqbench.readers.tables import Table, check_increasing, read_table
+from seqbench.task import Source
 
 __all__ = ["TIMES", "VARIANT", "RunOptions", "Scale", "cut", "encode_runs", "window_starts"]
 

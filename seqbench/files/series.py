@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import Windows
-from seqbench.data.table import Table, check_increasing, read_table
+from seqbench.data.splits import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.errors import UserError
 from seqbench.files.runs import TIMES, Scale
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
 from seqbench.metrics import mae, rmse
-from seqbench.task import Metric, NewRows, Reading, Source, TaskData, Truth
+from seqbench.readers.tables import Table, check_increasing, read_table
+from seqbench.task import Metric, Source
 
 __all__ = ["VARIANT", "Series", "SeriesOptions", "build", "columns_of", "encode_series", "find_time"]
 

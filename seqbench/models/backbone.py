@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from seqbench.data.splits import TaskData
 from seqbench.errors import NotApplicable, UserError
-from seqbench.heads import Head
-from seqbench.models.mixer import Mixer
-from seqbench.registry import HEADS, MODELS
-from seqbench.task import TaskData
+from seqbench.models.heads import HEADS, Head, Shape
+from seqbench.models.mixer import MODELS, Mixer
 
-__all__ = ["SequenceModel", "build", "check_causal", "check_widths", "count_parameters"]
+__all__ = ["SequenceModel", "build", "check_causal", "check_widths", "count_parameters", "shape_of"]
 
 
 class SequenceModel(nn.Module):
@@ -28,23 +28,24 @@ class SequenceModel(nn.Module):
         self,
         mixer: type[Mixer],
         head: type[Head],
-        data: TaskData,
+        shape: Shape,
         widths: tuple[int, ...],
         dropout: float = 0.0,
         backbone: str = "bare",
     ) -> None:
         super().__init__()
         self.widths = widths
-        self.tokens = bool(data.vocabulary)
+        self.shape = shape
+        self.tokens = shape.tokens > 0
         self.embed: nn.Module = (
-            nn.Embedding(len(data.vocabulary), widths[0]) if self.tokens else nn.Linear(len(data.features), widths[0])
+            nn.Embedding(shape.tokens, widths[0]) if self.tokens else nn.Linear(shape.features, widths[0])
         )
         d_ins = (widths[0], *widths[:-1])
         self.layers = nn.ModuleList(mixer(d_in, d, head.causal) for d_in, d in zip(d_ins, widths, strict=True))
         self.residual = backbone == "residual"
         self.norms = nn.ModuleList(nn.LayerNorm(d) for d in (*d_ins, widths[-1]) if self.residual)
         self.dropout = nn.Dropout(dropout)
-        self.head = head(widths[-1], data)
+        self.head = head(widths[-1], shape)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.mix(self.embed(inputs), lengths)
@@ -103,10 +104,16 @@ class SequenceModel(nn.Module):
         return sum(self._mixer(i).state_size(length) for i in range(len(self.layers)))
 
 
+def shape_of(kind: str, data: TaskData) -> Shape:
+    """What goes into a model of ``data`` for a task of ``kind``, and what comes out."""
+    head = HEADS.get(kind)
+    return Shape(len(data.vocabulary), len(data.features), head.outputs(data), head.every_step)
+
+
 def build(
-    model: str, kind: str, data: TaskData, widths: tuple[int, ...], dropout: float = 0.0, backbone: str = "bare"
+    model: str, kind: str, shape: Shape, widths: tuple[int, ...], dropout: float = 0.0, backbone: str = "bare"
 ) -> SequenceModel:
-    """Model ``model`` with the head of ``kind`` for ``data``.
+    """Model ``model`` with the head of ``kind`` for data of ``shape``.
 
     Raises:
         NotApplicable: the kind predicts the future and the model sees it.
@@ -116,7 +123,7 @@ def build(
     if head.causal and not mixer.can_be_causal:
         raise NotApplicable(f"{model} sees later steps, and a {kind} task is to predict them")
     check_widths(model, widths)
-    return SequenceModel(mixer, head, data, widths, dropout, backbone)
+    return SequenceModel(mixer, head, shape, widths, dropout, backbone)
 
 
 def check_widths(model: str, widths: tuple[int, ...]) -> None:
@@ -134,15 +141,15 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def check_causal(model: SequenceModel, data: TaskData, length: int) -> None:
+def check_causal(model: SequenceModel, example: npt.NDArray[Any]) -> None:
     """Raise `NotApplicable` unless no step's output depends on a later step's input.
 
-    Up to ``length`` steps of a training sequence are differentiated by the embedded input, in evaluation mode: the
+    The steps of ``example``, (1, T) tokens or (1, T, D) features, are differentiated by the embedded input, in evaluation mode: the
     outputs up to step k by the inputs after it, for steps k at every scale. Before training this refuses early; after
     it, over the whole length, it also finds what only the trained weights use.
     """
     device = next(model.parameters()).device
-    inputs = torch.as_tensor(data.train[[0]].inputs[:, :length], device=device)
+    inputs = torch.as_tensor(example, device=device)
     was_training = model.training
     model.eval()
     # cuDNN differentiates recurrent layers in training mode only

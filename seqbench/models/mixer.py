@@ -9,12 +9,13 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from seqbench.registry import MODELS
+from seqbench.registry import Registry
 
-__all__ = ["Mixer", "ModelSpec", "real_steps", "register_model", "reverse_within"]
+__all__ = ["MODELS", "Mixer", "ModelSpec", "real_steps", "register_model", "reverse_within"]
 
 State = Any  # a tensor or a tuple of tensors, as the mixer likes
 M = TypeVar("M", bound="type[Mixer]")
+MODELS: Registry[ModelSpec] = Registry("model", "seqbench.models", group="seqbench.models")
 
 
 class Mixer(nn.Module):

@@ -10,15 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqbench.errors import UserError
 from seqbench.models.backbone import SequenceModel, build, count_parameters
-from seqbench.registry import MODELS
-from seqbench.task import TaskData
+from seqbench.models.heads import Shape
+from seqbench.models.mixer import MODELS
 
 __all__ = ["flops_per_sample", "nearest_width", "width_for"]
 
 WIDEST = 1 << 16
 
 
-def width_for(params: int, model: str, kind: str, data: TaskData, layers: int, backbone: str) -> int:
+def width_for(params: int, model: str, kind: str, shape: Shape, layers: int, backbone: str) -> int:
     """The width (all ``layers`` alike) whose parameter count is nearest to ``params``.
 
     Raises:
@@ -26,7 +26,7 @@ def width_for(params: int, model: str, kind: str, data: TaskData, layers: int, b
     """
 
     def count(width: int) -> int:
-        return count_parameters(build(model, kind, data, (width,) * layers, backbone=backbone))
+        return count_parameters(build(model, kind, shape, (width,) * layers, backbone=backbone))
 
     return nearest_width(params, model, count, MODELS.get(model).mixer.width_multiple)
 
@@ -55,15 +55,14 @@ def nearest_width(params: int, model: str, count_at: Callable[[int], int], multi
     return multiple * min((low, high), key=lambda units: abs(count(units) - params))
 
 
-def flops_per_sample(model: SequenceModel, data: TaskData, length: int) -> int | None:
+def flops_per_sample(model: SequenceModel, length: int) -> int | None:
     """Floating-point operations of one forward pass over one sequence of ``length`` steps; a backward pass costs twice.
 
     Counted by torch's own counter on the meta device, where the recurrent kernels fall apart into matrix products: two
     operations for each multiply-add, element-wise work left out (as is usual). None for a plug-in that can't run there:
     on a real device fused kernels would go uncounted.
     """
-    shape = (1, length) if model.tokens else (1, length, len(data.features))
-    inputs = torch.zeros(shape, dtype=torch.long if model.tokens else torch.float32, device="meta")
+    inputs = model.shape.example(1, length, "meta")
     try:
         shadow = copy.deepcopy(model).to("meta").eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -113,7 +113,7 @@ class Found:
 
 
 class Told(Protocol):
-    """Who hears of a long measurement (`seqbench.plan.Listener` is one)."""
+    """Who hears of a long measurement (`seqbench.experiment.Listener` is one)."""
 
     @property
     def say(self) -> Callable[[str], None]:

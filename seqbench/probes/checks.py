@@ -12,9 +12,8 @@ from torch import Tensor
 
 from seqbench.errors import UserError
 from seqbench.models.backbone import SequenceModel
-from seqbench.models.mixer import Mixer
+from seqbench.models.mixer import MODELS, Mixer
 from seqbench.probes.net import Shape
-from seqbench.registry import MODELS
 
 __all__ = ["available_bytes", "check_fits", "check_length", "check_mixer", "training_bytes"]
 

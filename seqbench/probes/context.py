@@ -26,9 +26,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqbench.data.stream import Stream
+from seqbench.data.splits import Stream
 from seqbench.errors import UserError
 from seqbench.models.backbone import SequenceModel, build, check_widths
+from seqbench.models.heads import HEADS
+from seqbench.models.mixer import MODELS
 from seqbench.prepare import Prepared, prepare
 from seqbench.probes import Case, Found, Request, Told
 from seqbench.probes.checks import check_fits
@@ -38,8 +40,7 @@ from seqbench.probes.context_stats import effective_context
 from seqbench.probes.context_text import measure_text, place_targets
 from seqbench.probes.net import Shape
 from seqbench.probes.options import ContextOptions
-from seqbench.registry import HEADS, MODELS, TASKS
-from seqbench.task import TaskSpec, parse_options
+from seqbench.task import TASKS, TaskSpec, parse_options
 
 __all__ = ["PROBE", "ContextProbe"]
 

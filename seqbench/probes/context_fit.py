@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from seqbench.cell import build_model
 from seqbench.config import RunConfig
-from seqbench.data.stream import Stream
+from seqbench.data.splits import Stream, TaskData
+from seqbench.experiment import Listener, Plan, build_model, plan
 from seqbench.models.backbone import SequenceModel, check_causal
-from seqbench.plan import Listener, Plan, plan
 from seqbench.prepare import Prepared
 from seqbench.probes import Case, Told
-from seqbench.registry import TASKS
-from seqbench.task import TaskData
-from seqbench.train import fit
+from seqbench.task import TASKS
+from seqbench.training import fit
 
 __all__ = ["trained", "training_options"]
 

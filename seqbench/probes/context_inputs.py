@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import Rows, Segments, Split, Windows
+from seqbench.baselines import BASELINES
+from seqbench.data.splits import Rows, Segments, Split, Truth, Windows
 from seqbench.errors import NotApplicable
+from seqbench.experiment import Plan
 from seqbench.models.backbone import SequenceModel, count_parameters
-from seqbench.plan import Plan
 from seqbench.prepare import prepare
 from seqbench.probes import Case, Told
 from seqbench.probes.context_fit import trained
-from seqbench.registry import BASELINES
-from seqbench.task import Truth
-from seqbench.train import predict
+from seqbench.training import predict
 
 __all__ = ["common_examples", "kept_steps", "mask_distances", "measure_inputs", "swapped"]
 

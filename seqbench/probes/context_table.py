@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from seqbench.leaderboard.text import listed
 from seqbench.probes import Found
 from seqbench.probes.context_stats import (
     TOLERANCES,
@@ -21,6 +20,7 @@ from seqbench.probes.context_stats import (
     perturbation_excess,
     reference_distance,
 )
+from seqbench.report.text import listed
 from seqbench.stats import Interval, estimate
 
 __all__ = ["Group", "change_when_masked", "context_table", "groups_of", "metric_interval"]

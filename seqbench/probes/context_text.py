@@ -21,14 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqbench.data.stream import BLOCK, Stream
+from seqbench.data.splits import BLOCK, Stream, TaskData
 from seqbench.errors import UserError
 from seqbench.models.backbone import SequenceModel, count_parameters
 from seqbench.probes import Case, Told
 from seqbench.probes.context_far import perturbed_inputs
 from seqbench.probes.context_fit import trained
-from seqbench.task import TaskData
-from seqbench.train import evaluate
+from seqbench.training import evaluate
 
 __all__ = ["Targets", "carried_losses", "measure_text", "place_targets", "text_distances", "truncated_losses"]
 

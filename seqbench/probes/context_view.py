@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from seqbench.leaderboard.frame import (
+from seqbench.board.frame import (
     COLOURS,
     DARK,
     GREY,

@@ -24,6 +24,7 @@ import torch
 
 from seqbench.errors import UserError
 from seqbench.models.backbone import check_widths
+from seqbench.models.mixer import MODELS
 from seqbench.probes import Case, Found, Request, Told
 from seqbench.probes.checks import check_fits, check_length
 from seqbench.probes.cost_memory import peak_bytes
@@ -33,7 +34,6 @@ from seqbench.probes.net import Shape
 from seqbench.probes.options import CostOptions
 from seqbench.probes.timing import Jobs, Reading, side_by_side, significant
 from seqbench.probes.timing_net import Timed, facts, flops_at, loops, mixer_parameters, timed_net, width_of
-from seqbench.registry import MODELS
 
 __all__ = ["PROBE", "grid", "lengths_to"]
 

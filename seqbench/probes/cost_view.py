@@ -17,10 +17,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from seqbench.leaderboard.frame import DARK, GREY, Look, figure_text, finish
-from seqbench.leaderboard.text import NONE
+from seqbench.board.frame import DARK, GREY, Look, figure_text, finish
 from seqbench.probes import Found
 from seqbench.probes.timing_view import between, keys, length_axis, model_looks, nothing, pick, plain_log, spread
+from seqbench.report.text import NONE
 
 __all__ = ["cost_headline", "cost_table", "draw_costs"]
 

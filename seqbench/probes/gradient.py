@@ -17,6 +17,7 @@ from torch import Generator
 
 from seqbench.errors import UserError, nearest
 from seqbench.models.backbone import SequenceModel, check_widths
+from seqbench.models.mixer import MODELS
 from seqbench.probes import Case, Found, Request, Told
 from seqbench.probes.checks import check_fits, check_length
 from seqbench.probes.gradient_curves import number, summary
@@ -27,8 +28,7 @@ from seqbench.probes.net import build_net
 from seqbench.probes.options import GradientOptions
 from seqbench.probes.problems import Recall
 from seqbench.probes.training import assess, stage_lengths, train_in_stages
-from seqbench.registry import MODELS
-from seqbench.train import Diverged
+from seqbench.training import Diverged
 
 __all__ = ["PROBE", "Gradient"]
 

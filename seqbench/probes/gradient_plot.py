@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.leaderboard.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text, finish
+from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text, finish
 from seqbench.probes import Found
 from seqbench.probes.gradient_view import NEAR, VANISHED, Summary, labels, remarks, summaries, taught
 

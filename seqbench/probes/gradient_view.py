@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from seqbench.leaderboard.text import NONE, listed
 from seqbench.probes import Found
+from seqbench.report.text import NONE, listed
 from seqbench.stats import Estimate, Interval
 
 __all__ = ["Summary", "behaviour", "headline", "labels", "over_seeds", "summaries", "table", "taught"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqbench.leaderboard.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text, finish
+from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text, finish
 from seqbench.probes import Found
 from seqbench.probes.memory_view import MEANING, SOLVED, EdgeRow, Result, edges
 

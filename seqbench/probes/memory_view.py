@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from seqbench.leaderboard.text import NONE
 from seqbench.probes import Found
+from seqbench.report.text import NONE
 
 __all__ = ["MEANING", "Beyond", "EdgeRow", "edges", "edges_table"]
 

@@ -12,13 +12,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from seqbench.data.splits import TaskData
 from seqbench.errors import NotApplicable, UserError, nearest
-from seqbench.heads import Head
 from seqbench.models.backbone import SequenceModel, check_widths, count_parameters
-from seqbench.models.mixer import Mixer
+from seqbench.models.heads import Head
+from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import nearest_width
-from seqbench.registry import MODELS
-from seqbench.task import TaskData
 
 __all__ = ["Shape", "build_net", "mixer_of", "width_of_size"]
 

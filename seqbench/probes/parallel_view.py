@@ -16,10 +16,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from seqbench.leaderboard.frame import DARK, GREY, Look, finish
-from seqbench.leaderboard.text import NONE
+from seqbench.board.frame import DARK, GREY, Look, finish
 from seqbench.probes import Found
 from seqbench.probes.timing_view import between, keys, length_axis, model_looks, nothing, plain_log, spread
+from seqbench.report.text import NONE
 
 __all__ = ["draw_parallel", "parallel_headline", "parallel_table"]
 

@@ -1,7 +1,7 @@
 """The record that one case of a probe leaves behind, and the directory that holds such records. No torch.
 
 It lies under ``<out>/probes/<probe>/<model>/<budget>-seed<seed>-<key>/run-<n>/record.json``, written and resumed as the
-records of tasks are (`seqbench.store`).
+records of tasks are (`seqbench.jobs.store`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import JsonValue
 
-from seqbench.kept import Environment, Hash, Kept, Name, Strict, hash_of
+from seqbench.jobs.record import Environment, Hash, Kept, Name, Strict, hash_of
+from seqbench.jobs.store import KeptStore
 from seqbench.probes import Case
-from seqbench.store import KeptStore
 
 __all__ = ["MeasuredModel", "ProbeInfo", "ProbeRecord", "ProbeStore", "case_key"]
 

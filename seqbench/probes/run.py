@@ -15,14 +15,12 @@ import torch
 from seqbench.device import device_name, settings
 from seqbench.environment import git_state, seqbench_version
 from seqbench.errors import UserError
-from seqbench.executor import Job
-from seqbench.failure import failure
-from seqbench.kept import DONE, Environment
-from seqbench.outcome import now
-from seqbench.plan import Listener
+from seqbench.experiment import Listener, failure, now
+from seqbench.jobs.pool import Job
+from seqbench.jobs.record import DONE, Environment
+from seqbench.models.mixer import MODELS
 from seqbench.probes import Case, get_probe
 from seqbench.probes.record import MeasuredModel, ProbeInfo, ProbeRecord, ProbeStore, case_key
-from seqbench.registry import MODELS
 
 __all__ = ["CaseWork", "ProbeStore", "run_case"]
 

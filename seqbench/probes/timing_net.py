@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from seqbench.data.splits import TaskData
 from seqbench.errors import NotApplicable
-from seqbench.heads import Head
 from seqbench.models.backbone import SequenceModel, check_widths, count_parameters
-from seqbench.models.mixer import Mixer
+from seqbench.models.heads import Head
+from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import nearest_width
 from seqbench.probes.timing import Step
-from seqbench.registry import MODELS
-from seqbench.task import TaskData
 
 __all__ = ["Timed", "facts", "flops", "flops_at", "loops", "mixer_parameters", "timed_net", "width_of"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from seqbench.leaderboard.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text
-from seqbench.leaderboard.text import NONE
+from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text
+from seqbench.report.text import NONE
 
 __all__ = ["between", "keys", "length_axis", "model_looks", "nothing", "pick", "plain_log", "spread"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from seqbench.models.backbone import SequenceModel
-from seqbench.optimizer import AdamW
 from seqbench.probes.problems import Problem
+from seqbench.training import AdamW
 
 __all__ = [
     "LEARNING_RATE",

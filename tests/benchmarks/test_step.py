@@ -13,10 +13,10 @@ import torch
 
 from seqbench.config import RunConfig
 from seqbench.device import settings
+from seqbench.experiment import plan
 from seqbench.models.backbone import build
-from seqbench.plan import plan
 from seqbench.task import Budget
-from seqbench.train import fit
+from seqbench.training import fit
 
 STEPS, ROUNDS = 20, 12
 CASES = [("dna", "lstm"), ("weather", "gru"), ("textgen", "rnn"), ("dna", "transformer")]
@@ -56,7 +56,7 @@ def test_a_step_costs_what_the_bare_loop_costs(benchmark, monkeypatch, task, nam
     config = planned.config
     spec, data = planned.prepared.spec, planned.data
     # the validation split is not part of a step
-    monkeypatch.setattr("seqbench.train.evaluate", lambda *_: {spec.primary.name: 0.0})
+    monkeypatch.setattr("seqbench.training.evaluate", lambda *_: {spec.primary.name: 0.0})
     model = build(name, spec.kind, data, (128,))
 
     def ours():

@@ -1,0 +1,473 @@
+"""Data on the device: a split's arrays as tensors, and batches as index selections.
+
+Small data is copied to the device once; a batch is then one gather there. Where lengths vary, a batch holds
+sequences of like length and is cut to the longest, and the order of batches is shuffled, not the lengths within.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from seqbench.config import RunConfig
+from seqbench.data.splits import Batch, Split, TaskData
+from seqbench.device import device_name, peak_memory, reset_peak_memory, synchronize
+from seqbench.disk import replace_file
+from seqbench.environment import seqbench_version
+from seqbench.errors import Interrupted
+from seqbench.models.backbone import SequenceModel
+from seqbench.task import Budget, TaskSpec
+
+__all__ = [
+    "AdamW",
+    "CHECKPOINT",
+    "Checkpoint",
+    "DeviceSplit",
+    "Diverged",
+    "Fit",
+    "evaluate",
+    "evaluation_order",
+    "fit",
+    "predict",
+    "training_order",
+]
+
+Indices = npt.NDArray[np.int64]
+BUCKET = 50  # batches that are sorted by length together: enough to be alike, few enough to stay random
+
+
+class DeviceSplit:
+    """A split whose arrays lie on ``device``; ``split[indices]`` gathers a batch there."""
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self.split, self.device = split, device
+        self._gather = split.gather
+        self._arrays = {name: _to_tensor(array).to(device) for name, array in split.arrays().items()}
+        self._lengths = split.lengths
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, indices: Indices) -> Batch:
+        """The batch of ``indices`` (B,), a numpy array; token inputs and class targets come as int64."""
+        arrays, longest = self._arrays, None
+        if self._lengths is not None:  # the longest is known on the host: no synchronisation to ask the device
+            longest = int(self._lengths[indices].max())
+            if "steps" in arrays:
+                arrays = {**arrays, "steps": arrays["steps"][:longest]}
+        batch = self._gather(arrays, torch.from_numpy(indices).to(self.device, non_blocking=True))
+        return batch._replace(inputs=_wide(batch.inputs[:, :longest]), targets=_wide(batch.targets))
+
+
+def _to_tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
+    """A tensor over the same memory: prepared data is mapped from the cache, and a copy would be a second one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # batches are only gathered
+        return torch.from_numpy(np.asarray(array))
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """Small integers are stored; losses and embeddings want int64."""
+    return x if x.is_floating_point() else x.long()
+
+
+def training_order(split: Split, batch_size: int, generator: np.random.Generator) -> Iterator[Indices]:
+    """Endless batches of ``batch_size`` indices: each example once an epoch, in a new random order every time."""
+    n = len(split)
+    batch_size = min(batch_size, n)
+    rest = np.empty(0, dtype=np.int64)
+    while True:
+        order = np.concatenate([rest, generator.permutation(n)])
+        whole = len(order) // batch_size * batch_size
+        order, rest = order[:whole], order[whole:]  # what is left over opens the next epoch
+        if split.lengths is not None:
+            order = _bucketed(order, split.lengths, batch_size, generator)
+        yield from order.reshape(-1, batch_size)
+
+
+def _bucketed(
+    order: Indices, lengths: npt.NDArray[np.int64], batch_size: int, generator: np.random.Generator
+) -> Indices:
+    pool = batch_size * BUCKET
+    pools = [order[at : at + pool] for at in range(0, len(order), pool)]
+    batches = [part[np.argsort(lengths[part], kind="stable")].reshape(-1, batch_size) for part in pools]
+    together = np.concatenate(batches)
+    found: Indices = together[generator.permutation(len(together))].ravel()
+    return found
+
+
+def evaluation_order(split: Split, batch_size: int) -> Iterator[Indices]:
+    """Every example exactly once, the last batch smaller; by length where lengths vary."""
+    order = np.arange(len(split)) if split.lengths is None else np.argsort(split.lengths, kind="stable")
+    for at in range(0, len(order), batch_size):
+        yield order[at : at + batch_size]
+
+
+class AdamW:
+    """Betas (0.9, 0.999), epsilon 1e-8; the learning rate is given at every step.
+
+    Equal to ``torch.optim.AdamW(fused=True)`` to the last bit. Parameters without a gradient are left alone.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], weight_decay: float) -> None:
+        self.parameters = list(parameters)
+        self.weight_decay = weight_decay
+        self.fused = all(p.device.type in ("cpu", "cuda") for p in self.parameters)
+        self.means = [torch.zeros_like(p) for p in self.parameters]
+        self.squares = [torch.zeros_like(p) for p in self.parameters]
+        # torch wants the count of steps beside the parameters where the update is fused, on the host elsewhere
+        self.steps = [torch.zeros((), device=p.device if self.fused else "cpu") for p in self.parameters]
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """What it remembers, a tensor for each parameter."""
+        return {"mean": self.means, "square": self.squares, "count": self.steps}
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self.parameters:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Update every parameter by its gradient."""
+        used = [i for i, p in enumerate(self.parameters) if p.grad is not None]
+        adamw(
+            [self.parameters[i] for i in used],
+            [grad for p in self.parameters if (grad := p.grad) is not None],
+            [self.means[i] for i in used],
+            [self.squares[i] for i in used],
+            [],
+            [self.steps[i] for i in used],
+            foreach=False,
+            fused=self.fused,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=learning_rate,
+            weight_decay=self.weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Checkpoint:
+    """The checkpoint file of the cell ``key`` on ``device``; only one written by the same torch there is taken up."""
+
+    def __init__(self, path: Path, key: str, device: torch.device) -> None:
+        self.path, self.device = path, device
+        self.mark = json.dumps([key, seqbench_version(), torch.__version__, device_name(device)])
+
+    def save(self, tensors: dict[str, Tensor], counts: dict[str, Any]) -> None:
+        """Replace the file; ``counts`` is whatever JSON can hold."""
+        kept = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+        generators = {"generator.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            generators["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        kept |= generators
+        about = {"mark": self.mark, "counts": json.dumps(counts)}
+        about["sha256"] = _digest(kept, about["counts"])
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        data = to_safetensors(kept, about)
+        replace_file(self.path, lambda file: file.write(data))
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What was saved last, and torch's generators set as they were; None if there is nothing that can be used."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                about = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except (OSError, SafetensorError):
+            return None
+        if about.get("mark") != self.mark or about.get("sha256") != _digest(tensors, about.get("counts", "")):
+            return None
+        torch.set_rng_state(tensors.pop("generator.cpu"))
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors.pop("generator.cuda"), self.device)
+        # copies: what safetensors gives is mapped from the file, which goes away
+        found = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
+        return found, json.loads(about["counts"])
+
+    def remove(self) -> None:
+        """Once the record stands, or when training is to start anew."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+def _digest(tensors: dict[str, Tensor], counts: str) -> str:
+    """SHA-256 over all that is kept: safetensors notices a file that is cut off, not one with a wrong bit."""
+    found = hashlib.sha256(counts.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+EVALUATION_BATCH = 256  # sequences; large enough to be fast, small enough for any memory
+EVALUATION_STEPS = 2**19  # in a batch, so that very long sequences fit too
+REPORTS = 200  # progress reports in a run
+
+Report = Callable[[int, float], None]
+
+
+class Diverged(Exception):
+    """The loss or the validation score is not a finite number."""
+
+
+@dataclass
+class Fit:
+    """What training leaves: the curve and its cost in seconds and counts. The model holds the best state."""
+
+    steps: int = 0
+    samples: int = 0
+    tokens: int = 0
+    train_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    peak_memory: int = 0  # bytes, of training alone
+    curve: list[dict[str, float]] = field(default_factory=list)
+    resumed: bool = False  # from a checkpoint
+
+    def count(self, step: int, split: Split, indices: npt.NDArray[np.int64]) -> None:
+        """Add one step over the examples ``indices``; only real steps of a sequence count as tokens."""
+        lengths = split.lengths
+        self.steps, self.samples = step, self.samples + len(indices)
+        self.tokens += len(indices) * split.sequence_length if lengths is None else int(lengths[indices].sum())
+
+
+def fit(
+    model: SequenceModel,
+    spec: TaskSpec,
+    data: TaskData,
+    config: RunConfig,
+    budget: Budget,
+    report: Report = lambda step, loss: None,
+    checkpoint: Checkpoint | None = None,
+) -> Fit:
+    """Train ``model`` in place for ``budget`` and leave it in the state that did best on the validation split.
+
+    With a ``checkpoint`` training goes on from there if it can, and leaves one whenever validation was read.
+
+    Raises:
+        Diverged: a loss or score that is not finite.
+        Interrupted: Ctrl-C, between two steps.
+    """
+    device = next(model.parameters()).device
+    train = DeviceSplit(data.train, device)
+    batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = AdamW(parameters, config.weight_decay or 0.0)
+    checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
+    done, best = Fit(), _Best(model, spec, data.val, config)
+    if checkpoint is not None:
+        _resume(checkpoint, batches, model, optimizer, best, done)
+    loss_sum, counted = torch.zeros((), device=device), 0
+    model.train()
+    clock = _Clock(device)
+    try:
+        for step in range(done.steps + 1, budget.steps + 1):
+            if budget.patience is not None and best.stale >= budget.patience:
+                break
+            indices = next(batches)
+            batch = train[indices]
+            with autocast(device, config):
+                loss = model.head.loss(model(batch.inputs, batch.lengths), batch)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            optimizer.step(learning_rate(step, budget.steps, config))
+            loss_sum, counted = loss_sum + loss.detach(), counted + 1
+            done.count(step, data.train, indices)
+            if step % every and step not in checks:
+                continue
+            with clock.stopped(done, checking=step in checks):  # neither reporting nor evaluation counts as training
+                mean = _mean(loss_sum, counted, step)
+                report(step, mean)
+                if step in checks:
+                    best.check(step, mean, done.curve)
+                    loss_sum, counted = torch.zeros_like(loss_sum), 0
+            if step in checks and checkpoint is not None:
+                checkpoint.save(*_state(model, optimizer, best, done))
+                clock.lap()
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted at step {done.steps} of {budget.steps}") from None
+    model.load_state_dict(best.state)
+    return done
+
+
+def _mean(loss_sum: Tensor, counted: int, step: int) -> float:
+    """The mean of the losses summed up since the last check; waits for the device."""
+    mean = loss_sum.item() / counted
+    if not math.isfinite(mean):
+        raise Diverged(f"the training loss is {mean} at step {step}")
+    return mean
+
+
+def _state(model: SequenceModel, optimizer: AdamW, best: _Best, done: Fit) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All that decides how training goes on after a check, when no losses are summed up, as tensors and counts."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.state.items()}
+    for part, rows in optimizer.state().items():
+        tensors |= {f"{part}.{i}": tensor for i, tensor in enumerate(rows)}
+    return tensors, {"fit": dataclasses.asdict(done), "best": [best.value, best.step, best.stale]}
+
+
+def _resume(
+    checkpoint: Checkpoint,
+    batches: Iterator[npt.NDArray[np.int64]],
+    model: SequenceModel,
+    optimizer: AdamW,
+    best: _Best,
+    done: Fit,
+) -> None:
+    """Go on from ``checkpoint`` if that can be read: the reverse of `_state`, in place."""
+    found = checkpoint.load()
+    if found is None:
+        return
+    tensors, counts = found
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
+
+    model.load_state_dict(part("model."))
+    for name, rows in optimizer.state().items():
+        for i, tensor in enumerate(rows):
+            tensor.copy_(tensors[f"{name}.{i}"])
+    best.state = part("best.")
+    best.value, best.step, best.stale = counts["best"]
+    for name, value in counts["fit"].items():
+        setattr(done, name, value)
+    done.resumed = True
+    for _ in range(done.steps):  # batches that were trained on
+        next(batches)
+
+
+def _check_steps(budget: Budget) -> set[int]:
+    """The steps after which the validation split is read; the last one is among them."""
+    return {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
+
+
+class _Best:
+    """The state of ``model`` with the best primary metric on the validation split so far."""
+
+    def __init__(self, model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> None:
+        self.model, self.spec, self.split, self.config = model, spec, split, config
+        self.value: float | None = None
+        self.step = self.stale = 0
+        self.state: dict[str, Tensor] = {}
+
+    def check(self, step: int, loss: float, curve: list[dict[str, float]]) -> None:
+        """Read the validation split, add a point to ``curve`` and keep the state if it is better.
+
+        ``loss`` is the mean over the training since the last check.
+        """
+        score = evaluate(self.model, self.spec, self.split, self.config)
+        curve.append({"step": step, "train_loss": loss, **{f"val_{name}": value for name, value in score.items()}})
+        self._offer(step, score[self.spec.primary.name])
+
+    def _offer(self, step: int, value: float) -> None:
+        """Keep a copy of the state if ``value`` is better; count the evaluations since the last one that was."""
+        metric = self.spec.primary
+        if not math.isfinite(value):
+            raise Diverged(f"the validation {metric.name} is {value} at step {step}")
+        if self.value is None or metric.better(value, self.value):
+            self.value, self.step, self.stale = value, step, 0
+            self.state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        else:
+            self.stale += 1
+
+
+class _Clock:
+    """Seconds since the start or the last lap, with the device idle at both ends, and the memory of training alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        reset_peak_memory(device)
+        self.device, self.since, self.cpu_since = device, time.perf_counter(), time.process_time()
+        self.lap()
+
+    def lap(self) -> tuple[float, float]:
+        """Seconds since the last lap, which ends here, and how many of them this process computed for."""
+        synchronize(self.device)
+        now, cpu_now = time.perf_counter(), time.process_time()
+        laps = now - self.since, cpu_now - self.cpu_since
+        self.since, self.cpu_since = now, cpu_now
+        return laps
+
+    @contextmanager
+    def stopped(self, done: Fit, *, checking: bool) -> Iterator[None]:
+        """Add the lap that ends here to ``done``; time inside is not training's, and evaluation's if ``checking``."""
+        seconds, cpu_seconds = self.lap()
+        done.train_seconds, done.cpu_seconds = done.train_seconds + seconds, done.cpu_seconds + cpu_seconds
+        done.peak_memory = max(done.peak_memory, peak_memory(self.device))
+        yield
+        reset_peak_memory(self.device)
+        pause, _ = self.lap()
+        if checking:
+            done.eval_seconds += pause
+
+
+def learning_rate(step: int, steps: int, config: RunConfig) -> float:
+    """Linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017); `full` knows no end and stays at the peak."""
+    assert config.learning_rate is not None  # the plan has put the task's in place of none
+    warm = max(1, round(config.warmup * steps))
+    if config.budget == "full":
+        return config.learning_rate * min(1.0, step / 1000)
+    if step <= warm:
+        return config.learning_rate * step / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def autocast(device: torch.device, config: RunConfig) -> torch.autocast:
+    """bf16 matrix products where asked for; the loss itself is always computed in fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+@torch.no_grad()
+def predict(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArray[Any]:
+    """Predictions for every example of ``split``, in its order, as `Split.collect` leaves them.
+
+    Raises:
+        Diverged: one of them is not a finite number.
+    """
+    device = next(model.parameters()).device
+    resident = DeviceSplit(split, device)
+    model.eval()
+    order, parts = [], []
+    for indices in evaluation_order(split, max(1, min(EVALUATION_BATCH, EVALUATION_STEPS // split.sequence_length))):
+        batch = resident[indices]
+        with autocast(device, config):
+            output = model(batch.inputs, batch.lengths)
+        order.append(indices)
+        parts.append(model.head.predict(output, batch).cpu().numpy())
+    model.train()
+    rows = np.concatenate(parts)
+    if not np.isfinite(rows).all():  # an argmax over NaN would still look like a prediction
+        raise Diverged("the predictions are not finite")
+    predictions = np.empty_like(rows)
+    predictions[np.concatenate(order)] = rows
+    return split.collect(predictions)
+
+
+def evaluate(model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> dict[str, float]:
+    """The task's metrics of ``model`` on ``split``."""
+    return spec.score(predict(model, split, config), split.truth())
