@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from seqbench.claims.claim import Claim, figure_text, rounded
+from seqbench.claims.claim import Claim, short
 from seqbench.claims.verdict import Condition, Verdict, judge, within
+from seqbench.report.text import rounded
 from seqbench.stats import Interval
 
 NAN, INF = math.nan, math.inf
@@ -79,9 +80,9 @@ def test_figures_as_text():
     assert [rounded(x) for x in (0.0, 3.0, 12.34, 131584.0, 0.01234, INF, NAN)] == [
         "0", "3", "12.3", "131,584", "0.0123", "∞", "?"
     ]  # fmt: skip
-    assert figure_text(Interval(12, 8, 16), "steps") == "12 steps (8 to 16)"
-    assert figure_text(Interval(320, 320, INF), "steps", at_least=True) == "at least 320 steps"
-    assert figure_text(Interval(4, 4, INF), "pairs") == "4 pairs (4 and more)"  # the median of seeds that failed beyond
-    assert figure_text(Interval(INF, 8, INF), "times") == "more than 8 times"
-    assert figure_text(Interval(NAN, NAN, NAN)) == "unknown" and rounded(-0.0) == "0"
-    assert figure_text(Interval(4, 4, 4), "times") == "4 times"
+    assert short(Interval(12, 8, 16), "steps") == "12 steps (8 to 16)"
+    assert short(Interval(320, 320, INF), "steps", at_least=True) == "at least 320 steps"
+    assert short(Interval(4, 4, INF), "pairs") == "4 pairs (4 and more)"  # the median of seeds that failed beyond
+    assert short(Interval(INF, 8, INF), "times") == "more than 8 times"
+    assert short(Interval(NAN, NAN, NAN)) == "unknown" and rounded(-0.0) == "0"
+    assert short(Interval(4, 4, 4), "times") == "4 times"

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seqbench.board.compare import Comparison, Difference, Sure
-from seqbench.board.frame import DARK, GREY, MARKERS, PALE, Look, figure_text, folded, limits, whisker
+from seqbench.board.frame import DARK, GREY, MARKERS, PALE, Look, folded, limits, whisker
 from seqbench.board.overview import Overview, OverviewRow
 from seqbench.board.table import Row
+from seqbench.report.text import short
 
 __all__ = ["Block", "baseline_block", "draw_forests", "draw_skills", "pairs_block"]
 
@@ -56,16 +57,16 @@ def pairs_block(comparison: Comparison) -> Block:
     shown = found if len(found) <= MOST_PAIRS else [one for one in found if best in (one.first, one.second)]
     heading = "Pairs of models, with 95% intervals"
     if len(shown) < len(found):
-        heading = f"{figure_text(best)} and each other model, with 95% intervals (of {len(found)} pairs)"
-    labels = [f"{figure_text(one.first)} - {figure_text(one.second)}" for one in shown]
+        heading = f"{short(best)} and each other model, with 95% intervals (of {len(found)} pairs)"
+    labels = [f"{short(one.first)} - {short(one.second)}" for one in shown]
     return Block(heading, shown, labels, "first", "second", comparison.least)
 
 
 def baseline_block(differences: list[Difference]) -> Block:
     """Each model against the strongest baseline."""
-    name = figure_text(differences[0].second) if differences else ""
+    name = short(differences[0].second) if differences else ""
     heading = f"Against the strongest baseline, {name}"
-    return Block(heading, differences, [figure_text(one.first) for one in differences], "model", name)
+    return Block(heading, differences, [short(one.first) for one in differences], "model", name)
 
 
 def _forest(axes: Any, block: Block, known: Mapping[str, Look], span: tuple[float, float]) -> None:
@@ -122,7 +123,7 @@ def draw_skills(axes: Any, it: Overview, known: Mapping[str, Look]) -> list[str]
 
 
 def _skill_axes(axes: Any, it: Overview, whole: Sequence[OverviewRow], part: Sequence[OverviewRow]) -> None:
-    names = [figure_text(row.label) for row in whole] + [f"({figure_text(row.label)})" for row in part]
+    names = [short(row.label) for row in whole] + [f"({short(row.label)})" for row in part]
     places = [*range(len(whole)), *(len(whole) + 0.5 + i for i in range(len(part)))]
     axes.set_yticks(places, names)
     for text in axes.get_yticklabels()[len(whole) :]:

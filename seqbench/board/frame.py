@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from seqbench.board.table import Table
+from seqbench.report.text import short
 
 __all__ = [
     "BOUND",
@@ -21,7 +22,6 @@ __all__ = [
     "MARKERS",
     "PALE",
     "Look",
-    "figure_text",
     "finish",
     "folded",
     "halves",
@@ -52,12 +52,6 @@ def looks(tables: Iterable[Table]) -> dict[str, Look]:
     return {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
-def figure_text(text: object, most: int = 28) -> str:
-    """One line of printable characters; of a long one the middle is left out, as names differ at their ends."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= most else f"{line[: most - most // 2 - 3]}...{line[-(most // 2) :]}"
-
-
 def folded(text: str, most: int) -> str:
     """Text in lines of at most so many characters."""
     return "\n".join(textwrap.wrap(text, most))
@@ -68,7 +62,7 @@ def metric_name(it: Table) -> str:
     primary = it.group.primary
     if primary is None:
         return "figure"
-    return figure_text(primary.name) + (f" ({figure_text(primary.unit)})" if primary.unit else "")
+    return short(primary.name) + (f" ({short(primary.unit)})" if primary.unit else "")
 
 
 def limits(values: Iterable[float], margin: float = 0.06) -> tuple[float, float] | None:
@@ -98,7 +92,7 @@ def model_keys(it: Table, known: Mapping[str, Look]) -> list[Any]:
         if row.entrant is None or not any(cell.status == "ok" for cell in row.entrant.cells.values()):
             continue
         look, whole = known[row.label], row.metric is not None
-        label = figure_text(row.label) + ("" if whole else ", single runs")
+        label = short(row.label) + ("" if whole else ", single runs")
         style: dict[str, Any] = {"ms": 6} if whole else {"ms": 4, "linestyle": ":", "markeredgewidth": 0, "alpha": 0.7}
         keys.append(Line2D([], [], color=look.colour, marker=look.marker, label=label, **style))
     if sum(row.entrant is not None and row.metric is not None for row in it.rows) > 1:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from seqbench.board.collect import Array, Cell
-from seqbench.board.frame import BOUND, DARK, GREY, Look, figure_text, folded, limits, metric_name, whisker
+from seqbench.board.frame import BOUND, DARK, GREY, Look, folded, limits, metric_name, whisker
 from seqbench.board.table import Row, Table
 from seqbench.errors import UserError
-from seqbench.report.text import listed
+from seqbench.report.text import listed, short
 
 __all__ = ["draw_cost", "draw_curves"]
 
@@ -136,7 +136,7 @@ def _baselines(axes: Any, it: Table) -> None:
         strongest, inside = name == it.strongest, 0 <= place <= 1
         colour = DARK if strongest else GREY
         arrow = "" if inside else "↑ " if place > 1 else "↓ "
-        text = f"{arrow}{figure_text(name)} {_four_digits(value)}"
+        text = f"{arrow}{short(name)} {_four_digits(value)}"
         axes.text(1.035, label, text, transform=axes.transAxes, va="center", fontsize=7, color=colour, clip_on=False)
         if inside:
             axes.axhline(value, color=colour, linewidth=1.1 if strongest else 0.8, zorder=0.5,

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from seqbench.claims.claim import Aside, Asides, Claim, figure_text, rounded
+from seqbench.claims.claim import Aside, Asides, Claim
 from seqbench.claims.memory import FEW, SEEDS, edge_text, folders
 from seqbench.claims.names import LSTM, MODELS, TEXT_TITLE, title
 from seqbench.claims.verdict import Condition
 from seqbench.probes import Found
 from seqbench.probes.context_stats import effective_context, still_falls
 from seqbench.probes.memory_view import edges
+from seqbench.report.text import interval_text, rounded
 from seqbench.stats import Interval
 
 __all__ = ["lstm_context"]
@@ -75,7 +76,7 @@ def _context(mine: Sequence[Found], size: float = 1.0, share: float = 0.01) -> I
 
 def _used(mine: Sequence[Found], size: float, unit: str, share: float = 0.01) -> str:
     falls = still_falls([one.result for one in mine], share)
-    return figure_text(_context(mine, size, share), unit, at_least=falls)
+    return interval_text(_context(mine, size, share), unit, at_least=falls)
 
 
 def _condition(mine: Sequence[Found], training: str, step: str, unit: str, size: float) -> Condition:

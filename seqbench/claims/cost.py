@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from seqbench.claims.claim import Aside, Asides, Claim, figure_text, machine, rounded
+from seqbench.claims.claim import Aside, Asides, Claim, machine
 from seqbench.claims.names import GRU, LSTM, RNN, title
 from seqbench.claims.skills import skill_conditions
 from seqbench.claims.verdict import Condition
 from seqbench.probes import Found
 from seqbench.probes.fit import geometric
-from seqbench.report.text import listed
+from seqbench.report.text import interval_text, listed, rounded
 from seqbench.stats import Interval
 
 __all__ = ["MARGIN", "cases_of", "gru_lighter", "has", "lstm_fourfold"]
@@ -132,14 +132,14 @@ def _times_statement(one: str, other: str, conditions: Sequence[Condition], foun
 
 def _at(it: Condition, unit: str) -> str:
     steps = f"at batch {it.axes['batch']} and {it.axes['length']} steps"
-    return f"{figure_text(it.figure, unit, 2)} {steps}"
+    return f"{interval_text(it.figure, unit, 2)} {steps}"
 
 
 def _equal_parameters(found: Sequence[Found], model: str, other: str) -> list[Asides]:
     """Over all shapes."""
     said = []
     for one, what in ((one, what) for one in cases_of(found, "params") if has(one, model, other) for what in TIMES):
-        ratio = figure_text(_time_ratio(one, model, other, what), "times")
+        ratio = interval_text(_time_ratio(one, model, other, what), "times")
         said.append(Aside(f"{TIMES[what]}, {_sizes(one, model, other)}: {ratio}", [one.folder]))
     heading = f"{title(model)} over {title(other)} at equal parameters, mean over all lengths and batches:"
     return [Asides(heading, said)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from seqbench.claims.claim import Aside, Asides, Claim, figure_text, rounded
+from seqbench.claims.claim import Aside, Asides, Claim
 from seqbench.claims.memory import FEW, SEEDS
 from seqbench.claims.names import title
 from seqbench.claims.verdict import Condition
 from seqbench.probes import Found
 from seqbench.probes.gradient_view import VANISHED, Summary, behaviour, summaries, taught
-from seqbench.report.text import listed
+from seqbench.report.text import interval_text, listed, rounded
 
 __all__ = ["gradients_vanish"]
 
@@ -116,14 +116,14 @@ def _recall(rows: Sequence[Summary]) -> list[Aside]:
 def _score(it: Summary) -> str:
     """Its interval ends where scores do."""
     score = it.score_at_length
-    return figure_text(score._replace(high=min(score.high, 1.0)), digits=2)
+    return interval_text(score._replace(high=min(score.high, 1.0)), digits=2)
 
 
 def _half_lives(rows: Sequence[Summary]) -> list[Aside]:
     lines = []
     for it in rows:
         half, seeds = it.half_life, [one.folder for one in it.found]
-        known = figure_text(half, "steps") if math.isfinite(half.value) else "none"
+        known = interval_text(half, "steps") if math.isfinite(half.value) else "none"
         if not math.isnan(half.value):
             fall = f"{_decades(it)} decades at k = {it.fall_at}"
             text = f"{_name(it, rows)} {WHEN[it.when]}: {fall}; half-life {known}; {it.explosion.value:.0%} of samples"

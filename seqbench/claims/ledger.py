@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqbench.claims.claim import Claim, figure_text
+from seqbench.claims.claim import Claim
 from seqbench.claims.verdict import Condition
-from seqbench.report.text import escape, link, relative, table
+from seqbench.report.text import escape, interval_text, link, relative, table
 
 __all__ = ["render_json", "render_markdown"]
 
@@ -65,7 +65,7 @@ def _row(it: Condition, axes: Sequence[str], base: Path) -> list[str]:
     known = [it.axes.get(name, "") for name in axes]
     return [
         *map(escape, known),
-        figure_text(it.figure, it.unit, at_least=it.at_least),
+        interval_text(it.figure, it.unit, at_least=it.at_least),
         escape(it.region),
         SIDES[it.inside],
         _links(it.records, base),

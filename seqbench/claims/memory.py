@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqbench.claims.claim import Aside, Asides, Claim, figure_text
+from seqbench.claims.claim import Aside, Asides, Claim
 from seqbench.claims.names import ATTENTION, LSTM, RNN, title
 from seqbench.claims.verdict import Condition
 from seqbench.probes import Found
 from seqbench.probes.memory_view import EdgeRow, edges
-from seqbench.report.text import listed
+from seqbench.report.text import interval_text, listed
 from seqbench.stats import Interval
 
 __all__ = ["FEW", "SEEDS", "attention_lifts", "edge_text", "folders", "rnn_memory"]
@@ -156,7 +156,7 @@ def _ratio(one: EdgeRow, other: EdgeRow) -> Interval:
 
 
 def _pairs(row: EdgeRow) -> str:
-    return figure_text(edge_interval(row), at_least=row.median_at_least) if row.median else "none"
+    return interval_text(edge_interval(row), at_least=row.median_at_least) if row.median else "none"
 
 
 def _beyond(found: Sequence[Found]) -> list[Aside]:
@@ -171,5 +171,5 @@ def _beyond(found: Sequence[Found]) -> list[Aside]:
 
 def edge_text(row: EdgeRow) -> str:
     """``12 steps (8 to 16)``, or that no length was learned."""
-    text = figure_text(edge_interval(row), row.axis, at_least=row.median_at_least)
+    text = interval_text(edge_interval(row), row.axis, at_least=row.median_at_least)
     return text if row.median else text.replace("0", "no", 1)

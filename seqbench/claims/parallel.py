@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqbench.claims.claim import Aside, Asides, Claim, figure_text, machine, rounded
+from seqbench.claims.claim import Aside, Asides, Claim, machine
 from seqbench.claims.names import ATTENTION, LSTM, RECURRENT, title
 from seqbench.claims.verdict import Condition
 from seqbench.probes import Found
-from seqbench.report.text import listed
+from seqbench.report.text import interval_text, listed, rounded
 from seqbench.stats import Interval
 
 __all__ = ["recurrence_serial"]
@@ -60,7 +60,7 @@ def _title(model: str) -> str:
 def _kept(one: Found, model: str) -> str:
     """Shares at each number of tokens, with intervals."""
     changes = one.result["change"][model].values()
-    return " and ".join(figure_text(_figure(change), digits=2) for change in changes)
+    return " and ".join(interval_text(_figure(change), digits=2) for change in changes)
 
 
 def _serial_times(one: Found) -> str:
@@ -71,7 +71,7 @@ def _serial_times(one: Found) -> str:
         if fit is None or not fit["trusted"]:
             unknown.append(_title(model))
         elif (s := _microseconds(fit)).low > 0:
-            known.append(f"{figure_text(s, 'µs', 2)} in {_title(model)}")
+            known.append(f"{interval_text(s, 'µs', 2)} in {_title(model)}")
         else:
             small.append(f"{_title(model)} (at most {rounded(s.high, 2)} µs)")
     known += [f"too little to measure in {listed(small)}"] if small else []
@@ -122,6 +122,6 @@ def _hidden(found: Sequence[Found]) -> Asides:
             if fit is None or not fit["trusted"]:
                 continue
             value, low, high = (math.inf if x is None else x for x in fit["hidden_batch"])
-            text = figure_text(Interval(value, low, high)) if math.isfinite(value) else "no batch hides it"
+            text = interval_text(Interval(value, low, high)) if math.isfinite(value) else "no batch hides it"
             said.append(Aside(f"{title(model)}: {text}", [one.folder]))
     return Asides("The batch at which the work takes as long as the serial part:", said)

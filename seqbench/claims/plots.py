@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqbench.board.frame import GREY, figure_text
+from seqbench.board.frame import GREY
 from seqbench.claims.claim import Claim
 from seqbench.claims.verdict import Condition
+from seqbench.report.text import short
 
 __all__ = ["draw_claims"]
 
@@ -109,7 +110,7 @@ def _scale(rows: Sequence[Condition]) -> tuple[float, float, bool]:
 def _label(it: Condition) -> str:
     """The values of its axes; of bare numbers also what they count."""
     words = (value if not value[0].isdigit() else f"{name} {value}" for name, value in it.axes.items() if value)
-    return figure_text(", ".join(words), 58)
+    return short(", ".join(words), 58)
 
 
 def _legend(figure: Any) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.claims.claim import Aside, figure_text, machine
+from seqbench.claims.claim import Aside, machine
 from seqbench.claims.cost import cases_of, has
 from seqbench.claims.names import ATTENTION, LSTM, title
 from seqbench.probes import Found
+from seqbench.report.text import interval_text
 from seqbench.stats import Interval
 
 __all__ = ["attention_price", "carried"]
@@ -28,7 +29,7 @@ def attention_price(cost: Sequence[Found]) -> list[Aside]:
         if fit is not None and fit["trusted"]:
             q = Interval(*(math.inf if x is None else x * 1e9 for x in fit["q"]))
             lines.append(
-                f"Each pair of positions in a sequence adds {figure_text(q, 'ns')} to a training step ({machine(one)})."
+                f"Each pair of positions in a sequence adds {interval_text(q, 'ns')} to a training step ({machine(one)})."
                 if q.low > 0
                 else "No square of the length could be told from 0 in a training step's time."
             )

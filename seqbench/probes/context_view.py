@@ -8,22 +8,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from seqbench.board.frame import (
-    COLOURS,
-    DARK,
-    GREY,
-    MARKERS,
-    WIDTH,
-    Look,
-    figure_text,
-    finish,
-    limits,
-    whisker,
-)
+from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, WIDTH, Look, finish, limits, whisker
 from seqbench.probes import Found
 from seqbench.probes.context_far import KINDS
 from seqbench.probes.context_stats import TOLERANCES, effective_context, excess_curve, perturbation_excess
 from seqbench.probes.context_table import Group, change_when_masked, groups_of, metric_interval
+from seqbench.report.text import short
 from seqbench.stats import Interval
 
 __all__ = ["draw_context"]
@@ -65,8 +55,7 @@ def _keys(known: Mapping[str, Look]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=look.colour, marker=look.marker, ms=6, label=figure_text(name))
-        for name, look in known.items()
+        Line2D([], [], color=look.colour, marker=look.marker, ms=6, label=short(name)) for name, look in known.items()
     ]
 
 
@@ -153,7 +142,7 @@ def _draw_contexts(axes: Any, groups: Sequence[Group], known: Mapping[str, Look]
     ticks = [2**i for i in range(16) if low / 1.3 <= 2**i <= 2 * high]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
     axes.set_xticks([], minor=True)
-    axes.set_yticks(range(len(groups)), [figure_text(group.label) for group in groups])
+    axes.set_yticks(range(len(groups)), [short(group.label) for group in groups])
     axes.tick_params(axis="y", length=0)
     per_word = groups[0].results[0]["chars_per_word"]
     words = "" if per_word is None else f"  (a word has {per_word:.2f})"
@@ -203,7 +192,7 @@ def _draw_inputs(place: Any, groups: Sequence[Group], known: Mapping[str, Look])
     lengths = sorted({group.length for group in groups})
     references = {group.length: group.results[0]["reference_value"] for group in groups}
     left.plot(lengths, [references[t] for t in lengths], color=GREY, linestyle="--", linewidth=1)
-    name = figure_text(first["reference"])
+    name = short(first["reference"])
     left.text(1.01, references[lengths[-1]], name, fontsize=7.5, color=GREY, transform=left.get_yaxis_transform(),
               va="center")  # fmt: skip
     labels = list(dict.fromkeys(group.label for group in groups))

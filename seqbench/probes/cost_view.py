@@ -17,10 +17,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from seqbench.board.frame import DARK, GREY, Look, figure_text, finish
+from seqbench.board.frame import DARK, GREY, Look, finish
 from seqbench.probes import Found
 from seqbench.probes.timing_view import between, keys, length_axis, model_looks, nothing, pick, plain_log, spread
-from seqbench.report.text import NONE
+from seqbench.report.text import NONE, short
 
 __all__ = ["cost_headline", "cost_table", "draw_costs"]
 
@@ -184,7 +184,7 @@ def _times(axes: Any, one: Found, known: Mapping[str, Look]) -> None:
     plain_log(axes)
     length_axis(axes, [t for _, t in places])
     axes.set(xlabel="length T, steps", ylabel=f"ms a training step, batch {batch}")
-    axes.set_title(figure_text(_title(one), 75), fontsize=9, loc="left")
+    axes.set_title(short(_title(one), 75), fontsize=9, loc="left")
 
 
 def _ratios(axes: Any, one: Found, known: Mapping[str, Look]) -> None:
@@ -206,12 +206,12 @@ def _ratios(axes: Any, one: Found, known: Mapping[str, Look]) -> None:
     axes.axvline(1, color=DARK, linewidth=1)
     axes.axvline(TEXTBOOK, color=DARK, linewidth=1, linestyle="--")
     axes.text(TEXTBOOK, -0.5, " textbook: 4x", fontsize=7.5, color=DARK, va="bottom")
-    axes.set_yticks(range(len(names)), [figure_text(name) for name in names], fontsize=8)
+    axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8)
     top = max(
         TEXTBOOK, *(x for name in names for kind in ("train", "forward") for x in result["ratios"][name][kind][:1])
     )
     axes.set(ylim=(len(names) - 0.4, -0.75), xlim=(0, 1.25 * top))
-    axes.set_xlabel(f"time over {figure_text(result['reference'])}'s: full training, pale forward alone")
+    axes.set_xlabel(f"time over {short(result['reference'])}'s: full training, pale forward alone")
     axes.set_title("mean ratio over all shapes", fontsize=9, loc="left")
     axes.tick_params(axis="y", length=0)
     return None

@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text, finish
+from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, finish
 from seqbench.probes import Found
 from seqbench.probes.gradient_view import NEAR, VANISHED, Summary, labels, remarks, summaries, taught
+from seqbench.report.text import short
 
 __all__ = ["draw"]
 
@@ -181,7 +182,7 @@ def _keys(drawn: Sequence[Drawn]) -> list[Any]:
     looks = {one.label: one for one in drawn}
     keys = [
         Line2D([], [], color=one.look.colour, linestyle=one.line, marker=one.look.marker, ms=5,
-               label=figure_text(name) + names[name])
+               label=short(name) + names[name])
         for name, one in looks.items()
     ]  # fmt: skip
     return [*keys, Line2D([], [], color=GREY, linestyle="--", linewidth=1, label="falling as 1/T does (last panel)")]

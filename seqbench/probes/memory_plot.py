@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text, finish
+from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, finish
 from seqbench.probes import Found
 from seqbench.probes.memory_view import MEANING, SOLVED, EdgeRow, Result, edges
+from seqbench.report.text import short
 
 __all__ = ["draw_edges"]
 
@@ -78,7 +79,7 @@ def _keys(rows: Sequence[EdgeRow], styles: Mapping[str, _Style]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     keys: list[Any] = [
-        Line2D([], [], color=look.colour, marker=look.marker, linestyle=line, label=figure_text(label), ms=6)
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle=line, label=short(label), ms=6)
         for label, (look, line) in styles.items()
     ]
     for regime, meaning in MEANING.items():
@@ -116,7 +117,7 @@ def _draw_edges(axes: Any, rows: Sequence[EdgeRow], styles: Mapping[str, _Style]
             axes.plot([edge or none], [y + apart], marker=look.marker if monotone else "x", ms=4.5, zorder=3,
                       mfc=look.colour if row.regime == "cold" else "white", mew=0.8, **own)  # fmt: skip
     _length_axis(axes, none, last * 1.7, none)
-    axes.set_yticks(range(len(labels)), [figure_text(label) for label in labels], fontsize=8)
+    axes.set_yticks(range(len(labels)), [short(label) for label in labels], fontsize=8)
     axes.set_ylim(len(labels) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#eeeeee", zorder=0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look, figure_text
-from seqbench.report.text import NONE
+from seqbench.board.frame import COLOURS, DARK, GREY, MARKERS, Look
+from seqbench.report.text import NONE, short
 
 __all__ = ["between", "keys", "length_axis", "model_looks", "nothing", "pick", "plain_log", "spread"]
 
@@ -23,8 +23,7 @@ def keys(known: dict[str, Look]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=look.colour, marker=look.marker, ms=5, label=figure_text(name))
-        for name, look in known.items()
+        Line2D([], [], color=look.colour, marker=look.marker, ms=5, label=short(name)) for name, look in known.items()
     ]
 
 

@@ -32,7 +32,7 @@ __all__ = [
 COLOURS = ("#0072b2", "#d55e00", "#00855f", "#b3588a", "#a06b00", "#2a84b8", "#882255", "#666633")
 MARKERS = "osD^vPX"
 DARK, GREY = "#333333", "#6b6b6b"
-SALT = 0  # such that the models that come with seqbench differ in colour and in marker
+SALT = 25  # such that the models that come with seqbench differ in colour and in marker
 
 
 class Look(NamedTuple):

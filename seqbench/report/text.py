@@ -1,4 +1,4 @@
-"""Figures and names as text: decimals that suit their intervals, and escaping of what comes from records. No torch."""
+"""Figures and names as text: how many decimals, intervals, lists, links, and what may stand in Markdown. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["NONE", "between", "decimals", "escape", "link", "listed", "open_ranks", "relative", "table", "with_reach"]
+from seqbench.stats import Interval
+
+__all__ = [
+    "NONE",
+    "between",
+    "bounded",
+    "decimals",
+    "duration",
+    "escape",
+    "format_value",
+    "interval_text",
+    "link",
+    "listed",
+    "open_ranks",
+    "relative",
+    "rounded",
+    "short",
+    "table",
+    "with_reach",
+]
 
 NONE = "–"  # noqa: RUF001 (a hyphen would read as a minus)
 MOST = 300  # characters of a reason
@@ -79,3 +98,54 @@ def between(value: float | None, pattern: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def rounded(value: float, digits: int = 3) -> str:
+    """So many significant digits, without an exponent where one can do without."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if math.isnan(value):
+        return "?"
+    if value and abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    text = f"{value:z,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def bounded(figure: Interval, digits: int = 3, *, at_least: bool = False) -> str:
+    """The value alone, as a lower bound where it is one; ``more than 4`` where only that is known."""
+    if math.isnan(figure.value) or math.isinf(figure.value):
+        return "unknown" if math.isnan(figure.low) else f"more than {rounded(figure.low, digits)}"
+    return f"{'at least ' if at_least else ''}{rounded(figure.value, digits)}"
+
+
+def interval_text(figure: Interval, unit: str = "", digits: int = 3, *, at_least: bool = False) -> str:
+    """``12 steps (8 to 16)``, or the value alone where it is exact or has no interval."""
+    unit = f" {unit}" if unit else ""
+    value = f"{bounded(figure, digits, at_least=at_least)}{unit}"
+    known = math.isfinite(figure.value) and not (math.isnan(figure.low) or math.isnan(figure.high))
+    bound = at_least and figure.low == figure.value and math.isinf(figure.high)
+    if not known or figure.low == figure.high or bound:
+        return value
+    high = f"to {rounded(figure.high, digits)}" if not math.isinf(figure.high) else "and more"
+    return f"{value} ({rounded(figure.low, digits)} {high})"
+
+
+def format_value(value: float) -> str:
+    """Four significant figures, without an exponent where one can do without."""
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it: ``40 s``, ``12 min``, ``3 h 05 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short(text: object, most: int = 28) -> str:
+    """One line of printable characters; of a long one the middle is left out, as names differ at their ends."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= most else f"{line[: most - most // 2 - 3]}...{line[-(most // 2) :]}"
