@@ -1,0 +1,1 @@
+"""What comes from outside: users' archives, tables and sequences, and downloads. Nothing that is read is trusted."""
