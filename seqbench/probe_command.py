@@ -20,9 +20,9 @@ from seqbench.jobs.record import DONE, FINE
 from seqbench.models.mixer import MODELS
 from seqbench.probe_options import ProbeRun
 from seqbench.probes import Case, Found, Probe, Request, get_probe
-from seqbench.probes.checks import check_mixer
 from seqbench.probes.record import ProbeRecord, ProbeStore
 from seqbench.probes.run import CaseWork, run_case
+from seqbench.probes.shared.nets import check_mixer
 
 __all__ = ["measured", "plan_cases", "run_cases", "run_probe"]
 

@@ -115,6 +115,12 @@ class Registry(Generic[T]):
         """The value called ``name``; see `entry`."""
         return self.entry(name).value
 
+    def chosen(self, text: str) -> tuple[str, ...]:
+        """``"all"`` or ``"dna,stock"`` to registered names, each once; an unknown one is answered with the nearest."""
+        if text == "all":
+            return tuple(self.names())
+        return tuple(dict.fromkeys(self.entry(name.strip()).name for name in text.split(",")))
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
         self.discover()
