@@ -39,8 +39,13 @@ COMMANDS = [(page.name, command) for page in PAGES for command in commands_of(pa
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page} {command[:50]}" for page, command in COMMANDS])
-def test_every_command_that_is_shown_parses(page, command):
-    assert callable(parse(shlex.split(command, comments=True), "run_bench.py"))
+def test_every_command_that_is_shown_parses(page, command, monkeypatch):
+    """Plug-ins that a reader is to write first are left out."""
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command, comments=True)
+    written = [i for i, word in enumerate(words[:-1]) if word == "--plugin" and not (ROOT / words[i + 1]).is_file()]
+    words = [word for i, word in enumerate(words) if not {i, i - 1} & set(written)]
+    assert callable(parse(words, "run_bench.py"))
 
 
 def test_enough_commands_are_shown():
