@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from seqbench.claims_command import run_claims
 
 from seqbench.board import board, read_tables
 from seqbench.board.plots import figure_files
-from seqbench.claims_command import run_claims
 from seqbench.jobs.store import Store
 
 BOARD = ROOT / "results" / "board"
