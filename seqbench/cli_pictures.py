@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from seqbench.cli.run import read_predictions
 from seqbench.data import Segments, Split, Stream, Windows
 from seqbench.data.splits import Truth
-from seqbench.jobs.record import Record
+from seqbench.jobs.record import RunRecord
 from seqbench.metrics import bits_per_character
 from seqbench.prepare import Prepared
 from seqbench.report.chart import (
@@ -28,7 +29,7 @@ from seqbench.report.chart import (
     look_of,
 )
 from seqbench.report.text import format_value
-from seqbench.result import read_predictions
+
 from seqbench.task import TASKS, TaskSpec
 
 __all__ = ["data_chart", "run_chart"]
@@ -44,7 +45,7 @@ BINS = 60
 # ---- one run ------------------------------------------------------------------------------------------------------
 
 
-def run_chart(record: Record, folder: Path) -> Chart:
+def run_chart(record: RunRecord, folder: Path) -> Chart:
     """The learning curve, and the test predictions as their kind of task is best seen.
 
     Args:
@@ -62,7 +63,7 @@ def run_chart(record: Record, folder: Path) -> Chart:
     return Chart(about, columns, f"{spec.primary.name}: {spec.primary.direction} is better")
 
 
-def _learning_curve(record: Record, spec: TaskSpec, folder: Path) -> Panel:
+def _learning_curve(record: RunRecord, spec: TaskSpec, folder: Path) -> Panel:
     assert record.primary is not None
     points = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     name, unit = spec.primary.name, f" ({spec.primary.unit})" if spec.primary.unit else ""

@@ -18,8 +18,8 @@ from seqbench.probes.gradient import PROBE
 from seqbench.probes.gradient_curves import lyapunov
 from seqbench.probes.gradient_view import behaviour, summaries
 from seqbench.probes.jacobian import FLOOR, double_copy, input_log_norms, last_output, no_state, state_log_norms
-from seqbench.probes.net import build_net
-from seqbench.probes.problems import Recall
+from seqbench.probes.shared.nets import build_net
+from seqbench.probes.shared.problems import Recall
 
 SHAPE = Recall().shape
 CARRYING = ["gru", "lstm", "rnn"]

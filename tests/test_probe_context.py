@@ -285,7 +285,7 @@ def test_what_can_not_be_measured_is_refused_before_work(options, sentence):
 
 
 def test_a_length_beyond_memory_is_refused_with_the_largest_that_fits(monkeypatch):
-    monkeypatch.setattr("seqbench.probes.checks.available_bytes", lambda device: 10**7)
+    monkeypatch.setattr("seqbench.probes.shared.nets.available_bytes", lambda device: 10**7)
     with pytest.raises(UserError, match=r"--sequence-length 8000 needs about .* the largest that fits is \d+"):
         plan({"task": "textgen", "sequence_length": 8000}, ["gru"], budget="quick")
 

@@ -15,10 +15,10 @@ from seqbench.probes import Case, Found, Request, get_probe
 from seqbench.probes.memory import edge_of
 from seqbench.probes.memory_plan import BUDGETS, net_of
 from seqbench.probes.memory_view import edges
-from seqbench.probes.net import build_net, width_of_size
 from seqbench.probes.options import MemoryOptions
-from seqbench.probes.problems import Selective
-from seqbench.probes.training import train
+from seqbench.probes.shared.nets import build_net, width_of_size
+from seqbench.probes.shared.problems import Selective
+from seqbench.probes.shared.training import train
 
 torch.set_num_threads(1)
 PROBE = get_probe("memory")

@@ -29,17 +29,16 @@ from typing import Any
 from seqbench.data.splits import Stream
 from seqbench.errors import UserError
 from seqbench.models.backbone import SequenceModel, build, check_widths
-from seqbench.models.heads import HEADS
+from seqbench.models.heads import HEADS, Shape
 from seqbench.models.mixer import MODELS
 from seqbench.prepare import Prepared, prepare
 from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.checks import check_fits
 from seqbench.probes.context_fit import training_options
 from seqbench.probes.context_inputs import measure_inputs
 from seqbench.probes.context_stats import effective_context
 from seqbench.probes.context_text import measure_text, place_targets
-from seqbench.probes.net import Shape
 from seqbench.probes.options import ContextOptions
+from seqbench.probes.shared.nets import check_fits
 from seqbench.task import TASKS, TaskSpec, parse_options
 
 __all__ = ["PROBE", "ContextProbe"]
@@ -173,7 +172,7 @@ def _check_model(
     """Refuse widths that the model can't have and lengths whose training does not fit into memory."""
     kind, data, width = prepared.spec.kind, prepared.data, training["hidden"]
     check_widths(model, (width,))
-    shape = Shape(len(data.vocabulary), len(data.features), 1)
+    shape = Shape(len(data.vocabulary), len(data.features), (1,))
 
     def net() -> SequenceModel:
         return build(model, kind, data, (width,))

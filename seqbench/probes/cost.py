@@ -24,14 +24,14 @@ import torch
 
 from seqbench.errors import UserError
 from seqbench.models.backbone import check_widths
+from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS
 from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.checks import check_fits, check_length
 from seqbench.probes.cost_memory import peak_bytes
 from seqbench.probes.cost_view import cost_headline, cost_table, draw_costs
 from seqbench.probes.fit import fit_times, geometric
-from seqbench.probes.net import Shape
 from seqbench.probes.options import CostOptions
+from seqbench.probes.shared.nets import check_fits, check_length
 from seqbench.probes.timing import Jobs, Reading, side_by_side, significant
 from seqbench.probes.timing_net import Timed, facts, flops_at, loops, mixer_parameters, timed_net, width_of
 
@@ -39,7 +39,7 @@ __all__ = ["PROBE", "grid", "lengths_to"]
 
 SHORTEST, LOOP_LONGEST = 32, 256
 FLOOR = 8  # width of the serial floor
-EMBEDDED = Shape(tokens=0, features=1, outputs=1)
+EMBEDDED = Shape(tokens=0, features=1, outputs=(1,))
 
 
 class Budget(NamedTuple):

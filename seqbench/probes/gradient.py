@@ -19,15 +19,14 @@ from seqbench.errors import UserError, nearest
 from seqbench.models.backbone import SequenceModel, check_widths
 from seqbench.models.mixer import MODELS
 from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.checks import check_fits, check_length
 from seqbench.probes.gradient_curves import number, summary
 from seqbench.probes.gradient_plot import draw
 from seqbench.probes.gradient_view import headline, table
 from seqbench.probes.jacobian import double_copy, input_log_norms, no_state, state_log_norms
-from seqbench.probes.net import build_net
 from seqbench.probes.options import GradientOptions
-from seqbench.probes.problems import Recall
-from seqbench.probes.training import assess, stage_lengths, train_in_stages
+from seqbench.probes.shared.nets import build_net, check_fits, check_length
+from seqbench.probes.shared.problems import Recall
+from seqbench.probes.shared.training import assess, stage_lengths, train_in_stages
 from seqbench.training import Diverged
 
 __all__ = ["PROBE", "Gradient"]

@@ -23,8 +23,8 @@ from seqbench.probes.memory_plan import net_of, plans_of, problem_of
 from seqbench.probes.memory_plot import draw_edges
 from seqbench.probes.memory_view import edges_table
 from seqbench.probes.options import MemoryOptions
-from seqbench.probes.problems import Problem
-from seqbench.probes.training import Trained, assess, passed_untrained, train
+from seqbench.probes.shared.problems import Problem
+from seqbench.probes.shared.training import Trained, assess, passed_untrained, train
 
 __all__ = ["PROBE", "Edge", "Memory", "edge_of"]
 

@@ -11,11 +11,10 @@ from seqbench.errors import UserError, nearest
 from seqbench.models.backbone import SequenceModel, check_widths
 from seqbench.models.mixer import MODELS
 from seqbench.probes import Request
-from seqbench.probes.checks import check_fits, check_length
-from seqbench.probes.net import build_net, width_of_size
 from seqbench.probes.options import MemoryOptions
-from seqbench.probes.problems import PROBLEMS, Problem, make_problem
-from seqbench.probes.training import BATCH, LEARNING_RATE, STAGE_STEPS, stage_lengths
+from seqbench.probes.shared.nets import build_net, check_fits, check_length, width_of_size
+from seqbench.probes.shared.problems import PROBLEMS, Problem, make_problem
+from seqbench.probes.shared.training import BATCH, LEARNING_RATE, STAGE_STEPS, stage_lengths
 
 __all__ = ["BUDGETS", "Effort", "Plan", "net_of", "plans_of", "problem_of"]
 

@@ -20,11 +20,11 @@ import torch
 from seqbench.errors import UserError
 from seqbench.models.backbone import check_widths
 from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.checks import check_fits, check_length
 from seqbench.probes.cost import EMBEDDED, lengths_to
 from seqbench.probes.fit import fit_times, geometric
 from seqbench.probes.options import ParallelOptions
 from seqbench.probes.parallel_view import draw_parallel, parallel_headline, parallel_table
+from seqbench.probes.shared.nets import check_fits, check_length
 from seqbench.probes.timing import Jobs, Reading, Step, side_by_side, significant
 from seqbench.probes.timing_net import Timed, facts, flops_at, timed_net
 

@@ -11,42 +11,27 @@ import copy
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from seqbench.data.splits import TaskData
 from seqbench.errors import NotApplicable
 from seqbench.models.backbone import SequenceModel, check_widths, count_parameters
-from seqbench.models.heads import Head
+from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import nearest_width
+from seqbench.probes.shared.nets import Readout
 from seqbench.probes.timing import Step
 
 __all__ = ["Timed", "facts", "flops", "flops_at", "loops", "mixer_parameters", "timed_net", "width_of"]
 
-OUTPUTS = 10  # of the readout
+SHAPE = Shape(tokens=0, features=1, outputs=(10,))
 COUNTED_AT = (2, 4, 8)  # steps, from which the FLOPs of any length are found
 
 
-class _Last(Head):
-    """A linear map of the last step: (B, T, d) to (B, 10)."""
-
-    causal = True
-
-    def __init__(self, d_in: int, data: TaskData) -> None:
-        super().__init__(d_in, data)
-        self.out = nn.Linear(d_in, OUTPUTS)
-
-    def forward(self, y: Tensor, lengths: Tensor | None) -> Tensor:
-        output: Tensor = self.out(y[:, -1])
-        return output
-
-
-class _LastOfAll(_Last):
+class _ReadoutOfAll(Readout):
     """The same after mixers that see later steps."""
 
     causal = False
@@ -60,9 +45,7 @@ def timed_net(model: str, width: int) -> SequenceModel:
     """
     mixer = MODELS.get(model).mixer
     check_widths(model, (width,))
-    head = _Last if mixer.can_be_causal else _LastOfAll
-    data = cast(TaskData, SimpleNamespace(vocabulary=(), features=("value",)))
-    return SequenceModel(mixer, head, data, (width,))
+    return SequenceModel(mixer, Readout if mixer.can_be_causal else _ReadoutOfAll, SHAPE, (width,))
 
 
 def mixer_of_net(net: SequenceModel) -> Mixer:

@@ -32,9 +32,9 @@ from seqbench.errors import UserError
 
 __all__ = [
     "COMMIT",
+    "SHA256",
     "Hub",
     "HubFile",
-    "SHA256",
     "check_online",
     "check_ticker",
     "fetch_hub",

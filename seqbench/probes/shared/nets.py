@@ -1,4 +1,9 @@
-"""What is refused before a probe starts work: layers that break the contract, and lengths that no memory holds."""
+"""The networks that probes measure, and what is refused before a probe starts work: layers that break their contract,
+and lengths that no memory holds.
+
+A net is a registered mixer in the usual backbone with a head that pools nothing. The head of `classify` also reads a
+mean over all steps, which would hand it the first symbol; here it reads the last step alone, or each step by itself.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,96 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from seqbench.errors import UserError
-from seqbench.models.backbone import SequenceModel
+from seqbench.errors import NotApplicable, UserError, nearest
+from seqbench.models.backbone import SequenceModel, check_widths, count_parameters
+from seqbench.models.heads import Head, Shape
 from seqbench.models.mixer import MODELS, Mixer
-from seqbench.probes.net import Shape
+from seqbench.models.sizing import nearest_width
 
-__all__ = ["available_bytes", "check_fits", "check_length", "check_mixer", "training_bytes"]
+__all__ = [
+    "Readout",
+    "available_bytes",
+    "build_net",
+    "check_fits",
+    "check_length",
+    "check_mixer",
+    "mixer_of",
+    "training_bytes",
+    "width_of_size",
+]
+
+
+class Readout(Head):
+    """A linear map of the last step (B, K), or of every step (B, T, K); causal, as the state is what is measured."""
+
+    causal = True
+
+    def __init__(self, d_in: int, shape: Shape) -> None:
+        super().__init__(d_in, shape)
+        self.whole = shape.every_step
+        self.out = nn.Linear(d_in, shape.outputs[0])
+
+    def forward(self, y: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T, d_in) to (B, K) or (B, T, K)."""
+        output: Tensor = self.out(y if self.whole else y[:, -1])
+        return output
+
+
+def mixer_of(model: str, initialisation: str | None = None) -> type[Mixer]:
+    """The mixer class of ``model``, for a causal net.
+
+    Raises:
+        NotApplicable: it sees later steps.
+        UserError: no such model, or no such initialisation of it.
+    """
+    mixer = MODELS.get(model).mixer
+    if initialisation is not None and initialisation not in mixer.initialisations:
+        raise UserError(nearest(initialisation, mixer.initialisations, f"initialisation of {model}"))
+    if not mixer.can_be_causal:
+        raise NotApplicable(f"{model} sees later steps, so nothing need be carried from step to step")
+    return mixer
+
+
+def build_net(
+    model: str,
+    shape: Shape,
+    width: int,
+    *,
+    layers: int = 1,
+    backbone: str = "bare",
+    initialisation: str | None = None,
+) -> SequenceModel:
+    """A causal net of ``model``; its weights are drawn from torch's generator.
+
+    Raises:
+        NotApplicable: the model sees later steps.
+        UserError: no such model or initialisation, or a width that the mixer can't have.
+    """
+    mixer = mixer_of(model, initialisation)
+    check_widths(model, (width,))
+    net = SequenceModel(mixer, Readout, shape, (width,) * layers, 0.0, backbone)
+    if initialisation is not None and initialisation != mixer.initialisations[0]:
+        for layer in net.layers:
+            assert isinstance(layer, Mixer)
+            layer.initialise(initialisation)
+    return net
+
+
+def width_of_size(params: int, model: str, shape: Shape, *, layers: int = 1, backbone: str = "bare") -> int:
+    """The width at which ``model`` has nearest to ``params`` parameters, embedding and head included.
+
+    Raises:
+        UserError: even the narrowest has more.
+    """
+    multiple = mixer_of(model).width_multiple
+
+    def count(width: int) -> int:
+        return count_parameters(build_net(model, shape, width, layers=layers, backbone=backbone))
+
+    return nearest_width(params, model, count, multiple)
+
 
 LONGEST = 1 << 24  # steps; beyond it no probe's arithmetic was thought of
 SHARE = 0.8  # of the free memory that one training step may take

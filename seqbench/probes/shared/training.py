@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from seqbench.models.backbone import SequenceModel
-from seqbench.probes.problems import Problem
+from seqbench.probes.shared.problems import Problem
 from seqbench.training import AdamW
 
 __all__ = [

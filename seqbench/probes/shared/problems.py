@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from seqbench.probes.net import Shape
+from seqbench.models.heads import Shape
 
 __all__ = ["PROBLEMS", "Adding", "Copy", "Problem", "Recall", "Selective", "make_problem"]
 
@@ -87,7 +87,7 @@ class Recall:
     @property
     def shape(self) -> Shape:
         """Tokens in, 8 logits out after the last step."""
-        return Shape(tokens=SYMBOLS + self.noise + 1, features=0, outputs=SYMBOLS)
+        return Shape(tokens=SYMBOLS + self.noise + 1, features=0, outputs=(SYMBOLS,))
 
     def steps(self, length: int) -> int:
         """L + 1."""
@@ -136,7 +136,7 @@ class Adding:
     @property
     def shape(self) -> Shape:
         """Two features in, one number out after the last step."""
-        return Shape(tokens=0, features=2, outputs=1)
+        return Shape(tokens=0, features=2, outputs=(1,))
 
     def steps(self, length: int) -> int:
         """L."""
@@ -191,7 +191,7 @@ class Copy:
     @property
     def shape(self) -> Shape:
         """Symbols, blank and delimiter in; logits of symbols and blank out at every step."""
-        return Shape(tokens=SYMBOLS + 2, features=0, outputs=SYMBOLS + 1, every_step=True)
+        return Shape(tokens=SYMBOLS + 2, features=0, outputs=(SYMBOLS + 1,), every_step=True)
 
     def steps(self, length: int) -> int:
         """T + 20."""
@@ -242,7 +242,7 @@ class Selective:
     @property
     def shape(self) -> Shape:
         """One-hot keys and values in, logits of values out after the last step."""
-        return Shape(tokens=0, features=2 * self.largest, outputs=self.largest)
+        return Shape(tokens=0, features=2 * self.largest, outputs=(self.largest,))
 
     @property
     def scale(self) -> float:

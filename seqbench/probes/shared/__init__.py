@@ -1,0 +1,1 @@
+"""What probes share: made-up problems, nets and their training, clocks and fits, and how measurements are run."""
