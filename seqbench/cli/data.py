@@ -44,6 +44,7 @@ class DataShow:
 
     def __call__(self) -> int:
         """Print it, and draw it if asked to."""
+        from seqbench.cli_pictures import data_chart
         from seqbench.report.draw import draw, need_matplotlib
 
         if self.plot is not None:

@@ -78,6 +78,7 @@ class Run:
         return self._run_one()
 
     def _run_one(self) -> int:
+        from seqbench.cli_pictures import run_chart
         from seqbench.experiment import run_cell
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
