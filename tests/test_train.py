@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 import seqbench
+from seqbench.cli.run import metric_interval, read_predictions
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.experiment import resolve, run_cell
@@ -17,7 +18,6 @@ from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS, generate, verbatim_share
 from seqbench.models.mixer import MODELS
-from seqbench.result import primary_interval, read_predictions
 from seqbench.task import TASKS, Budget, parse_options
 from seqbench.training import fit, learning_rate, predict
 
@@ -147,7 +147,7 @@ def test_stored_predictions_give_the_recorded_metric_and_its_interval(tmp_path):
         spec = TASKS.get(task)
         predictions, truth = read_predictions(outcome.folder)
         assert spec.score(predictions, truth)[spec.primary.name] == pytest.approx(outcome.record.primary.value)
-        interval = primary_interval(spec, predictions, truth)
+        interval = metric_interval(spec, spec.primary.name, predictions, truth)
         assert interval.low <= outcome.record.primary.value <= interval.high
         assert interval.low < interval.high or outcome.record.primary.value == spec.perfect
 
