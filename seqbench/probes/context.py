@@ -1,184 +1,186 @@
-"""`probe context`: how far back models trained on real data use their input.
+"""`probe context`: how far back models that are trained on real data use their input.
 
-For tasks of kind `generate` a case trains a model and scores characters of the test text after exactly k others
-(`context_text`), and with what lies beyond k shuffled, swapped or dropped (`context_far`). For other kinds with an
-option ``sequence_length`` a case trains on one input length, and at the longest also tests with far inputs swapped
-(`context_inputs`). The data is each task's embedded one; one mixer layer in the bare backbone.
+For tasks of kind `generate` a measurement trains a model and scores characters of the test text after exactly k others,
+read from zero state. The effective context is the least k from which on the loss stays within 1% of the least loss at
+any k. What lies beyond a few k is also dropped, shuffled, or swapped for another passage (after Khandelwal et al. 2018,
+who shuffled and dropped the words of a trained language model's context).
 
-Result of `generate` (losses in nats, six digits):
-    task, kind, what ("text"), length (T trained at), ks [K], blocks (G), counts [G], sums [G][K]: summed losses of the
-    targets of a block after exactly k characters; carried {sums [G], counts [G]} with a state carried over the text, or
-    None for a model whose state grows; limit: T for such a model, which reads no more than that, else None;
-    chars_per_word (None without spaces); perturbed {kind: {k: {sums [permutations][blocks], counts [blocks]}}} with
-    "intact" at the whole window, or None; metric, unit, test (primary metric); params; width.
+For other kinds with an option ``sequence_length`` a measurement trains on one length of the input, and at the longest
+length also tests with everything farther than k from an anchor taken from another example.
 
-Result of other kinds:
-    task, kind, what ("inputs"), length, metric, unit, direction, value, left_out (the value without each test group),
-    reference, reference_value (the reference baseline's), examples (scored), common (whether they are those of the
-    longest length), anchor, masks [{k, values [permutations], left_out}] at the longest length else None, masks_why,
-    params, width.
+The data is each task's embedded one; the model is one mixer layer in the bare backbone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import json
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from seqbench.data.splits import Stream
-from seqbench.errors import UserError
-from seqbench.models.backbone import SequenceModel, build, check_widths
-from seqbench.models.heads import HEADS, Shape
-from seqbench.models.mixer import MODELS
+import numpy as np
+import numpy.typing as npt
+import tyro
+from tabulate import tabulate
+
+from seqbench.baselines import BASELINES
+from seqbench.config import RunConfig
+from seqbench.data.splits import BLOCK, Rows, Segments, Split, Stream, TaskData, Truth, Windows
+from seqbench.errors import NotApplicable, UserError
+from seqbench.jobs.job import Listener
 from seqbench.prepare import Prepared, prepare
-from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.context_fit import training_options
-from seqbench.probes.context_inputs import measure_inputs
-from seqbench.probes.context_stats import effective_context
-from seqbench.probes.context_text import measure_text, place_targets
-from seqbench.probes.options import ContextOptions
-from seqbench.probes.shared.nets import check_fits
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.report.chart import DARK, GREY, Axis, Chart, Line, Look, Mark, Panel, Points, Rule, look_of
+from seqbench.report.text import between, format_value, interval_text, listed, rounded, short
+from seqbench.stats import Estimate, Interval, estimate
 from seqbench.task import TASKS, TaskSpec, parse_options
 
-__all__ = ["PROBE", "ContextProbe"]
+if TYPE_CHECKING:
+    from seqbench.experiment import Experiment
+    from seqbench.models.backbone import SequenceModel
 
-TEXT = "generate"
-LENGTH = {"smoke": 64, "quick": 512, "standard": 512}
-TARGETS = {"smoke": 200, "quick": 5_000, "standard": 5_000}
-LONGEST = {"smoke": 128, "quick": 2_048, "standard": 2_048}
-PERTURBED = {"smoke": 100, "quick": 300, "standard": 1_000}  # targets
-NEAR = {"smoke": (4, 16), "quick": (4, 16, 64), "standard": (4, 16, 64, 256)}  # characters that stay as they are
-SEEDS = {TEXT: {"smoke": 1, "quick": 5, "standard": 5}, "": {"smoke": 1, "quick": 3, "standard": 5}}
-SHARES = {"smoke": (1 / 2, 1), "quick": (1 / 3, 1 / 2, 1), "standard": (1 / 4, 1 / 3, 1 / 2, 1, 2, 3)}
+__all__ = ["TOLERANCES", "Changed", "ContextOptions", "InputsResult", "Mask", "Summed", "TextResult"]
+
+Array = npt.NDArray[Any]
+TOLERANCES = (0.005, 0.01, 0.02)  # of the loss, for the effective context
 
 
-class ContextProbe:
-    """See the module."""
+@dataclass(frozen=True)
+class ContextOptions:
+    """Options of `probe context`; None stands for what the budget says."""
 
-    name = "context"
-    version = 1
-    options: type[Any] = ContextOptions
-    timed = False
+    task: str | None = None
+    """Task whose models are measured, several with commas; by default every task of kind generate."""
+    sequence_length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    """generate: characters of a training window; by default 512 (smoke: 64)."""
+    targets: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """generate: least number of characters of the test text that are scored; by default 5,000 (smoke: 200)."""
+    longest: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """generate: most characters read before each; by default 2,048 (smoke: 128)."""
+    perturb: bool | None = None
+    """generate: also shuffle or replace what lies beyond some distances; by default yes (smoke: no)."""
+    lengths: Annotated[str | None, tyro.conf.arg(metavar="T[,T...]")] = None
+    """Other kinds: input lengths, each trained for; by default shares and multiples of the task's that it allows."""
+    anchor: Literal["end", "centre"] | None = None
+    """Other kinds: from where distance is counted; by default the end (forecast) or the centre (else)."""
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width of the one mixer layer; by default 128 (smoke: 32)."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Optimiser steps; by default the task's (smoke: 20; quick on text: twice as many, of fewer characters)."""
+    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """Peak learning rate; by default the task's."""
 
-    def cases(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[Case]:
-        """One a seed, task and model for text; for other kinds one for each input length too.
-
-        Raises:
-            UserError: a task that has no input to shorten, lengths that it refuses or that do not fit into memory.
-        """
-        names = TASKS.names() if options.task is None else [word.strip() for word in options.task.split(",")]
-        specs = [TASKS.get(name) for name in names]
-        if options.task is None:
-            specs = [spec for spec in specs if spec.kind == TEXT]
-        groups = []
-        for spec in specs:
-            if "sequence_length" not in {item.name for item in dataclasses.fields(spec.options)}:
-                raise UserError(f"task {spec.name} has no option sequence_length, so its context can't be measured.")
-            about = [*(_text if spec.kind == TEXT else _inputs)(spec, request.budget, options, models, device)]
-            seeds = request.all_seeds(SEEDS.get(spec.kind, SEEDS[""])[request.budget])
-            groups += [
-                (model, seed, one) for seed in seeds for model, one in about if _wanted(spec, model, one, seed, seeds)
-            ]
-        groups.sort(key=lambda group: group[1])
-        return [
-            Case(self.name, (model,), seed, request.budget, device, request.threads, one) for model, seed, one in groups
-        ]
-
-    def measure(self, case: Case, told: Told) -> dict[str, Any]:
-        """See the module for what comes back."""
-        return measure_text(case, told) if case.options["what"] == "text" else measure_inputs(case, told)
-
-    def headline(self, case: Case, result: Mapping[str, Any]) -> str:
-        """The effective context at 1%, or the metric at this length."""
-        if result["what"] == "text":
-            found = effective_context([result])
-            return f"{result['metric']} {result['test']:.4g}, effective context {found.value:.0f} characters"
-        return f"{result['metric']} {result['value']:.4g} at length {result['length']}"
-
-    def table(self, found: Sequence[Found]) -> str:
-        """Effective contexts with intervals, losses under perturbation, and metrics by input length."""
-        from seqbench.probes.context_table import context_table
-
-        return context_table(found)
-
-    def draw(self, found: Sequence[Found], path: Path) -> Path:
-        """Excess loss against k, perturbations, and metrics against input length."""
-        from seqbench.probes.context_view import draw_context
-
-        return draw_context(found, path)
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured; what a task allows is asked of the task."""
+        ranges = {"targets": (2, 10_000_000), "longest": (1, 32_767), "hidden": (1, 65_536), "steps": (1, 10_000_000)}
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UserError(f"--{name} {value} is out of range: take {least} to {most:,}.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise UserError(f"--learning-rate {self.learning_rate} is out of range: take a number above 0.")
+        if self.lengths is not None and not all(word.strip().isdecimal() for word in self.lengths.split(",")):
+            raise UserError(f"--lengths {self.lengths} is not a list of lengths: write it like 24,48,72.")
 
 
-def _wanted(spec: TaskSpec, model: str, about: Mapping[str, Any], seed: int, seeds: range) -> bool:
-    """Not for every seed what can't be measured: once is enough to say why."""
-    sees_ahead = HEADS.get(spec.kind).causal and not MODELS.get(model).mixer.can_be_causal
-    return seed == seeds[0] or not (sees_ahead or "refused" in about)
+@dataclass(frozen=True)
+class Summed:
+    """Nats of the targets of each of G blocks of text, summed: ``sums`` (G,), and how many they are: ``counts`` (G,)."""
+
+    sums: Sequence[float]
+    counts: Sequence[int]
 
 
-def _text(
-    spec: TaskSpec, budget: str, options: Any, models: Sequence[str], device: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    length = LENGTH[budget] if options.sequence_length is None else options.sequence_length
-    targets, longest = options.targets or TARGETS[budget], options.longest or LONGEST[budget]
-    prepared = prepare(spec.name, {"sequence_length": length})
-    test = prepared.data.test
-    if not isinstance(test, Stream):
-        raise UserError(f"task {spec.name} holds no stream of text, so its context can't be measured.")
-    perturb = budget != "smoke" if options.perturb is None else options.perturb
-    training = training_options(prepared, budget, options, length)
-    place_targets(min(len(test.tokens), training["text"] or len(test.tokens)), targets, longest)
-    chosen = {"targets": targets, "longest": longest, "near": list(NEAR[budget]) if perturb else []}
-    chosen["perturbed"] = PERTURBED[budget] if perturb else 0
-    for model in models:
-        _check_model(prepared, model, training, device, length, "--sequence-length")
-        yield model, {"task": spec.name, "what": "text", "length": length, **chosen, **training}
+@dataclass(frozen=True)
+class Changed:
+    """The same for each of P permutations: ``sums`` (P, G) and ``counts`` (G,)."""
+
+    sums: Sequence[Sequence[float]]
+    counts: Sequence[int]
 
 
-def _inputs(
-    spec: TaskSpec, budget: str, options: Any, models: Sequence[str], device: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    usual = int(spec.options().sequence_length)
-    asked = options.lengths and sorted({int(word) for word in options.lengths.split(",")})
-    lengths = asked or sorted({int(usual * share) for share in SHARES[budget]})
-    refused = {length: why for length in lengths if (why := _refusal(spec, length))}
-    allowed = [length for length in lengths if length not in refused]
-    if not allowed:
-        raise UserError(f"no length is left for {spec.name}: {next(iter(refused.values()))}")
-    prepared = prepare(spec.name, {"sequence_length": allowed[-1]})
-    anchor = options.anchor or ("end" if spec.kind == "forecast" else "centre")
-    training = training_options(prepared, budget, options, allowed[-1])
-    chosen = {"longest": allowed[-1], "anchor": anchor, **training}
-    for model in models:
-        _check_model(prepared, model, training, device, allowed[-1], "--lengths")
-        for length in allowed:
-            yield model, {"task": spec.name, "what": "inputs", "length": length, **chosen}
-        for length, why in refused.items() if asked else ():
-            refusal = {"sentence": why}
-            yield model, {"task": spec.name, "what": "inputs", "length": length, "refused": refusal, **chosen}
+@dataclass(frozen=True)
+class TextResult:
+    """What one model made of a text. Losses are in nats, with six significant digits.
+
+    Attributes:
+        length: T, characters of a training window.
+        ks: (K,) numbers of characters after which targets are scored.
+        blocks: G, into how many stretches the text is cut.
+        counts, sums: (G,) targets of each block, and (G, K) their losses after exactly k characters, summed.
+        carried: the same with a state that is carried over the text; None for a model whose state grows.
+        limit: T for a model whose state grows, which is read at most at T characters; None for others.
+        chars_per_word: of the whole test text; None where it has no spaces.
+        perturbed: by kind of change and k: losses with what lies beyond k changed, "intact" at the whole window.
+        metric, unit, test: the task's primary metric, its unit, and its value on the test text.
+        params, width: of the model.
+    """
+
+    task: str
+    kind: str
+    what: Literal["text"]
+    length: int
+    ks: Sequence[int]
+    blocks: int
+    counts: Sequence[int]
+    sums: Sequence[Sequence[float]]
+    carried: Summed | None
+    limit: int | None
+    chars_per_word: float | None
+    perturbed: Mapping[str, Mapping[str, Changed]] | None
+    metric: str
+    unit: str
+    test: float
+    params: int
+    width: int
 
 
-def _refusal(spec: TaskSpec, length: int) -> str | None:
-    """The sentence with which the task's options refuse a length."""
-    try:
-        parse_options(spec, {"sequence_length": length})
-    except UserError as error:
-        return str(error)
-    return None
+@dataclass(frozen=True)
+class Mask:
+    """The metric with inputs farther than ``k`` swapped: once for each permutation, and without each test group."""
+
+    k: int
+    values: Sequence[float]
+    left_out: Sequence[float]
 
 
-def _check_model(
-    prepared: Prepared, model: str, training: Mapping[str, Any], device: str, length: int, option: str
-) -> None:
-    """Refuse widths that the model can't have and lengths whose training does not fit into memory."""
-    kind, data, width = prepared.spec.kind, prepared.data, training["hidden"]
-    check_widths(model, (width,))
-    shape = Shape(len(data.vocabulary), len(data.features), (1,))
+@dataclass(frozen=True)
+class InputsResult:
+    """What one model made of inputs of one length.
 
-    def net() -> SequenceModel:
-        return build(model, kind, data, (width,))
+    Attributes:
+        length: T, steps of the input.
+        metric, unit, direction: the task's primary metric.
+        value, left_out: its value on the test split, and without each test group.
+        reference, reference_value: the task's reference baseline, and its value.
+        examples, common: how many are scored, and whether they are those that the longest length has, too.
+        anchor: end or centre, from where distance is counted.
+        masks, masks_why: at the longest length: with far inputs swapped, or why there is nothing to swap; else None.
+        params, width: of the model.
+    """
 
-    if not HEADS.get(kind).causal or MODELS.get(model).mixer.can_be_causal:
-        check_fits(net, shape, training["training"]["batch_size"], length, device, option)
+    task: str
+    kind: str
+    what: Literal["inputs"]
+    length: int
+    metric: str
+    unit: str
+    direction: str
+    value: float
+    left_out: Sequence[float]
+    reference: str
+    reference_value: float
+    examples: int
+    common: bool
+    anchor: str
+    masks: Sequence[Mask] | None
+    masks_why: str | None
+    params: int
+    width: int
 
 
-PROBE = ContextProbe()
+Result = TextResult | InputsResult
