@@ -7,9 +7,11 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from seqbench.stats import Interval
+if TYPE_CHECKING:  # numpy, which --help does not need
+    from seqbench.stats import Interval
 
 __all__ = [
     "NONE",
