@@ -1,6 +1,7 @@
 """The memory probe: nets whose memory is known come out with it, and edges of seeds add up as worked out by hand."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,20 +9,17 @@ import torch
 
 import seqbench
 from seqbench.errors import NotApplicable, UserError
-from seqbench.experiment import Listener
+from seqbench.jobs.job import Listener
 from seqbench.models.backbone import count_parameters
 from seqbench.models.mixer import MODELS
-from seqbench.probes import Case, Found, Request, get_probe
-from seqbench.probes.memory import edge_of
-from seqbench.probes.memory_plan import BUDGETS, net_of
-from seqbench.probes.memory_view import edges
-from seqbench.probes.options import MemoryOptions
+from seqbench.probes import Measured, ProbeSpec, Request
+from seqbench.probes.memory import BUDGETS, Ladder, Memory, MemoryOptions, MemoryResult, Rung, Untrained, edge_of, edges
 from seqbench.probes.shared.nets import build_net, width_of_size
 from seqbench.probes.shared.problems import Selective
 from seqbench.probes.shared.training import train
 
 torch.set_num_threads(1)
-PROBE = get_probe("memory")
+PROBE = Memory()
 WINDOW = 12
 
 
@@ -66,71 +64,71 @@ def known_memories():
     MODELS._restore(before)
 
 
-def cases(*models, budget="smoke", seeds=None, seed=0, **options):
-    return PROBE.cases(Request(budget=budget, seeds=seeds, seed=seed), MemoryOptions(**options), models, "cpu")
+def plan(*models, budget="smoke", seeds=None, seed=0, **options):
+    return PROBE.plan(Request(budget=budget, seeds=seeds, seed=seed), MemoryOptions(**options), models, "cpu")
 
 
 def measured(*models, **asked):
     """Results by model and regime, one seed each."""
-    found = {}
-    for case in cases(*models, **asked):
-        result = PROBE.measure(case, Listener())
-        assert json.loads(json.dumps(result, allow_nan=False)) == result
-        found[case.models[0], case.options["regime"]] = result
-    return found
+    results = {}
+    for spec in plan(*models, **asked):
+        result = PROBE.measure(spec, Listener())
+        assert json.dumps(asdict(result), allow_nan=False)
+        results[spec.models[0], spec.options["regime"]] = result
+    return results
 
 
 # --- nets whose memory is known ---
 
 
 def test_a_net_that_holds_its_first_input_for_ever_gets_at_least(known_memories):
-    found = measured("held", longest=64)
-    for regime, result in found.items():
-        assert result["edge"] == 64 and result["at_least"] and result["first_fail"] is None, regime
-        assert all(rung["solved"] and rung["attempt"] == 1 for rung in result["rungs"])
-        assert PROBE.headline(cases("held")[0], result).endswith("at least 64 steps")
-    beyond = found["held", "staged"]["beyond"]
-    assert [one["length"] for one in beyond] == [128, 256, 512] and all(one["score"] == 1 for one in beyond)
-    assert found["held", "cold"]["beyond"] == []
+    results = measured("held", longest=64)
+    for regime, result in results.items():
+        assert result.edge == 64 and result.at_least and result.first_fail is None, regime
+        assert all(rung.solved and rung.attempt == 1 for rung in result.rungs)
+        assert PROBE.headline(result).endswith("at least 64 steps")
+    beyond = results["held", "staged"].beyond
+    assert [one.length for one in beyond] == [128, 256, 512] and all(one.score == 1 for one in beyond)
+    assert results["held", "cold"].beyond == []
 
 
 def test_a_net_that_is_cleared_after_w_steps_gets_exactly_w(known_memories):
-    found = measured("cleared", longest=64)
-    cold, staged = found["cleared", "cold"], found["cleared", "staged"]
-    assert [rung["length"] for rung in cold["rungs"]] == [4, 8, 16, 16, 32, 32, 12]  # two failures, then in between
-    assert (cold["edge"], cold["first_fail"], cold["monotone"], cold["at_least"]) == (12, 16, True, False)
-    assert all(abs(rung["score"]) < 0.1 for rung in cold["rungs"] if rung["length"] > 12)
-    assert (staged["edge"], staged["first_fail"], staged["at_least"]) == (10, 20, False)
-    assert [(one["length"], one["low"] < 0.1) for one in staged["beyond"]] == [(20, True), (40, True), (80, True)]
+    results = measured("cleared", longest=64)
+    cold, staged = results["cleared", "cold"], results["cleared", "staged"]
+    assert [rung.length for rung in cold.rungs] == [4, 8, 16, 16, 32, 32, 12]  # two failures, then in between
+    assert (cold.edge, cold.first_fail, cold.monotone, cold.at_least) == (12, 16, True, False)
+    assert all(abs(rung.score) < 0.1 for rung in cold.rungs if rung.length > 12)
+    assert (staged.edge, staged.first_fail, staged.at_least) == (10, 20, False)
+    assert [(one.length, one.low < 0.1) for one in staged.beyond] == [(20, True), (40, True), (80, True)]
 
 
 def test_a_failed_rung_is_tried_again_at_a_third_of_the_learning_rate(known_memories):
     for result in measured("cleared", longest=16).values():
-        tries = [rung for rung in result["rungs"] if rung["length"] == 16]
-        assert [rung["attempt"] for rung in tries] == [1, 2]
-        assert tries[1]["learning_rate"] == pytest.approx(tries[0]["learning_rate"] / 3)
+        tries = [rung for rung in result.rungs if rung.length == 16]
+        assert [rung.attempt for rung in tries] == [1, 2]
+        assert tries[1].learning_rate == pytest.approx(tries[0].learning_rate / 3)
 
 
 def test_a_stage_that_the_net_passes_as_it_is_takes_no_steps(known_memories):
-    rungs = measured("held", regime="staged", longest=20)["held", "staged"]["rungs"]
-    assert [rung["steps"] > 0 for rung in rungs] == [True, False, False]
+    rungs = measured("held", regime="staged", longest=20)["held", "staged"].rungs
+    assert [rung.steps > 0 for rung in rungs] == [True, False, False]
 
 
 def test_longer_lengths_are_tried_on_the_net_as_it_was_before_the_stage_that_failed(known_memories):
     result = measured("spoilt", regime="staged", longest=40)["spoilt", "staged"]
-    assert (result["edge"], result["first_fail"]) == (10, 20)
-    assert [(one["length"], one["score"] > 0.9) for one in result["beyond"]] == [(20, False), (40, True), (80, True)]
+    assert (result.edge, result.first_fail) == (10, 20)
+    assert [(one.length, one.score > 0.9) for one in result.beyond] == [(20, False), (40, True), (80, True)]
 
 
 # --- what is known of trained nets ---
 
 
 def test_an_rnn_taught_in_stages_goes_far_beyond_the_same_rnn_from_cold():
-    found = measured("rnn", longest=40)
-    cold, staged = found["rnn", "cold"], found["rnn", "staged"]
-    assert 4 <= cold["edge"] <= 10 and cold["first_fail"] <= 16
-    assert staged["edge"] == 40 and staged["at_least"]
-    assert cold["params"] == staged["params"] and cold["width"] == staged["width"] == 32
+    results = measured("rnn", longest=40)
+    cold, staged = results["rnn", "cold"], results["rnn", "staged"]
+    assert 4 <= cold.edge <= 10 and cold.first_fail <= 16
+    assert staged.edge == 40 and staged.at_least
+    assert cold.params == staged.params and cold.width == staged.width == 32
 
 
 def test_attention_solves_selective_recall_where_an_lstm_of_equal_parameters_does_not():
@@ -152,60 +150,60 @@ def test_attention_solves_selective_recall_where_an_lstm_of_equal_parameters_doe
 
 
 def test_a_result_depends_on_the_seed_and_on_nothing_that_ran_before():
-    (case,) = cases("gru", problem="adding", regime="cold", longest=5)
-    first = PROBE.measure(case, Listener())
+    (spec,) = plan("gru", problem="adding", regime="cold", longest=5)
+    first = PROBE.measure(spec, Listener())
     torch.rand(7)
-    assert PROBE.measure(case, Listener()) == first
-    (other,) = cases("gru", problem="adding", regime="cold", longest=5, seed=1)
-    assert PROBE.measure(other, Listener())["rungs"] != first["rungs"]
-    (longer,) = cases("gru", problem="adding", regime="cold", longest=4)
-    assert PROBE.measure(longer, Listener())["rungs"] == first["rungs"][:1]
+    assert PROBE.measure(spec, Listener()) == first
+    (other,) = plan("gru", problem="adding", regime="cold", longest=5, seed=1)
+    assert PROBE.measure(other, Listener()).rungs != first.rungs
+    (longer,) = plan("gru", problem="adding", regime="cold", longest=4)
+    assert PROBE.measure(longer, Listener()).rungs == first.rungs[:1]
 
 
 def test_the_initialisation_asked_for_is_the_one_measured():
-    for case in cases("lstm", initialisation="all", regime="cold"):
-        net = net_of("lstm", case.options)
-        bias = float(case.options["initialisation"][-1])
+    for spec in plan("lstm", initialisation="all", regime="cold"):
+        net = Ladder(**spec.options).net("lstm")
+        bias = float(spec.options["initialisation"][-1])
         gate = slice(32, 64)
         kernel = net.layers[0].kernel
         assert (kernel.bias_ih_l0[gate] == bias).all() and (kernel.bias_hh_l0[gate] == 0).all()
 
 
 def test_a_model_that_sees_the_future_is_planned_once_and_says_why_not():
-    planned = cases("bilstm", "rnn", budget="quick", seeds=2)
-    (case,) = [case for case in planned if case.models == ("bilstm",)]
+    planned = plan("bilstm", "rnn", budget="quick", seeds=2)
+    (spec,) = [spec for spec in planned if spec.models == ("bilstm",)]
     assert len(planned) > 2
     with pytest.raises(NotApplicable, match="later steps"):
-        PROBE.measure(case, Listener())
-    assert len(cases("bilstm", params=20_000, seeds=3)) == 1
+        PROBE.measure(spec, Listener())
+    assert len(plan("bilstm", params=20_000, seeds=3)) == 1
 
 
 # --- what is planned ---
 
 
 def test_quick_is_what_the_protocol_says():
-    planned = cases("rnn", "lstm", budget="quick")
-    assert [case.seed for case in planned] == sorted(case.seed for case in planned)  # seeds outermost
+    planned = plan("rnn", "lstm", budget="quick")
+    assert [spec.seed for spec in planned] == sorted(spec.seed for spec in planned)  # seeds outermost
 
     def some(**wanted):
-        return [case for case in planned if wanted.items() <= {**case.options, "model": case.models[0]}.items()]
+        return [spec for spec in planned if wanted.items() <= {**spec.options, "model": spec.models[0]}.items()]
 
     for problem, steps in (("recall", 600), ("adding", 1500)):
         cold, staged = (some(model="rnn", problem=problem, regime=regime) for regime in ("cold", "staged"))
-        assert [case.seed for case in cold] == [case.seed for case in staged] == list(range(6))
+        assert [spec.seed for spec in cold] == [spec.seed for spec in staged] == list(range(6))
         assert cold[0].options["lengths"] == [4, 8, 16, 32, 64, 128] and set(cold[0].options["steps"]) == {steps}
         assert staged[0].options["lengths"] == [5, 10, 20, 40, 80, 160, 320]
         assert staged[0].options["steps"] == [steps] + [300] * 6
-    assert {case.options["width"] for case in planned} == {64}
+    assert {spec.options["width"] for spec in planned} == {64}
     pairs = some(model="rnn", problem="selective", regime="staged")
     assert pairs[0].options["lengths"] == [2, 4, 8, 16] and pairs[0].options["largest"] == 16
-    assert all(Case.from_json(json.loads(json.dumps(case.to_json()))) == case for case in planned)
+    assert all(Case.from_json(json.loads(json.dumps(case.to_json()))) == case for spec in planned)
     assert BUDGETS["standard"]["recall"].cold == 1024
 
 
 def test_options_choose_what_is_measured():
     def chosen(key, *models, **options):
-        return [case.options[key] for case in cases(*models, **options)]
+        return [spec.options[key] for spec in plan(*models, **options)]
 
     assert chosen("problem", "rnn", problem="adding,copy", regime="cold") == ["adding", "copy"]
     assert set(chosen("problem", "rnn", problem="all")) == {"recall", "adding", "copy", "selective"}
@@ -218,9 +216,9 @@ def test_options_choose_what_is_measured():
     assert chosen("lengths", "rnn", longest=20) == [[4, 8, 16, 20], [5, 10, 20]]
     assert chosen("lengths", "rnn", problem="selective", pairs=6, regime="cold") == [[2, 4, 6]]
     assert chosen("blank", "rnn", problem="recall,adding", blank=True, regime="cold") == [True, False]
-    (case,) = cases("gru", params=5_000, regime="cold")
-    assert count_parameters(net_of("gru", case.options)) == pytest.approx(5_000, rel=0.1)
-    (deep,) = cases("rnn", layers=2, backbone="residual", hidden=16, regime="cold")
+    (spec,) = plan("gru", params=5_000, regime="cold")
+    assert count_parameters(Ladder(**spec.options).net("gru")) == pytest.approx(5_000, rel=0.1)
+    (deep,) = plan("rnn", layers=2, backbone="residual", hidden=16, regime="cold")
     assert len(net_of("rnn", deep.options).layers) == 2 and net_of("rnn", deep.options).residual
 
 
@@ -242,12 +240,12 @@ def test_options_choose_what_is_measured():
 )
 def test_what_can_not_be_measured_is_refused_before_work(asked, words):
     with pytest.raises(UserError, match=words):
-        cases("lstm", **asked)
+        plan("lstm", **asked)
 
 
 def test_a_width_that_the_model_can_not_have_is_refused():
     with pytest.raises(UserError, match="multiple of 8"):
-        cases("transformer", hidden=30)
+        plan("transformer", hidden=30)
 
 
 # --- edges ---
@@ -274,7 +272,7 @@ def test_an_edge_is_the_longest_with_all_up_to_it_solved(rungs, expected):
 
 
 def found(seed, rungs, last, beyond=(), regime="cold"):
-    (case,) = cases("rnn", regime=regime, seeds=1, seed=seed, longest=last)
+    (spec,) = plan("rnn", regime=regime, seeds=1, seed=seed, longest=last)
     edge = edge_of(rungs)
     own = {"problem": "recall", "regime": regime, "initialisation": "default", "width": 32, "params": 2920}
     result = {**own, "axis": "steps", "chance": 0.125, "memoryless": "guessing", "rungs": rungs, **edge._asdict(),
