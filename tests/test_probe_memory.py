@@ -17,6 +17,7 @@ from seqbench.probes.memory import BUDGETS, Ladder, Memory, MemoryOptions, Memor
 from seqbench.probes.shared.nets import build_net, width_of_size
 from seqbench.probes.shared.problems import Selective
 from seqbench.probes.shared.training import train
+from seqbench.report.draw import draw
 
 torch.set_num_threads(1)
 PROBE = Memory()
@@ -56,12 +57,12 @@ class Spoilt(Held):
 
 @pytest.fixture
 def known_memories():
-    before = MODELS._snapshot()
-    seqbench.register_model("held")(Held)
-    seqbench.register_model("cleared")(Cleared)
-    seqbench.register_model("spoilt")(Spoilt)
+    made = {"held": Held, "cleared": Cleared, "spoilt": Spoilt}
+    for name, mixer in made.items():
+        seqbench.register_model(name)(mixer)
     yield
-    MODELS._restore(before)
+    for name in made:
+        MODELS.remove(name)
 
 
 def plan(*models, budget="smoke", seeds=None, seed=0, **options):
@@ -89,7 +90,7 @@ def test_a_net_that_holds_its_first_input_for_ever_gets_at_least(known_memories)
         assert PROBE.headline(result).endswith("at least 64 steps")
     beyond = results["held", "staged"].beyond
     assert [one.length for one in beyond] == [128, 256, 512] and all(one.score == 1 for one in beyond)
-    assert results["held", "cold"].beyond == []
+    assert results["held", "cold"].beyond == ()
 
 
 def test_a_net_that_is_cleared_after_w_steps_gets_exactly_w(known_memories):
@@ -197,7 +198,7 @@ def test_quick_is_what_the_protocol_says():
     assert {spec.options["width"] for spec in planned} == {64}
     pairs = some(model="rnn", problem="selective", regime="staged")
     assert pairs[0].options["lengths"] == [2, 4, 8, 16] and pairs[0].options["largest"] == 16
-    assert all(Case.from_json(json.loads(json.dumps(case.to_json()))) == case for spec in planned)
+    assert all(ProbeSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec for spec in planned)
     assert BUDGETS["standard"]["recall"].cold == 1024
 
 
@@ -219,7 +220,8 @@ def test_options_choose_what_is_measured():
     (spec,) = plan("gru", params=5_000, regime="cold")
     assert count_parameters(Ladder(**spec.options).net("gru")) == pytest.approx(5_000, rel=0.1)
     (deep,) = plan("rnn", layers=2, backbone="residual", hidden=16, regime="cold")
-    assert len(net_of("rnn", deep.options).layers) == 2 and net_of("rnn", deep.options).residual
+    net = Ladder(**deep.options).net("rnn")
+    assert len(net.layers) == 2 and net.residual
 
 
 @pytest.mark.parametrize(
@@ -252,8 +254,8 @@ def test_a_width_that_the_model_can_not_have_is_refused():
 
 
 def rung(length, solved, attempt=1):
-    return {"length": length, "solved": solved, "attempt": attempt, "learning_rate": 3e-3, "steps": 100,
-            "score": 0.95 if solved else 0.2, "low": 0.93 if solved else 0.1, "diverged": False}  # fmt: skip
+    score, low = (0.95, 0.93) if solved else (0.2, 0.1)
+    return Rung(length, 3e-3, 100, solved, False, attempt, score, low)
 
 
 @pytest.mark.parametrize(
@@ -271,51 +273,53 @@ def test_an_edge_is_the_longest_with_all_up_to_it_solved(rungs, expected):
     assert edge_of(rungs[::-1]) == expected
 
 
-def found(seed, rungs, last, beyond=(), regime="cold"):
+def of_seed(seed, rungs, last, beyond=(), regime="cold"):
     (spec,) = plan("rnn", regime=regime, seeds=1, seed=seed, longest=last)
     edge = edge_of(rungs)
-    own = {"problem": "recall", "regime": regime, "initialisation": "default", "width": 32, "params": 2920}
-    result = {**own, "axis": "steps", "chance": 0.125, "memoryless": "guessing", "rungs": rungs, **edge._asdict(),
-              "at_least": edge.edge == last, "beyond": list(beyond)}  # fmt: skip
-    return Found(case, result, Path())
+    result = MemoryResult(
+        "recall", regime, "default", 32, "steps", 2920, 0.125, "guessing", tuple(rungs), *edge,
+        at_least=edge.edge == last, beyond=tuple(beyond),
+    )  # fmt: skip
+    return Measured(spec, result, Path())
 
 
 def test_seeds_add_up_to_a_median_and_a_range():
     up_to = {length: [rung(2**i, 2**i <= length) for i in range(2, 7) if 2**i <= 2 * length] for length in (4, 8, 16)}
-    (row,) = edges([found(seed, up_to[edge], 64) for seed, edge in enumerate([8, 4, 8, 16, 16, 4])])
+    (row,) = edges([of_seed(seed, up_to[edge], 64) for seed, edge in enumerate([8, 4, 8, 16, 16, 4])])
     assert row.edges == (8, 4, 8, 16, 16, 4) and row.median == 8 and not row.median_at_least
     assert (row.low, row.high) == (4, 32)
     assert row.coverage == pytest.approx(0.96875)  # 1 - 2 (1/2)^6
-    (three,) = edges([found(seed, up_to[edge], 64) for seed, edge in enumerate([8, 16, 4])])
+    (three,) = edges([of_seed(seed, up_to[edge], 64) for seed, edge in enumerate([8, 16, 4])])
     assert three.coverage == 0.75 and three.median == 8
 
 
 def test_a_ladder_that_ended_leaves_the_range_open():
     whole, part = [rung(4, True), rung(8, True)], [rung(4, True), rung(8, False)]
-    (row,) = edges([found(0, whole, 8), found(1, whole, 8), found(2, part, 8)])
+    (row,) = edges([of_seed(0, whole, 8), of_seed(1, whole, 8), of_seed(2, part, 8)])
     assert row.at_least == (True, True, False) and row.median == 8 and row.median_at_least
     assert (row.low, row.high) == (4, None)
-    (other,) = edges([found(0, whole, 8), found(1, part, 8), found(2, part, 8)])
+    (other,) = edges([of_seed(0, whole, 8), of_seed(1, part, 8), of_seed(2, part, 8)])
     assert other.median == 4 and not other.median_at_least
-    (even,) = edges([found(0, whole, 8), found(1, part, 8)])
+    (even,) = edges([of_seed(0, whole, 8), of_seed(1, part, 8)])
     assert even.median == 4 and not even.median_at_least  # 6 was never tried
 
 
 def test_other_options_and_regimes_are_rows_of_their_own():
     whole = [rung(4, True), rung(8, True)]
-    rows = edges([found(0, whole, 8), found(0, whole, 8, regime="staged"), found(0, whole, 16), found(1, whole, 8)])
+    rows = edges(
+        [of_seed(0, whole, 8), of_seed(0, whole, 8, regime="staged"), of_seed(0, whole, 16), of_seed(1, whole, 8)]
+    )
     assert [(row.regime, len(row.edges)) for row in rows] == [("cold", 2), ("staged", 1), ("cold", 1)]
 
 
 def test_untrained_lengths_are_counted_by_their_multiple_of_the_edge():
     def beyond(edge, scores):
-        return [{"length": edge * 2**i, "score": score, "low": None if score is None else score - 0.02}
-                for i, score in enumerate(scores, 1)]  # fmt: skip
+        return [Untrained(edge * 2**i, score, score and score - 0.02) for i, score in enumerate(scores, 1)]
 
-    first = found(0, [rung(5, True), rung(10, False)], 10, beyond(5, (0.99, 0.91, 0.5)), "staged")
-    second = found(1, [rung(5, True), rung(10, True)], 10, beyond(10, (0.95, 0.95, None)), "staged")
+    first = of_seed(0, [rung(5, True), rung(10, False)], 10, beyond(5, (0.99, 0.91, 0.5)), "staged")
+    second = of_seed(1, [rung(5, True), rung(10, True)], 10, beyond(10, (0.95, 0.95, None)), "staged")
     (row,) = edges([first, second])
-    assert [(it.factor, it.seeds, it.held) for it in row.beyond] == [(2, 2, 2), (4, 2, 1), (8, 2, 0)]
+    assert [beyond[:3] for beyond in row.beyond] == [(2, 2, 2), (4, 2, 1), (8, 2, 0)]
     assert row.beyond[0].median == pytest.approx(0.97) and row.beyond[2].median is None
 
 
@@ -326,9 +330,9 @@ def test_untrained_lengths_are_counted_by_their_multiple_of_the_edge():
 def some():
     jump = [rung(4, True), rung(8, False), rung(16, True), rung(6, False)]
     whole = [rung(length, True) for length in (4, 8, 16)]
-    beyond = [{"length": 20, "score": 0.97, "low": 0.95}, {"length": 40, "score": None, "low": None}]
-    staged = found(0, [rung(5, True), rung(10, True), rung(16, False)], 16, beyond, "staged")
-    return [found(0, jump, 16), found(1, whole, 16), found(2, [rung(4, False), rung(8, False)], 16), staged]
+    beyond = [Untrained(20, 0.97, 0.95), Untrained(40, None, None)]
+    staged = of_seed(0, [rung(5, True), rung(10, True), rung(16, False)], 16, beyond, "staged")
+    return [of_seed(0, jump, 16), of_seed(1, whole, 16), of_seed(2, [rung(4, False), rung(8, False)], 16), staged]
 
 
 def test_the_table_shows_every_seed_and_marks_what_is_unusual(some):
@@ -341,7 +345,15 @@ def test_the_table_shows_every_seed_and_marks_what_is_unusual(some):
     assert PROBE.table([]) == "Nothing was measured."
 
 
-def test_the_picture_is_drawn(some, tmp_path):
-    for name, shown in (("all.png", some), ("cold.svg", some[:3]), ("staged.png", some[3:]), ("failed.png", some[2:3])):
-        path = PROBE.draw(shown, tmp_path / "plots" / name)
-        assert path.stat().st_size > 10_000
+def test_the_picture_shows_what_was_measured(some, tmp_path):
+    chart = PROBE.chart(some)
+    assert [panel.title.partition(":")[0] for panel in chart.panels] == [
+        "recall, smoke, cpu", "recall, cold", "recall, staged"]  # fmt: skip
+    seeds, odd, median, *_ = chart.panels[0].marks
+    assert sorted([*seeds.x, *odd.x]) == [2, 4, 16] and list(odd.x) == [4]  # 0 stands at half the shortest length
+    assert (median.x, median.low, median.high) == ([4], [2], [float("inf")])
+    assert any("also solved longer" in note for note in chart.notes)
+    curves = [mark for mark in chart.panels[2].marks if hasattr(mark, "dash")]
+    assert [(list(curve.x), list(curve.y)) for curve in curves] == [([10, 20, 40], [0.95, 0.97, -0.12])]
+    assert len(PROBE.chart(some[2:3]).panels) == 2 and len(PROBE.chart(some[3:]).panels) == 2  # no empty ones
+    assert draw(chart, tmp_path / "plots" / "all.png").stat().st_size > 10_000
