@@ -32,6 +32,7 @@ __all__ = [
     "UserError",
     "Windows",
     "load_plugin",
+    "load_results",
     "register_baseline",
     "register_head",
     "register_model",
@@ -42,6 +43,7 @@ __all__ = [
 _HOME = {
     "seqbench.experiment": ("run",),
     "seqbench.baselines": ("register_baseline",),
+    "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),
     "seqbench.data.splits": (
         "Batch",
