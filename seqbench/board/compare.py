@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -55,14 +55,6 @@ Ranks = tuple[int, int, int]  # the rank, and the least and greatest one that th
 # --- what a table is made of -----------------------------------------------------------------------------------------
 
 
-class ModelId(NamedTuple):
-    """Which model; ``code`` is the SHA-256 of a plug-in's file, "" for what is installed."""
-
-    name: str
-    version: int
-    code: str
-
-
 class Measure(NamedTuple):
     """What a table ranks by, None where no run was ok; skill is 0 at the baseline ``reference``, 1 at ``perfect``."""
 
@@ -80,8 +72,12 @@ class Measure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One record, as far as a table needs it: columns of `load_results`, None where nothing is known."""
+    """One record, as far as a table needs it: columns of `load_results`, None where nothing is known.
 
+    ``label`` is the model's name in all tables.
+    """
+
+    label: str
     record: str
     model: str
     model_version: int
@@ -115,11 +111,6 @@ class Result:
     git_commit: str | None
     git_dirty: bool | None
     finished: str
-
-    @property
-    def identity(self) -> ModelId:
-        """Which model it is of."""
-        return ModelId(self.model, self.model_version, self.model_code_sha256 or "")
 
     @property
     def folder(self) -> Path:
@@ -190,50 +181,22 @@ class BaselineResult:
         return self.most - self.least > 1e-6 * max(abs(self.most), abs(self.least))
 
 
-@dataclass
-class _Group:
+class _Group(NamedTuple):
     """Comparable results, in the order in which they were read."""
 
     conditions: Conditions
-    results: list[Result] = field(default_factory=list)
-
-    @property
-    def measure(self) -> Measure:
-        """That of the runs that were ok; records from before `perfect` was kept take it from the others."""
-        known = sorted((one for one in self.results if one.metric is not None), key=lambda one: one.perfect is None)
-        first = known[0] if known else None
-        return Measure(*(getattr(first, name, None) for name in Measure._fields))
-
-    @property
-    def baselines(self) -> dict[str, BaselineResult]:
-        """Of each baseline the first figure that comes with its leave-one-out figures, else the first."""
-        baselines: dict[str, BaselineResult] = {}
-        for result in self.results:
-            for i, (name, value) in enumerate(result.baselines.items()):
-                known = baselines.setdefault(name, BaselineResult(value, None, value, value))
-                known.least, known.most = min(known.least, value), max(known.most, value)
-                if known.left_out is None and result.baselines_left_out is not None:
-                    known.value, known.left_out = value, _finite(result.baselines_left_out[i])
-        return baselines
-
-    @property
-    def n_groups(self) -> int:
-        """G, the number of test groups that most of the records were left without in turn; 0 if none says."""
-        sizes = Counter(len(row) for result in self.results if (row := _finite(result.left_out)) is not None)
-        return max(sizes, key=lambda size: (sizes[size], size), default=0)
-
-
-def _finite(row: Array | None) -> Array | None:
-    """None where a figure without some group does not exist."""
-    return row if row is not None and np.isfinite(row).all() else None
+    results: list[Result]
 
 
 def _groups(frame: pd.DataFrame) -> list[_Group]:
-    """Rows of a table each, as tables are ordered: by budget, equal width before equal parameters, task, the rest."""
+    """One for each table, as tables are ordered: by budget, equal width before equal parameters, task, the rest."""
+    frame = frame.assign(label=_labels(frame))
     firsts = frame.drop_duplicates("conditions")
-    groups = dict(zip(firsts["conditions"], map(_Group, _typed(Conditions, firsts)), strict=True))
-    for conditions, result in zip(frame["conditions"], _typed(Result, frame), strict=True):
-        groups[conditions].results.append(result)
+    groups = {
+        key: _Group(shared, []) for key, shared in zip(firsts["conditions"], _typed(Conditions, firsts), strict=True)
+    }
+    for key, result in zip(frame["conditions"], _typed(Result, frame), strict=True):
+        groups[key].results.append(result)
 
     def order(group: _Group) -> tuple[Any, ...]:
         it = group.conditions
@@ -251,6 +214,30 @@ def _typed(kind: type[T], frame: pd.DataFrame) -> list[T]:
     return [kind(*row) for row in zip(*(column.where(column.notna(), None) for column in columns), strict=True)]
 
 
+def _measure(results: Sequence[Result]) -> Measure:
+    """That of the runs that were ok; records from before `perfect` was kept take it from the others."""
+    known = sorted((one for one in results if one.metric is not None), key=lambda one: one.perfect is None)
+    first = known[0] if known else None
+    return Measure(*(getattr(first, name, None) for name in Measure._fields))
+
+
+def _baselines(results: Sequence[Result]) -> dict[str, BaselineResult]:
+    """Of each baseline the first figure that comes with its leave-one-out figures, else the first."""
+    baselines: dict[str, BaselineResult] = {}
+    for result in results:
+        for i, (name, value) in enumerate(result.baselines.items()):
+            known = baselines.setdefault(name, BaselineResult(value, None, value, value))
+            known.least, known.most = min(known.least, value), max(known.most, value)
+            if known.left_out is None and result.baselines_left_out is not None:
+                known.value, known.left_out = value, _finite(result.baselines_left_out[i])
+    return baselines
+
+
+def _finite(row: Array | None) -> Array | None:
+    """None where a figure without some group does not exist."""
+    return row if row is not None and np.isfinite(row).all() else None
+
+
 # --- the learning rate -----------------------------------------------------------------------------------------------
 
 
@@ -261,7 +248,6 @@ class Entrant:
     ``others`` is the number of results that are neither: further seeds at rates that were not taken.
     """
 
-    model: ModelId
     rate: float
     results: dict[int, Result]
     trials: dict[float, Result | None]
@@ -272,12 +258,12 @@ class Entrant:
         """Why the model can't honestly be scored, if it can't."""
         if any(result.status != "not_applicable" for result in self.results.values()):
             return None
-        return next(iter(self.results.values())).reason or "no reason given"
+        return self.first.reason or "no reason given"
 
     @property
-    def sized(self) -> Result | None:
-        """The first result that knows the number of parameters."""
-        return next((result for result in self.results.values() if result.params is not None), None)
+    def first(self) -> Result:
+        """One that knows the number of parameters, if there is one."""
+        return min(self.results.values(), key=lambda result: result.params is None)
 
     def complete(self, seeds: tuple[int, ...]) -> bool:
         """Whether every one of ``seeds`` has a figure."""
@@ -293,16 +279,16 @@ class Entrant:
         return f"{done}/{len(seeds)}" + (f" ({why})" if why else "")
 
 
-def _entrants(results: Sequence[Result], measure: Measure) -> list[Entrant]:
-    """One for each model, sorted by model."""
-    models: dict[ModelId, list[Result]] = {}
-    for result in sorted(results, key=lambda result: (result.learning_rate, result.seed)):
-        models.setdefault(result.identity, []).append(result)
-    return [_entrant(model, models[model], measure) for model in sorted(models)]
+def _entrants(results: Sequence[Result], measure: Measure) -> dict[str, Entrant]:
+    """Each model of a table by its label."""
+    models: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda result: (result.label, result.learning_rate, result.seed)):
+        models.setdefault(result.label, []).append(result)
+    return {label: _entrant(runs, measure) for label, runs in models.items()}
 
 
-def _entrant(model: ModelId, results: Sequence[Result], measure: Measure) -> Entrant:
-    """From its ``results``, sorted by learning rate and seed."""
+def _entrant(results: Sequence[Result], measure: Measure) -> Entrant:
+    """From the ``results`` of one model, sorted by learning rate and seed."""
     trials = ((result.seed, result.learning_rate, result.validation) for result in results)
     counts = Counter(result.learning_rate for result in results)
     rate = chosen_rate(trials, measure.direction or "lower")
@@ -310,7 +296,6 @@ def _entrant(model: ModelId, results: Sequence[Result], measure: Measure) -> Ent
         rate = min(counts, key=lambda rate: (-counts[rate], rate))
     first = {result.learning_rate: result for result in results if result.seed == TRIAL_SEED}
     return Entrant(
-        model=model,
         rate=rate,
         results={result.seed: result for result in results if result.learning_rate == rate},
         trials={tried: first.get(tried) for tried in counts},
@@ -576,19 +561,20 @@ class BoardTable:
 def make_tables(results: pd.DataFrame) -> list[BoardTable]:
     """One table for each set of comparable rows of `load_results`: by budget, track and task."""
     groups = _groups(results)
-    labels = _labels(groups)
-    return [_table(group, *names, labels) for group, names in zip(groups, _names(groups), strict=True)]
+    return [_table(*group, *names) for group, names in zip(groups, _names(groups), strict=True)]
 
 
 def _table(
-    group: _Group, setting: tuple[str, ...], variant: tuple[str, ...], labels: Mapping[ModelId, str]
+    conditions: Conditions, results: list[Result], setting: tuple[str, ...], variant: tuple[str, ...]
 ) -> BoardTable:
     """Choose learning rates, rank the complete models, and compare them."""
-    measure, baselines, n_groups = group.measure, group.baselines, group.n_groups
-    entrants = {labels[entrant.model]: entrant for entrant in _entrants(group.results, measure)}
+    measure, baselines = _measure(results), _baselines(results)
+    sizes = Counter(len(row) for result in results if (row := _finite(result.left_out)) is not None)
+    n_groups = max(sizes, key=lambda size: (sizes[size], size), default=0)  # as most of the records have it
+    entrants = _entrants(results, measure)
     scored = [entrant for entrant in entrants.values() if not entrant.not_applicable]
     seeds = tuple(sorted({seed for entrant in scored for seed in entrant.results}))
-    basis = _basis(list(entrants.values()), group.conditions)
+    basis = _basis(list(entrants.values()), conditions)
     complete = {label: [one.results[seed] for seed in seeds] for label, one in entrants.items() if one.complete(seeds)}
     figures = {label: Figures.of([one.value for one in runs], [one.left_out for one in runs], n_groups)
                for label, runs in complete.items()}  # fmt: skip
@@ -610,7 +596,7 @@ def _table(
     tested = [(label, strongest, *_sure(one.minus(naive[strongest]))) for label, one in figures.items() if strongest]
     against = _family(tested, measure.sign)
     return BoardTable(
-        group.conditions, setting, variant, measure, baselines, len(group.results), n_groups, seeds, rows,
+        conditions, setting, variant, measure, baselines, len(results), n_groups, seeds, rows,
         comparison, strongest, against, basis,
     )  # fmt: skip
 
@@ -720,7 +706,7 @@ class PairedSkill:
 
 def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | None:
     """Of two registered models, over the same seeds and test examples; None where either is not in ``table`` once."""
-    named = [[pair for pair in table.models if pair[1].model.name == name] for name in (model, other)]
+    named = [[pair for pair in table.models if pair[1].first.model == name] for name in (model, other)]
     if any(len(pairs) != 1 for pairs in named):  # none, or several versions
         return None
     (one, _), (two, _) = rows = [pairs[0] for pairs in named]
@@ -734,20 +720,18 @@ def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | Non
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _labels(groups: Iterable[_Group]) -> dict[ModelId, str]:
-    """A name for each model: with its version or the hash of its code only where the name alone would not tell."""
-    results = [result for group in groups for result in group.results]
-    models = {result.identity for result in results}
-    baselines = {name for result in results for name in result.baselines}
-    names = Counter(model.name for model in models)
-    versions = Counter(model[:2] for model in models)
-    return {
-        model: model.name
-        + (" (model)" if model.name in baselines else "")
-        + (f" v{model.version}" if names[model.name] > 1 else "")
-        + (f" code {model.code[:8] or 'installed'}" if versions[model[:2]] > 1 else "")
-        for model in models
-    }
+def _labels(frame: pd.DataFrame) -> list[str]:
+    """Of each row the model's name: with its version or the hash of its code only where the name would not tell."""
+    rows = list(zip(frame["model"], frame["model_version"], frame["model_code_sha256"], strict=True))
+    baselines = {name for known in frame["baselines"] for name in known}
+    names, versions = (Counter(model[:size] for model in set(rows)) for size in (1, 2))
+    return [
+        name
+        + (" (model)" if name in baselines else "")
+        + (f" v{version}" if names[name,] > 1 else "")
+        + (f" code {code[:8] if code else 'installed'}" if versions[name, version] > 1 else "")
+        for name, version, code in rows
+    ]
 
 
 def _names(groups: Sequence[_Group]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:

@@ -141,9 +141,9 @@ class _Page:
         }
         if entrant is None:
             return {**cells, **dict.fromkeys(("parameters", "hidden", *(() if self.quality else COSTS), "seeds"), "")}
-        sized = entrant.sized
-        cells["parameters"] = between(sized.params if sized else None, ",")
-        cells["hidden"] = sized.hidden.replace(",", ", ") if sized and it.conditions.config.get("params") else NONE
+        sized = entrant.first.params is not None and it.conditions.config.get("params")
+        cells["parameters"] = between(entrant.first.params, ",")
+        cells["hidden"] = entrant.first.hidden.replace(",", ", ") if sized else NONE
         if self.quality:
             return {**cells, "seeds": it.state(row)}
         links = [self.link(str(seed), result) for seed, result in entrant.results.items()]
@@ -264,13 +264,14 @@ class _Page:
         }
         if entrant is None:
             return about
+        first = entrant.first
         return {
             **about,
-            "model": entrant.model.name,
-            "model_version": entrant.model.version,
-            "model_code_sha256": entrant.model.code or None,
-            "parameters": entrant.sized.params if entrant.sized else None,
-            "hidden": [int(width) for width in entrant.sized.hidden.split(",")] if entrant.sized else None,
+            "model": first.model,
+            "model_version": first.model_version,
+            "model_code_sha256": first.model_code_sha256,
+            "parameters": first.params,
+            "hidden": None if first.params is None else [int(width) for width in first.hidden.split(",")],
             "not_applicable": entrant.not_applicable,
             "learning_rate": entrant.rate,
             "learning_rates_tried": [
