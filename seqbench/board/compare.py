@@ -569,36 +569,56 @@ def _table(
 ) -> BoardTable:
     """Choose learning rates, rank the complete models, and compare them."""
     measure, baselines = _measure(results), _baselines(results)
-    sizes = Counter(len(row) for result in results if (row := _finite(result.left_out)) is not None)
-    n_groups = max(sizes, key=lambda size: (sizes[size], size), default=0)  # as most of the records have it
     entrants = _entrants(results, measure)
     scored = [entrant for entrant in entrants.values() if not entrant.not_applicable]
     seeds = tuple(sorted({seed for entrant in scored for seed in entrant.results}))
+    sizes = Counter(len(row) for result in results if (row := _finite(result.left_out)) is not None)
+    n_groups = max(sizes, key=lambda size: (sizes[size], size), default=0)  # as most of the records have it
+    runs = {label: [one.results[seed] for seed in seeds] for label, one in entrants.items() if one.complete(seeds)}
+    figures, skills = _figures(runs, baselines, measure, n_groups)
+    values, skill = ({label: _sure(one)[1] for label, one in known.items()} for known in (figures, skills))
+    comparison = _compare(
+        {label: values[label].value for label in runs},
+        lambda first, second: _sure(figures[first].minus(figures[second])),
+        measure.sign,
+    )
+    strongest = min(baselines, key=lambda name: (-measure.sign * baselines[name].value, name), default=None)
+    tested = [(label, strongest, *_sure(figures[label].minus(figures[strongest]))) for label in runs if strongest]
     basis = _basis(list(entrants.values()), conditions)
-    complete = {label: [one.results[seed] for seed in seeds] for label, one in entrants.items() if one.complete(seeds)}
-    figures = {label: Figures.of([one.value for one in runs], [one.left_out for one in runs], n_groups)
-               for label, runs in complete.items()}  # fmt: skip
-    naive = {name: Figures.of([one.value], [one.left_out], n_groups) for name, one in baselines.items()}
-    skills = {label: Figures.of([one.skill for one in runs], [None] * len(runs), 0) for label, runs in complete.items()}
-    if measure.perfect is not None and measure.reference is not None:  # older records give theirs only
-        reference, perfect = naive[measure.reference], measure.perfect
-        skills = {label: one.skill(reference, perfect) for label, one in {**figures, **naive}.items()}
-    values = {label: _sure(one)[1] for label, one in {**figures, **naive}.items()}
-    shown = {label: _sure(one)[1] for label, one in skills.items()}
-    means = {label: values[label].value for label in figures}
-    comparison = _compare(means, lambda a, b: _sure(figures[a].minus(figures[b])), measure.sign)
-    rows = [Row(name, None, values[name], shown.get(name)) for name in naive]
+    rows = [Row(name, None, values[name], skill.get(name)) for name in baselines]
     for label, entrant in entrants.items():
         ranks, costs = comparison.ranks.get(label), _costs(entrant, basis)
-        rows.append(Row(label, entrant, values.get(label), shown.get(label), skills.get(label), ranks, costs))
-    rows.sort(key=lambda row: _place(row, measure.sign))
-    strongest = min(baselines, key=lambda name: (-measure.sign * baselines[name].value, name), default=None)
-    tested = [(label, strongest, *_sure(one.minus(naive[strongest]))) for label, one in figures.items() if strongest]
-    against = _family(tested, measure.sign)
+        rows.append(Row(label, entrant, values.get(label), skill.get(label), skills.get(label), ranks, costs))
     return BoardTable(
-        conditions, setting, variant, measure, baselines, len(results), n_groups, seeds, rows,
-        comparison, strongest, against, basis,
-    )  # fmt: skip
+        conditions=conditions,
+        setting=setting,
+        variant=variant,
+        measure=measure,
+        baselines=baselines,
+        n_results=len(results),
+        n_groups=n_groups,
+        seeds=seeds,
+        rows=sorted(rows, key=lambda row: _place(row, measure.sign)),
+        comparison=comparison,
+        strongest=strongest,
+        against=_family(tested, measure.sign),
+        basis=basis,
+    )
+
+
+def _figures(
+    runs: Mapping[str, Sequence[Result]], baselines: Mapping[str, BaselineResult], measure: Measure, n_groups: int
+) -> tuple[dict[str, Figures], dict[str, Figures]]:
+    """Of complete models and of baselines: the metric, and the skill as far as it is known."""
+    figures = {name: Figures.of([one.value], [one.left_out], n_groups) for name, one in baselines.items()}
+    for label, results in runs.items():
+        figures[label] = Figures.of([one.value for one in results], [one.left_out for one in results], n_groups)
+    if measure.reference is not None and measure.perfect is not None:
+        reference, perfect = figures[measure.reference], measure.perfect
+        return figures, {label: one.skill(reference, perfect) for label, one in figures.items()}
+    # records from before `perfect` was kept give their skill, without a part for the test examples
+    skills = {label: Figures.of([one.skill for one in known], [None] * len(known), 0) for label, known in runs.items()}
+    return figures, skills
 
 
 def _place(row: Row, sign: int) -> tuple[int, float, bool, str]:
