@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqbench.cli_pictures import run_chart
 from seqbench.config import RunConfig
-from seqbench.data_commands import need_matplotlib
 from seqbench.errors import UserError
 from seqbench.experiment import run_cell
 from seqbench.grid_options import GridOptions, is_grid
 from seqbench.jobs.progress import Progress
 from seqbench.jobs.store import Store
+from seqbench.report.draw import draw, need_matplotlib
 from seqbench.result import show_result
 
 __all__ = ["predict", "run"]
@@ -39,9 +40,8 @@ def run(
         outcome = run_cell(config, Store(out), force=force, listener=progress.listener)
     show_result(outcome)
     if plot and outcome.record.status == "ok":
-        from seqbench.plot import draw
-
-        print(f"plot    {draw(outcome.record, outcome.folder)}")
+        chart = run_chart(outcome.record, outcome.folder)
+        print(f"plot    {draw(chart, outcome.folder / 'plot.png')}")
     return 0 if outcome.record.status in ("ok", "not_applicable") else 1
 
 

@@ -189,7 +189,14 @@ class Box:
 
     @property
     def flexible(self) -> bool:
+        """Whether it can be made higher: rows with names would only be farther apart."""
         return not places(self.panel, "y")
+
+    @property
+    def below(self) -> float:
+        """Inches of the texts below the x axis."""
+        texts = [text for _, text in self.xticks]
+        return _widest(texts) if self.upright else _high(1 + max((text.count("\n") for text in texts), default=0))
 
 
 def _box(panel: Panel, column_width: float) -> Box | None:
@@ -216,7 +223,7 @@ def _box(panel: Panel, column_width: float) -> Box | None:
     left = _widest([text for _, text in yticks]) + GAP + (_high(len(ylabel)) + GAP if ylabel else 0)
     right = 0.2
     if sides:
-        right = 0.3 + _widest([_rule_name(rule, ylim, 0.25 * column_width) for rule in sides])
+        right = 0.3 + _widest([_rule_name(rule, ylim, 0.3 * column_width) for rule in sides])
     if matrix and _has_scale(matrix):
         right = 0.45 + _widest([text for _, text in _shade_ticks(matrix)]) + (_high(1) + GAP if matrix.label else 0)
     return Box(panel, xlim, ylim, yticks, height, left, right, ylabel)
@@ -248,16 +255,18 @@ def _complete(box: Box, column_width: float) -> None:
     box.xticks, box.upright = _named_ticks(names, box.width) if names else _x_ticks(panel.x, box)
     above = [rule for rule in panel.marks if isinstance(rule, Rule) and rule.axis == "x" and rule.name]
     box.levels = _levels(box, above)
-    texts = [text for _, text in box.xticks]
-    box.bottom = GAP + (_widest(texts) if box.upright else _high(1)) + _high(len(box.xlabel)) + 2.5 * GAP
+    box.bottom = GAP + box.below + _high(len(box.xlabel)) + 2.5 * GAP
     box.top = _high(len(box.title), PANEL_TITLE) + _high(len(box.note)) + _high(max(box.levels, default=-1) + 1) + GAP
 
 
 def _named_ticks(names: Sequence[str], width: float) -> tuple[list[tuple[float, str]], bool]:
-    """Names side by side, upright where they are too long for that, and only some where even that is too narrow."""
+    """Names side by side, in two lines or upright where they are too long, only some where even that is too narrow."""
     room = width / len(names)
     if _widest([short(name) for name in names]) + GAP <= room:
         return [(float(i), short(name)) for i, name in enumerate(names)], False
+    broken = [_wrapped(short(name), room - GAP) for name in names]
+    if max(map(len, broken)) <= 2 and _widest([line for lines in broken for line in lines]) + GAP <= room:
+        return [(float(i), "\n".join(lines)) for i, lines in enumerate(broken)], False
     every = max(1, math.ceil(_high(1) / room))
     return [(float(i), _shortened(name, 1.4)) for i, name in enumerate(names) if i % every == 0], True
 
@@ -470,9 +479,8 @@ def _draw_box(page: _Page, box: Box, left: float, top: float) -> None:
             _draw_matrix(page, axes, box, mark, at_left, at_top)
     axes.set(xlim=box.xlim, ylim=box.ylim)
     _name_rules(page, box, at_left, at_top)
-    texts = _widest([text for _, text in box.xticks]) if box.upright else _high(1)
     for i, line in enumerate(box.xlabel):
-        page.text(at_left + box.width / 2, at_top + box.height + GAP + texts + _high(i) + 0.02, line, ha="center")
+        page.text(at_left + box.width / 2, at_top + box.height + GAP + box.below + _high(i) + 0.02, line, ha="center")
     beside = at_left - _widest([text for _, text in box.yticks]) - 2 * GAP - _high(len(box.ylabel))
     for i, line in enumerate(box.ylabel):
         page.text(beside + _high(i), at_top + box.height / 2, line, ha="left", va="center", rotation=90)
@@ -691,8 +699,7 @@ def _draw_matrix(page: _Page, axes: Any, box: Box, mark: Matrix, left: float, to
     from matplotlib.colors import LinearSegmentedColormap
 
     ends = ("#0072b2", "#ffffff", "#d55e00") if mark.diverging else ("#ffffff", "#2a84b8", "#08306b")
-    shades = LinearSegmentedColormap.from_list("shades", ends)
-    shades.set_bad("#dddddd")
+    shades = LinearSegmentedColormap.from_list("shades", ends).with_extremes(bad="#dddddd")
     style: dict[str, Any] = {"cmap": shades, "vmin": mark.least, "vmax": mark.most, "interpolation": "nearest"}
     image = axes.imshow(mark.values, aspect="auto", **style)
     if mark.texts is not None:
