@@ -45,6 +45,7 @@ __all__ = [
     "aligned_table",
     "load_plugin",
     "look_of",
+    "load_results",
     "register_baseline",
     "register_head",
     "register_model",
@@ -57,6 +58,7 @@ __all__ = [
 _HOME = {
     "seqbench.experiment": ("run",),
     "seqbench.baselines": ("register_baseline",),
+    "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),
     "seqbench.data.splits": (
         "Batch",

@@ -9,8 +9,9 @@ import pytest
 from conftest import ROOT
 from seqbench.claims_command import run_claims
 
-from seqbench.board import board, read_tables
-from seqbench.board.plots import figure_files
+from seqbench.board import load_results, make_tables, render
+from seqbench.board.charts import picture_files
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 
 BOARD = ROOT / "results" / "board"
@@ -19,12 +20,25 @@ LEDGER = BOARD / "CLAIMS.md"
 
 
 @pytest.fixture(scope="module")
-def plots():
-    return figure_files(read_tables([BOARD]), BOARD / "plots")
+def tables():
+    return make_tables(load_results(BOARD))
 
 
-def test_the_page_is_made_from_the_records(plots):
-    assert PAGE.read_text(encoding="utf-8") == board([BOARD], "markdown", "all", BOARD, plots=plots)
+@pytest.fixture(scope="module")
+def plots(tables):
+    return picture_files(tables, BOARD / "plots")
+
+
+def test_the_page_is_made_from_the_records(tables, plots):
+    assert PAGE.read_text(encoding="utf-8") == render(tables, base=BOARD, plots=plots)
+
+
+def test_the_page_says_that_figures_belong_to_their_budget():
+    head, _ = PAGE.read_text(encoding="utf-8").split("\n## ", 1)
+    assert (
+        "All figures belong to the budget in their heading" in head
+        and "the order of the models may change" in " ".join(head.split())
+    )
 
 
 def test_every_link_of_the_page_leads_to_what_it_shows(plots):
@@ -32,9 +46,21 @@ def test_every_link_of_the_page_leads_to_what_it_shows(plots):
     assert {str(path.relative_to(BOARD)) for path in plots.values()} < targets
     for target in targets:
         assert (BOARD / target).is_file(), target
-    assert {folder / "record.json" for record, folder in Store(BOARD).records() if record.status == "ok"} <= {
+    assert {folder / "record.json" for record, folder in Store(BOARD).records(RunRecord) if record.status == "ok"} <= {
         BOARD / target for target in targets
     }
+
+
+def test_readme_quotes_the_page_word_for_word():
+    """Rows of the overview, and of a table up to the column of parameters."""
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin = readme.index("LEADERBOARD.md](")
+    excerpt = readme[begin : readme.index("](results/board/plots/", begin)]
+    rows = [line for line in excerpt.splitlines() if line.startswith("|")]
+    assert len(rows) > 8
+    for row in rows:
+        assert any(line.startswith(row.rstrip("| ")) for line in page), row
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +98,12 @@ def test_every_claim_has_a_figure_a_verdict_and_its_records():
         assert any(condition["value"] is not None for condition in claim["conditions"]), claim["sentence"]
     for target in set(re.findall(r"\]\(([^)#]+)\)", LEDGER.read_text(encoding="utf-8"))):
         assert (BOARD / target).is_file(), target
+
+
+def test_readme_quotes_the_ledger_word_for_word():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [1-8] \|.*\*\*.*$", readme, flags=re.MULTILINE)
+    assert len(rows) == 8 and set(rows) <= set(LEDGER.read_text(encoding="utf-8").splitlines())
 
 
 def test_records_are_there_without_weights():
