@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,8 +23,7 @@ Timing = Measured[CostResult]
 Bounds = tuple[float, float]
 
 FOURFOLD = (3.2, 4.8)
-EXACT = 1e-9
-LIGHTER = {"parameters": 0.75, "FLOPs": 0.8, "time": 0.9}
+LIGHTER = {"parameters": (0.75, 0.75), "FLOPs": (0.0, 0.8), "time": (0.0, 0.9)}
 MARGIN = 0.02  # of skill, within which GRU is not inferior
 BACKENDS = {"kernel": "torch's kernel", "loop": "Python loop"}
 WITH = {"Python loop": "a loop in Python"}
@@ -36,14 +35,15 @@ BUDGETS = ("full", "standard", "quick")  # of the board's, the most thorough fir
 @register_claim(3, needs={"cost": ()})
 def lstm_fourfold(evidence: Evidence) -> Claim:
     """LSTM over plain RNN."""
-    conditions = _ratios(evidence, LSTM, RNN, dict.fromkeys(("parameters", "FLOPs", "time"), FOURFOLD))
+    timings = timed_at_width(evidence.of("cost"), LSTM, RNN)
+    conditions = _ratios(timings, LSTM, RNN, dict.fromkeys(("parameters", "FLOPs", "time"), FOURFOLD))
     return Claim(
         "An LSTM costs four times a plain RNN.",
         "textbooks and courses, from its four gates against one layer",
         "at equal width: parameters and floating-point operations counted, milliseconds measured side by side in one "
         "process, order shuffled in every repeat, at the smallest and the largest batch, each at its shortest and its "
         "longest length; the interval of the ratio is over repeats, ratios are within one backend only",
-        _statement(evidence, LSTM, RNN, conditions),
+        _statement(timings[0], LSTM, RNN, conditions) if timings else NOT_MEASURED,
         conditions,
         [_at_equal_parameters(evidence, LSTM, RNN)],
     )
@@ -52,23 +52,23 @@ def lstm_fourfold(evidence: Evidence) -> Claim:
 @register_claim(7, needs={"cost": ()})
 def gru_lighter(evidence: Evidence) -> Claim:
     """GRU over LSTM, in what it costs and in what it can do."""
-    regions = {name: (LIGHTER["parameters"] if name == "parameters" else 0.0, most) for name, most in LIGHTER.items()}
-    conditions = _ratios(evidence, GRU, LSTM, regions)
+    timings = timed_at_width(evidence.of("cost"), GRU, LSTM)
+    conditions = _ratios(timings, GRU, LSTM, LIGHTER)
     skills = skill_conditions(evidence.tables, GRU, LSTM)
     sides = [condition.inside for condition in skills]
-    statement = _statement(evidence, GRU, LSTM, conditions)
+    statement = _statement(timings[0], GRU, LSTM, conditions) if timings else NOT_MEASURED
     if skills:
         statement += (
             f" Its skill is not inferior by {MARGIN:g} on {sides.count(True)} of {len(sides)} tasks, inferior on "
             f"{sides.count(False)}."
         )
+    exactly, flops, time = (LIGHTER[name][1] for name in LIGHTER)
     return Claim(
         "The GRU is the lighter LSTM, as good at less cost.",
         "Cho et al. 2014; Chung et al. 2014",
         "at equal width: parameters and floating-point operations counted, times side by side as for claim 3, and "
         f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g}; lighter is "
-        f"exactly {LIGHTER['parameters']:g} of the parameters, {LIGHTER['FLOPs']:g} of the FLOPs and "
-        f"{LIGHTER['time']:g} of the time at most",
+        f"exactly {exactly:g} of the parameters, {flops:g} of the FLOPs and {time:g} of the time at most",
         statement,
         [*conditions, *skills],
         [_at_equal_parameters(evidence, GRU, LSTM)],
@@ -80,44 +80,31 @@ def gru_lighter(evidence: Evidence) -> Claim:
 
 
 def timed_at_width(measured: Sequence[Timing], *models: str, track: str = "width") -> list[Timing]:
-    """Those of a track that timed ``models``, at the greatest width: a narrow one is there for the serial floor only."""
+    """Those of a track that timed ``models``, at the greatest width: a narrow one is there for the serial floor."""
     timings = [one for one in measured if one.result.track == track]
     widest = max((one.spec.options["hidden"] for one in timings), default=0)
     return [one for one in timings if one.spec.options["hidden"] == widest and set(models) <= set(one.result.seconds)]
 
 
-def _ratios(evidence: Evidence, model: str, other: str, regions: Mapping[str, Bounds]) -> list[Condition]:
-    """Parameters and FLOPs, which are exact, and times of each backend, of ``model`` over ``other`` at equal width."""
-    timings = timed_at_width(evidence.of("cost"), model, other)
-    return [
-        *(condition for one in timings[:1] for condition in _counted(one, model, other, regions)),
-        *(
-            Condition.of(
-                {"measure": TIMES[what], "backend": _backend(one), "batch": f"{batch:,}", "length": f"{length:,}"},
-                _time_ratio(one, model, other, what, (batch, length)),
-                "times",
-                regions["time"],
-                _region(*regions["time"]),
-                [one.folder],
-            )
-            for one in timings
-            for what in TIMES
-            for batch, length in _corners(one)
-        ),
-    ]
-
-
-def _counted(one: Timing, model: str, other: str, regions: Mapping[str, Bounds]) -> Iterator[Condition]:
-    counts = [one.result.models[name] for name in (model, other)]
-    figures = {
-        "parameters": [count.params_mixer for count in counts],
-        "FLOPs": [count.flops_per_token for count in counts],
-    }
-    for name, (mine, others) in figures.items():
-        if mine is not None and others is not None:
-            (low, high), ratio = regions[name], mine / others
-            axes, figure = {"measure": name, **NO_SHAPE}, Interval(ratio, ratio, ratio)
-            yield Condition.of(axes, figure, "times", (low - EXACT, high + EXACT), _region(low, high), [one.folder])
+def _ratios(timings: Sequence[Timing], model: str, other: str, regions: Mapping[str, Bounds]) -> list[Condition]:
+    """Parameters and FLOPs, which are exact, and times of each backend, of ``model`` over ``other``."""
+    conditions = []
+    for one in timings[:1]:
+        mine, others = one.result.models[model], one.result.models[other]
+        counts = {"parameters": (mine.params_mixer, others.params_mixer)}
+        if mine.flops_per_token and others.flops_per_token:
+            counts["FLOPs"] = mine.flops_per_token, others.flops_per_token
+        for name, (count, of) in counts.items():
+            ratio = Interval(count / of, count / of, count / of)
+            axes = {"measure": name, **NO_SHAPE}
+            conditions.append(Condition.of(axes, ratio, "times", regions[name], [one.folder]))
+    for one in timings:
+        for what, words in TIMES.items():
+            for batch, length in _corners(one):
+                ratio = _time_ratio(one, model, other, what, (batch, length))
+                axes = {"measure": words, "backend": _backend(one), "batch": f"{batch:,}", "length": f"{length:,}"}
+                conditions.append(Condition.of(axes, ratio, "times", regions["time"], [one.folder]))
+    return conditions
 
 
 def _corners(one: Timing) -> list[tuple[int, int]]:
@@ -135,26 +122,16 @@ def _corners(one: Timing) -> list[tuple[int, int]]:
 def _time_ratio(one: Timing, model: str, other: str, what: str, shape: tuple[int, int] | None = None) -> Interval:
     """Ratio of times at one shape, or its geometric mean over all, with Student's interval over repeats."""
     kept = [i for i, timed in enumerate(one.result.shapes) if shape in (None, tuple(timed))]
-    mine, others = (
-        np.asarray(getattr(one.result.seconds[name], what), dtype=float)[kept] for name in (model, other)
-    )
+    mine, others = (np.asarray(getattr(one.result.seconds[name], what), dtype=float)[kept] for name in (model, other))
     return geometric(np.exp(np.log(mine / others).mean(axis=0)))
-
-
-def _region(low: float, high: float) -> str:
-    if low == high:
-        return f"exactly {low:g}"
-    return f"at most {high:g}" if low <= 0 else f"{low:g} to {high:g}"
 
 
 def _backend(one: Timing) -> str:
     return BACKENDS.get(one.result.backend, one.result.backend)
 
 
-def _statement(evidence: Evidence, model: str, other: str, conditions: Sequence[Condition]) -> str:
+def _statement(one: Timing, model: str, other: str, conditions: Sequence[Condition]) -> str:
     """``An LSTM has 4 times the parameters ... of a plain RNN of the same width; its training step takes ...``."""
-    if not conditions:
-        return NOT_MEASURED
     counts = [f"{rounded(c.figure.value)} times the {c.axes['measure']}" for c in conditions if not c.axes["backend"]]
     said: list[str] = []
     for backend in dict.fromkeys(c.axes["backend"] for c in conditions if c.axes["backend"]):
@@ -165,8 +142,7 @@ def _statement(evidence: Evidence, model: str, other: str, conditions: Sequence[
     name = title(model, article=True)
     return (
         f"{name[:1].upper()}{name[1:]} has {listed(counts)} of {title(other, article=True)} of the same width; its "
-        f"training step takes from {', and from '.join(said)} "
-        f"({machine_text(timed_at_width(evidence.of('cost'))[0].spec)})."
+        f"training step takes from {', and from '.join(said)} ({machine_text(one.spec)})."
     )
 
 
@@ -205,7 +181,6 @@ def skill_conditions(tables: Sequence[BoardTable], model: str, other: str, margi
                 paired.difference or UNKNOWN,
                 "of skill",
                 (-margin, math.inf),
-                f"at least -{margin:g}",
                 paired.folders,
                 "" if known else f"{task}: {paired.states}",
             )

@@ -28,9 +28,7 @@ def lstm_parameters(evidence: Evidence) -> Claim:
         off = [count[i] - _formula(*size) for size, count in counts.items()]
         note = f"{biases}: the interval goes from the least to the greatest of the {len(SIZES)} pairs"
         figure = Interval(max(off, key=abs), min(off), max(off))
-        conditions.append(
-            Condition.of({"biases": biases}, figure, "parameters off", (0, 0), "none off", (), note)
-        )
+        conditions.append(Condition.of({"biases": biases}, figure, "parameters off", (0, 0), (), note))
     count, formula = counts[EXAMPLE][1], _formula(*EXAMPLE)
     return Claim(
         "LSTM parameters = 4 x (input + hidden + 1) x hidden.",

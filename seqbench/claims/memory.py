@@ -27,7 +27,10 @@ Timings = Sequence[Measured[CostResult]]
 RNN_REACH = 20  # steps: twice what texts say is still what they say
 TWICE = 2.0
 LAG, SOLVED_LAG = 10, 100  # steps: what recurrent nets of 1997 failed beyond, and what an LSTM solved
-REGIMES = {"cold": "if a fresh net learns each length (cold)", "staged": "if one net is taught growing lengths (staged)"}
+REGIMES = {
+    "cold": "if a fresh net learns each length (cold)",
+    "staged": "if one net is taught growing lengths (staged)",
+}
 NOT_MONOTONE = "some seed solved a longer length after it had failed at a shorter one"
 
 
@@ -63,7 +66,6 @@ def _reach(row: EdgeRow, ladders: Ladders) -> Condition:
         _interval(row),
         "steps",
         (0.0, RNN_REACH),
-        f"at most {RNN_REACH} steps",
         folders(ladders, row),
         "" if all(row.monotone) else f"{row.label}, {row.problem} {row.regime}: {NOT_MONOTONE}",
         at_least=row.median_at_least,
@@ -162,7 +164,6 @@ def attention_lifts(evidence: Evidence) -> Claim:
             ratio,
             "times",
             (TWICE, math.inf),
-            f"at least {TWICE:g} times the LSTM's",
             [*folders(ladders, attention), *folders(ladders, lstm)],
             at_least=math.isinf(ratio.high),
         )

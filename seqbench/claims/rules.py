@@ -52,14 +52,13 @@ class Condition:
         figure: Interval,
         unit: str,
         bounds: tuple[float, float],
-        region: str,
-        records: Sequence[Path],
+        records: Sequence[Path] = (),
         note: str = "",
         *,
         at_least: bool = False,
     ) -> Condition:
         """The usual one, whose region is the interval ``bounds``."""
-        return cls(axes, figure, unit, within(figure, *bounds), region, records, note, (bounds,), at_least)
+        return cls(axes, figure, unit, within(figure, *bounds), _words(*bounds), records, note, (bounds,), at_least)
 
     def if_known(self, known: bool, why: str) -> Condition:
         """Itself, or undecided for the reason ``why`` where its interval can't be trusted."""
@@ -94,6 +93,15 @@ def within(figure: Interval, low: float = -math.inf, high: float = math.inf) -> 
     if low <= figure.low and figure.high <= high:
         return True
     return False if figure.high < low or figure.low > high else None
+
+
+def _words(low: float, high: float) -> str:
+    """An interval as a region's name; what it is a number of can't be negative, unless the interval says so."""
+    if math.isinf(high):
+        return f"at least {low:g}"
+    if low == high:
+        return f"exactly {low:g}"
+    return f"{low:g} to {high:g}" if low else f"at most {high:g}"
 
 
 def judge(conditions: Sequence[Condition]) -> Verdict:
