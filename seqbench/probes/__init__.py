@@ -160,6 +160,17 @@ class Probe(Generic[R]):
         """
         raise TypeError(f"{type(self).__name__} must define plan(request, options, models, device)")
 
+    def specs(self, request: Request, device: str, model: str, options: Any, seeds: int = 1) -> list[ProbeSpec]:
+        """Measurements of ``model``, one for each seed: as many as ``request`` asks for, else ``seeds``.
+
+        ``options`` are all else that decides the result: a mapping of what JSON holds, or a dataclass of that.
+        """
+        about = dict(options) if isinstance(options, Mapping) else dataclasses.asdict(options)
+        return [
+            ProbeSpec(self.name, (model,), seed, request.budget, device, request.threads, about)
+            for seed in request.all_seeds(seeds)
+        ]
+
     def measure(self, spec: ProbeSpec, listener: Listener) -> R:
         """Measure once.
 

@@ -12,12 +12,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from seqbench.models.backbone import SequenceModel
+from seqbench.probes.shared import SOLVED
 from seqbench.probes.shared.problems import Problem
 from seqbench.training import AdamW
 
 __all__ = [
     "LEARNING_RATE",
-    "SOLVED",
     "Score",
     "Trained",
     "assess",
@@ -33,7 +33,6 @@ CLIP = 1.0  # of the gradient's norm
 EVERY = 25  # steps from check to check
 CHECKED, TESTED = 256, 2_048  # sequences of a check, and of the test that decides
 AT_ONCE = 1 << 17  # steps of all sequences scored together: what an LSTM of width 128 keeps of them takes 0.5 GiB
-SOLVED = 0.9
 FIRST_STAGE, STAGE_STEPS = 5, 300
 QUANTILE = 1.959964  # of the normal distribution, for 95%
 
