@@ -11,10 +11,12 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seqbench.errors import Diverged, NotApplicable
-from seqbench.jobs.record import Record, Status
+
+if TYPE_CHECKING:  # pydantic, which --help does not need
+    from seqbench.jobs.record import Record, Status
 
 __all__ = ["Job", "Listener", "Outcome", "Spec", "status_of"]
 

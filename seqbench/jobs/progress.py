@@ -11,8 +11,8 @@ from typing import Never
 
 from tqdm import tqdm
 
+from seqbench.jobs import FINE
 from seqbench.jobs.job import Job, Listener, Outcome
-from seqbench.jobs.record import FINE
 from seqbench.report.text import duration
 
 __all__ = ["Terminal"]

@@ -15,10 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from seqbench.errors import UserError
+from seqbench.jobs import probe_place
 
 __all__ = [
-    "DONE",
-    "FINE",
     "SCHEMA_VERSION",
     "Cost",
     "Environment",
@@ -41,10 +40,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Figures = dict[str, float]
 Status = Literal["ok", "diverged", "oom", "timeout", "error", "not_applicable"]
-
-DONE = ("ok", "not_applicable", "diverged")  # what would come out the same again; other failures are tried again
-FINE = ("ok", "not_applicable")
-TOGETHER = "together"  # the folder of probes that measure several models side by side
 
 
 class Strict(BaseModel):
@@ -278,11 +273,6 @@ class ProbeRecord(Record):
     def content_key(self) -> str:
         """The key that this record's content says it should have."""
         return probe_key(self.probe.model_dump(), [model.model_dump() for model in self.models], self.case)
-
-
-def probe_place(probe: str, models: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Folders below a store's root of what ``probe`` measured of ``models``."""
-    return "probes", probe, models[0] if len(models) == 1 else TOGETHER
 
 
 def run_key(task: dict[str, Any], model: dict[str, Any], config: dict[str, Any], device: str) -> str:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from seqbench.errors import UserError
+from seqbench.jobs import DONE
 from seqbench.jobs.job import Job, Outcome
-from seqbench.jobs.record import DONE, Record
+from seqbench.jobs.record import Record
 from seqbench.registry import check_name
 
 __all__ = ["LEFT_OUT", "RECORD", "Store"]

@@ -17,8 +17,8 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 import tyro
 
 from seqbench.errors import UserError
+from seqbench.jobs import probe_place
 from seqbench.jobs.job import Listener
-from seqbench.jobs.record import probe_place
 from seqbench.registry import Registry
 from seqbench.report.chart import Chart
 

@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tabulate import tabulate
 
-from seqbench.stats import Interval
+if TYPE_CHECKING:  # numpy, which --help does not need
+    from seqbench.stats import Interval
 
 __all__ = [
     "NONE",

@@ -8,32 +8,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.torch import load as from_safetensors
+import tyro
 
-from seqbench.config import RunConfig
-from seqbench.data.splits import NewRows, Reading, TaskData
-from seqbench.device import resolve_device, settings
+from seqbench.cli.common import Common
 from seqbench.disk import replace_file
-from seqbench.errors import UserError
-from seqbench.jobs.record import Record
-from seqbench.jobs.store import Store
-from seqbench.models.backbone import SequenceModel, build
-from seqbench.models.mixer import MODELS
-from seqbench.readers.archives import unchanged
-from seqbench.task import TASKS, Source, TaskSpec, parse_options
-from seqbench.training import Diverged
-from seqbench.training import predict as run_model
+from seqbench.errors import Diverged, UserError
 
-__all__ = ["predict_file"]
+if TYPE_CHECKING:  # --help answers before any of these is imported
+    import numpy.typing as npt
 
-Columns = dict[str, npt.NDArray[Any]]
+    from seqbench.data.splits import NewRows, Reading
+    from seqbench.jobs.record import RunRecord
+    from seqbench.models.backbone import SequenceModel
+    from seqbench.task import TaskSpec
+
+    Columns = dict[str, npt.NDArray[Any]]
+
+__all__ = ["COMMAND", "Predict", "predict_file"]
+
 FORMATS = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Apply a trained model to new rows and write a table of its predictions."""
+
+    record: tyro.conf.Positional[Path]
+    """The record.json of a run, or its folder."""
+    file: tyro.conf.Positional[Path]
+    """New rows, in the form that the task reads with --data; labels are not needed."""
+    out: Path = Path("predictions.csv")
+    """Where to write: .csv or .parquet."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Write it and say where."""
+        path, rows = predict_file(self.record, self.file, self.out)
+        print(f"{rows:,} predictions: {path}")
+        return 0
+
+
+COMMAND = Predict
 
 
 def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
@@ -42,19 +61,26 @@ def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
     Raises:
         UserError: the record has no model, the file is not what it reads, or ``out`` is no .csv or .parquet.
     """
+    from seqbench.jobs.record import RunRecord
+    from seqbench.jobs.store import Store
+    from seqbench.readers.archives import unchanged
+    from seqbench.task import Source, parse_options
+
     if out.suffix not in FORMATS:
         raise UserError(f"--out {out.name} must end in .csv or .parquet.")
     if out.resolve() == file.resolve():
         raise UserError("--out is the file that is read: choose another name.")
     folder = record.parent if record.name == "record.json" else record
-    found = Store.read(folder)
-    spec = _spec(found)
+    trained = Store.read(folder)
+    if not isinstance(trained, RunRecord):
+        raise UserError(f"{folder} holds a measurement of a probe: there is no trained model in it.")
+    spec = _spec(trained)
     reading = _reading(folder)
-    options = parse_options(spec, found.task.options)
+    options = parse_options(spec, trained.task.options)
     assert spec.encode is not None
     with unchanged(file) as digest:
         new = spec.encode(Source("path", {"file": file}, {"file": digest}), options, reading)
-    columns = _predict(found, spec, folder, reading, new)
+    columns = _predict(trained, spec, folder, reading, new)
     both = sorted(set(new.columns) & set(columns))
     if both:
         raise UserError(f"the file's column {both[0]!r} has the name of a column of predictions: rename it.")
@@ -65,10 +91,13 @@ def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
     return out, len(next(iter(columns.values())))
 
 
-def _spec(record: Record) -> TaskSpec:
+def _spec(record: RunRecord) -> TaskSpec:
     """The task of ``record``, if the model can still be used and the code is what it was."""
     if record.status != "ok":
         raise UserError(f"the record's status is {record.status}: it has no trained model.")
+    from seqbench.models.mixer import MODELS
+    from seqbench.task import TASKS
+
     task, model = TASKS.entry(record.task.name), MODELS.entry(record.model.name)
     for noun, entry, kept in (("task", task, record.task), ("model", model, record.model)):
         if (entry.value.version, entry.code) != (kept.version, kept.code_sha256):
@@ -82,6 +111,8 @@ def _spec(record: Record) -> TaskSpec:
 
 
 def _reading(folder: Path) -> Reading:
+    from seqbench.data.splits import Reading
+
     try:
         kept = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         names = {name: tuple(map(str, kept[name])) for name in ("vocabulary", "features", "classes")}
@@ -90,22 +121,31 @@ def _reading(folder: Path) -> Reading:
         raise UserError(f"{folder / 'model.json'} is missing or damaged: train the model again with --force.") from None
 
 
-def _predict(record: Record, spec: TaskSpec, folder: Path, reading: Reading, new: NewRows) -> Columns:
+def _predict(record: RunRecord, spec: TaskSpec, folder: Path, reading: Reading, new: NewRows) -> Columns:
+    from seqbench.config import RunConfig
+    from seqbench.data.splits import TaskData
+    from seqbench.device import resolve_device, settings
+    from seqbench.models.backbone import build, shape_of
+    from seqbench.training import predict
+
     config = RunConfig(task=record.task.name, model=record.model.name, hidden=record.model.hidden, threads=1)
     device = resolve_device(config)
     about: dict[str, Any] = {name: getattr(reading, name) for name in ("vocabulary", "features", "classes", "fitted")}
-    data = TaskData(new.split, new.split, new.split, {}, **about)
+    shape = shape_of(spec.kind, TaskData(new.split, new.split, new.split, {}, **about))
     with settings(device, config):
-        model = build(record.model.name, spec.kind, data, record.model.hidden, backbone=record.model.backbone)
+        model = build(record.model.name, spec.kind, shape, record.model.hidden, backbone=record.model.backbone)
         _load_weights(model, folder)
         try:
-            predictions = run_model(model.to(device), new.split, config)
+            predictions = predict(model.to(device), new.split, config)
         except Diverged as error:
             raise UserError(f"the model fails on these rows: {error}.") from None
     return type(model.head).columns(predictions, reading)
 
 
 def _load_weights(model: SequenceModel, folder: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_safetensors
+
     path = folder / "model.safetensors"
     try:
         model.load_state_dict(from_safetensors(path.read_bytes()))
@@ -115,14 +155,14 @@ def _load_weights(model: SequenceModel, folder: Path) -> None:
 
 def _write(columns: Mapping[str, npt.NDArray[Any]], out: Path) -> None:
     """As one rename, so that a table is never seen half-written."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
-    table = pa.table({name: _plain(values) for name, values in columns.items()})
+    def plain(values: npt.NDArray[Any]) -> Any:
+        return values if values.dtype.kind in "iuf" else np.asarray(values, dtype=str).tolist()
+
+    table = pa.table({name: plain(values) for name, values in columns.items()})
     write = pa.csv.write_csv if out.suffix == ".csv" else pa.parquet.write_table
     replace_file(out, lambda file: write(table, file))
-
-
-def _plain(values: npt.NDArray[Any]) -> Any:
-    return values if values.dtype.kind in "iuf" else np.asarray(values, dtype=str).tolist()

@@ -1,19 +1,134 @@
-"""`data show`: what a careful person asks of a data set. No torch."""
+"""`data show`, `data prepare`, `data fetch`: what a careful person asks of a data set, caches, and canonical sets."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import tyro
 from tabulate import tabulate
 
+from seqbench.cli.common import Column, Common, File, Flag, Options, speaker
+from seqbench.config import parse_options_text
 from seqbench.data import Segments, Split, Stream, Windows
-from seqbench.prepare import Prepared
-from seqbench.result import format_value
-from seqbench.task import TaskSpec
+from seqbench.errors import UserError
+from seqbench.prepare import Prepared, download_folder, fit_baselines, prepare
+from seqbench.report.text import format_value
+from seqbench.task import TASKS, TaskSpec, parse_options
 
-__all__ = ["show_data"]
+__all__ = ["DataFetch", "DataPrepare", "DataShow", "group"]
+
+
+@dataclass(frozen=True)
+class DataShow:
+    """Show what a task's data holds: sizes, balance, an example, licence, hash, split, baselines."""
+
+    task: tyro.conf.Positional[str]
+    """Task; see `list tasks`."""
+    option: Options = ()
+    """An option of the task as name=value; may be given again."""
+    source: Literal["embedded", "hub", "path"] = "embedded"
+    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    data: File = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Column = None
+    """Short for --option target=COLUMN."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    """Draw the data into this file, too."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Print it, and draw it if asked to."""
+        from seqbench.report.draw import draw, need_matplotlib
+
+        if self.plot is not None:
+            need_matplotlib()
+        say = speaker(self.task)
+        prepared = _prepared(self.task, self, say)
+        _show_data(prepared, fit_baselines(prepared, say))
+        if self.plot is not None:
+            print(f"\nplot: {draw(data_chart(prepared), self.plot)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class DataPrepare:
+    """Build the cache of a task's data and fit its baselines, so that the first run starts at once."""
+
+    task: tyro.conf.Positional[str] = "all"
+    """Task, or all."""
+    option: Options = ()
+    """An option of the task as name=value; may be given again."""
+    source: Literal["embedded", "hub", "path"] = "embedded"
+    """Where the data comes from."""
+    data: File = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Column = None
+    """Short for --option target=COLUMN."""
+    baselines: Flag = True
+    """Fit the baselines, too, which takes longer than all else."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Build and fit."""
+        from tqdm import tqdm
+
+        names = TASKS.names() if self.task == "all" else [TASKS.entry(self.task).name]
+        if len(names) > 1 and (self.data is not None or self.source != "embedded" or _options(self)):
+            raise UserError("--data, --source and --option are one task's: name the task.")
+        for name in tqdm(names, desc="prepare", unit="task", disable=not sys.stderr.isatty(), leave=False):
+            say = speaker(name)
+            prepared = _prepared(name, self, say)
+            fitted = len(fit_baselines(prepared, say)) if self.baselines else 0
+            print(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
+        return 0
+
+
+@dataclass(frozen=True)
+class DataFetch:
+    """Download the canonical set of a task, for --source hub; nothing else ever does."""
+
+    task: tyro.conf.Positional[str]
+    """Task; see `list tasks`."""
+    option: Options = ()
+    """An option of the task as name=value, as ticker=IBM; may be given again."""
+    force: Flag = False
+    """Download again what is there already."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Download it."""
+        spec = TASKS.get(self.task)
+        if "hub" not in spec.sources:
+            raise UserError(f"task {spec.name} has no set on the network; bring a file of your own with --data FILE.")
+        spec = spec.at("hub")
+        options = parse_options(spec, dict(parse_options_text(self.option)))
+        assert spec.fetch is not None
+        folder = download_folder(spec, options)
+        spec.fetch(options).fetch(folder, speaker(spec.name), force=self.force)
+        print(f"{spec.name}: fetched; use it with --source hub")
+        return 0
+
+
+def group() -> dict[str, type[Any]]:
+    """The commands, by their second word."""
+    return {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
+
+
+def _options(command: DataShow | DataPrepare) -> dict[str, str]:
+    target = () if command.target is None else (f"target={command.target}",)
+    return dict(parse_options_text((*command.option, *target)))
+
+
+def _prepared(task: str, command: DataShow | DataPrepare, say: Callable[[str], None]) -> Prepared:
+    source = "path" if command.data is not None else command.source
+    return prepare(task, _options(command), source, say, command.data)
+
 
 Scores = dict[str, dict[str, dict[str, float]]]
 MOST_METRICS = 6  # of each baseline, in a table that fits a terminal
@@ -21,7 +136,7 @@ MOST_ROWS = 30  # features or classes
 WIDTH = 110  # of an example
 
 
-def show_data(prepared: Prepared, baselines: Scores) -> None:
+def _show_data(prepared: Prepared, baselines: Scores) -> None:
     """Print what the data holds: origin, split, sizes, balance or ranges, an example, and its baselines' scores."""
     spec, data = prepared.spec, prepared.data
     options = ", ".join(f"{name}={value}" for name, value in prepared.options.items() if value != "")
