@@ -41,6 +41,7 @@ __all__ = [
     "UserError",
     "Windows",
     "load_plugin",
+    "load_results",
     "look_of",
     "register_baseline",
     "register_head",
@@ -53,6 +54,7 @@ __all__ = [
 _HOME = {
     "seqbench.experiment": ("run",),
     "seqbench.baselines": ("register_baseline",),
+    "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),
     "seqbench.data.splits": (
         "Batch",

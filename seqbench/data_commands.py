@@ -88,15 +88,16 @@ def leaderboard(
     plot_format: Literal["png", "svg"],
 ) -> None:
     """Print the board of ``results``, or write it to ``out``, and draw it into ``plots`` if asked to."""
-    from seqbench.board import board, read_tables
+    from seqbench.board import load_results, make_tables, render
 
+    tables = make_tables(load_results(results))
     drawn = {}
     if plots is not None:
         need_matplotlib()
-        from seqbench.board.plots import draw_board
+        from seqbench.board.charts import draw_board
 
-        drawn = draw_board(read_tables(results), plots, plot_format)
-    text = board(results, fmt, columns, out.parent if out else Path(), plots=drawn)
+        drawn = draw_board(tables, plots, plot_format)
+    text = render(tables, fmt, columns, out.parent if out else Path(), drawn)
     if out is None:
         sys.stdout.write(text)
     else:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from seqbench.board import board, read_tables
-from seqbench.board.plots import figure_files
+from seqbench.board import load_results, make_tables, render
+from seqbench.board.charts import picture_files
 from seqbench.claims_command import run_claims
 from seqbench.jobs.store import Store
 
@@ -19,12 +19,25 @@ LEDGER = BOARD / "CLAIMS.md"
 
 
 @pytest.fixture(scope="module")
-def plots():
-    return figure_files(read_tables([BOARD]), BOARD / "plots")
+def tables():
+    return make_tables(load_results(BOARD))
 
 
-def test_the_page_is_made_from_the_records(plots):
-    assert PAGE.read_text(encoding="utf-8") == board([BOARD], "markdown", "all", BOARD, plots=plots)
+@pytest.fixture(scope="module")
+def plots(tables):
+    return picture_files(tables, BOARD / "plots")
+
+
+def test_the_page_is_made_from_the_records(tables, plots):
+    assert PAGE.read_text(encoding="utf-8") == render(tables, base=BOARD, plots=plots)
+
+
+def test_the_page_says_that_figures_belong_to_their_budget():
+    head, _ = PAGE.read_text(encoding="utf-8").split("\n## ", 1)
+    assert (
+        "All figures belong to the budget in their heading" in head
+        and "the order of the models may change" in " ".join(head.split())
+    )
 
 
 def test_every_link_of_the_page_leads_to_what_it_shows(plots):

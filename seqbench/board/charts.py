@@ -1,0 +1,411 @@
+"""The board's pictures as charts, one of each table and one of each overview.
+
+A difference is turned so that right always means the first is better, whatever the direction of the metric.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from seqbench.board.compare import BoardTable, Comparison, Difference, Overview, Result, Row, Sure, overviews
+from seqbench.board.frame import Array
+from seqbench.errors import UserError
+from seqbench.report.chart import (
+    DARK,
+    GREY,
+    MARKERS,
+    Axis,
+    Chart,
+    Line,
+    Look,
+    Mark,
+    Panel,
+    Points,
+    Region,
+    Rule,
+    drawable,
+    limits,
+    look_of,
+)
+from seqbench.report.text import format_value, listed, rounded, short
+
+__all__ = ["Picture", "draw_board", "picture_files", "pictures"]
+
+CURVE = "curve.jsonl"
+MOST_NAME = 100  # characters of a file's name
+MOST_PAIRS = 45  # of ten models; more than that nobody reads
+LEAST_SKILL = -1.0  # lower ones of single tasks are named, not drawn
+
+
+class Picture(NamedTuple):
+    """A chart, the heading that it belongs under on the page, and the name of its file without the suffix."""
+
+    heading: str
+    name: str
+    chart: Chart
+
+
+def draw_board(tables: Sequence[BoardTable], folder: Path, fmt: Literal["png", "svg"] = "png") -> dict[str, Path]:
+    """Draw the pictures of ``tables`` into ``folder``; old files of a name are replaced.
+
+    Returns:
+        Of each picture the heading that it belongs under, as the page has it, and its file.
+
+    Raises:
+        UserError: a learning curve is missing or damaged, or ``folder`` can't be written.
+    """
+    from seqbench.report.draw import draw
+
+    drawn = pictures(tables)
+    return {picture.heading: draw(picture.chart, folder / f"{picture.name}.{fmt}") for picture in drawn}
+
+
+def picture_files(tables: Sequence[BoardTable], folder: Path, fmt: Literal["png", "svg"] = "png") -> dict[str, Path]:
+    """What `draw_board` returns, without drawing."""
+    return {picture.heading: folder / f"{picture.name}.{fmt}" for picture in pictures(tables)}
+
+
+def pictures(tables: Sequence[BoardTable]) -> list[Picture]:
+    """One of each overview and each table, unless there is nothing to be shown.
+
+    A name says what the heading does: ``<task>-<budget>-width<hidden>`` or ``-params<count>``, and in what the
+    conditions differ from the usual ones.
+
+    Raises:
+        UserError: a learning curve is missing or damaged.
+    """
+    shown = [(it.heading, _file_stem("overview", it.tables[0]), _overview_chart(it)) for it in overviews(tables)]
+    shown += [(it.title, _file_stem(it.conditions.task, it), _table_chart(it)) for it in tables]
+    names = _unlike([name for _, name, _ in shown])
+    return [
+        Picture(heading, name, chart) for (heading, _, chart), name in zip(shown, names, strict=True) if chart.panels
+    ]
+
+
+def _file_stem(what: str, it: BoardTable) -> str:
+    """Letters, digits, dashes and underscores only."""
+    params, hidden = it.conditions.config.get("params"), it.conditions.config.get("hidden") or ()
+    width = f"params{params}" if params else f"width{'_'.join(map(str, hidden))}"
+    about = "-".join((what, it.conditions.budget, width, *it.setting, *it.variant))
+    return re.sub(r"[^a-z0-9_]+", "-", about.lower()).strip("-")[:MOST_NAME]
+
+
+def _unlike(names: Sequence[str]) -> list[str]:
+    """Of those that are the same the later ones are numbered."""
+    counts = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    return [f"{name}~{count}" if count > 1 else name for name, count in zip(names, counts, strict=True)]
+
+
+# --- the picture of a table ------------------------------------------------------------------------------------------
+
+
+def _table_chart(it: BoardTable) -> Chart:
+    """Figure against cost and learning curves on the left, differences on the right; no panel is empty."""
+    order = [row.label for row in it.rows].index
+    turned = ", sign turned as lower is better" if it.sign < 0 else ""
+    forests = _forests(
+        [_pairs(it.comparison), _against(sorted(it.against, key=lambda one: order(one.first)))],
+        f"difference of test {_metric_name(it)}{turned}",
+    )
+    curves, curve_notes = _curves_panel(it)
+    left = [panel for panel in (_cost_panel(it), curves) if panel.marks]
+    about = "no run has a figure"
+    if it.measure:
+        about = f"test {_metric_name(it)}, {it.measure.direction} is better · seeds: {len(it.seeds)}"
+    notes = [
+        *_ranking_notes(it),
+        *_cost_notes(it),
+        *curve_notes,
+        *_difference_notes(forests, it.comparison, it.against),
+    ]
+    return Chart(it.title, [column for column in (left, forests) if column], about, notes)
+
+
+def _metric_name(it: BoardTable) -> str:
+    """The metric, with its unit."""
+    if it.measure is None:
+        return "figure"
+    return short(it.measure.name) + (f" ({short(it.measure.unit)})" if it.measure.unit else "")
+
+
+def _costs_of(it: BoardTable) -> dict[str, tuple[float, Sure]]:
+    """Seconds and figure of every model that has both."""
+    return {
+        row.label: (row.costs.seconds, row.metric)
+        for row in it.models
+        if row.metric and row.costs and row.costs.seconds is not None and drawable(row.metric.value)
+    }
+
+
+def _seeds_of(it: BoardTable, row: Row) -> list[tuple[float, float]]:
+    """Seconds and figure of every run of a model that has both."""
+    results = row.entrant.results.values() if row.entrant else ()
+    pairs = [(it.basis.seconds(result) if it.basis else None, result.value) for result in results]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and drawable(y)]
+
+
+def _cost_panel(it: BoardTable) -> Panel:
+    """Metric against training seconds of a run: means with intervals, seeds, the Pareto front, baselines."""
+    means, seeds = _costs_of(it), {row.label: _seeds_of(it, row) for row in it.models}
+    marks: list[Mark] = []
+    for label, points in seeds.items():
+        if points:
+            xs, ys = zip(*points, strict=True)
+            marks.append(Points(xs, ys, look_of(label), small=True))
+    seconds = [x for points in seeds.values() for x, _ in points]
+    for label, (x, sure) in means.items():
+        marks.append(Points([x], [sure.value], look_of(label), [sure.low], [sure.high], label=short(label)))
+    marks += _front([(x, sure.value) for x, sure in means.values()], it.sign, max(seconds, default=0.0))
+    for name, baseline in it.baselines.items() if marks else ():
+        strongest = name == it.strongest
+        text = f"{short(name)} {format_value(baseline.value)}"
+        marks.append(Rule(baseline.value, text, strong=strongest, widen="near" if strongest else "never"))
+    logarithmic = bool(seconds) and min(seconds) > 0 and max(seconds) >= 3 * min(seconds)
+    kind = "CPU seconds" if it.basis and it.basis.cpu else "wall-clock seconds"
+    x = Axis(f"{kind} in training, mean of a run{' (logarithmic)' if logarithmic else ''}",
+             "log10" if logarithmic else "linear")  # fmt: skip
+    title = "Metric against cost: mean with 95% interval, seeds as small marks"
+    return Panel(title, marks, x, Axis(f"test {_metric_name(it)}"))
+
+
+def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list[Line]:
+    """The best mean that each cost buys, as steps that end at the greatest cost."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(means, key=lambda point: (point[0], -sign * point[1])):
+        if not front or sign * y > sign * front[-1][1]:
+            front.append((x, y))
+    if len(means) < 2:
+        return []
+    xs, ys = zip(*front, (max(edge, front[-1][0]), front[-1][1]), strict=True)
+    return [Line(xs, ys, Look(DARK), faint=True, steps=True, label="best mean for the cost (Pareto front)")]
+
+
+def _cost_notes(it: BoardTable) -> list[str]:
+    """Who has no place in the panel of costs, and what its lines are."""
+    means = _costs_of(it)
+    unplaced = [row.label for row in it.models if row.metric is not None and row.label not in means]
+    notes = [f"{listed(unplaced)} ran elsewhere: no cost to compare."] if unplaced else []
+    return notes + (
+        [f"Solid line: the strongest baseline, {it.strongest}; dotted: the others."] if it.strongest else []
+    )
+
+
+def _curves_panel(it: BoardTable) -> tuple[Panel, list[str]]:
+    """Validation figure by optimiser step: the mean over seeds and their range; single seeds where one failed."""
+    marks: list[Mark] = []
+    drawn: list[tuple[float, float]] = []
+    uneven = False
+    for row in it.models:
+        curves = _curves(it, row)
+        drawn += [point for curve in curves for point in curve.items()]
+        look, label = look_of(row.label), short(row.label)
+        if row.metric is None:
+            label += ", single runs"
+            marks += [Line(list(c), list(c.values()), look, dash="dotted", faint=True, label=label) for c in curves]
+        elif curves:
+            uneven |= len({tuple(curve) for curve in curves}) > 1
+            steps = sorted(set().union(*curves))
+            values: Array = np.array([[curve.get(step, math.nan) for step in steps] for curve in curves])
+            low, high, mean = np.nanmin(values, axis=0), np.nanmax(values, axis=0), values.mean(axis=0)
+            marks.append(Line(steps, mean.tolist(), look, low.tolist(), high.tolist(), label, marked=True))
+    title = "Learning curves: mean of the seeds, band from least to greatest"
+    panel = Panel(title, marks, Axis("optimiser step"), Axis(f"validation {_metric_name(it)}"))
+    notes = ["Mean curves end where the first of the seeds stopped; their bands go on over the others."]
+    return (_focused(panel, drawn) if drawn else panel), notes if uneven else []
+
+
+def _curves(it: BoardTable, row: Row) -> list[dict[int, float]]:
+    """Step to figure of every run with a result; runs without one leave no curve."""
+    if row.entrant is None or it.measure is None:
+        return []
+    results = [result for result in row.entrant.results.values() if result.status == "ok"]
+    curves = [_curve(result, f"val_{it.measure.name}") for result in results]
+    return [curve for curve in curves if curve]
+
+
+def _curve(result: Result, key: str) -> dict[int, float]:
+    path = result.folder / CURVE
+    try:
+        points = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        curve = {int(point["step"]): float(point[key]) for point in points}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None
+    return {step: value for step, value in sorted(curve.items()) if drawable(value)}
+
+
+def _focused(panel: Panel, drawn: Sequence[tuple[float, float]]) -> Panel:
+    """An axis that shows nine tenths of the second half of training, and of the rest as much as leaves that a third."""
+    last, values = max(step for step, _ in drawn), [value for _, value in drawn]
+    least, most = np.quantile([value for step, value in drawn if step >= last / 2], (0.05, 0.95)).tolist()
+    room = 1.5 * (most - least) or 0.1 * abs(most) or 0.1
+    margin = 0.05 * room
+    low, high = max(min(values) - margin, least - 2 * room), min(max(values) + margin, most + 2 * room)
+    beyond = {"below": sum(value < low for value in values), "above": sum(value > high for value in values)}
+    said = [f"checks of single runs {side} this axis: {count}" for side, count in beyond.items() if count]
+    return dataclasses.replace(panel, y=dataclasses.replace(panel.y, limits=(low, high)), note="; ".join(said))
+
+
+def _ranking_notes(it: BoardTable) -> list[str]:
+    """Models that are not ranked and why, and what one seed can't tell."""
+    said = [f"{row.label} {it.state(row)}" for row in it.models if row.metric is None]
+    lines = [f"Not ranked, without a mean: {'; '.join(said)}."] if said else []
+    known = [row.metric for row in it.models if row.metric is not None]
+    if known and len(it.seeds) == 1:
+        lines.append("One seed only: intervals are over test examples alone and leave out how much training varies.")
+    return lines + _without_interval(known)
+
+
+def _without_interval(known: Sequence[Sure]) -> list[str]:
+    if all(math.isfinite(sure.low) for sure in known):
+        return []
+    return ["Where no interval stands, there is one seed only, or records lack their leave-one-out figures."]
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+def _forests(panels: Sequence[Panel], what: str) -> list[Panel]:
+    """Panels of differences on one scale, unless that would squash one; those without any are left out."""
+    panels = [panel for panel in panels if panel.rows]
+    spans = [limits(panel, "x") or (-1.0, 1.0) for panel in panels]
+    whole = min((low for low, _ in spans), default=0.0), max((high for _, high in spans), default=0.0)
+    alike = all(whole[1] - whole[0] <= 1.6 * (high - low) for low, high in spans)
+    scaled = []
+    for i, panel in enumerate(panels):
+        x = Axis(f"{panel.x.label}\n{what}", limits=whole if alike else None)
+        scaled.append(
+            dataclasses.replace(panel, title=panel.title + (" (another scale)" if i and not alike else ""), x=x)
+        )
+    return scaled
+
+
+def _pairs(comparison: Comparison) -> Panel:
+    """All pairs, or, of too many to read, those of the best model."""
+    differences, best = comparison.differences, next(iter(comparison.ranks), "")
+    title = "Pairs of models, with 95% intervals"
+    if len(differences) > MOST_PAIRS:
+        title = f"{short(best)} and each other model, with 95% intervals (of {len(differences)} pairs)"
+        differences = [one for one in differences if best in (one.first, one.second)]
+    names = [f"{short(one.first)} - {short(one.second)}" for one in differences]
+    return _forest(title, differences, names, comparison.least)
+
+
+def _against(differences: Sequence[Difference]) -> Panel:
+    """Each model against the strongest baseline."""
+    baseline = differences[0].second if differences else ""
+    names = [short(one.first) for one in differences]
+    return _forest(f"Against the strongest baseline, {short(baseline)}", differences, names, baseline=baseline)
+
+
+def _forest(
+    title: str,
+    differences: Sequence[Difference],
+    names: Sequence[str],
+    least: float = math.nan,
+    baseline: str | None = None,
+) -> Panel:
+    """A row of each difference: significant ones filled in the look of the better, others hollow and grey.
+
+    On both sides of zero those smaller than the smallest that would have been found are shaded.
+    """
+    marks: list[Mark] = [Region(-least, least)] if drawable(least) else []
+    marks.append(Rule(0.0, axis="x", strong=True, widen="always"))
+    for i, one in enumerate(differences):
+        low, high = sorted((one.sign * one.sure.low, one.sign * one.sure.high))
+        look = Look(GREY if one.better is None else DARK)
+        if one.better not in (None, baseline):
+            look = look_of(one.better or "")
+        value = one.sign * one.sure.value
+        marks.append(Points([value], [i], look, [low], [high], along="x", hollow=one.better is None))
+    faded = [name for name, one in zip(names, differences, strict=True) if one.better is None]
+    second, first = (short(baseline), "model") if baseline else ("second", "first")
+    x = Axis(f"← {second} is better          {first} is better →")
+    return Panel(title, marks, x, rows=names, faded=faded)
+
+
+def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: Sequence[Difference] = ()) -> list[str]:
+    """How to read the differences: which are significant, and the band of those too small to be found."""
+    differences = [*comparison.differences, *against]
+    if not panels:
+        return ["Nothing to compare: fewer than two complete models."]
+    if all(math.isnan(one.adjusted) for one in differences):
+        return ["No p-values, so no difference is shown to be significant."]
+    notes = [
+        "Filled differences are significant (Holm: at most a 5% risk of any false one in a panel), hollow ones are not."
+    ]
+    if any(one.better is None and (one.sure.low > 0 or one.sure.high < 0) for one in differences):
+        notes[0] += " Each interval stands for itself: it may miss zero where the difference is not significant."
+    if math.isfinite(comparison.least):
+        least = f"{comparison.least:.2g}"
+        notes.append(
+            f"Grey band: ±{least}, the smallest true difference found with 80% power; smaller ones may be missed."
+        )
+    return notes
+
+
+# --- the picture of an overview --------------------------------------------------------------------------------------
+
+
+def _overview_chart(it: Overview) -> Chart:
+    """Mean skill across tasks on the left, differences of it on the right."""
+    forests = _forests([_pairs(it.comparison)], "difference of mean skill")
+    about = f"mean skill over {len(it.tables)} tasks, each counted alike; higher is better"
+    notes = [*_skill_notes(it), *_difference_notes(forests, it.comparison)]
+    left = [panel for panel in [_skill_panel(it)] if any(isinstance(mark, Points) for mark in panel.marks)]
+    return Chart(it.heading, [column for column in (left, forests) if column], about, notes)
+
+
+def _skill_panel(it: Overview) -> Panel:
+    """Means with intervals, single tasks small below them; incomplete models come last, without a mean."""
+    marks: list[Mark] = [Rule(0.0, axis="x", strong=True)]
+    for i, row in enumerate(it.rows):
+        if row.skill is not None:
+            mean = row.skill
+            marks.append(Points([mean.value], [i - 0.12], look_of(row.label), [mean.low], [mean.high], along="x"))
+    for k, table in enumerate(it.tables):
+        skills = [(_skill(row.rows[k]), i + 0.2) for i, row in enumerate(it.rows)]
+        shown = [(x, y) for x, y in skills if x >= LEAST_SKILL and drawable(x)]  # NaN is not
+        if shown:
+            look = Look(GREY, MARKERS[k % len(MARKERS)])
+            xs, ys = zip(*shown, strict=True)
+            marks.append(Points(xs, ys, look, label=table.conditions.task, small=True))
+    incomplete = [f"({short(row.label)})" for row in it.rows if row.skill is None]
+    names = [short(row.label) for row in it.rows if row.skill is not None] + incomplete
+    return Panel(
+        "Mean skill with 95% interval; single tasks small below it",
+        marks,
+        Axis("skill: 0 is each task's reference baseline, 1 is perfect"),
+        rows=names,
+        faded=incomplete,
+        note="in brackets: incomplete, no mean and no rank" if incomplete else "",
+    )
+
+
+def _skill(row: Row | None) -> float:
+    return math.nan if row is None or row.skill is None else row.skill.value
+
+
+def _skill_notes(it: Overview) -> list[str]:
+    """What the incomplete models lack, which means have no interval, and what lies beyond the axis."""
+    lines, beyond = [], []
+    for row in it.rows:
+        parts = list(zip(it.tables, row.rows, strict=True))
+        beyond += [
+            f"{row.label} has {rounded(_skill(one))} on {table.conditions.task}"
+            for table, one in parts
+            if _skill(one) < LEAST_SKILL
+        ]
+        if row.skill is None:
+            missing = [f"{table.conditions.task} {table.state(one)}" for table, one in parts if not (one and one.skill)]
+            lines.append(f"{row.label} ({listed(missing)})")
+    said = [f"Not ranked, without a mean: {'; '.join(lines)}."] if lines else []
+    said += _without_interval([row.skill for row in it.rows if row.skill is not None])
+    return said + ([f"Beyond the axis: {'; '.join(beyond)}."] if beyond else [])

@@ -1,0 +1,621 @@
+"""The board as a Markdown page for readers, and as JSON and CSV for programs.
+
+With the columns `quality` nothing is said that depends on the machine or the moment, so that two runs of one grid give
+the same text byte for byte.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from seqbench.board.compare import (
+    BoardTable,
+    Comparison,
+    Difference,
+    Entrant,
+    Overview,
+    OverviewRow,
+    Result,
+    Row,
+    Sure,
+    overviews,
+)
+from seqbench.rates import TRIAL_SEED
+from seqbench.report.text import NONE, between, decimals, escape, link, listed, open_ranks, relative, table, with_reach
+
+__all__ = ["Columns", "Format", "render"]
+
+Columns = Literal["all", "quality"]
+Format = Literal["markdown", "json", "csv"]
+Json = dict[str, Any]
+BETTER = "significantly better than"
+LEFT = ("model", BETTER, "seeds")
+COSTS = ("train s", "tuning s", "tokens/s", "peak MiB")
+REPEATABLE = ("diverged", "not_applicable")  # their reasons tell nothing of the machine
+MOST_VERSIONS = 6
+HOW_TO_READ = """\
+# Leaderboard
+
+Made by `seqbench leaderboard` from {records:,} records; never edited by hand.
+
+**A higher place alone means nothing: *significantly better than* says which differences are significant** (paired over
+the same seeds and test examples; Holm: at most a 5% risk of any false one among a table's models, and as much against
+its baseline). The range after a rank holds the ranks that these differences leave open. ± is a 95% interval over seeds
+and test examples together; two of them may overlap and the difference still be significant, because models share the
+test examples. Skill is 0 for the named reference and 1 for a perfect score. *Italic* rows are baselines: no seed moves
+them, so their intervals are over test examples alone, and only the strongest of them is compared. A model that lacks a
+seed has no mean and no rank.
+
+**All figures belong to the budget in their heading** (`quick` is minutes of training): with more training the order of
+the models may change.
+"""
+
+
+def render(
+    tables: Sequence[BoardTable],
+    fmt: Format = "markdown",
+    columns: Columns = "all",
+    base: Path = Path(),
+    plots: Mapping[str, Path] | None = None,
+) -> str:
+    """The text of a board; see `board`."""
+    page = _Page(columns == "quality", base.resolve(), plots or {})
+    if fmt == "markdown":
+        return page.markdown(tables)
+    return page.csv(tables) if fmt == "csv" else page.json(tables)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What a text shows: only the ``quality`` columns or all, with links from the directory ``base``, and pictures."""
+
+    quality: bool
+    base: Path
+    plots: Mapping[str, Path]
+
+    def link(self, shown: str, result: Result) -> str:
+        """``shown``, with a link to the record unless its path depends on the moment."""
+        return shown if self.quality else link(shown, Path(result.record), self.base)
+
+    def picture(self, heading: str) -> list[str]:
+        """Lines with the picture that belongs under ``heading``; pictures hold costs."""
+        if self.quality or heading not in self.plots:
+            return []
+        return [f"!{link(escape(heading), self.plots[heading].resolve(), self.base)}", ""]
+
+    # --- Markdown
+
+    def markdown(self, tables: Sequence[BoardTable]) -> str:
+        """How to read it, overviews, tables."""
+        parts = [HOW_TO_READ.format(records=sum(it.n_results for it in tables))]
+        parts += ["\n".join([*_overview(it), *self.picture(it.heading)]) for it in overviews(tables)]
+        parts += ["\n".join([*self.table(it), *self.picture(it.title)]) for it in tables]
+        return "\n".join(parts)
+
+    def table(self, it: BoardTable) -> list[str]:
+        """Conditions, the table, what it says, and the learning rates."""
+        metrics = [row.metric for row in it.rows if row.metric is not None]
+        places = decimals([sure.value for sure in metrics], [sure.reach for sure in metrics])
+        unit = f" {escape(it.measure.unit)}" if it.measure and it.measure.unit else ""
+        cells = [self.cells(it, row, places) for row in it.rows]
+        names = [name for name in cells[0] if name == BETTER or any(row[name] not in (NONE, "") for row in cells)]
+        return [
+            f"## {escape(it.title)}",
+            "",
+            *_bullets(*self.conditions(it)),
+            "",
+            *table(names, ([row[name] for name in names] for row in cells), LEFT),
+            "",
+            *_bullets(
+                _differences(it.comparison),
+                _against_baseline(it),
+                _least(it.comparison, unit, places),
+                *_intervals(it),
+                *self.failures(it),
+                _given_rates(it),
+                _others(it),
+                _disagreement(it),
+                "" if self.quality else _costs(it),
+            ),
+            "",
+            *self.rates(it, places),
+        ]
+
+    def cells(self, it: BoardTable, row: Row, places: int) -> dict[str, str]:
+        """Column name to text."""
+        entrant, arrow = row.entrant, "↑" if it.sign > 0 else "↓"
+        cells = {
+            "rank": "" if entrant is None else open_ranks(row.ranks),
+            "model": escape(row.label) if entrant else f"*{escape(row.label)}*",
+            f"{escape(it.measure.name)} {arrow}" if it.measure else "figure": _sure(row.metric, places),
+            "skill": _sure(row.skill, 3),
+            BETTER: escape(", ".join(it.better_than(row.label))),
+        }
+        if entrant is None:
+            return {**cells, **dict.fromkeys(("parameters", "hidden", *(() if self.quality else COSTS), "seeds"), "")}
+        sized = entrant.sized
+        cells["parameters"] = between(sized.params if sized else None, ",")
+        cells["hidden"] = sized.hidden.replace(",", ", ") if sized and it.conditions.config.get("params") else NONE
+        if self.quality:
+            return {**cells, "seeds": it.state(row)}
+        links = [self.link(str(seed), result) for seed, result in entrant.results.items()]
+        return {**cells, **_cost_cells(row), "seeds": " ".join([f"{it.state(row)}:", *links])}
+
+    def conditions(self, it: BoardTable) -> list[str]:
+        """Lines above the table."""
+        about, config = it.conditions, it.conditions.config
+        options = "".join(f", {name} {value}" for name, value in about.options.items() if value != "")
+        code = f", code {about.task_code_sha256[:12]}" if about.task_code_sha256 else ""
+        groups = f", these in {it.n_groups} groups for the intervals" if it.n_groups else ""
+        patience = config.get("patience")
+        stop = f", stopping after {patience} evaluations without a better one" if patience else ""
+        lines = [
+            *_control(it),
+            f"Task: {about.task} version {about.task_version}{code} ({about.kind}){options}; {about.n_train:,} training, "
+            f"{about.n_val:,} validation and {about.n_test:,} test examples{groups}",
+            f"Data: {about.source}, SHA-256 {about.data_sha256[:12]}",
+            _metric(it),
+            f"Training: budget {about.budget}, {config['steps']:,} steps of {config.get('batch_size')} sequences{stop}, "
+            f"dropout {config.get('dropout')}, weight decay {config.get('weight_decay')}",
+            f"Models: {about.track}, {config.get('layers')} layer(s), {config.get('backbone')} backbone",
+            f"Ran on: {about.device}, {config.get('precision')}, {config.get('threads')} thread(s)"
+            + ("" if self.quality else f"; {_machines(it)}"),
+        ]
+        return [escape(line) + "." for line in lines]
+
+    def failures(self, it: BoardTable) -> list[str]:
+        """A line for each model that can't be scored, and for each failed run."""
+        lines = []
+        for row in it.models:
+            assert row.entrant is not None
+            if row.entrant.not_applicable:
+                lines.append(f"Not applicable: {escape(row.label)}: {escape(row.entrant.not_applicable)}")
+                continue
+            for seed, result in row.entrant.results.items():
+                if result.status != "ok":
+                    told = not self.quality or result.status in REPEATABLE
+                    reason = f": {escape(result.reason or 'no reason given')}" if told else ""
+                    run = self.link(f"seed {seed}", result)
+                    lines.append(f"Failed: {escape(row.label)} {run} {escape(result.status)}{reason}")
+        return lines
+
+    def rates(self, it: BoardTable, places: int) -> list[str]:
+        """A table of the learning rates that were tried, with links to their records, where any model had several."""
+        entrants = _tuned(it)
+        if all(len(entrant.trials) < 2 for entrant in entrants.values()):
+            return []
+        rates = sorted({rate for entrant in entrants.values() for rate in entrant.trials})
+        name = f"validation {escape(it.measure.name)}" if it.measure else "outcome"
+        rows = []
+        for label, entrant in sorted(entrants.items()):
+            shown = {}
+            for rate, result in entrant.trials.items():
+                outcome = "not run" if result is None else escape(result.status)
+                if result is not None and result.validation is not None:
+                    outcome = with_reach(result.validation, math.nan, places)
+                outcome = outcome if result is None else self.link(outcome, result)
+                shown[rate] = f"**{outcome}**" if rate == entrant.rate else outcome
+            rows.append([escape(label), *(shown.get(rate, NONE) for rate in rates)])
+        head = f"Learning rates tried at seed {TRIAL_SEED}, with their {name}; "
+        head += "the best on validation was taken (bold), the test had no say:"
+        return [head, "", *table(["model", *(f"{rate:g}" for rate in rates)], rows, LEFT), ""]
+
+    # --- JSON and CSV
+
+    def json(self, tables: Sequence[BoardTable]) -> str:
+        """Tables with the values of every seed, differences and records, then overviews; what isn't known is null."""
+        content = {
+            "columns": "quality" if self.quality else "all",
+            "tables": [self.table_data(it) for it in tables],
+            "overviews": [_overview_data(it) for it in overviews(tables)],
+        }
+        return json.dumps(_strict(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def csv(self, tables: Sequence[BoardTable]) -> str:
+        """One line per row of a table, with the table's conditions repeated on it."""
+        lines = [self.flat(it, row) for it in tables for row in it.rows]
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _plain(value) for name, value in line.items()} for line in lines)
+        return out.getvalue()
+
+    def all_only(self, **columns: Any) -> Json:
+        """Columns that depend on the machine or the moment."""
+        return {} if self.quality else columns
+
+    def record(self, result: Result | None) -> str | None:
+        """Path of the record as seen from the page."""
+        return None if result is None else relative(Path(result.record), self.base)
+
+    def table_data(self, it: BoardTable) -> Json:
+        """One table, as in JSON."""
+        basis = it.basis
+        costs = {
+            "device_name": basis.device_name if basis else None,
+            "seconds": "cpu" if basis and basis.cpu else "wall-clock",
+            "runs_on_other_devices": basis.others if basis else 0,
+            "runs_interrupted": basis.interrupted if basis else 0,
+        }
+        return {
+            **_about(it),
+            "seeds": it.seeds,
+            **self.all_only(costs=costs),
+            "rows": [self.row_data(it, row) for row in it.rows],
+            "differences": [_difference_data(one) for one in it.comparison.differences],
+            "smallest_detectable_difference": it.comparison.least,
+            "strongest_baseline": it.strongest,
+            "differences_from_strongest_baseline": [_difference_data(one) for one in it.against],
+        }
+
+    def row_data(self, it: BoardTable, row: Row) -> Json:
+        """One row of a table, as in JSON."""
+        entrant = row.entrant
+        about = {
+            "label": row.label,
+            "baseline": entrant is None,
+            **_ranks(row),
+            "metric": _interval(row.metric),
+            "skill": _interval(row.skill),
+            "better_than": it.better_than(row.label),
+        }
+        if entrant is None:
+            return about
+        return {
+            **about,
+            "model": entrant.model.name,
+            "model_version": entrant.model.version,
+            "model_code_sha256": entrant.model.code or None,
+            "parameters": entrant.sized.params if entrant.sized else None,
+            "hidden": [int(width) for width in entrant.sized.hidden.split(",")] if entrant.sized else None,
+            "not_applicable": entrant.not_applicable,
+            "learning_rate": entrant.rate,
+            "learning_rates_tried": [
+                {
+                    "learning_rate": rate,
+                    "status": result.status if result else None,
+                    "validation": result.validation if result else None,
+                    **self.all_only(record=self.record(result)),
+                }
+                for rate, result in entrant.trials.items()
+            ],
+            "runs_not_shown": entrant.others,
+            "seeds": [self.seed_data(entrant, seed) for seed in sorted({*it.seeds, *entrant.results})],
+            **self.all_only(**_cost_data(row)),
+        }
+
+    def seed_data(self, entrant: Entrant, seed: int) -> Json:
+        """One seed of a row, as in JSON."""
+        result = entrant.results.get(seed)
+        if result is None:
+            return {"seed": seed, "status": "missing"}
+        about = {"seed": seed, "status": result.status, "value": result.value, "validation": result.validation}
+        return about | self.all_only(reason=result.reason, record=self.record(result), finished=result.finished)
+
+    def flat(self, it: BoardTable, row: Row) -> Json:
+        """One line of CSV."""
+        about, data, entrant = _about(it), self.row_data(it, row), row.entrant
+        about |= {name: json.dumps(about[name], sort_keys=True, ensure_ascii=False) for name in ("options", "config")}
+        for name, sure in (("value", row.metric), ("skill", row.skill)):
+            data |= {name: None, f"{name}_low": None, f"{name}_high": None}
+            if sure is not None:
+                data |= {name: sure.value, f"{name}_low": sure.low, f"{name}_high": sure.high}
+        data |= {"row": "model" if entrant else "baseline", "better_than": "; ".join(data["better_than"])}
+        data |= {"hidden": " ".join(map(str, data.get("hidden") or ())), "seeds": it.state(row)}
+        data["learning_rates_tried"] = " ".join(f"{rate:g}" for rate in entrant.trials) if entrant else None
+        data["cost_device"] = it.basis.device_name if it.basis and entrant else None
+        data["records"] = "; ".join(self.record(one) or "" for one in entrant.results.values()) if entrant else ""
+        names = (*FLAT, *(() if self.quality else FLAT_COSTS))
+        return about | {name: data.get(name) for name in names}
+
+
+FLAT = (
+    "rank", "rank_low", "rank_high", "row", "label", "model_version", "value", "value_low", "value_high", "skill",
+    "skill_low", "skill_high", "better_than", "parameters", "hidden", "learning_rate", "learning_rates_tried", "seeds",
+)  # fmt: skip
+FLAT_COSTS = (
+    "train_seconds", "tokens_per_second", "peak_memory_bytes", "tuning_seconds", "tuning_seconds_are_all", "cost_device",
+    "records",
+)  # fmt: skip
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+def _bullets(*lines: str) -> list[str]:
+    return [f"- {line}" for line in lines if line]
+
+
+def _sure(sure: Sure | None, places: int) -> str:
+    return NONE if sure is None else with_reach(sure.value, sure.reach, places)
+
+
+def _control(it: BoardTable) -> list[str]:
+    name = it.conditions.control
+    return [f"CONTROL {name}: these models were trained so that nothing true can be learned"] if name else []
+
+
+def _metric(it: BoardTable) -> str:
+    if it.measure is None:
+        return "Metric: none measured"
+    name, direction, unit, reference, perfect = it.measure
+    skill = f"; skill is 0 for {reference}" if reference is not None else ""
+    skill += f" and 1 at {perfect:g}" if perfect is not None else ""
+    return f"Metric: test {name}{f' ({unit})' if unit else ''}, {direction} is better{skill}"
+
+
+def _machines(it: BoardTable) -> str:
+    """Device names and versions of the runs that are shown."""
+    results = [result for row in it.models if row.entrant for result in row.entrant.results.values()]
+    code = {
+        one.seqbench + (f" at {one.git_commit[:9]}{' with changes' if one.git_dirty else ''}" if one.git_commit else "")
+        for one in results
+    }
+    versions = {"": {one.device_name for one in results}, "Python ": {one.python for one in results}}
+    versions |= {"torch ": {one.torch for one in results}, "seqbench ": code}
+    return "; ".join(name + _some(values) for name, values in versions.items())
+
+
+def _some(values: Iterable[str]) -> str:
+    names = sorted(values)
+    more = f" and {len(names) - MOST_VERSIONS} more" if len(names) > MOST_VERSIONS else ""
+    return ", ".join(names[:MOST_VERSIONS]) + more
+
+
+def _least(comparison: Comparison, unit: str, places: int) -> str:
+    """The smallest detectable difference, or why there is none."""
+    if len(comparison.ranks) < 2:
+        return "Fewer than two models are complete: no two can be compared."
+    if math.isnan(comparison.least):
+        return (
+            "No p-values, so no difference is shown to be significant: these need two seeds of every model at least, "
+            "and the leave-one-out figures that records keep beside them."
+        )
+    count = len(comparison.differences)
+    among = f", with {count} comparisons" if count > 1 else ""
+    return (
+        f"Smallest true difference that is found with 80% power: {comparison.least:,.{places}f}{unit} (between a "
+        f"typical pair{among})."
+    )
+
+
+def _differences(comparison: Comparison) -> str:
+    """Which of the ranked models is better than which, in one sentence."""
+    models = list(comparison.ranks)
+    if len(models) < 2 or math.isnan(comparison.least):
+        return ""
+    winners: dict[tuple[str, ...], list[str]] = {}
+    for model in models:
+        beaten = {one.worse for one in comparison.differences if one.better == model}
+        if beaten:
+            winners.setdefault(tuple(name for name in models if name in beaten), []).append(model)
+    if not winners:
+        return "**Significant differences**: none; no two models can be told apart."
+    said = [f"{listed(names)} {_are(names)} better than {listed(beaten)}" for beaten, names in winners.items()]
+    rest = any(one.better is None for one in comparison.differences)
+    end = "no other pair can be told apart" if rest else "every pair is told apart"
+    return f"**Significant differences**: {escape('; '.join(said))}; {end}."
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _against_baseline(it: BoardTable) -> str:
+    """Which models are better and which worse than the strongest baseline, in one sentence."""
+    order = [row.label for row in it.rows].index
+    tested = sorted((one for one in it.against if not math.isnan(one.adjusted)), key=lambda one: order(one.first))
+    if not tested:
+        return ""
+    better = [one.first for one in tested if one.better == one.first]
+    worse = [one.first for one in tested if one.worse == one.first]
+    alike = [one.first for one in tested if one.better is None]
+    said = [f"{listed(names)} {_are(names)} {word}" for names, word in ((better, "better"), (worse, "worse")) if names]
+    said += [f"{listed(alike)} can't be told from it"] if alike else []
+    return f"**Against the strongest baseline**, {escape(it.strongest)}: {escape('; '.join(said))}."
+
+
+def _intervals(it: BoardTable) -> list[str]:
+    """What intervals lack, if they do."""
+    shown = [sure for row in it.models for sure in (row.metric, row.skill) if sure]
+    said = []
+    if shown and len(it.seeds) == 1:
+        said.append("One seed only: intervals are over test examples and leave out how much training varies.")
+    if any(math.isnan(sure.low) for sure in shown):
+        said.append("Where no interval stands, records are too old to hold what it takes: run them again with --force.")
+    return said
+
+
+def _tuned(it: BoardTable) -> dict[str, Entrant]:
+    return {row.label: row.entrant for row in it.models if row.entrant and not row.entrant.not_applicable}
+
+
+def _given_rates(it: BoardTable) -> str:
+    """Each model's learning rate, where there was none to choose; else a table shows them."""
+    entrants = _tuned(it)
+    rates = {entrant.rate for entrant in entrants.values()}
+    if not rates or any(len(entrant.trials) > 1 for entrant in entrants.values()):
+        return ""
+    if len(rates) == 1:
+        return f"Learning rate: {rates.pop():g}, given and not chosen among several."
+    said = ", ".join(f"{label} {entrants[label].rate:g}" for label in sorted(entrants))
+    return f"Learning rates, given and not chosen among several: {escape(said)}."
+
+
+def _others(it: BoardTable) -> str:
+    """Runs that no row shows."""
+    count = sum(row.entrant.others for row in it.models if row.entrant)
+    return f"{count} further run(s), at learning rates that were not taken, are in no figure here." if count else ""
+
+
+def _disagreement(it: BoardTable) -> str:
+    uneven = [name for name, baseline in it.baselines.items() if baseline.uneven]
+    return escape(f"Records disagree about {listed(uneven)}: one of their figures is shown.") if uneven else ""
+
+
+def _costs(it: BoardTable) -> str:
+    basis = it.basis
+    if basis is None:
+        return ""
+    kind = "CPU seconds of the process" if basis.cpu else "wall-clock seconds"
+    lines = [f"train s: {kind} in training, mean of a run, and tokens/s by the same; peak MiB: the largest of the runs"]
+    if any(row.costs and row.costs.tuning is not None for row in it.rows):
+        lines.append(
+            f"tuning s: what the other learning rates took at seed {TRIAL_SEED} (≥ where a trial left no cost)"
+        )
+    lines.append(f"all on {basis.device_name}")
+    if basis.others:
+        lines.append(f"{basis.others} run(s) on other devices are left out of the costs")
+    if basis.interrupted:
+        lines.append(f"{basis.interrupted} run(s) were interrupted and resumed")
+    return "Costs: " + escape("; ".join(lines) + ".")
+
+
+def _cost_cells(row: Row) -> dict[str, str]:
+    costs = row.costs
+    if costs is None:
+        return dict.fromkeys(COSTS, NONE)
+    bound = "" if costs.tuning_known or costs.tuning is None else "≥ "
+    memory = None if costs.memory is None else costs.memory / 2**20
+    figures = (between(costs.seconds, ",.1f"), bound + between(costs.tuning, ",.1f"))
+    return dict(zip(COSTS, (*figures, between(costs.tokens_per_second, ",.0f"), between(memory, ",.0f")), strict=True))
+
+
+def _overview(it: Overview) -> list[str]:
+    tasks = [one.conditions.task for one in it.tables]
+    names = ["rank", "model", "mean skill", BETTER, *map(escape, tasks)]
+    rows = [
+        [
+            open_ranks(row.ranks),
+            escape(row.label),
+            _sure(row.skill, 3),
+            escape(", ".join(it.better_than(row.label))),
+            *(_sure(one.skill if one else None, 3) for one in row.rows),
+        ]
+        for row in it.rows
+        if row.skill is not None
+    ]
+    control = [f"- {escape(line)}." for line in _control(it.tables[0])]
+    return [
+        f"## {escape(it.heading)}",
+        "",
+        *([*control, ""] if control else []),
+        *(table(names, rows, LEFT) if rows else ["No model is complete in all of these tasks."]),
+        "",
+        *_bullets(
+            _differences(it.comparison),
+            f"The mean is of the skill on {listed(tasks)}, each counted alike, of models that are complete in all.",
+            _least(it.comparison, " of mean skill", 3),
+            *(
+                f"Not ranked, without a mean: {escape(row.label)}: {_lacks(it, row)}."
+                for row in it.rows
+                if row.skill is None
+            ),
+        ),
+        "",
+    ]
+
+
+def _lacks(it: Overview, row: OverviewRow) -> str:
+    """What an incomplete model lacks, task by task, and the skill it has on the others."""
+    said = []
+    for one, part in zip(it.tables, row.rows, strict=True):
+        skill = part.skill if part else None
+        said.append(f"{one.conditions.task} {with_reach(skill.value, math.nan, 3) if skill else one.state(part)}")
+    return escape(listed(said))
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def _strict(value: Any) -> Any:
+    """Floats to ten digits and NaN to null, however deep."""
+    if isinstance(value, float):
+        return float(f"{value:.10g}") + 0.0 if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(name): _strict(item) for name, item in value.items()}
+    return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    """A cell that a spreadsheet takes for text or a number, never for a formula."""
+    value = _strict(value)
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _about(it: BoardTable) -> Json:
+    about, measure = it.conditions, it.measure
+    names = ("task", "task_version", "task_code_sha256", "kind", "options", "source", "data_sha256", "n_test")
+    return {
+        "title": it.title,
+        **{name: getattr(about, name) for name in names},
+        "n_groups": it.n_groups,
+        "budget": about.budget,
+        "track": about.track,
+        "device": about.device,
+        "config": about.config,
+        "metric": measure.name if measure else None,
+        "unit": measure.unit if measure else None,
+        "direction": measure.direction if measure else None,
+        "reference": measure.reference if measure else None,
+        "perfect": measure.perfect if measure else None,
+    }
+
+
+def _interval(sure: Sure | None) -> Json | None:
+    return None if sure is None else {"value": sure.value, "low": sure.low, "high": sure.high}
+
+
+def _ranks(row: Row | OverviewRow) -> Json:
+    return dict(zip(("rank", "rank_low", "rank_high"), row.ranks or (None, None, None), strict=True))
+
+
+def _cost_data(row: Row) -> Json:
+    costs = row.costs
+    return {
+        "train_seconds": costs.seconds if costs else None,
+        "tokens_per_second": costs.tokens_per_second if costs else None,
+        "peak_memory_bytes": costs.memory if costs else None,
+        "tuning_seconds": costs.tuning if costs else None,
+        "tuning_seconds_are_all": costs.tuning_known if costs else None,
+    }
+
+
+def _difference_data(one: Difference) -> Json:
+    return {
+        "first": one.first,
+        "second": one.second,
+        "difference": one.sure.value,
+        "low": one.sure.low,
+        "high": one.sure.high,
+        "p": one.p,
+        "p_adjusted": one.adjusted,
+        "better": one.better,
+    }
+
+
+def _overview_data(it: Overview) -> Json:
+    return {
+        "title": it.title,
+        "tasks": [one.conditions.task for one in it.tables],
+        "rows": [
+            {
+                "label": row.label,
+                **_ranks(row),
+                "mean_skill": _interval(row.skill),
+                "better_than": it.better_than(row.label),
+                "skills": [_interval(one.skill) if one else None for one in row.rows],
+                "seeds": [part.state(one) for part, one in zip(it.tables, row.rows, strict=True)],
+            }
+            for row in it.rows
+        ],
+        "differences": [_difference_data(one) for one in it.comparison.differences],
+        "smallest_detectable_difference": it.comparison.least,
+    }
