@@ -7,8 +7,8 @@ from statistics import mean
 
 from seqbench.board import BoardTable
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.memory import edge_text, folders
-from seqbench.claims.names import LSTM, MODELS, NGRAMS, TEXT, TEXT_TITLE, title
+from seqbench.claims.memory import edge_text
+from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, title
 from seqbench.claims.rules import NOT_MEASURED, Aside, Asides, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.context import TOLERANCES, TextResult, effective_context, still_falls
@@ -72,7 +72,7 @@ def lstm_context(evidence: Evidence) -> Claim:
         [
             Asides(
                 "Characters used, by the loss that may be lost:",
-                [_tolerances(model, net) for model in MODELS for net in _by_training(texts, model)],
+                [_tolerances(model, net) for model in COMPARED for net in _by_training(texts, model)],
             ),
             Asides(
                 "The same cell on made-up problems, where the figure is a matter of how it starts and is taught:",
@@ -137,13 +137,9 @@ def _tolerances(model: str, net: Trained) -> Aside:
 
 
 def _ladders(evidence: Evidence) -> list[Aside]:
-    ladders = evidence.of("memory")
-    rows = [row for row in edges(ladders) if row.model == LSTM and row.axis == "steps"]
+    rows = [row for row in edges(evidence.of("memory")) if row.model == LSTM and row.axis == "steps"]
     rows.sort(key=lambda row: (row.problem, row.regime, row.initialisation))
-    return [
-        Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", folders(ladders, row))
-        for row in rows
-    ]
+    return [Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", row.folders) for row in rows]
 
 
 def _published(nets: Sequence[Trained]) -> Aside:

@@ -12,24 +12,24 @@ from seqbench.claims import Evidence, register_claim
 from seqbench.claims.names import GRU, LSTM, RNN, title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Asides, Claim, Condition
 from seqbench.probes import Measured
-from seqbench.probes.cost import CostResult
+from seqbench.probes.cost import CostResult, Kind
 from seqbench.probes.shared.fits import geometric, machine_text
 from seqbench.report.text import interval_text, listed, rounded
 from seqbench.stats import Interval
 
-__all__ = ["gru_lighter", "lstm_fourfold", "skill_conditions", "timed_at_width"]
+__all__ = ["SideBySide", "gru_lighter", "lstm_fourfold", "skill_conditions", "timed_at_width"]
 
-Timing = Measured[CostResult]
-Bounds = tuple[float, float]
+
+SideBySide = Measured[CostResult]
 
 FOURFOLD = (3.2, 4.8)
 LIGHTER = {"parameters": (0.75, 0.75), "FLOPs": (0.0, 0.8), "time": (0.0, 0.9)}
 MARGIN = 0.02  # of skill, within which GRU is not inferior
 BACKENDS = {"kernel": "torch's kernel", "loop": "Python loop"}
 WITH = {"Python loop": "a loop in Python"}
-TIMES = {"train": "training time", "forward": "forward time"}
+TIMES: dict[Kind, str] = {"train": "training time", "forward": "forward time"}
 NO_SHAPE = {"backend": "", "batch": "", "length": ""}
-BUDGETS = ("full", "standard", "quick")  # of the board's, the most thorough first
+THOROUGH = ("full", "standard", "quick")  # budgets of the board, the best first
 
 
 @register_claim(3, needs={"cost": ()})
@@ -79,14 +79,16 @@ def gru_lighter(evidence: Evidence) -> Claim:
 # --- parameters, arithmetic and time ---------------------------------------------------------------------------------
 
 
-def timed_at_width(measured: Sequence[Timing], *models: str, track: str = "width") -> list[Timing]:
+def timed_at_width(measured: Sequence[SideBySide], *models: str, track: str = "width") -> list[SideBySide]:
     """Those of a track that timed ``models``, at the greatest width: a narrow one is there for the serial floor."""
     timings = [one for one in measured if one.result.track == track]
     widest = max((one.spec.options["hidden"] for one in timings), default=0)
     return [one for one in timings if one.spec.options["hidden"] == widest and set(models) <= set(one.result.seconds)]
 
 
-def _ratios(timings: Sequence[Timing], model: str, other: str, regions: Mapping[str, Bounds]) -> list[Condition]:
+def _ratios(
+    timings: Sequence[SideBySide], model: str, other: str, regions: Mapping[str, tuple[float, float]]
+) -> list[Condition]:
     """Parameters and FLOPs, which are exact, and times of each backend, of ``model`` over ``other``."""
     conditions = []
     for one in timings[:1]:
@@ -107,7 +109,7 @@ def _ratios(timings: Sequence[Timing], model: str, other: str, regions: Mapping[
     return conditions
 
 
-def _corners(one: Timing) -> list[tuple[int, int]]:
+def _corners(one: SideBySide) -> list[tuple[int, int]]:
     """(batch, length): the smallest and the largest batch, each at the shortest and the longest length it was timed at.
 
     A mean over shapes would hide that the ratio is a matter of the batch.
@@ -119,18 +121,18 @@ def _corners(one: Timing) -> list[tuple[int, int]]:
     return list(dict.fromkeys(ends))
 
 
-def _time_ratio(one: Timing, model: str, other: str, what: str, shape: tuple[int, int] | None = None) -> Interval:
+def _time_ratio(one: SideBySide, model: str, other: str, what: Kind, shape: tuple[int, int] | None = None) -> Interval:
     """Ratio of times at one shape, or its geometric mean over all, with Student's interval over repeats."""
     kept = [i for i, timed in enumerate(one.result.shapes) if shape in (None, tuple(timed))]
-    mine, others = (np.asarray(getattr(one.result.seconds[name], what), dtype=float)[kept] for name in (model, other))
+    mine, others = (np.asarray(one.result.seconds[name][what], dtype=float)[kept] for name in (model, other))
     return geometric(np.exp(np.log(mine / others).mean(axis=0)))
 
 
-def _backend(one: Timing) -> str:
+def _backend(one: SideBySide) -> str:
     return BACKENDS.get(one.result.backend, one.result.backend)
 
 
-def _statement(one: Timing, model: str, other: str, conditions: Sequence[Condition]) -> str:
+def _statement(one: SideBySide, model: str, other: str, conditions: Sequence[Condition]) -> str:
     """``An LSTM has 4 times the parameters ... of a plain RNN of the same width; its training step takes ...``."""
     counts = [f"{rounded(c.figure.value)} times the {c.axes['measure']}" for c in conditions if not c.axes["backend"]]
     said: list[str] = []
@@ -171,8 +173,8 @@ def skill_conditions(tables: Sequence[BoardTable], model: str, other: str, margi
     that has both. A task on which one of the two is incomplete is undecided, and says so.
     """
     conditions: dict[str, Condition] = {}
-    usable = [it for it in tables if it.conditions.track.startswith("equal width") and it.conditions.budget in BUDGETS]
-    for table in sorted(usable, key=lambda table: BUDGETS.index(table.conditions.budget)):
+    usable = [it for it in tables if it.conditions.track.startswith("equal width") and it.conditions.budget in THOROUGH]
+    for table in sorted(usable, key=lambda table: THOROUGH.index(table.conditions.budget)):
         task, paired = table.conditions.task, paired_skill(table, model, other)
         if paired and task not in conditions:
             known = paired.difference is not None

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from seqbench.board import BoardTable, load_results, make_tables
 from seqbench.claims import Evidence, all_claims
-from seqbench.claims.names import ATTENTION, GRU, LSTM, MODELS, RNN, TEXT
+from seqbench.claims.names import ATTENTION, COMPARED, GRU, LSTM, RNN, TEXT
 from seqbench.claims.rules import Claim, Condition
 from seqbench.disk import replace_file
 from seqbench.jobs.job import Job, Outcome
@@ -49,13 +49,13 @@ def parts(budget: Size) -> list[Part]:
     return [
         Part("memory", (RNN, LSTM), {"problem": problems, "initialisation": "all"}),
         Part("memory", (GRU, ATTENTION), {"problem": problems}),
-        Part("memory", MODELS, pairs, seeds=None if smoke else 6),
-        Part("gradient", MODELS),
+        Part("memory", COMPARED, pairs, seeds=None if smoke else 6),
+        Part("gradient", COMPARED),
         Part("context", (LSTM,), {"task": TEXT}),
         *([Part("context", (LSTM,), {"task": TEXT, "steps": LONGER[budget]})] if budget in LONGER else []),
         Part("context", (RNN, GRU, ATTENTION), {"task": TEXT}, seeds=1 if smoke else 2),
-        Part("cost", MODELS),
-        Part("parallel", MODELS),
+        Part("cost", COMPARED),
+        Part("parallel", COMPARED),
     ]
 
 

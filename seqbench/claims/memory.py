@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.cost import timed_at_width
+from seqbench.claims.cost import SideBySide, timed_at_width
 from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Asides, Claim, Condition
-from seqbench.probes import Measured
-from seqbench.probes.cost import CostResult
-from seqbench.probes.memory import EdgeRow, MemoryResult, edges
+from seqbench.probes.memory import EdgeRow, edges
 from seqbench.probes.shared.fits import machine_text, open_interval
 from seqbench.report.text import interval_text, listed
 from seqbench.stats import Interval
 
-__all__ = ["attention_lifts", "edge_text", "folders", "rnn_memory"]
-
-Ladders = Sequence[Measured[MemoryResult]]
-Timings = Sequence[Measured[CostResult]]
+__all__ = ["attention_lifts", "edge_text", "rnn_memory"]
 
 RNN_REACH = 20  # steps: twice what texts say is still what they say
 TWICE = 2.0
@@ -37,13 +31,12 @@ NOT_MONOTONE = "some seed solved a longer length after it had failed at a shorte
 @register_claim(1, needs={"memory": (RNN,)})
 def rnn_memory(evidence: Evidence) -> Claim:
     """Edges of all initialisations; the statement is about the usual one."""
-    ladders: Ladders = evidence.of("memory")
-    rows = [row for row in edges(ladders) if row.model == RNN and row.problem in ("recall", "adding")]
+    known = edges(evidence.of("memory"))
+    rows = [row for row in known if row.model == RNN and row.problem in ("recall", "adding")]
     said = []
     for regime, words in REGIMES.items():
-        usual = {row.problem: row for row in reversed(rows) if row.regime == regime}  # a problem's first row
-        reached = [f"{edge_text(row)} in {problem}" for problem, row in reversed(usual.items())]
-        said += [f"{listed(reached)} {words}"] if reached else []
+        usual = _usual([row for row in rows if row.regime == regime])
+        said += [f"{listed([f'{edge_text(row)} in {row.problem}' for row in usual])} {words}"] if usual else []
     widths = listed([str(width) for width in sorted({row.width for row in rows})])
     return Claim(
         "A plain RNN remembers no more than about 10 steps.",
@@ -51,22 +44,30 @@ def rnn_memory(evidence: Evidence) -> Claim:
         "the longest lag that each seed's ladder reached without a failure, on recall of one of 8 symbols across noise "
         "and on the adding problem; cold: a fresh net for each length; staged: one net whose lengths double; "
         f"{RNN_REACH} steps are allowed for about 10",
-        f"A plain RNN of width {widths} bridges {', and '.join(said)}; {_spread(rows[0])}." if said else NOT_MEASURED,
-        [_reach(row, ladders) for row in rows],
+        f"A plain RNN of width {widths} bridges {', and '.join(said)} ({_spread(rows[0])})." if said else NOT_MEASURED,
+        [_reach(row) for row in rows],
         [
             Asides("", [Aside(_meaning(row)) for row in rows[:1]]),
-            Asides("Against published results:", list(_published(ladders))),
+            Asides("Against published results:", list(_published([row for row in known if row.regime == "cold"]))),
         ],
     )
 
 
-def _reach(row: EdgeRow, ladders: Ladders) -> Condition:
+def _usual(rows: Sequence[EdgeRow]) -> list[EdgeRow]:
+    """Of each model and problem the row with the usual start, which is the first."""
+    first: dict[tuple[str, str], EdgeRow] = {}
+    for row in rows:
+        first.setdefault((row.model, row.problem), row)
+    return list(first.values())
+
+
+def _reach(row: EdgeRow) -> Condition:
     return Condition.of(
         {"regime": row.regime, "problem": row.problem, "initialisation": row.initialisation},
         _interval(row),
         "steps",
         (0.0, RNN_REACH),
-        folders(ladders, row),
+        row.folders,
         "" if all(row.monotone) else f"{row.label}, {row.problem} {row.regime}: {NOT_MONOTONE}",
         at_least=row.median_at_least,
     ).if_seeds(len(row.edges))
@@ -75,11 +76,6 @@ def _reach(row: EdgeRow, ladders: Ladders) -> Condition:
 def _interval(row: EdgeRow) -> Interval:
     """Median edge, least last pass and greatest first fail; infinite where a ladder ended before it failed."""
     return Interval(row.median, row.low, math.inf if row.high is None else row.high)
-
-
-def folders(ladders: Ladders, row: EdgeRow) -> list[Path]:
-    """The records behind ``row``."""
-    return [ladder.folder for ladder in ladders if any(ladder.result is result for result in row.results)]
 
 
 def edge_text(row: EdgeRow) -> str:
@@ -91,26 +87,21 @@ def edge_text(row: EdgeRow) -> str:
 def _spread(row: EdgeRow) -> str:
     seeds = len(row.edges)
     return (
-        f"with its usual start, median of {seeds} seed{'s' if seeds > 1 else ''}, in brackets from the shortest length "
-        "that one passed last to the longest that one failed first"
+        f"with its usual start, the median of {seeds} seed{'s' if seeds > 1 else ''}; the intervals go from the "
+        "shortest length that a seed passed last to the longest that one failed first"
     )
 
 
 def _meaning(row: EdgeRow) -> str:
     return (
         "An edge is the median of the seeds' (of an even number the lower of the middle two); its interval goes from "
-        "the least length that a seed last passed to the greatest that one first failed at. With "
+        "the shortest length that a seed passed last to the longest that one failed first. With "
         f"{len(row.edges)} seeds it covers the median of all seeds there could be with {row.coverage:.1%}."
     )
 
 
-def _published(ladders: Ladders) -> Iterator[Aside]:
+def _published(cold: Sequence[EdgeRow]) -> Iterator[Aside]:
     """How the edges from cold compare with published ones, and what differs."""
-    cold = [row for row in edges(ladders) if row.regime == "cold"]
-
-    def aside(text: str, rows: Sequence[EdgeRow]) -> Aside:
-        return Aside(text, [folder for row in rows for folder in folders(ladders, row)])
-
     nets = [row for row in cold if row.model == RNN]
     if nets:
         said = "; ".join(f"{row.problem} {row.initialisation} {edge_text(row)}" for row in nets)
@@ -122,7 +113,7 @@ def _published(ladders: Ladders) -> Iterator[Aside]:
                 f"width ({nets[0].width} units) and the start; adding asks for a sum to be passed on, recall for one "
                 "of 8 symbols."
             )
-        yield aside(text, nets)
+        yield _about(nets, text)
     gates = sorted((row for row in cold if (row.model, row.problem) == (LSTM, "recall")), key=lambda row: -row.median)
     if gates:
         said = "; ".join(f"{row.initialisation} {edge_text(row)}" for row in gates)
@@ -131,11 +122,10 @@ def _published(ladders: Ladders) -> Iterator[Aside]:
             f"Here, recall from cold: {said}."
         )
         if gates[0].low < SOLVED_LAG:
-            specs = [one.spec for one in ladders if any(one.result is result for result in gates[0].results)]
-            steps = max(int(count) for spec in specs for count in spec.options["steps"])
+            steps = max(int(count) for one in gates[0].measured for count in one.spec.options["steps"])
             text += f" Each length had {steps:,} training steps here; longer training was not tried."
-        yield aside(text, gates)
-    adding = {row.model: row for row in reversed(cold) if row.problem == "adding"}  # the usual start comes first
+        yield _about(gates, text)
+    adding = {row.model: row for row in _usual(cold) if row.problem == "adding"}
     if {GRU, LSTM, RNN} <= set(adding):
         compared = [adding[model] for model in (GRU, LSTM, RNN)]
         said = ", ".join(f"{title(row.model)} {edge_text(row)}" for row in compared)
@@ -146,15 +136,19 @@ def _published(ladders: Ladders) -> Iterator[Aside]:
         )
         if all(row.median_at_least for row in compared[:2]):
             text += " The ladder ended before it could tell the first two apart."
-        yield aside(text, compared)
+        yield _about(compared, text)
+
+
+def _about(rows: Sequence[EdgeRow], text: str) -> Aside:
+    return Aside(text, [folder for row in rows for folder in row.folders])
 
 
 @register_claim(8, needs={"memory": (LSTM, ATTENTION), "cost": ()})
 def attention_lifts(evidence: Evidence) -> Claim:
     """Pairs held at equal parameters; the price is shown beside them."""
-    ladders: Ladders = evidence.of("memory")
-    timings: Timings = timed_at_width(evidence.of("cost"), ATTENTION, LSTM)
-    rows = {row.model: row for row in edges(ladders) if row.problem == "selective" and row.regime == "staged"}
+    known = edges(evidence.of("memory"))
+    timings = timed_at_width(evidence.of("cost"), ATTENTION, LSTM)
+    rows = {row.model: row for row in known if row.problem == "selective" and row.regime == "staged"}
     conditions, statement = [], NOT_MEASURED
     if ATTENTION in rows and LSTM in rows:
         attention, lstm = rows[ATTENTION], rows[LSTM]
@@ -164,7 +158,7 @@ def attention_lifts(evidence: Evidence) -> Claim:
             ratio,
             "times",
             (TWICE, math.inf),
-            [*folders(ladders, attention), *folders(ladders, lstm)],
+            [*attention.folders, *lstm.folders],
             at_least=math.isinf(ratio.high),
         )
         conditions = [condition.if_seeds(min(len(attention.edges), len(lstm.edges)))]
@@ -173,7 +167,7 @@ def attention_lifts(evidence: Evidence) -> Claim:
             f"LSTM of {lstm.params:,} holds {_pairs(lstm)}{_carried(timings)}."
         )
     others = [
-        Aside(f"{title(model)} of {row.params:,} parameters: {_pairs(row)}", folders(ladders, row))
+        Aside(f"{title(model)} of {row.params:,} parameters: {_pairs(row)}", row.folders)
         for model, row in rows.items()
         if model not in (ATTENTION, LSTM)
     ]
@@ -187,7 +181,7 @@ def attention_lifts(evidence: Evidence) -> Claim:
         conditions,
         [
             Asides("Pairs that others of about the same size hold:", others),
-            Asides("Seeds that still recall at lengths never taught, times the longest of each:", _beyond(ladders)),
+            Asides("Seeds that still recall at lengths never taught, times the longest of each:", _beyond(known)),
             Asides("What attention costs:", list(_price(timings))),
         ],
     )
@@ -211,17 +205,17 @@ def _pairs(row: EdgeRow) -> str:
     return interval_text(_interval(row), at_least=row.median_at_least) if row.median else "none"
 
 
-def _beyond(ladders: Ladders) -> list[Aside]:
+def _beyond(rows: Sequence[EdgeRow]) -> list[Aside]:
     """How recall goes at lengths longer than those taught."""
     said = []
-    for row in edges(ladders):
+    for row in rows:
         if row.model in (ATTENTION, LSTM) and (row.problem, row.regime) == ("recall", "staged") and row.beyond:
             tested = ", ".join(f"{one.held} of {one.seeds} at {one.factor} times" for one in row.beyond)
-            said.append(Aside(f"{title(row.model)} ({row.initialisation}): {tested}", folders(ladders, row)))
+            said.append(Aside(f"{title(row.model)} ({row.initialisation}): {tested}", row.folders))
     return said
 
 
-def _carried(timings: Timings) -> str:
+def _carried(timings: Sequence[SideBySide]) -> str:
     """``; after 256 steps it carries 65,536 floats, an LSTM of that width 256``, or nothing."""
     for one in timings:
         mine, other = (one.result.models[model].state_size for model in (ATTENTION, LSTM))
@@ -231,12 +225,12 @@ def _carried(timings: Timings) -> str:
     return ""
 
 
-def _price(timings: Timings) -> Iterator[Aside]:
+def _price(timings: Sequence[SideBySide]) -> Iterator[Aside]:
     """The square in the time, and how time, memory and state grow."""
     for one in timings:
         if one.result.backend != "kernel":
             continue
-        fit = one.result.fit[ATTENTION].train
+        fit = one.result.fit[ATTENTION]["train"]
         if fit is not None and fit.trusted:
             q = open_interval(fit.q, 1e9)
             known = f"Each pair of positions in a sequence adds {interval_text(q, 'ns')} to a training step"
@@ -245,7 +239,7 @@ def _price(timings: Timings) -> Iterator[Aside]:
         yield from _growth(one)
 
 
-def _growth(one: Measured[CostResult]) -> Iterator[Aside]:
+def _growth(one: SideBySide) -> Iterator[Aside]:
     """Exponents of time and memory between the longest two lengths at the largest batch that has them."""
     result = one.result
     shapes = [tuple(shape) for shape in result.shapes]
@@ -261,7 +255,7 @@ def _growth(one: Measured[CostResult]) -> Iterator[Aside]:
 
     said = []
     for model in (ATTENTION, LSTM):
-        seconds = np.median(np.asarray(result.seconds[model].train, dtype=float), axis=1)
+        seconds = np.median(np.asarray(result.seconds[model]["train"], dtype=float), axis=1)
         text = f"{title(model)}: time grows with the length to the power {power(seconds[j] / seconds[i])}"
         peaks = result.peak_bytes[model]
         text += f", memory to the power {power(peaks[j] / peaks[i])}" if peaks[i] and peaks[j] else ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["ATTENTION", "GRU", "LSTM", "MODELS", "NGRAMS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "title"]
+__all__ = ["ATTENTION", "COMPARED", "GRU", "LSTM", "NGRAMS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "title"]
 
 RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
 RECURRENT = (RNN, LSTM, GRU)
-MODELS = (*RECURRENT, ATTENTION)
+COMPARED = (*RECURRENT, ATTENTION)
 TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is read
 NGRAMS = "kneser-ney"  # a baseline of that task
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import ATTENTION, MODELS, RECURRENT, title
+from seqbench.claims.names import ATTENTION, COMPARED, RECURRENT, title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Asides, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.parallel import ParallelResult
@@ -16,8 +16,6 @@ from seqbench.stats import Interval
 
 __all__ = ["recurrence_serial"]
 
-Timing = Measured[ParallelResult]
-
 SLOWER = 0.8  # of the tokens per second at the shortest length
 NO_FIT = "the shapes can't tell the terms of the fit apart"
 UNTRUSTED = "the fit misses shapes that were left out by more than 15%: no verdict from it"
@@ -26,7 +24,7 @@ UNTRUSTED = "the fit misses shapes that were left out by more than 15%: no verdi
 @register_claim(6, needs={"parallel": ()})
 def recurrence_serial(evidence: Evidence) -> Claim:
     """The serial time of each time step, and the tokens per second."""
-    timings: list[Timing] = evidence.of("parallel")
+    timings: list[Measured[ParallelResult]] = evidence.of("parallel")
     said = next((one for one in timings if set(RECURRENT) & set(one.result.change)), None)
     return Claim(
         "Recurrence can't be parallelised: time grows with length.",
@@ -39,7 +37,7 @@ def recurrence_serial(evidence: Evidence) -> Claim:
             condition
             for one in timings
             for model in one.result.models
-            if model in MODELS
+            if model in COMPARED
             for condition in (_serial(one, model), *_slower(one, model))
         ],
         [
@@ -51,7 +49,7 @@ def recurrence_serial(evidence: Evidence) -> Claim:
     )
 
 
-def _statement(one: Timing) -> str:
+def _statement(one: Measured[ParallelResult]) -> str:
     result = one.result
     kept = []
     for model in (model for model in RECURRENT if model in result.change):
@@ -65,10 +63,10 @@ def _statement(one: Timing) -> str:
     )
 
 
-def _serial_times(one: Timing) -> str:
+def _serial_times(one: Measured[ParallelResult]) -> str:
     """``each time step costs 78 µs (70 to 86) in a plain RNN ... that no batch size removes``; who is unknown, last."""
     known, small, unknown = [], [], []
-    for model in (model for model in MODELS if model in one.result.fit):
+    for model in (model for model in COMPARED if model in one.result.fit):
         fit, name = one.result.fit[model], title(model, article=True)
         if fit is None or not fit.trusted:
             unknown.append(name)
@@ -86,7 +84,7 @@ def _known(limits: tuple[float | None, ...]) -> Interval:
     return Interval(*(math.nan if x is None else x for x in limits))
 
 
-def _serial(one: Timing, model: str) -> Condition:
+def _serial(one: Measured[ParallelResult], model: str) -> Condition:
     """The serial time of a step, of which an interval that reaches 0 tells nothing for a recurrent layer."""
     fit, recurrent = one.result.fit[model], model != ATTENTION
     figure = UNKNOWN if fit is None else open_interval(fit.s, 1e6)
@@ -99,13 +97,13 @@ def _serial(one: Timing, model: str) -> Condition:
     return condition.if_known(fit is not None and fit.trusted, f"{title(model)}: {why}")
 
 
-def _slower(one: Timing, model: str) -> Iterator[Condition]:
+def _slower(one: Measured[ParallelResult], model: str) -> Iterator[Condition]:
     for tokens, change in one.result.change[model].items() if model != ATTENTION else ():
         axes = {"model": model, "measure": f"tokens per second, {int(tokens):,} a step"}
         yield Condition.of(axes, _known(change), "times", (0.0, SLOWER), [one.folder])
 
 
-def _hidden(one: Timing) -> Iterator[Aside]:
+def _hidden(one: Measured[ParallelResult]) -> Iterator[Aside]:
     """The batch that hides the serial part, of fits that can be trusted."""
     for model, fit in one.result.fit.items():
         if fit is not None and fit.trusted:
