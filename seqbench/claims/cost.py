@@ -25,8 +25,7 @@ SideBySide = Measured[CostResult]
 FOURFOLD = (3.2, 4.8)
 LIGHTER = {"parameters": (0.75, 0.75), "FLOPs": (0.0, 0.8), "time": (0.0, 0.9)}
 MARGIN = 0.02  # of skill, within which GRU is not inferior
-BACKENDS = {"kernel": "torch's kernel", "loop": "Python loop"}
-WITH = {"Python loop": "a loop in Python"}
+BACKENDS = {"kernel": "torch's kernel", "loop": "a loop in Python"}
 TIMES: dict[Kind, str] = {"train": "training time", "forward": "forward time"}
 NO_SHAPE = {"backend": "", "batch": "", "length": ""}
 THOROUGH = ("full", "standard", "quick")  # budgets of the board, the best first
@@ -42,7 +41,8 @@ def lstm_fourfold(evidence: Evidence) -> Claim:
         "textbooks and courses, from its four gates against one layer",
         "at equal width: parameters and floating-point operations counted, milliseconds measured side by side in one "
         "process, order shuffled in every repeat, at the smallest and the largest batch, each at its shortest and its "
-        "longest length; the interval of the ratio is over repeats, ratios are within one backend only",
+        "longest length; the interval of the ratio is over repeats; ratios are within one backend, torch's kernel or a "
+        "loop in Python",
         _statement(timings[0], LSTM, RNN, conditions) if timings else NOT_MEASURED,
         conditions,
         [_at_equal_parameters(evidence, LSTM, RNN)],
@@ -93,7 +93,7 @@ def _ratios(
     conditions = []
     for one in timings[:1]:
         mine, others = one.result.models[model], one.result.models[other]
-        counts = {"parameters": (mine.params_mixer, others.params_mixer)}
+        counts: dict[str, tuple[float, float]] = {"parameters": (mine.params_mixer, others.params_mixer)}
         if mine.flops_per_token and others.flops_per_token:
             counts["FLOPs"] = mine.flops_per_token, others.flops_per_token
         for name, (count, of) in counts.items():
@@ -104,7 +104,7 @@ def _ratios(
         for what, words in TIMES.items():
             for batch, length in _corners(one):
                 ratio = _time_ratio(one, model, other, what, (batch, length))
-                axes = {"measure": words, "backend": _backend(one), "batch": f"{batch:,}", "length": f"{length:,}"}
+                axes = {"measure": words, "backend": one.result.backend, "batch": f"{batch:,}", "length": f"{length:,}"}
                 conditions.append(Condition.of(axes, ratio, "times", regions["time"], [one.folder]))
     return conditions
 
@@ -128,10 +128,6 @@ def _time_ratio(one: SideBySide, model: str, other: str, what: Kind, shape: tupl
     return geometric(np.exp(np.log(mine / others).mean(axis=0)))
 
 
-def _backend(one: SideBySide) -> str:
-    return BACKENDS.get(one.result.backend, one.result.backend)
-
-
 def _statement(one: SideBySide, model: str, other: str, conditions: Sequence[Condition]) -> str:
     """``An LSTM has 4 times the parameters ... of a plain RNN of the same width; its training step takes ...``."""
     counts = [f"{rounded(c.figure.value)} times the {c.axes['measure']}" for c in conditions if not c.axes["backend"]]
@@ -140,7 +136,7 @@ def _statement(one: SideBySide, model: str, other: str, conditions: Sequence[Con
         times = [c for c in conditions if c.axes["backend"] == backend and c.axes["measure"] == TIMES["train"]]
         times.sort(key=lambda condition: condition.figure.value)
         unit = "" if said else "times as long"  # once is enough
-        said.append(f"{_at(times[0], unit)} to {_at(times[-1], unit)} with {WITH.get(backend, backend)}")
+        said.append(f"{_at(times[0], unit)} to {_at(times[-1], unit)} with {BACKENDS.get(backend, backend)}")
     name = title(model, article=True)
     return (
         f"{name[:1].upper()}{name[1:]} has {listed(counts)} of {title(other, article=True)} of the same width; its "
@@ -157,9 +153,10 @@ def _at_equal_parameters(evidence: Evidence, model: str, other: str) -> Asides:
     said = []
     for one in timed_at_width(evidence.of("cost"), model, other, track="params"):
         sizes = " and ".join(f"{one.result.models[name].params_mixer:,}" for name in (model, other))
+        backend = BACKENDS.get(one.result.backend, one.result.backend)
         for what, words in TIMES.items():
             ratio = interval_text(_time_ratio(one, model, other, what), "times")
-            said.append(Aside(f"{words}, {sizes} parameters, {_backend(one)}: {ratio}", [one.folder]))
+            said.append(Aside(f"{words}, {sizes} parameters, {backend}: {ratio}", [one.folder]))
     return Asides(f"{title(model)} over {title(other)} at equal parameters, mean over all lengths and batches:", said)
 
 

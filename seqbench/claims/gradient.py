@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from seqbench.claims import Evidence, register_claim
 from seqbench.claims.names import title
@@ -25,11 +24,11 @@ BETWEEN = "more than flat, but not 1,000-fold with its interval: by this rule ne
 def gradients_vanish(evidence: Evidence) -> Claim:
     """What carries no state is shown beside it, since nothing is multiplied there step after step."""
     known = [row for row in summaries(evidence.of("gradient")) if row.fall_at is not None]
-    rows = [row for row in known if row.measured[0].result.state is not None]
+    rows = [row for row in known if row.results[0].state is not None]
     nets = ""
     if rows:
-        options = rows[0].options
-        nets = f"width {options['hidden']}, recall over {options['length']} steps, {taught(rows)}; "
+        setting = rows[0].setting
+        nets = f"width {setting.hidden}, recall over {setting.length} steps, {taught(rows)}; "
     return Claim(
         "Gradients vanish or explode with distance.",
         "Hochreiter 1991; Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013",
@@ -56,20 +55,16 @@ def gradients_vanish(evidence: Evidence) -> Claim:
 def _condition(row: Summary, rows: Sequence[Summary]) -> Condition:
     does = behaviour(row)
     return Condition(
-        {"model": row.model, "initialisation": row.initialisation, "training": WHEN[row.when]},
+        {"model": row.model, "initialisation": row.setting.initialisation, "training": WHEN[row.setting.when]},
         row.fall,
         f"decades down from k = 1 to {row.fall_at}",
         SIDES.get(does),
         "3 decades down or up, slope clear of 0",
-        _folders(row),
-        f"{_name(row, rows)} {WHEN[row.when]}: {BETWEEN}" if does == "in between" else "",
+        row.folders,
+        f"{_name(row, rows)} {WHEN[row.setting.when]}: {BETWEEN}" if does == "in between" else "",
         regions=((VANISHED, math.inf), (-math.inf, -VANISHED)),
         at_least=row.fall_is_least,
     ).if_seeds(len(row.measured))
-
-
-def _folders(row: Summary) -> list[Path]:
-    return [one.folder for one in row.measured]
 
 
 def _statement(rows: Sequence[Summary], others: Sequence[Summary]) -> str:
@@ -78,7 +73,7 @@ def _statement(rows: Sequence[Summary], others: Sequence[Summary]) -> str:
     for when, words in WHEN.items():
         kinds: dict[str, list[str]] = {}
         for row in rows:
-            if row.when == when:
+            if row.setting.when == when:
                 does = DOES.get(behaviour(row), TOO_FEW) if len(row.measured) >= SEEDS else TOO_FEW
                 kinds.setdefault(does, []).append(f"{_name(row, rows)} ({_decades(row)})")
         said = [f"{does} in {listed(sorted(names))}" for does, names in kinds.items()]
@@ -86,7 +81,7 @@ def _statement(rows: Sequence[Summary], others: Sequence[Summary]) -> str:
     if not parts:
         return NOT_MEASURED
     for name in dict.fromkeys(_name(row, others) for row in others):
-        compared = [f"{_decades(row)} {WHEN[row.when]}" for row in others if _name(row, others) == name]
+        compared = [f"{_decades(row)} {WHEN[row.setting.when]}" for row in others if _name(row, others) == name]
         parts.append(f"in a {name}, where no state is multiplied, {' and '.join(compared)}")
     reach = max(row.fall_at or 0 for row in rows)
     return f"The gradient over {reach} steps, in decades down or up: {'; '.join(parts)}."
@@ -101,20 +96,20 @@ def _decades(row: Summary) -> str:
 
 
 def _name(row: Summary, rows: Sequence[Summary]) -> str:
-    several = len({other.initialisation for other in rows if other.model == row.model}) > 1
-    return f"{title(row.model)} ({row.initialisation})" if several else title(row.model)
+    several = len({other.setting.initialisation for other in rows if other.model == row.model}) > 1
+    return f"{title(row.model)} ({row.setting.initialisation})" if several else title(row.model)
 
 
 def _recall(row: Summary, rows: Sequence[Summary]) -> Aside:
     """How well a trained net answers over a distance at which the gradient may have vanished."""
     score = row.score_at_length
     shown = interval_text(score._replace(high=min(score.high, 1.0)), digits=2)  # its interval ends where scores do
-    text = f"{_name(row, rows)}: {shown} over {row.options['length']} steps, with the gradient {_decades(row)} decades"
-    return Aside(f"{text} at k = {row.fall_at}", _folders(row))
+    text = f"{_name(row, rows)}: {shown} over {row.setting.length} steps, with the gradient {_decades(row)} decades"
+    return Aside(f"{text} at k = {row.fall_at}", row.folders)
 
 
 def _half_life(row: Summary, rows: Sequence[Summary]) -> Aside:
     known = interval_text(row.half_life, "steps") if math.isfinite(row.half_life.value) else "none"
     fall = f"{_decades(row)} decades at k = {row.fall_at}"
     share = f"{row.explosion.value:.0%} of samples"
-    return Aside(f"{_name(row, rows)} {WHEN[row.when]}: {fall}; half-life {known}; {share}", _folders(row))
+    return Aside(f"{_name(row, rows)} {WHEN[row.setting.when]}: {fall}; half-life {known}; {share}", row.folders)

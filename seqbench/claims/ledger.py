@@ -16,11 +16,12 @@ from seqbench.claims import Evidence, all_claims
 from seqbench.claims.names import ATTENTION, COMPARED, GRU, LSTM, RNN, TEXT
 from seqbench.claims.rules import Claim, Condition
 from seqbench.disk import replace_file
+from seqbench.jobs import FINE
 from seqbench.jobs.job import Job, Outcome
-from seqbench.jobs.record import FINE, RunRecord
+from seqbench.jobs.record import RunRecord
 from seqbench.probes import PROBES, ProbeSpec, Request
 from seqbench.report.chart import GREY, Axis, Chart, Look, Mark, Panel, Points, Region
-from seqbench.report.text import escape, interval_text, link, listed, relative, short, table
+from seqbench.report.text import escape, interval_text, link, listed, relative, table
 
 __all__ = ["Size", "plan", "read_board", "write"]
 
@@ -261,19 +262,31 @@ def claims_chart(claims: Sequence[Claim]) -> Chart:
 
 
 def _panels(claim: Claim) -> list[Panel]:
-    """A panel for each unit of the figures."""
-    units = dict.fromkeys(condition.unit for condition in claim.conditions)
-    by_unit = {unit: [condition for condition in claim.conditions if condition.unit == unit] for unit in units}
-    return [
-        Panel(
-            f"{claim.number}. {claim.sentence}\nVerdict: {claim.verdict}" if i == 0 else f"{claim.number}., in {unit}",
-            _marks(conditions),
-            _axis(conditions, unit),
-            rows=[_label(condition) for condition in conditions],
-            note=claim.caution if i == 0 else "",
-        )
-        for i, (unit, conditions) in enumerate(by_unit.items())
-    ]
+    """A panel for each unit of the figures; axes with one value for all of these are said below it."""
+    panels: list[Panel] = []
+    for unit in dict.fromkeys(condition.unit for condition in claim.conditions):
+        conditions = [condition for condition in claim.conditions if condition.unit == unit]
+        values = {
+            name: list(dict.fromkeys(condition.axes[name] for condition in conditions)) for name in conditions[0].axes
+        }
+        varied = [name for name in values if len(values[name]) > 1] or list(values)
+        sizes = [name for name in varied if all(value.replace(",", "").isdecimal() for value in values[name] if value)]
+        alike = [f"{name}: {values[name][0]}, " for name in values if name not in varied and values[name][0]]
+        title, notes = f"{claim.number}., continued", [" x ".join(sizes)] if sizes else []
+        if not panels:
+            title = f"{claim.number}. {claim.sentence}\nVerdict: {claim.verdict}"
+            notes = [claim.caution, *notes]
+        axis = _axis(conditions, f"{''.join(alike)}{unit.removeprefix('of ')}")
+        rows = [_label(condition, varied, sizes) for condition in conditions]
+        panels.append(Panel(title, _marks(conditions), axis, rows=rows, note="; ".join(filter(None, notes))))
+    return panels
+
+
+def _label(condition: Condition, names: Sequence[str], sizes: Sequence[str]) -> str:
+    """``training time, kernel, 1 x 32``."""
+    words = [condition.axes[name] for name in names if name not in sizes]
+    words.append(" x ".join(condition.axes[name] for name in sizes if condition.axes[name]))
+    return ", ".join(filter(None, words))
 
 
 def _marks(conditions: Sequence[Condition]) -> list[Mark]:
@@ -282,24 +295,18 @@ def _marks(conditions: Sequence[Condition]) -> list[Mark]:
         for low, high in condition.regions:
             marks.append(Region(low, high, rows=(y - 0.5, y + 0.5), label="where the sentence is true"))
     for side, look in LOOKS.items():
-        known = [(y, condition.figure) for y, condition in enumerate(conditions) if condition.inside is side]
-        if known:
-            figures = [figure for _, figure in known]
-            x, low, high = ([getattr(figure, name) for figure in figures] for name in ("value", "low", "high"))
-            marks.append(Points(x, [float(y) for y, _ in known], look, low, high, along="x", label=SAID[side]))
+        places = [float(y) for y, condition in enumerate(conditions) if condition.inside is side]
+        figures = [conditions[int(y)].figure for y in places]
+        if figures:
+            values, lows, highs = zip(*figures, strict=True)
+            marks.append(Points(values, places, look, lows, highs, along="x", label=SAID[side]))
     return marks
 
 
-def _axis(conditions: Sequence[Condition], unit: str) -> Axis:
+def _axis(conditions: Sequence[Condition], label: str) -> Axis:
     """Logarithmic where all figures are above 0 and far apart."""
-    ends = [end for condition in conditions for end in (*condition.figure, *sum(condition.regions, ()))]
     values = [value for condition in conditions for value in condition.figure]
+    ends = [*values, *(end for condition in conditions for region in condition.regions for end in region)]
     positive = [end for end in ends if 0 < end < math.inf]
     wide = bool(positive) and max(positive) / min(positive) > 8
-    return Axis(unit, "log10" if wide and all(not value <= 0 for value in values) else "linear")
-
-
-def _label(condition: Condition) -> str:
-    """The values of its axes; of bare numbers also what they count."""
-    axes = {name: value for name, value in condition.axes.items() if value}
-    return short(", ".join(f"{name} {value}" if value[0].isdigit() else value for name, value in axes.items()), 58)
+    return Axis(label, "log10" if wide and not any(value <= 0 for value in values) else "linear")

@@ -21,10 +21,7 @@ __all__ = ["attention_lifts", "edge_text", "rnn_memory"]
 RNN_REACH = 20  # steps: twice what texts say is still what they say
 TWICE = 2.0
 LAG, SOLVED_LAG = 10, 100  # steps: what recurrent nets of 1997 failed beyond, and what an LSTM solved
-REGIMES = {
-    "cold": "if a fresh net learns each length (cold)",
-    "staged": "if one net is taught growing lengths (staged)",
-}
+REGIMES = {"cold": "if a fresh net learns each length", "staged": "if one net is taught growing lengths"}
 NOT_MONOTONE = "some seed solved a longer length after it had failed at a shorter one"
 
 
@@ -87,8 +84,8 @@ def edge_text(row: EdgeRow) -> str:
 def _spread(row: EdgeRow) -> str:
     seeds = len(row.edges)
     return (
-        f"with its usual start, the median of {seeds} seed{'s' if seeds > 1 else ''}; the intervals go from the "
-        "shortest length that a seed passed last to the longest that one failed first"
+        f"{f'medians of {seeds} seeds' if seeds > 1 else '1 seed'} with the usual start; intervals from the shortest "
+        "length that a seed passed last to the longest that one failed first"
     )
 
 
@@ -257,8 +254,8 @@ def _growth(one: SideBySide) -> Iterator[Aside]:
     for model in (ATTENTION, LSTM):
         seconds = np.median(np.asarray(result.seconds[model]["train"], dtype=float), axis=1)
         text = f"{title(model)}: time grows with the length to the power {power(seconds[j] / seconds[i])}"
-        peaks = result.peak_bytes[model]
-        text += f", memory to the power {power(peaks[j] / peaks[i])}" if peaks[i] and peaks[j] else ""
+        before, after = result.peak_bytes[model][i], result.peak_bytes[model][j]
+        text += f", memory to the power {power(after / before)}" if before and after else ""
         floats = result.models[model].state_size
         said.append(text + (f", and {floats:,} floats are carried at {result.counted_at} steps" if floats else ""))
     yield Aside(f"From {ends[0]:,} to {ends[1]:,} steps at batch {batch}: {'; '.join(said)}.", [one.folder])

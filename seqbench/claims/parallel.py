@@ -12,7 +12,6 @@ from seqbench.probes import Measured
 from seqbench.probes.parallel import ParallelResult
 from seqbench.probes.shared.fits import machine_text, open_interval
 from seqbench.report.text import interval_text, listed, rounded
-from seqbench.stats import Interval
 
 __all__ = ["recurrence_serial"]
 
@@ -53,7 +52,7 @@ def _statement(one: Measured[ParallelResult]) -> str:
     result = one.result
     kept = []
     for model in (model for model in RECURRENT if model in result.change):
-        shares = [interval_text(_known(change), digits=2) for change in result.change[model].values()]
+        shares = [interval_text(change, digits=2) for change in result.change[model].values()]
         kept.append(f"{title(model, article=True)} {' and '.join(shares)}")
     sizes = listed([f"{tokens:,}" for tokens in result.tokens])
     return (
@@ -64,7 +63,7 @@ def _statement(one: Measured[ParallelResult]) -> str:
 
 
 def _serial_times(one: Measured[ParallelResult]) -> str:
-    """``each time step costs 78 µs (70 to 86) in a plain RNN ... that no batch size removes``; who is unknown, last."""
+    """``however large the batch, each time step costs 78 µs (70 to 86) in a plain RNN``, who is unknown last."""
     known, small, unknown = [], [], []
     for model in (model for model in COMPARED if model in one.result.fit):
         fit, name = one.result.fit[model], title(model, article=True)
@@ -74,14 +73,10 @@ def _serial_times(one: Measured[ParallelResult]) -> str:
             known.append(f"{interval_text(serial, 'µs', 2)} in {name}")
         else:
             small.append(f"{name} (at most {rounded(serial.high, 2)} µs)")
-    said = [f"each time step costs {listed(known)} that no batch size removes"] if known else []
-    said += [f"what it costs so is too little to measure in {listed(small)}"] if small else []
+    known += [f"too little to measure in {listed(small)}"] if small else []
+    said = [f"however large the batch, each time step costs {listed(known)}"] if known else []
     said += [f"the serial time of a step can't be told for {listed(unknown)}"] if unknown else []
     return "; ".join(said)
-
-
-def _known(limits: tuple[float | None, ...]) -> Interval:
-    return Interval(*(math.nan if x is None else x for x in limits))
 
 
 def _serial(one: Measured[ParallelResult], model: str) -> Condition:
@@ -99,8 +94,8 @@ def _serial(one: Measured[ParallelResult], model: str) -> Condition:
 
 def _slower(one: Measured[ParallelResult], model: str) -> Iterator[Condition]:
     for tokens, change in one.result.change[model].items() if model != ATTENTION else ():
-        axes = {"model": model, "measure": f"tokens per second, {int(tokens):,} a step"}
-        yield Condition.of(axes, _known(change), "times", (0.0, SLOWER), [one.folder])
+        axes = {"model": model, "measure": f"tokens/s in steps of {int(tokens):,}"}
+        yield Condition.of(axes, change, "times", (0.0, SLOWER), [one.folder])
 
 
 def _hidden(one: Measured[ParallelResult]) -> Iterator[Aside]:
