@@ -174,7 +174,7 @@ def render_markdown(
 
 
 def _verdict(claim: Claim) -> str:
-    return f"**{claim.verdict}**" + (f" ({escape(claim.caution)})" if claim.caution else "")
+    return f"**{claim.verdict}**" + (f"; {escape(claim.caution)}" if claim.caution else "")
 
 
 def _section(claim: Claim, base: Path) -> list[str]:
@@ -272,7 +272,7 @@ def _panels(claim: Claim) -> list[Panel]:
         varied = [name for name in values if len(values[name]) > 1] or list(values)
         sizes = [name for name in varied if all(value.replace(",", "").isdecimal() for value in values[name] if value)]
         alike = [f"{name}: {values[name][0]}, " for name in values if name not in varied and values[name][0]]
-        title, notes = f"{claim.number}., continued", [" x ".join(sizes)] if sizes else []
+        title, notes = f"{claim.number}, continued", [" x ".join(sizes)] if sizes else []
         if not panels:
             title = f"{claim.number}. {claim.sentence}\nVerdict: {claim.verdict}"
             notes = [claim.caution, *notes]
