@@ -50,18 +50,6 @@ def test_every_link_of_the_page_leads_to_what_it_shows(plots):
     }
 
 
-def test_readme_quotes_the_page_word_for_word():
-    """Rows of the overview, and of a table up to the column of parameters."""
-    page = PAGE.read_text(encoding="utf-8").splitlines()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin = readme.index("LEADERBOARD.md](")
-    excerpt = readme[begin : readme.index("](results/board/plots/", begin)]
-    rows = [line for line in excerpt.splitlines() if line.startswith("|")]
-    assert len(rows) > 8
-    for row in rows:
-        assert any(line.startswith(row.rstrip("| ")) for line in page), row
-
-
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
     """The folder of a ledger that was written anew, from a copy of the records alone."""
@@ -97,12 +85,6 @@ def test_every_claim_has_a_figure_a_verdict_and_its_records():
         assert any(condition["value"] is not None for condition in claim["conditions"]), claim["sentence"]
     for target in set(re.findall(r"\]\(([^)#]+)\)", LEDGER.read_text(encoding="utf-8"))):
         assert (BOARD / target).is_file(), target
-
-
-def test_readme_quotes_the_ledger_word_for_word():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| [1-8] \|.*\*\*.*$", readme, flags=re.MULTILINE)
-    assert len(rows) == 8 and set(rows) <= set(LEDGER.read_text(encoding="utf-8").splitlines())
 
 
 def test_records_are_there_without_weights():
