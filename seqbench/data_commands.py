@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from seqbench.cli_pictures import data_chart
 from seqbench.config import parse_options_text
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.prepare import download_folder, fit_baselines, prepare
+from seqbench.report.draw import draw, need_matplotlib
 from seqbench.show import show_data
 from seqbench.task import TASKS, parse_options
 
-__all__ = ["fetch", "leaderboard", "need_matplotlib", "prepare_data", "show"]
+__all__ = ["fetch", "leaderboard", "prepare_data", "show"]
 
 
 def speaker(title: str) -> Callable[[str], None]:
@@ -29,12 +30,6 @@ def speaker(title: str) -> Callable[[str], None]:
     return say
 
 
-def need_matplotlib() -> None:
-    """Refuse to draw where nothing can be drawn with."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("--plot needs matplotlib: pip install 'seqbench[plot]'")
-
-
 def show(task: str, option: tuple[str, ...], source: str, data: str | None, plot: Path | None) -> None:
     """Print what the data of ``task`` holds, and draw it if asked to."""
     if plot is not None:
@@ -44,9 +39,7 @@ def show(task: str, option: tuple[str, ...], source: str, data: str | None, plot
     prepared = prepare(task, dict(parse_options_text(option)), source, say, data)
     show_data(prepared, fit_baselines(prepared, say))
     if plot is not None:
-        from seqbench.plot_data import draw_data
-
-        print(f"\nplot: {draw_data(prepared, plot)}")
+        print(f"\nplot: {draw(data_chart(prepared), plot)}")
 
 
 def prepare_data(

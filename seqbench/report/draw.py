@@ -223,7 +223,7 @@ def _box(panel: Panel, column_width: float) -> Box | None:
     left = _widest([text for _, text in yticks]) + GAP + (_high(len(ylabel)) + GAP if ylabel else 0)
     right = 0.2
     if sides:
-        right = 0.3 + _widest([_rule_name(rule, ylim, 0.25 * column_width) for rule in sides])
+        right = 0.3 + _widest([_rule_name(rule, ylim, 0.3 * column_width) for rule in sides])
     if matrix and _has_scale(matrix):
         right = 0.45 + _widest([text for _, text in _shade_ticks(matrix)]) + (_high(1) + GAP if matrix.label else 0)
     return Box(panel, xlim, ylim, yticks, height, left, right, ylabel)
