@@ -13,76 +13,7 @@ import tyro
 from seqbench.config import Count, Widths
 from seqbench.errors import UserError
 
-__all__ = ["ContextOptions", "CostOptions", "GradientOptions", "MemoryOptions", "ParallelOptions"]
-
-
-@dataclass(frozen=True)
-class MemoryOptions:
-    """Options of `probe memory`."""
-
-    problem: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Recall, adding, copy or selective, several with commas, or all; by default all, and recall in smoke."""
-    regime: Literal["both", "cold", "staged"] = "both"
-    """A fresh net for every length (learnable lag), one net through growing lengths (retainable lag), or both."""
-    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
-    """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Width of the layers; by default 32, 64 or 128, by budget."""
-    params: Count = None
-    """Number of parameters, from which each model's width is found, instead of --hidden."""
-    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Number of mixer layers."""
-    backbone: Literal["bare", "residual"] = "bare"
-    """Stack the layers as they are, or wrap each in norm and skip."""
-    longest: Annotated[int | None, tyro.conf.arg(metavar="L")] = None
-    """Steps at which both ladders end; by default the budget's: 128 cold and 320 staged in quick, 1024 in standard."""
-    pairs: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Most pairs of selective recall, for which the net has room; by default 4, 16 or 32, by budget."""
-    blank: bool = False
-    """Recall across steps of one token, not of noise."""
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be measured; lengths are checked against the problem and the machine later."""
-        ranges = {"hidden": (1, 65_536), "params": (1, 10**12), "layers": (1, 1_000), "pairs": (2, 65_536)}
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise UserError(f"--{name} {value} is out of range: take {least} to {most}.")
-        if self.hidden is not None and self.params is not None:
-            raise UserError("--hidden and --params can't both be given: a width follows from a number of parameters.")
-        for name in ("problem", "initialisation"):
-            value = getattr(self, name)
-            if value is not None and not all(part.strip() for part in value.split(",")):
-                raise UserError(f"--{name} is empty or has an empty name: take one, several with commas, or all.")
-
-
-@dataclass(frozen=True)
-class GradientOptions:
-    """Options of `probe gradient`."""
-
-    when: Literal["start", "trained", "both"] = "both"
-    """Before training, after training on recall in stages, or both."""
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Width of the layers; by default 16, 64 or 128, by budget."""
-    length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
-    """Steps of the sequences, and so the greatest distance; by default 32, 200 or 512, by budget."""
-    samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Sequences, each with Jacobians of its own; by default 4 or 16, by budget."""
-    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
-    """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
-    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Number of mixer layers."""
-    backbone: Literal["bare", "residual"] = "bare"
-    """Stack the layers as they are, or wrap each in norm and skip."""
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be measured; lengths are checked against the machine later."""
-        for name, most in (("hidden", 65_536), ("samples", 10_000), ("layers", 1_000)):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= most:
-                raise UserError(f"--{name} {value} is out of range: take 1 to {most}.")
-        if not all(name.strip() for name in self.initialisation.split(",")):
-            raise UserError("--initialisation is empty: take default, all, or names with commas.")
+__all__ = ["ContextOptions", "CostOptions", "ParallelOptions"]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tabulate import tabulate
-
 if TYPE_CHECKING:  # numpy, which --help does not need
     from seqbench.stats import Interval
 
@@ -70,6 +68,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[
 
 def aligned_table(rows: Iterable[Mapping[str, str]]) -> str:
     """A GitHub table that a terminal shows aligned, too; the keys of the first row are the headers."""
+    from tabulate import tabulate
+
     return tabulate(list(rows), headers="keys", tablefmt="github", disable_numparse=True)
 
 
