@@ -31,11 +31,14 @@ from seqbench.probes.shared.fits import (
     TimeFit,
     as_recorded,
     check_timing,
+    events,
     fit_cells,
     fit_times,
     geometric,
+    lengths_to,
     machine_text,
     spread,
+    walls,
 )
 from seqbench.report.chart import Axis, Chart, Line, Mark, Panel, Points, Rule, look_of
 from seqbench.report.text import NONE, between, interval_text, rounded
@@ -44,7 +47,7 @@ from seqbench.stats import Interval
 if TYPE_CHECKING:
     import torch
 
-    from seqbench.probes.shared.timing import Steps, StepSeconds, Timed
+    from seqbench.probes.shared.timing import Steps, Timed
 
 __all__ = ["Cost", "CostOptions", "CostResult", "CudaCostResult", "Kind", "TimeRatios", "WidthTimes", "grid"]
 
@@ -189,7 +192,7 @@ class Cost(Probe[CostResult]):
         specs = []
         for backend, track, width in wanted:
             for group in _groups(models, chosen, backend, width):
-                reference = _reference(preferred, group, width)
+                reference, widths = _compared(track, group, width, preferred)
                 resolved = {
                     "backend": backend,
                     "track": track,
@@ -199,7 +202,7 @@ class Cost(Probe[CostResult]):
                     "widths": list(usual.widths) if (backend, track, width) == ("kernel", "width", hidden) else [],
                     "width_shape": list(usual.width_shape),
                     "reference": reference,
-                    "model_widths": _widths(track, group, width, reference),
+                    "model_widths": widths,
                 }
                 where = request.seed, request.budget, device, request.threads
                 specs.append(ProbeSpec(self.name, tuple(group), *where, resolved))
@@ -209,7 +212,7 @@ class Cost(Probe[CostResult]):
         """Time all models of ``spec``."""
         import torch
 
-        from seqbench.probes.shared.timing import Timed, events, side_by_side, walls
+        from seqbench.probes.shared.timing import Timed, side_by_side
 
         asked, device = spec.options, torch.device(spec.device)
         shapes = [(batch, length) for batch, length in asked["shapes"]]
@@ -226,7 +229,10 @@ class Cost(Probe[CostResult]):
             name: {kind: [walls(reading[name][kind]) for reading in at_shapes] for kind in KINDS} for name in nets
         }
         widths = {
-            str(width): {name: _at_width(net, reading[name]) for name, net in those.items()}
+            str(width): {
+                name: WidthTimes(walls(reading[name]["forward"]), walls(reading[name]["train"]), net.params)
+                for name, net in those.items()
+            }
             for (width, those), reading in zip(by_width.items(), at_widths, strict=True)
         }
         result = CostResult(
@@ -282,8 +288,6 @@ class Cost(Probe[CostResult]):
 
 def grid(batches: Sequence[int], longest: int, tokens: int) -> list[list[int]]:
     """All [B, T] of at most so many tokens."""
-    from seqbench.probes.shared.timing import lengths_to
-
     return [[batch, length] for batch in batches for length in lengths_to(longest) if batch * length <= tokens]
 
 
@@ -315,25 +319,22 @@ def _groups(models: Sequence[str], chosen: Sequence[str], backend: str, width: i
     return [able, *without] if able else without
 
 
-def _reference(preferred: str | None, models: Sequence[str], width: int) -> str:
-    """The model that others are divided by: ``preferred``, or the plainest recurrent one of those there are."""
-    from seqbench.probes.shared.timing import loops, mixer_parameters
+def _compared(track: str, models: Sequence[str], hidden: int, preferred: str | None) -> tuple[str, dict[str, int]]:
+    """The reference, which is ``preferred`` or the plainest recurrent one of ``models``; and every model's width.
 
-    if preferred is not None and preferred in models:
-        return preferred
-    recurrent = [name for name in models if loops(name)] or list(models)
-    return min(recurrent, key=lambda name: (mixer_parameters(name, width), name))
+    Raises:
+        UserError: a model can't have as few parameters as the reference.
+    """
+    from seqbench.probes.shared.timing import loops, mixer_parameters, width_of
 
-
-def _widths(track: str, models: Sequence[str], hidden: int, reference: str) -> dict[str, int]:
-    """Every model's width: the same, or the one with nearest to the reference's number of parameters."""
-    from seqbench.probes.shared.timing import mixer_parameters, width_of
-
+    recurrent = [name for name in models if loops(name)] or models
+    plainest = min(recurrent, key=lambda name: (mixer_parameters(name, hidden), name))
+    reference = preferred if preferred is not None and preferred in models else plainest
     if track == "width":
-        return dict.fromkeys(models, hidden)
+        return reference, dict.fromkeys(models, hidden)
     params = mixer_parameters(reference, hidden)
     try:
-        return {name: width_of(params, name) for name in models}
+        return reference, {name: width_of(params, name) for name in models}
     except UserError:
         raise UserError(
             f"--hidden {hidden}: {reference} then has {params:,} parameters, and some model can't have so few: take a "
@@ -347,12 +348,6 @@ def _widths(track: str, models: Sequence[str], hidden: int, reference: str) -> d
 def _steps(place: tuple[Mapping[str, Timed], tuple[int, int]]) -> Steps:
     nets, shape = place
     return {name: net.steps(*shape) for name, net in nets.items()}
-
-
-def _at_width(net: Timed, readings: Mapping[str, Sequence[StepSeconds]]) -> WidthTimes:
-    from seqbench.probes.shared.timing import walls
-
-    return WidthTimes(walls(readings["forward"]), walls(readings["train"]), net.params)
 
 
 def _ratios(seconds: ByModel[list[list[float]]], reference: str) -> dict[str, TimeRatios]:
@@ -416,7 +411,8 @@ def _table(one: Measured[CostResult]) -> str:
 
 
 def _title(one: Measured[CostResult]) -> str:
-    return f"{one.result.backend} at {TRACKS[one.result.track]}, reference {one.result.reference} of {machine_text(one.spec)}"
+    result = one.result
+    return f"{result.backend} at {TRACKS[result.track]}, reference {result.reference} of {machine_text(one.spec)}"
 
 
 def _row(name: str, result: CostResult) -> dict[str, str]:

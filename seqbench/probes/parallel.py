@@ -27,16 +27,19 @@ from seqbench.probes.shared.fits import (
     TimeFit,
     as_recorded,
     check_timing,
+    events,
     fit_cells,
     fit_times,
     geometric,
+    lengths_to,
     machine_text,
     open_interval,
     significant,
     spread,
+    walls,
 )
 from seqbench.report.chart import Axis, Chart, Line, Panel, Rule, look_of
-from seqbench.report.text import between, interval_text, listed, rounded
+from seqbench.report.text import between, interval_text, rounded
 from seqbench.stats import Interval
 
 if TYPE_CHECKING:
@@ -142,7 +145,7 @@ class Parallel(Probe[ParallelResult]):
 
     def plan(self, request: Request, options: ParallelOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
         """One measurement, with all models in it."""
-        from seqbench.probes.shared.timing import check_lengths, check_nets, lengths_to
+        from seqbench.probes.shared.timing import check_lengths, check_nets
 
         usual = PARALLEL_BUDGETS[request.budget]
         hidden = options.hidden or usual.hidden
@@ -163,7 +166,7 @@ class Parallel(Probe[ParallelResult]):
         """Time all models and the matrix product."""
         import torch
 
-        from seqbench.probes.shared.timing import Timed, events, side_by_side, walls
+        from seqbench.probes.shared.timing import Timed, side_by_side
 
         asked, device = spec.options, torch.device(spec.device)
         tokens, lengths, size = asked["tokens"], asked["lengths"], asked["product"]
@@ -226,8 +229,7 @@ class Parallel(Probe[ParallelResult]):
         columns = [[panel(one) for one in measured] for panel in (_speed_panel, _serial_panel, _share_panel)]
         notes = [
             "A training step without its optimiser: gradients cleared, forward, backward. Speed: medians over repeats, "
-            "bands from the least to the greatest. Solid lines have the fewest tokens per batch, then dashed, dotted "
-            "and dash-dotted ones; the batch shrinks as the length grows.",
+            "bands from the least to the greatest. The batch shrinks as the length grows.",
             "Serial share: s T / t of the fit t = a + s T + w B T + q B T^2; band: 95% interval of s.",
             "Share of peak: FLOPs of a training step (three forward passes) per second, over those of a matrix product "
             "timed in the same run. Of masked attention all T^2 pairs are counted, those that a kernel skips too.",
@@ -322,16 +324,19 @@ def _dash(result: ParallelResult, n: int | str) -> Dash:
 
 def _speed_panel(one: Measured[ParallelResult]) -> Panel:
     result = one.result
-    marks = []
+    marks = [Line([], [], label=f"{n:,} tokens per batch", dash=_dash(result, n)) for n in result.tokens]
     for name, by_tokens in result.seconds.items():
         for n, seconds in by_tokens.items():
             sizes = [int(n) // length * length for length in result.lengths]
             speeds = [spread(size / np.array(times)) for size, times in zip(sizes, seconds, strict=True)]
             middle, low, high = zip(*speeds, strict=True)
             dash = _dash(result, n)
-            marks.append(Line(result.lengths, middle, look_of(name), low, high, name, dash, marked=True))
-    title = f"Speed; {listed([f'{n:,}' for n in result.tokens])} tokens per batch, {machine_text(one.spec)}"
-    return Panel(title, marks, LENGTHS, Axis("tokens per second, training", "log10"))
+            marks.append(
+                Line(
+                    result.lengths, middle, look_of(name), low, high, name if dash == "solid" else "", dash, marked=True
+                )
+            )
+    return Panel(f"Speed, {machine_text(one.spec)}", marks, LENGTHS, Axis("tokens per second, training", "log10"))
 
 
 def _serial_panel(one: Measured[ParallelResult]) -> Panel:
@@ -344,14 +349,14 @@ def _serial_panel(one: Measured[ParallelResult]) -> Panel:
             times = [spread(seconds).value for seconds in result.seconds[name][str(largest)]]
             value, low, high = (np.minimum(1.0, s * lengths / times).tolist() for s in open_interval(fit.s))
             marks.append(
-                Line(result.lengths, value, look_of(name), low, high, name, _dash(result, largest), marked=True)
+                Line(result.lengths, value, look_of(name), low, high, dash=_dash(result, largest), marked=True)
             )
     left_out = [name for name, fit in result.fit.items() if fit is None or not fit.trusted]
     return Panel(
         f"Serial share at {largest:,} tokens per batch",
         marks,
         LENGTHS,
-        Axis("serial share of a step", limits=(0.0, 1.0)),
+        Axis("serial share of a step", limits=(-0.03, 1.03)),
         note=f"no trusted fit: {', '.join(left_out)}" if left_out else "",
     )
 
@@ -363,7 +368,6 @@ def _share_panel(one: Measured[ParallelResult]) -> Panel:
             result.lengths,
             [math.nan if share is None else share for share in shares],
             look_of(name),
-            label=name,
             dash=_dash(result, n),
             marked=True,
         )

@@ -22,9 +22,9 @@ square).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,17 +38,21 @@ __all__ = [
     "TRUSTED",
     "Bounds",
     "LayerCounts",
+    "StepSeconds",
     "Term",
     "TimeFit",
     "as_recorded",
     "check_timing",
+    "events",
     "fit_cells",
     "fit_times",
     "geometric",
+    "lengths_to",
     "machine_text",
     "open_interval",
     "significant",
     "spread",
+    "walls",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -59,6 +63,7 @@ TERMS = 4
 SAMPLES = 400  # of each bootstrap
 LEAST = 0.05  # of a prediction that a drawn residual leaves
 LEVEL = 0.95
+SHORTEST = 32  # steps of the shortest sequences
 CELLS: dict[Term, tuple[str, float]] = {  # of each term the head of its column, and the unit over seconds
     "a": ("a, µs", 1e6),
     "s": ("s, µs per step", 1e6),
@@ -76,6 +81,31 @@ def check_timing(hidden: int | None, repeats: int | None, tokens: Sequence[int])
     for number in tokens:
         if not 1 <= number <= 10**9:
             raise UserError(f"--tokens {number} is out of range: take 1 to 1,000,000,000.")
+
+
+def lengths_to(longest: int) -> list[int]:
+    """``longest`` and its halves down to 32, three lengths at least; ascending."""
+    lengths = [longest]
+    while lengths[-1] >= 2 * SHORTEST or len(lengths) < 3:
+        lengths.append(lengths[-1] // 2)
+    return lengths[::-1]
+
+
+class StepSeconds(NamedTuple):
+    """Seconds of one step: on the wall, and between two events on the device (None but on CUDA)."""
+
+    wall: float
+    event: float | None
+
+
+def walls(readings: Iterable[StepSeconds]) -> list[float]:
+    """Seconds on the wall, rounded as the record holds them, so that all else can be computed from the record again."""
+    return [significant(reading.wall) for reading in readings]
+
+
+def events(readings: Iterable[StepSeconds]) -> float:
+    """Median of the seconds between events on the device, rounded likewise."""
+    return significant(float(np.median([reading.event for reading in readings if reading.event is not None])))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,20 +36,17 @@ from seqbench.models.backbone import SequenceModel, check_widths, count_paramete
 from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import nearest_width
-from seqbench.probes.shared.fits import LayerCounts, significant
+from seqbench.probes.shared.fits import LayerCounts, StepSeconds
 from seqbench.probes.shared.nets import Readout, check_fits, check_length
 
 __all__ = [
     "Step",
-    "StepSeconds",
     "Steps",
     "Timed",
     "check_lengths",
     "check_nets",
-    "events",
     "flops",
     "flops_at",
-    "lengths_to",
     "loops",
     "mixer_parameters",
     "orders",
@@ -57,25 +54,16 @@ __all__ = [
     "read_clock",
     "side_by_side",
     "timed_net",
-    "walls",
     "width_of",
 ]
 
 LEAST = 2e-3  # seconds that a reading lasts at least: 10,000 times the clock's grain
 LONG = 25e-3  # seconds of a step beside which refilling the caches, a millisecond at most, is nothing
-SHORTEST = 32  # steps of the shortest sequences
 SHAPE = Shape(tokens=0, features=1, outputs=(10,))
 COUNTED_AT = (2, 4, 8)  # steps, from which the FLOPs of any length are found
 Step = Callable[[], object]
 Steps = Mapping[str, Mapping[str, Step]]  # what to time at one shape: model -> kind -> one step
 Place = TypeVar("Place")
-
-
-class StepSeconds(NamedTuple):
-    """Seconds of one step: on the wall, and between two events on the device (None but on CUDA)."""
-
-    wall: float
-    event: float | None
 
 
 # ---- the clock ----------------------------------------------------------------------------------------------------
@@ -166,25 +154,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def walls(readings: Iterable[StepSeconds]) -> list[float]:
-    """Seconds on the wall, rounded as the record holds them, so that all else can be computed from the record again."""
-    return [significant(reading.wall) for reading in readings]
-
-
-def events(readings: Iterable[StepSeconds]) -> float:
-    """Median of the seconds between events on the device, rounded likewise."""
-    return significant(float(np.median([reading.event for reading in readings if reading.event is not None])))
-
-
-# ---- shapes -------------------------------------------------------------------------------------------------------
-
-
-def lengths_to(longest: int) -> list[int]:
-    """``longest`` and its halves down to 32, three lengths at least; ascending."""
-    lengths = [longest]
-    while lengths[-1] >= 2 * SHORTEST or len(lengths) < 3:
-        lengths.append(lengths[-1] // 2)
-    return lengths[::-1]
+# ---- what is refused ----------------------------------------------------------------------------------------------
 
 
 def check_lengths(longest: int, tokens: int) -> None:
