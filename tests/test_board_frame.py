@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from board_records import grid, model, signed, write
+from board_records import changed, grid, model, signed, write
 
 import seqbench
 from seqbench.board import board
@@ -63,14 +63,7 @@ def test_every_record_is_read_once_for_page_and_pictures(tmp_path, monkeypatch):
 
 
 def edit(folder, **changes):
-    raw = json.loads((folder / RECORD).read_text())
-    for path, value in changes.items():
-        place = raw
-        *parts, last = path.split("__")
-        for part in parts:
-            place = place[part]
-        place[last] = value
-    return raw
+    return changed(json.loads((folder / RECORD).read_text()), changes)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from seqbench.board.compare import BoardTable, Comparison, Difference, Overview, Result, Row, Sure, overviews
+from seqbench.board.compare import BoardTable, Comparison, Difference, Entrant, Overview, Result, Row, overviews
 from seqbench.board.frame import Array
 from seqbench.errors import UserError
 from seqbench.report.chart import (
@@ -36,6 +36,7 @@ from seqbench.report.chart import (
     look_of,
 )
 from seqbench.report.text import format_value, listed, rounded, short
+from seqbench.stats import Interval
 
 __all__ = ["Picture", "draw_board", "picture_files", "pictures"]
 
@@ -109,71 +110,66 @@ def _unlike(names: Sequence[str]) -> list[str]:
 
 def _table_chart(it: BoardTable) -> Chart:
     """Figure against cost and learning curves on the left, differences on the right; no panel is empty."""
+    measure, name = it.measure, _metric_name(it)
     order = [row.label for row in it.rows].index
-    turned = ", sign turned as lower is better" if it.sign < 0 else ""
-    forests = _forests(
-        [_pairs(it.comparison), _against(sorted(it.against, key=lambda one: order(one.first)))],
-        f"difference of test {_metric_name(it)}{turned}",
-    )
-    curves, curve_notes = _curves_panel(it)
+    against = sorted(it.against, key=lambda one: order(one.first))
+    turned = ", sign turned as lower is better" if measure.sign < 0 else ""
+    forests = _forests([_pairs(it.comparison, measure.sign), _against(against, measure.sign)],
+                       f"difference of test {name}{turned}")  # fmt: skip
+    curves, uneven = _curves_panel(it)
     left = [panel for panel in (_cost_panel(it), curves) if panel.marks]
-    about = "no run has a figure"
-    if it.measure:
-        about = f"test {_metric_name(it)}, {it.measure.direction} is better · seeds: {len(it.seeds)}"
+    about = f"test {name}, {measure.direction} is better · seeds: {len(it.seeds)}"
+    unranked = [f"{row.label} {it.state(row)}" for row, _ in it.models if row.metric is None]
     notes = [
-        *_ranking_notes(it),
+        *([f"Not ranked, without a mean: {'; '.join(unranked)}."] if unranked else []),
+        *it.caveats(),
         *_cost_notes(it),
-        *curve_notes,
-        *_difference_notes(forests, it.comparison, it.against),
+        *(["Mean curves end where the first seed stopped; their bands go on over the others."] if uneven else []),
+        *_difference_notes(forests, it.comparison, against),
     ]
     return Chart(it.title, [column for column in (left, forests) if column], about, notes)
 
 
 def _metric_name(it: BoardTable) -> str:
     """The metric, with its unit."""
-    if it.measure is None:
-        return "figure"
-    return short(it.measure.name) + (f" ({short(it.measure.unit)})" if it.measure.unit else "")
+    return short(it.measure.metric or "figure") + (f" ({short(it.measure.unit)})" if it.measure.unit else "")
 
 
-def _costs_of(it: BoardTable) -> dict[str, tuple[float, Sure]]:
+def _means(it: BoardTable) -> dict[str, tuple[float, Interval]]:
     """Seconds and figure of every model that has both."""
     return {
-        row.label: (row.costs.seconds, row.metric)
-        for row in it.models
-        if row.metric and row.costs and row.costs.seconds is not None and drawable(row.metric.value)
+        row.label: (row.costs.train_seconds, row.metric)
+        for row, _ in it.models
+        if row.metric and row.costs and row.costs.train_seconds is not None and drawable(row.metric.value)
     }
 
 
-def _seeds_of(it: BoardTable, row: Row) -> list[tuple[float, float]]:
-    """Seconds and figure of every run of a model that has both."""
-    results = row.entrant.results.values() if row.entrant else ()
-    pairs = [(it.basis.seconds(result) if it.basis else None, result.value) for result in results]
-    return [(x, y) for x, y in pairs if x is not None and y is not None and drawable(y)]
-
-
 def _cost_panel(it: BoardTable) -> Panel:
-    """Metric against training seconds of a run: means with intervals, seeds, the Pareto front, baselines."""
-    means, seeds = _costs_of(it), {row.label: _seeds_of(it, row) for row in it.models}
+    """Metric against training seconds of a run: seeds, means with intervals, the Pareto front, baselines."""
     marks: list[Mark] = []
-    for label, points in seeds.items():
+    seconds: list[float] = []
+    for row, entrant in it.models:
+        runs = [(it.basis.seconds_of(one), one.value) for one in entrant.results.values()]
+        points = [(x, y) for x, y in runs if x is not None and y is not None and drawable(y)]
         if points:
             xs, ys = zip(*points, strict=True)
-            marks.append(Points(xs, ys, look_of(label), small=True))
-    seconds = [x for points in seeds.values() for x, _ in points]
-    for label, (x, sure) in means.items():
-        marks.append(Points([x], [sure.value], look_of(label), [sure.low], [sure.high], label=short(label)))
-    marks += _front([(x, sure.value) for x, sure in means.values()], it.sign, max(seconds, default=0.0))
-    for name, baseline in it.baselines.items() if marks else ():
-        strongest = name == it.strongest
-        text = f"{short(name)} {format_value(baseline.value)}"
+            marks.append(Points(xs, ys, look_of(row.label), small=True))
+            seconds += xs
+    if not marks:
+        return Panel("", [])
+    means = _means(it)
+    for label, (x, mean) in means.items():
+        marks.append(Points([x], [mean.value], look_of(label), [mean.low], [mean.high], label=short(label)))
+    marks += _front([(x, mean.value) for x, mean in means.values()], it.measure.sign, max(seconds))
+    for name, baseline in it.baselines.items():
+        strongest, text = name == it.strongest, f"{short(name)} {format_value(baseline.value)}"
         marks.append(Rule(baseline.value, text, strong=strongest, widen="near" if strongest else "never"))
-    logarithmic = bool(seconds) and min(seconds) > 0 and max(seconds) >= 3 * min(seconds)
-    kind = "CPU seconds" if it.basis and it.basis.cpu else "wall-clock seconds"
-    x = Axis(f"{kind} in training, mean of a run{' (logarithmic)' if logarithmic else ''}",
-             "log10" if logarithmic else "linear")  # fmt: skip
+    kind = "CPU seconds" if it.basis.seconds == "cpu" else "wall-clock seconds"
+    cost = Axis(f"{kind} in training, mean of a run")
+    if 0 < 3 * min(seconds) <= max(seconds):
+        cost = Axis(f"{cost.label} (logarithmic)", "log10")
     title = "Metric against cost: mean with 95% interval, seeds as small marks"
-    return Panel(title, marks, x, Axis(f"test {_metric_name(it)}"))
+    return Panel(title, marks, cost, Axis(f"test {_metric_name(it)}"))
 
 
 def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list[Line]:
@@ -190,21 +186,24 @@ def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list
 
 def _cost_notes(it: BoardTable) -> list[str]:
     """Who has no place in the panel of costs, and what its lines are."""
-    means = _costs_of(it)
-    unplaced = [row.label for row in it.models if row.metric is not None and row.label not in means]
+    means = _means(it)
+    unplaced = [row.label for row, _ in it.models if row.metric is not None and row.label not in means]
     notes = [f"{listed(unplaced)} ran elsewhere: no cost to compare."] if unplaced else []
     return notes + (
         [f"Solid line: the strongest baseline, {it.strongest}; dotted: the others."] if it.strongest else []
     )
 
 
-def _curves_panel(it: BoardTable) -> tuple[Panel, list[str]]:
-    """Validation figure by optimiser step: the mean over seeds and their range; single seeds where one failed."""
+def _curves_panel(it: BoardTable) -> tuple[Panel, bool]:
+    """Validation figure by optimiser step: the mean over seeds and their range; single seeds where one failed.
+
+    Also whether some seeds of a model stopped earlier than others.
+    """
     marks: list[Mark] = []
     drawn: list[tuple[float, float]] = []
     uneven = False
-    for row in it.models:
-        curves = _curves(it, row)
+    for row, entrant in it.models:
+        curves = _curves(it, entrant)
         drawn += [point for curve in curves for point in curve.items()]
         look, label = look_of(row.label), short(row.label)
         if row.metric is None:
@@ -218,16 +217,13 @@ def _curves_panel(it: BoardTable) -> tuple[Panel, list[str]]:
             marks.append(Line(steps, mean.tolist(), look, low.tolist(), high.tolist(), label, marked=True))
     title = "Learning curves: mean of the seeds, band from least to greatest"
     panel = Panel(title, marks, Axis("optimiser step"), Axis(f"validation {_metric_name(it)}"))
-    notes = ["Mean curves end where the first of the seeds stopped; their bands go on over the others."]
-    return (_focused(panel, drawn) if drawn else panel), notes if uneven else []
+    return _focused(panel, drawn) if drawn else panel, uneven
 
 
-def _curves(it: BoardTable, row: Row) -> list[dict[int, float]]:
+def _curves(it: BoardTable, entrant: Entrant) -> list[dict[int, float]]:
     """Step to figure of every run with a result; runs without one leave no curve."""
-    if row.entrant is None or it.measure is None:
-        return []
-    results = [result for result in row.entrant.results.values() if result.status == "ok"]
-    curves = [_curve(result, f"val_{it.measure.name}") for result in results]
+    results = [result for result in entrant.results.values() if result.status == "ok"]
+    curves = [_curve(result, f"val_{it.measure.metric}") for result in results]
     return [curve for curve in curves if curve]
 
 
@@ -253,22 +249,6 @@ def _focused(panel: Panel, drawn: Sequence[tuple[float, float]]) -> Panel:
     return dataclasses.replace(panel, y=dataclasses.replace(panel.y, limits=(low, high)), note="; ".join(said))
 
 
-def _ranking_notes(it: BoardTable) -> list[str]:
-    """Models that are not ranked and why, and what one seed can't tell."""
-    said = [f"{row.label} {it.state(row)}" for row in it.models if row.metric is None]
-    lines = [f"Not ranked, without a mean: {'; '.join(said)}."] if said else []
-    known = [row.metric for row in it.models if row.metric is not None]
-    if known and len(it.seeds) == 1:
-        lines.append("One seed only: intervals are over test examples alone and leave out how much training varies.")
-    return lines + _without_interval(known)
-
-
-def _without_interval(known: Sequence[Sure]) -> list[str]:
-    if all(math.isfinite(sure.low) for sure in known):
-        return []
-    return ["Where no interval stands, there is one seed only, or records lack their leave-one-out figures."]
-
-
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
@@ -287,7 +267,7 @@ def _forests(panels: Sequence[Panel], what: str) -> list[Panel]:
     return scaled
 
 
-def _pairs(comparison: Comparison) -> Panel:
+def _pairs(comparison: Comparison, sign: int) -> Panel:
     """All pairs, or, of too many to read, those of the best model."""
     differences, best = comparison.differences, next(iter(comparison.ranks), "")
     title = "Pairs of models, with 95% intervals"
@@ -295,23 +275,20 @@ def _pairs(comparison: Comparison) -> Panel:
         title = f"{short(best)} and each other model, with 95% intervals (of {len(differences)} pairs)"
         differences = [one for one in differences if best in (one.first, one.second)]
     names = [f"{short(one.first)} - {short(one.second)}" for one in differences]
-    return _forest(title, differences, names, comparison.least)
+    return _forest(title, differences, names, sign, least=comparison.least)
 
 
-def _against(differences: Sequence[Difference]) -> Panel:
+def _against(differences: Sequence[Difference], sign: int) -> Panel:
     """Each model against the strongest baseline."""
     baseline = differences[0].second if differences else ""
-    names = [short(one.first) for one in differences]
-    return _forest(f"Against the strongest baseline, {short(baseline)}", differences, names, baseline=baseline)
+    title = f"Against the strongest baseline, {short(baseline)}"
+    return _forest(title, differences, [short(one.first) for one in differences], sign, baseline=baseline)
 
 
 def _forest(
-    title: str,
-    differences: Sequence[Difference],
-    names: Sequence[str],
-    least: float = math.nan,
-    baseline: str | None = None,
-) -> Panel:
+    title: str, differences: Sequence[Difference], names: Sequence[str], sign: int, *, least: float = math.nan,
+    baseline: str = "",
+) -> Panel:  # fmt: skip
     """A row of each difference: significant ones filled in the look of the better, others hollow and grey.
 
     On both sides of zero those smaller than the smallest that would have been found are shaded.
@@ -319,11 +296,9 @@ def _forest(
     marks: list[Mark] = [Region(-least, least)] if drawable(least) else []
     marks.append(Rule(0.0, axis="x", strong=True, widen="always"))
     for i, one in enumerate(differences):
-        low, high = sorted((one.sign * one.sure.low, one.sign * one.sure.high))
-        look = Look(GREY if one.better is None else DARK)
-        if one.better not in (None, baseline):
-            look = look_of(one.better or "")
-        value = one.sign * one.sure.value
+        look = Look(GREY) if one.better is None else Look(DARK) if one.better == baseline else look_of(one.better)
+        low, high = sorted((sign * one.low, sign * one.high))
+        value = sign * one.difference
         marks.append(Points([value], [i], look, [low], [high], along="x", hollow=one.better is None))
     faded = [name for name, one in zip(names, differences, strict=True) if one.better is None]
     second, first = (short(baseline), "model") if baseline else ("second", "first")
@@ -336,12 +311,12 @@ def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: 
     differences = [*comparison.differences, *against]
     if not panels:
         return ["Nothing to compare: fewer than two complete models."]
-    if all(math.isnan(one.adjusted) for one in differences):
+    if all(math.isnan(one.p_adjusted) for one in differences):
         return ["No p-values, so no difference is shown to be significant."]
     notes = [
         "Filled differences are significant (Holm: at most a 5% risk of any false one in a panel), hollow ones are not."
     ]
-    if any(one.better is None and (one.sure.low > 0 or one.sure.high < 0) for one in differences):
+    if any(one.better is None and (one.low > 0 or one.high < 0) for one in differences):
         notes[0] += " Each interval stands for itself: it may miss zero where the difference is not significant."
     if math.isfinite(comparison.least):
         least = f"{comparison.least:.2g}"
@@ -356,7 +331,7 @@ def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: 
 
 def _overview_chart(it: Overview) -> Chart:
     """Mean skill across tasks on the left, differences of it on the right."""
-    forests = _forests([_pairs(it.comparison)], "difference of mean skill")
+    forests = _forests([_pairs(it.comparison, 1)], "difference of mean skill")
     about = f"mean skill over {len(it.tables)} tasks, each counted alike; higher is better"
     notes = [*_skill_notes(it), *_difference_notes(forests, it.comparison)]
     left = [panel for panel in [_skill_panel(it)] if any(isinstance(mark, Points) for mark in panel.marks)]
@@ -407,5 +382,6 @@ def _skill_notes(it: Overview) -> list[str]:
             missing = [f"{table.conditions.task} {table.state(one)}" for table, one in parts if not (one and one.skill)]
             lines.append(f"{row.label} ({listed(missing)})")
     said = [f"Not ranked, without a mean: {'; '.join(lines)}."] if lines else []
-    said += _without_interval([row.skill for row in it.rows if row.skill is not None])
+    if any(row.skill is not None and not math.isfinite(row.skill.low) for row in it.rows):
+        said.append("Where no interval stands, there is one seed only, or records lack their leave-one-out figures.")
     return said + ([f"Beyond the axis: {'; '.join(beyond)}."] if beyond else [])

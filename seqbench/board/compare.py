@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -31,23 +31,15 @@ from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_
 from seqbench.task import BUDGETS
 
 __all__ = [
-    "BaselineResult",
-    "Basis",
     "BoardTable",
     "Comparison",
-    "Conditions",
-    "Costs",
     "Difference",
     "Entrant",
-    "Figures",
-    "Measure",
-    "ModelId",
     "Overview",
     "OverviewRow",
     "PairedSkill",
     "Result",
     "Row",
-    "Sure",
     "make_tables",
     "overviews",
     "paired_skill",
@@ -63,28 +55,29 @@ Ranks = tuple[int, int, int]  # the rank, and the least and greatest one that th
 # --- what a table is made of -----------------------------------------------------------------------------------------
 
 
-class ModelId(NamedTuple):
-    """Which model; ``code`` is the SHA-256 of a plug-in's file, "" for what is installed."""
-
-    name: str
-    version: int
-    code: str
-
-
 class Measure(NamedTuple):
-    """The metric that a table ranks by; skill is 0 at the baseline ``reference`` and 1 at ``perfect``."""
+    """What a table ranks by, None where no run was ok; skill is 0 at the baseline ``reference``, 1 at ``perfect``."""
 
-    name: str
-    direction: Literal["higher", "lower"]
-    unit: str
+    metric: str | None
+    unit: str | None
+    direction: Literal["higher", "lower"] | None
     reference: str | None
     perfect: float | None
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is."""
+        return -1 if self.direction == "lower" else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One record, as far as a table needs it: columns of `load_results`, None where nothing is known."""
+    """One record, as far as a table needs it: columns of `load_results`, None where nothing is known.
 
+    ``label`` is the model's name in all tables.
+    """
+
+    label: str
     record: str
     model: str
     model_version: int
@@ -96,8 +89,8 @@ class Result:
     hidden: str
     params: int | None
     metric: str | None
-    direction: Literal["higher", "lower"]
-    unit: str
+    unit: str | None
+    direction: Literal["higher", "lower"] | None
     reference: str | None
     perfect: float | None
     value: float | None
@@ -118,11 +111,6 @@ class Result:
     git_commit: str | None
     git_dirty: bool | None
     finished: str
-
-    @property
-    def identity(self) -> ModelId:
-        """Which model it is of."""
-        return ModelId(self.model, self.model_version, self.model_code_sha256 or "")
 
     @property
     def folder(self) -> Path:
@@ -193,52 +181,22 @@ class BaselineResult:
         return self.most - self.least > 1e-6 * max(abs(self.most), abs(self.least))
 
 
-@dataclass
-class _Group:
+class _Group(NamedTuple):
     """Comparable results, in the order in which they were read."""
 
     conditions: Conditions
-    results: list[Result] = field(default_factory=list)
-
-    @property
-    def measure(self) -> Measure | None:
-        """None as long as no run was ok; records from before `perfect` was kept take it from the others."""
-        known = [result for result in self.results if result.metric is not None]
-        if not known:
-            return None
-        best = next((result for result in known if result.perfect is not None), known[-1])
-        return Measure(best.metric or "", best.direction, best.unit, best.reference, best.perfect)
-
-    @property
-    def baselines(self) -> dict[str, BaselineResult]:
-        """Of each baseline the first figure that comes with its leave-one-out figures, else the first."""
-        baselines: dict[str, BaselineResult] = {}
-        for result in self.results:
-            for i, (name, value) in enumerate(result.baselines.items()):
-                known = baselines.setdefault(name, BaselineResult(value, None, value, value))
-                known.least, known.most = min(known.least, value), max(known.most, value)
-                if known.left_out is None and result.baselines_left_out is not None:
-                    known.value, known.left_out = value, _finite(result.baselines_left_out[i])
-        return baselines
-
-    @property
-    def n_groups(self) -> int:
-        """G, the number of test groups that most of the records were left without in turn; 0 if none says."""
-        sizes = Counter(len(row) for result in self.results if (row := _finite(result.left_out)) is not None)
-        return max(sizes, key=lambda size: (sizes[size], size), default=0)
-
-
-def _finite(row: Array | None) -> Array | None:
-    """None where a figure without some group does not exist."""
-    return row if row is not None and np.isfinite(row).all() else None
+    results: list[Result]
 
 
 def _groups(frame: pd.DataFrame) -> list[_Group]:
-    """Rows of a table each, as tables are ordered: by budget, equal width before equal parameters, task, the rest."""
+    """One for each table, as tables are ordered: by budget, equal width before equal parameters, task, the rest."""
+    frame = frame.assign(label=_labels(frame))
     firsts = frame.drop_duplicates("conditions")
-    groups = dict(zip(firsts["conditions"], map(_Group, _typed(Conditions, firsts)), strict=True))
-    for conditions, result in zip(frame["conditions"], _typed(Result, frame), strict=True):
-        groups[conditions].results.append(result)
+    groups = {
+        key: _Group(shared, []) for key, shared in zip(firsts["conditions"], _typed(Conditions, firsts), strict=True)
+    }
+    for key, result in zip(frame["conditions"], _typed(Result, frame), strict=True):
+        groups[key].results.append(result)
 
     def order(group: _Group) -> tuple[Any, ...]:
         it = group.conditions
@@ -256,6 +214,30 @@ def _typed(kind: type[T], frame: pd.DataFrame) -> list[T]:
     return [kind(*row) for row in zip(*(column.where(column.notna(), None) for column in columns), strict=True)]
 
 
+def _measure(results: Sequence[Result]) -> Measure:
+    """That of the runs that were ok; records from before `perfect` was kept take it from the others."""
+    known = sorted((one for one in results if one.metric is not None), key=lambda one: one.perfect is None)
+    first = known[0] if known else None
+    return Measure(*(getattr(first, name, None) for name in Measure._fields))
+
+
+def _baselines(results: Sequence[Result]) -> dict[str, BaselineResult]:
+    """Of each baseline the first figure that comes with its leave-one-out figures, else the first."""
+    baselines: dict[str, BaselineResult] = {}
+    for result in results:
+        for i, (name, value) in enumerate(result.baselines.items()):
+            known = baselines.setdefault(name, BaselineResult(value, None, value, value))
+            known.least, known.most = min(known.least, value), max(known.most, value)
+            if known.left_out is None and result.baselines_left_out is not None:
+                known.value, known.left_out = value, _finite(result.baselines_left_out[i])
+    return baselines
+
+
+def _finite(row: Array | None) -> Array | None:
+    """None where a figure without some group does not exist."""
+    return row if row is not None and np.isfinite(row).all() else None
+
+
 # --- the learning rate -----------------------------------------------------------------------------------------------
 
 
@@ -266,7 +248,6 @@ class Entrant:
     ``others`` is the number of results that are neither: further seeds at rates that were not taken.
     """
 
-    model: ModelId
     rate: float
     results: dict[int, Result]
     trials: dict[float, Result | None]
@@ -277,12 +258,12 @@ class Entrant:
         """Why the model can't honestly be scored, if it can't."""
         if any(result.status != "not_applicable" for result in self.results.values()):
             return None
-        return next(iter(self.results.values())).reason or "no reason given"
+        return self.first.reason or "no reason given"
 
     @property
-    def sized(self) -> Result | None:
-        """The first result that knows the number of parameters."""
-        return next((result for result in self.results.values() if result.params is not None), None)
+    def first(self) -> Result:
+        """One that knows the number of parameters, if there is one."""
+        return min(self.results.values(), key=lambda result: result.params is None)
 
     def complete(self, seeds: tuple[int, ...]) -> bool:
         """Whether every one of ``seeds`` has a figure."""
@@ -298,27 +279,26 @@ class Entrant:
         return f"{done}/{len(seeds)}" + (f" ({why})" if why else "")
 
 
-def _entrants(results: Sequence[Result], measure: Measure | None) -> list[Entrant]:
-    """One for each model, sorted by model."""
-    models: dict[ModelId, list[Result]] = {}
-    for result in results:
-        models.setdefault(result.identity, []).append(result)
-    return [_entrant(model, models[model], measure) for model in sorted(models)]
+def _entrants(results: Sequence[Result], measure: Measure) -> dict[str, Entrant]:
+    """Each model of a table by its label."""
+    models: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda result: (result.label, result.learning_rate, result.seed)):
+        models.setdefault(result.label, []).append(result)
+    return {label: _entrant(runs, measure) for label, runs in models.items()}
 
 
-def _entrant(model: ModelId, results: Sequence[Result], measure: Measure | None) -> Entrant:
-    trials = [(result.seed, result.learning_rate, result.validation) for result in results]
+def _entrant(results: Sequence[Result], measure: Measure) -> Entrant:
+    """From the ``results`` of one model, sorted by learning rate and seed."""
+    trials = ((result.seed, result.learning_rate, result.validation) for result in results)
     counts = Counter(result.learning_rate for result in results)
-    rate = best_rate(trials, measure.direction if measure else "lower")
+    rate = best_rate(trials, measure.direction or "lower")
     if rate is None:  # no run at seed 0 went well: the rate with most runs
         rate = min(counts, key=lambda rate: (-counts[rate], rate))
     first = {result.learning_rate: result for result in results if result.seed == TRIAL_SEED}
-    chosen = sorted((result for result in results if result.learning_rate == rate), key=lambda result: result.seed)
     return Entrant(
-        model=model,
         rate=rate,
-        results={result.seed: result for result in chosen},
-        trials={tried: first.get(tried) for tried in sorted(counts)},
+        results={result.seed: result for result in results if result.learning_rate == rate},
+        trials={tried: first.get(tried) for tried in counts},
         others=sum(result.learning_rate != rate and result.seed != TRIAL_SEED for result in results),
     )
 
@@ -369,50 +349,25 @@ def _scaled(values: Array, reference: Array, perfect: float) -> Array:
     return scaled
 
 
-class Sure(NamedTuple):
-    """A mean with its 95% interval: over seeds and test examples, or over test examples only if there is one seed."""
-
-    estimate: Estimate
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """The mean."""
-        return self.estimate.value
-
-    @property
-    def reach(self) -> float:
-        """Half of the interval; NaN where it is unknown."""
-        return (self.high - self.low) / 2
-
-    @classmethod
-    def of(cls, figures: Figures | Estimate) -> Sure:
-        """NaN limits where the records don't hold what an interval needs."""
-        if isinstance(figures, Estimate):
-            return cls(figures, *figures.interval()[1:])
-        mean = figures.estimate()
-        one_seed = len(figures.values) == 1
-        return cls(mean, *(mean.test_interval(figures.left_out.shape[1]) if one_seed else mean.interval())[1:])
+def _sure(figures: Figures) -> tuple[Estimate, Interval]:
+    """Mean and 95% interval, over seeds and test examples, or over test examples only if there is one seed."""
+    mean = figures.estimate()
+    one_seed = len(figures.values) == 1
+    return mean, mean.test_interval(figures.left_out.shape[1]) if one_seed else mean.interval()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``first`` minus ``second``, and ``adjusted``, Holm's p-value within its family; NaN with one seed."""
+    """``first`` minus ``second``, with its 95% interval. ``p_adjusted`` is Holm's, of its family; NaN with one seed."""
 
     first: str
     second: str
-    sure: Sure
+    difference: float
+    low: float
+    high: float
     p: float
-    adjusted: float
-    sign: int  # 1: higher is better, -1: lower is
-
-    @property
-    def better(self) -> str | None:
-        """Which of the two is significantly better, if one is."""
-        if not self.adjusted <= ALPHA:  # NaN is never
-            return None
-        return self.first if self.sign * self.sure.value > 0 else self.second
+    p_adjusted: float
+    better: str | None  # which of the two is significantly better, if one is
 
     @property
     def worse(self) -> str | None:
@@ -429,29 +384,30 @@ class Comparison:
     ranks: dict[str, Ranks]
 
 
-def _compare(means: Mapping[str, float], difference: Callable[[str, str], Figures | Estimate], sign: int) -> Comparison:
+def _compare(
+    means: Mapping[str, float], difference: Callable[[str, str], tuple[Estimate, Interval]], sign: int
+) -> Comparison:
     """Ranks of models by their ``means`` (ties share one), and every pair of them as one family."""
     models = sorted(means, key=lambda label: (-sign * means[label], label))
-    differences = _family([(a, b, difference(a, b)) for a, b in combinations(models, 2)], sign)
+    pairs = [(a, b, *difference(a, b)) for a, b in combinations(models, 2)]
+    differences = _family(pairs, sign)
     place = {model: i for i, model in enumerate(models)}
     better = [(place[one.better], place[one.worse]) for one in differences if one.better and one.worse]
     open_ranks = rank_intervals(len(models), better)
     ranks = {model: 1 + sum(sign * other > sign * means[model] for other in means.values()) for model in models}
-    known = sorted((one.sure.estimate for one in differences if not math.isnan(one.sure.estimate.error)), key=_error)
+    known = sorted((one for _, _, one, _ in pairs if not math.isnan(one.error)), key=lambda one: one.error)
     middle = known[len(known) // 2] if known else None  # the larger one of an even number
-    least = detectable(middle.error, middle.df, len(differences)) if middle else math.nan
+    least = detectable(middle.error, middle.df, len(pairs)) if middle else math.nan
     return Comparison(differences, least, {model: (ranks[model], *open_ranks[place[model]]) for model in models})
 
 
-def _error(one: Estimate) -> float:
-    return one.error
-
-
-def _family(found: Sequence[tuple[str, str, Figures | Estimate]], sign: int) -> list[Difference]:
-    sure = [Sure.of(figures) for _, _, figures in found]
-    p_values = [one.estimate.p_value() for one in sure]
-    rows = zip(found, sure, p_values, holm(p_values), strict=True)
-    return [Difference(a, b, one, p, adjusted, sign) for (a, b, _), one, p, adjusted in rows]
+def _family(pairs: Sequence[tuple[str, str, Estimate, Interval]], sign: int) -> list[Difference]:
+    p_values = [estimate.p_value() for _, _, estimate, _ in pairs]
+    differences = []
+    for (a, b, _, interval), p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
+        better = (a if sign * interval.value > 0 else b) if adjusted <= ALPHA else None  # NaN is never
+        differences.append(Difference(a, b, *interval, p, adjusted, better))
+    return differences
 
 
 def _beaten(label: str, differences: Iterable[Difference], rows: Iterable[Row | OverviewRow]) -> list[str]:
@@ -464,68 +420,67 @@ def _beaten(label: str, differences: Iterable[Difference], rows: Iterable[Row | 
 
 @dataclass(frozen=True)
 class Basis:
-    """What a table's costs are: of which device, in which seconds, and how many runs had to be left out.
+    """What a table's costs are: of which device, in which seconds, and how many runs are on others or were resumed.
 
-    ``cpu``: seconds that the process computed for, which other work on the machine lengthens far less than the
-    wall-clock; only where every run has them and used one thread.
+    ``seconds`` are `cpu`, those that the process computed for, where every run has them and used one thread: other work
+    on the machine lengthens them far less.
     """
 
-    device_name: str
-    cpu: bool
-    others: int  # runs on other devices
-    interrupted: int
+    device_name: str | None = None
+    seconds: Literal["cpu", "wall-clock"] = "wall-clock"
+    runs_on_other_devices: int = 0
+    runs_interrupted: int = 0
 
-    def seconds(self, result: Result) -> float | None:
+    def seconds_of(self, result: Result | None) -> float | None:
         """Training seconds of one run, if it counts here."""
-        if result.device_name != self.device_name:
+        if result is None or result.device_name != self.device_name:
             return None
-        return result.cpu_seconds if self.cpu else result.train_seconds
+        return result.cpu_seconds if self.seconds == "cpu" else result.train_seconds
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one model: mean seconds a run, tokens a second over all runs, the largest peak of memory, and its tuning.
+    """Of one model: mean seconds of a run, tokens per second over all runs, the largest peak of memory, and its tuning.
 
-    ``tuning`` is the seconds of the other learning rates tried; None where none was tried here. It is a lower bound
-    unless ``tuning_known``: failed trials leave no cost, and those on another device don't count.
+    ``tuning_seconds`` are those of the other learning rates tried; None where none was tried here. They are a lower
+    bound unless ``tuning_seconds_are_all``: failed trials leave no cost, and those on another device don't count.
     """
 
-    seconds: float | None = None
-    tokens_per_second: float | None = None
-    memory: int | None = None
-    tuning: float | None = None
-    tuning_known: bool = True
+    train_seconds: float | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+    tuning_seconds: float | None
+    tuning_seconds_are_all: bool
 
 
-def _basis(entrants: Sequence[Entrant], conditions: Conditions) -> Basis | None:
-    """The device that most of the chosen runs used; None where none has a cost."""
+def _basis(entrants: Sequence[Entrant], conditions: Conditions) -> Basis:
+    """The device that most of the chosen runs used."""
     chosen = [one for entrant in entrants for one in entrant.results.values() if one.train_seconds is not None]
     if not chosen:
-        return None
+        return Basis()
     names = Counter(result.device_name for result in chosen)
     name = min(names, key=lambda one: (-names[one], one))
     tried = [one for entrant in entrants for one in entrant.trials.values() if one and one.train_seconds is not None]
     here = {one.record: one for one in (*chosen, *tried) if one.device_name == name}.values()
     single = conditions.device == "cpu" and conditions.config.get("threads") == 1
     cpu = single and all(result.cpu_seconds is not None for result in here)
-    return Basis(name, cpu, len(chosen) - names[name], sum(bool(result.interrupted) for result in here))
+    interrupted = sum(bool(result.interrupted) for result in here)
+    return Basis(name, "cpu" if cpu else "wall-clock", len(chosen) - names[name], interrupted)
 
 
-def _costs(entrant: Entrant, basis: Basis | None) -> Costs:
+def _costs(entrant: Entrant, basis: Basis) -> Costs:
     """The model's costs on the table's device."""
-    if basis is None:
-        return Costs()
-    runs = [(seconds, one) for one in entrant.results.values() if (seconds := basis.seconds(one)) is not None]
+    runs = [(seconds, one) for one in entrant.results.values() if (seconds := basis.seconds_of(one)) is not None]
     total = sum(seconds for seconds, _ in runs)
     tokens = sum((one.tokens_per_second or 0) * (one.train_seconds or 0) for _, one in runs)
-    others = [one for rate, one in entrant.trials.items() if rate != entrant.rate]
-    tuning = [seconds for one in others if one is not None and (seconds := basis.seconds(one)) is not None]
+    others = [one for rate, one in entrant.trials.items() if rate != entrant.rate and basis.device_name]
+    tuning = [seconds for one in others if (seconds := basis.seconds_of(one)) is not None]
     return Costs(
-        seconds=total / len(runs) if runs else None,
+        train_seconds=total / len(runs) if runs else None,
         tokens_per_second=tokens / total if total > 0 else None,
-        memory=max((one.peak_memory_bytes or 0 for _, one in runs), default=None),
-        tuning=sum(tuning) if others else None,
-        tuning_known=len(tuning) == len(others),
+        peak_memory_bytes=max((one.peak_memory_bytes or 0 for _, one in runs), default=None),
+        tuning_seconds=sum(tuning) if others else None,
+        tuning_seconds_are_all=len(tuning) == len(others),
     )
 
 
@@ -536,14 +491,14 @@ def _costs(entrant: Entrant, basis: Basis | None) -> Costs:
 class Row:
     """A model or, without an ``entrant``, a baseline. Only complete models have figures and ranks.
 
-    ``metric`` and ``skill`` are means over the seeds; ``figures`` are of the skill, one value of each seed.
+    ``metric`` and ``skill`` are means over the seeds with 95% intervals; ``skills`` are one of each seed.
     """
 
     label: str
     entrant: Entrant | None
-    metric: Sure | None
-    skill: Sure | None
-    figures: Figures | None = None
+    metric: Interval | None
+    skill: Interval | None
+    skills: Figures | None = None
     ranks: Ranks | None = None
     costs: Costs | None = None
 
@@ -560,7 +515,7 @@ class BoardTable:
     conditions: Conditions
     setting: tuple[str, ...]
     variant: tuple[str, ...]
-    measure: Measure | None
+    measure: Measure
     baselines: dict[str, BaselineResult]
     n_results: int
     n_groups: int
@@ -569,12 +524,7 @@ class BoardTable:
     comparison: Comparison
     strongest: str | None
     against: list[Difference]
-    basis: Basis | None
-
-    @property
-    def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        return _sign(self.measure)
+    basis: Basis
 
     @property
     def title(self) -> str:
@@ -583,60 +533,92 @@ class BoardTable:
         return " · ".join((about.task, about.budget, about.track, *self.setting, *self.variant))
 
     @property
-    def models(self) -> list[Row]:
+    def models(self) -> list[tuple[Row, Entrant]]:
         """Rows that are models."""
-        return [row for row in self.rows if row.entrant is not None]
+        return [(row, row.entrant) for row in self.rows if row.entrant is not None]
 
     def better_than(self, label: str) -> list[str]:
         """Rows that the row ``label`` is significantly better than, in the table's order."""
         return _beaten(label, (*self.comparison.differences, *self.against), self.rows)
 
+    def caveats(self) -> list[str]:
+        """What the intervals of the models lack, if they do."""
+        shown = [one for row, _ in self.models for one in (row.metric, row.skill) if one]
+        said = []
+        if shown and len(self.seeds) == 1:
+            said.append("One seed only: intervals are over test examples and leave out how much training varies.")
+        if any(math.isnan(one.low) for one in shown):
+            said.append(
+                "Where no interval stands, records are too old to hold what it takes: run them again with --force."
+            )
+        return said
+
     def state(self, row: Row | None) -> str:
-        """How far the seeds of ``row`` got."""
+        """How far the seeds of ``row`` got; see `Entrant.state`."""
         return "not run" if row is None else row.entrant.state(self.seeds) if row.entrant else ""
 
 
 def make_tables(results: pd.DataFrame) -> list[BoardTable]:
     """One table for each set of comparable rows of `load_results`: by budget, track and task."""
     groups = _groups(results)
-    labels = _labels(groups)
-    return [_table(*about, labels) for about in zip(groups, _settings(groups), _variants(groups), strict=True)]
+    return [_table(*group, *names) for group, names in zip(groups, _names(groups), strict=True)]
 
 
 def _table(
-    group: _Group, setting: tuple[str, ...], variant: tuple[str, ...], labels: Mapping[ModelId, str]
+    conditions: Conditions, results: list[Result], setting: tuple[str, ...], variant: tuple[str, ...]
 ) -> BoardTable:
     """Choose learning rates, rank the complete models, and compare them."""
-    measure, baselines, n_groups = group.measure, group.baselines, group.n_groups
-    sign, entrants = _sign(measure), _entrants(group.results, measure)
-    seeds = tuple(sorted({seed for entrant in entrants if not entrant.not_applicable for seed in entrant.results}))
-    basis = _basis(entrants, group.conditions)
-    complete = {labels[entrant.model]: entrant for entrant in entrants if entrant.complete(seeds)}
-    figures = {label: _figures(entrant, seeds, n_groups) for label, entrant in complete.items()}
-    naive = {name: Figures.of([one.value], [one.left_out], n_groups) for name, one in baselines.items()}
-    skills = {label: _skill(figures[label], entrant, seeds, measure, naive) for label, entrant in complete.items()}
-    metrics = {label: Sure.of(one) for label, one in figures.items()}
-    means = {label: sure.value for label, sure in metrics.items()}
-    comparison = _compare(means, lambda a, b: figures[a].minus(figures[b]), sign)
-    rows = [
-        Row(label, entrant, metrics.get(label), Sure.of(skills[label]) if label in skills else None,
-            skills.get(label), comparison.ranks.get(label), _costs(entrant, basis))
-        for entrant in entrants for label in [labels[entrant.model]]
-    ]  # fmt: skip
-    for name, one in naive.items():
-        known = measure is not None and measure.perfect is not None and measure.reference is not None
-        rows.append(Row(name, None, Sure.of(one), Sure.of(_skill(one, None, (), measure, naive)) if known else None))
-    strongest = min(baselines, key=lambda name: (-sign * baselines[name].value, name), default=None)
-    tested = [(label, strongest, one.minus(naive[strongest])) for label, one in figures.items() if strongest]
-    rows.sort(key=lambda row: _place(row, sign))
+    measure, baselines = _measure(results), _baselines(results)
+    entrants = _entrants(results, measure)
+    scored = [entrant for entrant in entrants.values() if not entrant.not_applicable]
+    seeds = tuple(sorted({seed for entrant in scored for seed in entrant.results}))
+    sizes = Counter(len(row) for result in results if (row := _finite(result.left_out)) is not None)
+    n_groups = max(sizes, key=lambda size: (sizes[size], size), default=0)  # as most of the records have it
+    runs = {label: [one.results[seed] for seed in seeds] for label, one in entrants.items() if one.complete(seeds)}
+    figures, skills = _figures(runs, baselines, measure, n_groups)
+    values, skill = ({label: _sure(one)[1] for label, one in known.items()} for known in (figures, skills))
+    comparison = _compare(
+        {label: values[label].value for label in runs},
+        lambda first, second: _sure(figures[first].minus(figures[second])),
+        measure.sign,
+    )
+    strongest = min(baselines, key=lambda name: (-measure.sign * baselines[name].value, name), default=None)
+    tested = [(label, strongest, *_sure(figures[label].minus(figures[strongest]))) for label in runs if strongest]
+    basis = _basis(list(entrants.values()), conditions)
+    rows = [Row(name, None, values[name], skill.get(name)) for name in baselines]
+    for label, entrant in entrants.items():
+        ranks, costs = comparison.ranks.get(label), _costs(entrant, basis)
+        rows.append(Row(label, entrant, values.get(label), skill.get(label), skills.get(label), ranks, costs))
     return BoardTable(
-        group.conditions, setting, variant, measure, baselines, len(group.results), n_groups, seeds, rows,
-        comparison, strongest, _family(tested, sign), basis,
-    )  # fmt: skip
+        conditions=conditions,
+        setting=setting,
+        variant=variant,
+        measure=measure,
+        baselines=baselines,
+        n_results=len(results),
+        n_groups=n_groups,
+        seeds=seeds,
+        rows=sorted(rows, key=lambda row: _place(row, measure.sign)),
+        comparison=comparison,
+        strongest=strongest,
+        against=_family(tested, measure.sign),
+        basis=basis,
+    )
 
 
-def _sign(measure: Measure | None) -> int:
-    return -1 if measure and measure.direction == "lower" else 1
+def _figures(
+    runs: Mapping[str, Sequence[Result]], baselines: Mapping[str, BaselineResult], measure: Measure, n_groups: int
+) -> tuple[dict[str, Figures], dict[str, Figures]]:
+    """Of complete models and of baselines: the metric, and the skill as far as it is known."""
+    figures = {name: Figures.of([one.value], [one.left_out], n_groups) for name, one in baselines.items()}
+    for label, results in runs.items():
+        figures[label] = Figures.of([one.value for one in results], [one.left_out for one in results], n_groups)
+    if measure.reference is not None and measure.perfect is not None:
+        reference, perfect = figures[measure.reference], measure.perfect
+        return figures, {label: one.skill(reference, perfect) for label, one in figures.items()}
+    # records from before `perfect` was kept give their skill, without a part for the test examples
+    skills = {label: Figures.of([one.skill for one in known], [None] * len(known), 0) for label, known in runs.items()}
+    return figures, skills
 
 
 def _place(row: Row, sign: int) -> tuple[int, float, bool, str]:
@@ -645,25 +627,6 @@ def _place(row: Row, sign: int) -> tuple[int, float, bool, str]:
         return 0, -sign * row.metric.value, row.entrant is None, row.label
     applicable = row.entrant is not None and not row.entrant.not_applicable
     return 1 if applicable else 2, 0.0, False, row.label
-
-
-def _figures(entrant: Entrant, seeds: Sequence[int], n_groups: int) -> Figures:
-    results = [entrant.results[seed] for seed in seeds]
-    return Figures.of([result.value for result in results], [result.left_out for result in results], n_groups)
-
-
-def _skill(
-    figures: Figures,
-    entrant: Entrant | None,
-    seeds: Sequence[int],
-    measure: Measure | None,
-    baselines: Mapping[str, Figures],
-) -> Figures:
-    """Skill of each seed; records from before `perfect` was kept give theirs, without a part for the test examples."""
-    if measure is None or measure.perfect is None or measure.reference is None:
-        skills = [entrant.results[seed].skill for seed in seeds] if entrant else []
-        return Figures.of(skills, [None] * len(skills), 0)
-    return figures.skill(baselines[measure.reference], measure.perfect)
 
 
 # --- overviews -------------------------------------------------------------------------------------------------------
@@ -677,7 +640,7 @@ class OverviewRow:
     """
 
     label: str
-    skill: Sure | None
+    skill: Interval | None
     rows: list[Row | None]
     ranks: Ranks | None
 
@@ -716,20 +679,20 @@ def overviews(tables: Sequence[BoardTable]) -> list[Overview]:
 
 
 def _overview(tables: list[BoardTable]) -> Overview:
-    by_label = [{row.label: row for row in table.models} for table in tables]
+    by_label = [{row.label: row for row, _ in table.models} for table in tables]
     names = sorted({label for rows in by_label for label in rows})
     rows = {label: [known.get(label) for known in by_label] for label in names}
-    parts = {label: [row.figures for row in rows[label] if row and row.figures is not None] for label in names}
-    complete = {label: figures for label, figures in parts.items() if len(figures) == len(tables)}
-    means = {label: _mean(figures) for label, figures in complete.items()}
-    values = {label: mean.value for label, mean in means.items()}
+    parts = {label: [row.skills for row in rows[label] if row and row.skills is not None] for label in names}
+    complete = {label: skills for label, skills in parts.items() if len(skills) == len(tables)}
+    means = {label: _mean(skills) for label, skills in complete.items()}
 
-    def difference(a: str, b: str) -> Estimate:
-        return _mean([one.minus(other) for one, other in zip(complete[a], complete[b], strict=True)])
+    def difference(a: str, b: str) -> tuple[Estimate, Interval]:
+        mean = _mean([one.minus(other) for one, other in zip(complete[a], complete[b], strict=True)])
+        return mean, mean.interval()
 
-    comparison = _compare(values, difference, 1)
+    comparison = _compare({label: mean.value for label, mean in means.items()}, difference, 1)
     order = [*comparison.ranks, *(label for label in names if label not in means)]
-    shown = {label: Sure.of(mean) for label, mean in means.items()}
+    shown = {label: mean.interval() for label, mean in means.items()}
     ranks = comparison.ranks
     return Overview(tables, [OverviewRow(one, shown.get(one), rows[one], ranks.get(one)) for one in order], comparison)
 
@@ -763,60 +726,51 @@ class PairedSkill:
 
 def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | None:
     """Of two registered models, over the same seeds and test examples; None where either is not in ``table`` once."""
-    rows = []
-    for name in (model, other):
-        named = [row for row in table.models if row.entrant and row.entrant.model.name == name]
-        if len(named) != 1:  # versions of one model, or none
-            return None
-        rows += named
-    results = [row.entrant.results for row in rows if row.entrant]
-    folders = [known[seed].folder for known in results for seed in table.seeds if seed in known]
-    states = ", ".join(f"{row.label} {table.state(row)}" for row in rows)
-    one, two = (row.figures for row in rows)
-    if one is None or two is None:
+    named = [[pair for pair in table.models if pair[1].first.model == name] for name in (model, other)]
+    if any(len(pairs) != 1 for pairs in named):  # none, or several versions
+        return None
+    (one, _), (two, _) = rows = [pairs[0] for pairs in named]
+    folders = [known.results[seed].folder for _, known in rows for seed in table.seeds if seed in known.results]
+    states = ", ".join(f"{row.label} {table.state(row)}" for row, _ in rows)
+    if one.skills is None or two.skills is None:
         return PairedSkill(None, table.seeds, folders, states)
-    sure = Sure.of(one.minus(two))
-    return PairedSkill(Interval(sure.value, sure.low, sure.high), table.seeds, folders, states)
+    return PairedSkill(_sure(one.skills.minus(two.skills))[1], table.seeds, folders, states)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _labels(groups: Iterable[_Group]) -> dict[ModelId, str]:
-    """A name for each model: with its version or the hash of its code only where the name alone would not tell."""
-    results = [result for group in groups for result in group.results]
-    models = {result.identity for result in results}
-    baselines = {name for result in results for name in result.baselines}
-    names = Counter(model.name for model in models)
-    versions = Counter(model[:2] for model in models)
-    return {
-        model: model.name
-        + (" (model)" if model.name in baselines else "")
-        + (f" v{model.version}" if names[model.name] > 1 else "")
-        + (f" code {model.code[:8] or 'installed'}" if versions[model[:2]] > 1 else "")
-        for model in models
-    }
+def _labels(frame: pd.DataFrame) -> list[str]:
+    """Of each row the model's name: with its version or the hash of its code only where the name would not tell."""
+    rows = list(zip(frame["model"], frame["model_version"], frame["model_code_sha256"], strict=True))
+    baselines = {name for known in frame["baselines"] for name in known}
+    names, versions = (Counter(model[:size] for model in set(rows)) for size in (1, 2))
+    return [
+        name
+        + (" (model)" if name in baselines else "")
+        + (f" v{version}" if names[name,] > 1 else "")
+        + (f" code {code[:8] if code else 'installed'}" if versions[name, version] > 1 else "")
+        for name, version, code in rows
+    ]
 
 
-def _settings(groups: Sequence[_Group]) -> list[tuple[str, ...]]:
-    """Of each group, how its setting differs from the usual one of its budget and track; a control is always named."""
+def _names(groups: Sequence[_Group]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Of each group, in what its setting differs from the usual one of its budget and track, and its variant from the
+    usual one of its task in that setting. A control is always named.
+    """
     conditions = [group.conditions for group in groups]
-    unusual = _unusual(groups, [(it.budget, it.track, it.control) for it in conditions], Conditions.setting)
-    return [(*_control(it), *said) for it, said in zip(conditions, unusual, strict=True)]
-
-
-def _variants(groups: Sequence[_Group]) -> list[tuple[str, ...]]:
-    """Of each group, how its data and training differ from the usual ones of its task in that setting."""
-    conditions = [group.conditions for group in groups]
-    alike = [(it.task, it.budget, it.track, it.control, _canonical(it.setting())) for it in conditions]
-    return _unusual(groups, alike, Conditions.variant)
+    facts = [it.setting() for it in conditions]
+    tracks = [(it.budget, it.track, it.control) for it in conditions]
+    tasks = [(it.task, *track, _canonical(mine)) for it, track, mine in zip(conditions, tracks, facts, strict=True)]
+    controls = [(f"CONTROL {it.control}",) if it.control else () for it in conditions]
+    settings = [(*a, *b) for a, b in zip(controls, _unusual(groups, tracks, facts), strict=True)]
+    return list(zip(settings, _unusual(groups, tasks, [it.variant() for it in conditions]), strict=True))
 
 
 def _unusual(
-    groups: Sequence[_Group], alike: Sequence[tuple[object, ...]], facts_of: Callable[[Conditions], dict[str, Any]]
+    groups: Sequence[_Group], alike: Sequence[tuple[object, ...]], facts: Sequence[dict[str, Any]]
 ) -> list[tuple[str, ...]]:
     """Of each group, the facts in which it differs from those that most records of the groups ``alike`` have."""
-    facts = [facts_of(group.conditions) for group in groups]
     counts: dict[tuple[object, ...], Counter[str]] = {}
     for group, key, mine in zip(groups, alike, facts, strict=True):
         counts.setdefault(key, Counter())[_canonical(mine)] += len(group.results)
@@ -826,10 +780,6 @@ def _unusual(
         names = sorted(name for name in {**usual, **mine} if usual.get(name) != mine.get(name))
         told.append(tuple(f"no {name}" if mine.get(name) is None else f"{name} {mine[name]}" for name in names))
     return told
-
-
-def _control(conditions: Conditions) -> tuple[str, ...]:
-    return (f"CONTROL {conditions.control}",) if conditions.control else ()
 
 
 def _canonical(facts: Any) -> str:

@@ -15,20 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seqbench.board.compare import (
-    BoardTable,
-    Comparison,
-    Difference,
-    Entrant,
-    Overview,
-    OverviewRow,
-    Result,
-    Row,
-    Sure,
-    overviews,
-)
+from seqbench.board.compare import BoardTable, Comparison, Costs, Entrant, Overview, OverviewRow, Result, Row, overviews
 from seqbench.rates import TRIAL_SEED
 from seqbench.report.text import NONE, between, decimals, escape, link, listed, open_ranks, relative, table, with_reach
+from seqbench.stats import Interval
 
 __all__ = ["Columns", "Format", "render"]
 
@@ -38,6 +28,17 @@ Json = dict[str, Any]
 BETTER = "significantly better than"
 LEFT = ("model", BETTER, "seeds")
 COSTS = ("train s", "tuning s", "tokens/s", "peak MiB")
+FLAT = (
+    "rank", "rank_low", "rank_high", "row", "label", "model_version", "value", "value_low", "value_high", "skill",
+    "skill_low", "skill_high", "better_than", "parameters", "hidden", "learning_rate", "learning_rates_tried", "seeds",
+)  # fmt: skip
+FLAT_COSTS = (
+    "train_seconds", "tokens_per_second", "peak_memory_bytes", "tuning_seconds", "tuning_seconds_are_all",
+    "cost_device", "records",
+)  # fmt: skip
+CONDITIONS = (
+    "steps", "batch_size", "dropout", "weight_decay", "patience", "layers", "backbone", "precision", "threads"
+)  # fmt: skip
 REPEATABLE = ("diverged", "not_applicable")  # their reasons tell nothing of the machine
 MOST_VERSIONS = 6
 HOW_TO_READ = """\
@@ -101,9 +102,9 @@ class _Page:
 
     def table(self, it: BoardTable) -> list[str]:
         """Conditions, the table, what it says, and the learning rates."""
-        metrics = [row.metric for row in it.rows if row.metric is not None]
-        places = decimals([sure.value for sure in metrics], [sure.reach for sure in metrics])
-        unit = f" {escape(it.measure.unit)}" if it.measure and it.measure.unit else ""
+        values = [row.metric for row in it.rows if row.metric is not None]
+        places = decimals([one.value for one in values], [_reach(one) for one in values])
+        unit = f" {escape(it.measure.unit)}" if it.measure.unit else ""
         cells = [self.cells(it, row, places) for row in it.rows]
         names = [name for name in cells[0] if name == BETTER or any(row[name] not in (NONE, "") for row in cells)]
         return [
@@ -117,7 +118,7 @@ class _Page:
                 _differences(it.comparison),
                 _against_baseline(it),
                 _least(it.comparison, unit, places),
-                *_intervals(it),
+                *it.caveats(),
                 *self.failures(it),
                 _given_rates(it),
                 _others(it),
@@ -130,42 +131,46 @@ class _Page:
 
     def cells(self, it: BoardTable, row: Row, places: int) -> dict[str, str]:
         """Column name to text."""
-        entrant, arrow = row.entrant, "↑" if it.sign > 0 else "↓"
+        entrant, arrow = row.entrant, "↑" if it.measure.sign > 0 else "↓"
         cells = {
             "rank": "" if entrant is None else open_ranks(row.ranks),
             "model": escape(row.label) if entrant else f"*{escape(row.label)}*",
-            f"{escape(it.measure.name)} {arrow}" if it.measure else "figure": _sure(row.metric, places),
+            f"{escape(it.measure.metric)} {arrow}" if it.measure.metric else "figure": _sure(row.metric, places),
             "skill": _sure(row.skill, 3),
             BETTER: escape(", ".join(it.better_than(row.label))),
         }
         if entrant is None:
             return {**cells, **dict.fromkeys(("parameters", "hidden", *(() if self.quality else COSTS), "seeds"), "")}
-        sized = entrant.sized
-        cells["parameters"] = between(sized.params if sized else None, ",")
-        cells["hidden"] = sized.hidden.replace(",", ", ") if sized and it.conditions.config.get("params") else NONE
+        sized = entrant.first.params is not None and it.conditions.config.get("params")
+        cells["parameters"] = between(entrant.first.params, ",")
+        cells["hidden"] = entrant.first.hidden.replace(",", ", ") if sized else NONE
         if self.quality:
             return {**cells, "seeds": it.state(row)}
         links = [self.link(str(seed), result) for seed, result in entrant.results.items()]
-        return {**cells, **_cost_cells(row), "seeds": " ".join([f"{it.state(row)}:", *links])}
+        return {
+            **cells,
+            **(_cost_cells(row.costs) if row.costs else {}),
+            "seeds": " ".join([f"{it.state(row)}:", *links]),
+        }
 
     def conditions(self, it: BoardTable) -> list[str]:
         """Lines above the table."""
         about, config = it.conditions, it.conditions.config
-        options = "".join(f", {name} {value}" for name, value in about.options.items() if value != "")
         code = f", code {about.task_code_sha256[:12]}" if about.task_code_sha256 else ""
+        options = "".join(f", {name} {value}" for name, value in about.options.items() if value != "")
+        examples = f"{about.n_train:,} training, {about.n_val:,} validation and {about.n_test:,} test examples"
         groups = f", these in {it.n_groups} groups for the intervals" if it.n_groups else ""
-        patience = config.get("patience")
+        steps, batch, dropout, decay, patience, layers, backbone, precision, threads = map(config.get, CONDITIONS)
         stop = f", stopping after {patience} evaluations without a better one" if patience else ""
         lines = [
             *_control(it),
-            f"Task: {about.task} version {about.task_version}{code} ({about.kind}){options}; {about.n_train:,} training, "
-            f"{about.n_val:,} validation and {about.n_test:,} test examples{groups}",
+            f"Task: {about.task} version {about.task_version}{code} ({about.kind}){options}; {examples}{groups}",
             f"Data: {about.source}, SHA-256 {about.data_sha256[:12]}",
             _metric(it),
-            f"Training: budget {about.budget}, {config['steps']:,} steps of {config.get('batch_size')} sequences{stop}, "
-            f"dropout {config.get('dropout')}, weight decay {config.get('weight_decay')}",
-            f"Models: {about.track}, {config.get('layers')} layer(s), {config.get('backbone')} backbone",
-            f"Ran on: {about.device}, {config.get('precision')}, {config.get('threads')} thread(s)"
+            f"Training: budget {about.budget}, {steps:,} steps of {batch} sequences{stop}, dropout {dropout}, "
+            f"weight decay {decay}",
+            f"Models: {about.track}, {layers} layer(s), {backbone} backbone",
+            f"Ran on: {about.device}, {precision}, {threads} thread(s)"
             + ("" if self.quality else f"; {_machines(it)}"),
         ]
         return [escape(line) + "." for line in lines]
@@ -173,12 +178,11 @@ class _Page:
     def failures(self, it: BoardTable) -> list[str]:
         """A line for each model that can't be scored, and for each failed run."""
         lines = []
-        for row in it.models:
-            assert row.entrant is not None
-            if row.entrant.not_applicable:
-                lines.append(f"Not applicable: {escape(row.label)}: {escape(row.entrant.not_applicable)}")
+        for row, entrant in it.models:
+            if entrant.not_applicable:
+                lines.append(f"Not applicable: {escape(row.label)}: {escape(entrant.not_applicable)}")
                 continue
-            for seed, result in row.entrant.results.items():
+            for seed, result in entrant.results.items():
                 if result.status != "ok":
                     told = not self.quality or result.status in REPEATABLE
                     reason = f": {escape(result.reason or 'no reason given')}" if told else ""
@@ -192,7 +196,7 @@ class _Page:
         if all(len(entrant.trials) < 2 for entrant in entrants.values()):
             return []
         rates = sorted({rate for entrant in entrants.values() for rate in entrant.trials})
-        name = f"validation {escape(it.measure.name)}" if it.measure else "outcome"
+        name = f"validation {escape(it.measure.metric)}" if it.measure.metric else "outcome"
         rows = []
         for label, entrant in sorted(entrants.items()):
             shown = {}
@@ -236,23 +240,15 @@ class _Page:
         return None if result is None else relative(Path(result.record), self.base)
 
     def table_data(self, it: BoardTable) -> Json:
-        """One table, as in JSON."""
-        basis = it.basis
-        costs = {
-            "device_name": basis.device_name if basis else None,
-            "seconds": "cpu" if basis and basis.cpu else "wall-clock",
-            "runs_on_other_devices": basis.others if basis else 0,
-            "runs_interrupted": basis.interrupted if basis else 0,
-        }
         return {
             **_about(it),
             "seeds": it.seeds,
-            **self.all_only(costs=costs),
+            **self.all_only(costs=vars(it.basis)),
             "rows": [self.row_data(it, row) for row in it.rows],
-            "differences": [_difference_data(one) for one in it.comparison.differences],
+            "differences": [vars(one) for one in it.comparison.differences],
             "smallest_detectable_difference": it.comparison.least,
             "strongest_baseline": it.strongest,
-            "differences_from_strongest_baseline": [_difference_data(one) for one in it.against],
+            "differences_from_strongest_baseline": [vars(one) for one in it.against],
         }
 
     def row_data(self, it: BoardTable, row: Row) -> Json:
@@ -268,13 +264,14 @@ class _Page:
         }
         if entrant is None:
             return about
+        first = entrant.first
         return {
             **about,
-            "model": entrant.model.name,
-            "model_version": entrant.model.version,
-            "model_code_sha256": entrant.model.code or None,
-            "parameters": entrant.sized.params if entrant.sized else None,
-            "hidden": [int(width) for width in entrant.sized.hidden.split(",")] if entrant.sized else None,
+            "model": first.model,
+            "model_version": first.model_version,
+            "model_code_sha256": first.model_code_sha256,
+            "parameters": first.params,
+            "hidden": None if first.params is None else [int(width) for width in first.hidden.split(",")],
             "not_applicable": entrant.not_applicable,
             "learning_rate": entrant.rate,
             "learning_rates_tried": [
@@ -288,7 +285,7 @@ class _Page:
             ],
             "runs_not_shown": entrant.others,
             "seeds": [self.seed_data(entrant, seed) for seed in sorted({*it.seeds, *entrant.results})],
-            **self.all_only(**_cost_data(row)),
+            **self.all_only(**vars(row.costs)),
         }
 
     def seed_data(self, entrant: Entrant, seed: int) -> Json:
@@ -303,27 +300,15 @@ class _Page:
         """One line of CSV."""
         about, data, entrant = _about(it), self.row_data(it, row), row.entrant
         about |= {name: json.dumps(about[name], sort_keys=True, ensure_ascii=False) for name in ("options", "config")}
-        for name, sure in (("value", row.metric), ("skill", row.skill)):
-            data |= {name: None, f"{name}_low": None, f"{name}_high": None}
-            if sure is not None:
-                data |= {name: sure.value, f"{name}_low": sure.low, f"{name}_high": sure.high}
+        for name, ends in (("value", row.metric), ("skill", row.skill)):
+            data |= dict(zip((name, f"{name}_low", f"{name}_high"), ends or (None, None, None), strict=True))
         data |= {"row": "model" if entrant else "baseline", "better_than": "; ".join(data["better_than"])}
         data |= {"hidden": " ".join(map(str, data.get("hidden") or ())), "seeds": it.state(row)}
         data["learning_rates_tried"] = " ".join(f"{rate:g}" for rate in entrant.trials) if entrant else None
-        data["cost_device"] = it.basis.device_name if it.basis and entrant else None
+        data["cost_device"] = it.basis.device_name if entrant else None
         data["records"] = "; ".join(self.record(one) or "" for one in entrant.results.values()) if entrant else ""
         names = (*FLAT, *(() if self.quality else FLAT_COSTS))
         return about | {name: data.get(name) for name in names}
-
-
-FLAT = (
-    "rank", "rank_low", "rank_high", "row", "label", "model_version", "value", "value_low", "value_high", "skill",
-    "skill_low", "skill_high", "better_than", "parameters", "hidden", "learning_rate", "learning_rates_tried", "seeds",
-)  # fmt: skip
-FLAT_COSTS = (
-    "train_seconds", "tokens_per_second", "peak_memory_bytes", "tuning_seconds", "tuning_seconds_are_all", "cost_device",
-    "records",
-)  # fmt: skip
 
 
 # --- sentences -------------------------------------------------------------------------------------------------------
@@ -333,8 +318,12 @@ def _bullets(*lines: str) -> list[str]:
     return [f"- {line}" for line in lines if line]
 
 
-def _sure(sure: Sure | None, places: int) -> str:
-    return NONE if sure is None else with_reach(sure.value, sure.reach, places)
+def _sure(one: Interval | None, places: int) -> str:
+    return NONE if one is None else with_reach(one.value, _reach(one), places)
+
+
+def _reach(one: Interval) -> float:
+    return (one.high - one.low) / 2
 
 
 def _control(it: BoardTable) -> list[str]:
@@ -343,9 +332,9 @@ def _control(it: BoardTable) -> list[str]:
 
 
 def _metric(it: BoardTable) -> str:
-    if it.measure is None:
+    name, unit, direction, reference, perfect = it.measure
+    if name is None:
         return "Metric: none measured"
-    name, direction, unit, reference, perfect = it.measure
     skill = f"; skill is 0 for {reference}" if reference is not None else ""
     skill += f" and 1 at {perfect:g}" if perfect is not None else ""
     return f"Metric: test {name}{f' ({unit})' if unit else ''}, {direction} is better{skill}"
@@ -353,7 +342,7 @@ def _metric(it: BoardTable) -> str:
 
 def _machines(it: BoardTable) -> str:
     """Device names and versions of the runs that are shown."""
-    results = [result for row in it.models if row.entrant for result in row.entrant.results.values()]
+    results = [result for _, entrant in it.models for result in entrant.results.values()]
     code = {
         one.seqbench + (f" at {one.git_commit[:9]}{' with changes' if one.git_dirty else ''}" if one.git_commit else "")
         for one in results
@@ -411,7 +400,7 @@ def _are(names: Sequence[str]) -> str:
 def _against_baseline(it: BoardTable) -> str:
     """Which models are better and which worse than the strongest baseline, in one sentence."""
     order = [row.label for row in it.rows].index
-    tested = sorted((one for one in it.against if not math.isnan(one.adjusted)), key=lambda one: order(one.first))
+    tested = sorted((one for one in it.against if not math.isnan(one.p_adjusted)), key=lambda one: order(one.first))
     if not tested:
         return ""
     better = [one.first for one in tested if one.better == one.first]
@@ -422,19 +411,8 @@ def _against_baseline(it: BoardTable) -> str:
     return f"**Against the strongest baseline**, {escape(it.strongest)}: {escape('; '.join(said))}."
 
 
-def _intervals(it: BoardTable) -> list[str]:
-    """What intervals lack, if they do."""
-    shown = [sure for row in it.models for sure in (row.metric, row.skill) if sure]
-    said = []
-    if shown and len(it.seeds) == 1:
-        said.append("One seed only: intervals are over test examples and leave out how much training varies.")
-    if any(math.isnan(sure.low) for sure in shown):
-        said.append("Where no interval stands, records are too old to hold what it takes: run them again with --force.")
-    return said
-
-
 def _tuned(it: BoardTable) -> dict[str, Entrant]:
-    return {row.label: row.entrant for row in it.models if row.entrant and not row.entrant.not_applicable}
+    return {row.label: entrant for row, entrant in it.models if not entrant.not_applicable}
 
 
 def _given_rates(it: BoardTable) -> str:
@@ -451,7 +429,7 @@ def _given_rates(it: BoardTable) -> str:
 
 def _others(it: BoardTable) -> str:
     """Runs that no row shows."""
-    count = sum(row.entrant.others for row in it.models if row.entrant)
+    count = sum(entrant.others for _, entrant in it.models)
     return f"{count} further run(s), at learning rates that were not taken, are in no figure here." if count else ""
 
 
@@ -462,30 +440,30 @@ def _disagreement(it: BoardTable) -> str:
 
 def _costs(it: BoardTable) -> str:
     basis = it.basis
-    if basis is None:
+    if basis.device_name is None:
         return ""
-    kind = "CPU seconds of the process" if basis.cpu else "wall-clock seconds"
+    kind = "CPU seconds of the process" if basis.seconds == "cpu" else "wall-clock seconds"
     lines = [f"train s: {kind} in training, mean of a run, and tokens/s by the same; peak MiB: the largest of the runs"]
-    if any(row.costs and row.costs.tuning is not None for row in it.rows):
+    if any(row.costs and row.costs.tuning_seconds is not None for row in it.rows):
         lines.append(
             f"tuning s: what the other learning rates took at seed {TRIAL_SEED} (≥ where a trial left no cost)"
         )
     lines.append(f"all on {basis.device_name}")
-    if basis.others:
-        lines.append(f"{basis.others} run(s) on other devices are left out of the costs")
-    if basis.interrupted:
-        lines.append(f"{basis.interrupted} run(s) were interrupted and resumed")
+    if basis.runs_on_other_devices:
+        lines.append(f"{basis.runs_on_other_devices} run(s) on other devices are left out of the costs")
+    if basis.runs_interrupted:
+        lines.append(f"{basis.runs_interrupted} run(s) were interrupted and resumed")
     return "Costs: " + escape("; ".join(lines) + ".")
 
 
-def _cost_cells(row: Row) -> dict[str, str]:
-    costs = row.costs
-    if costs is None:
-        return dict.fromkeys(COSTS, NONE)
-    bound = "" if costs.tuning_known or costs.tuning is None else "≥ "
-    memory = None if costs.memory is None else costs.memory / 2**20
-    figures = (between(costs.seconds, ",.1f"), bound + between(costs.tuning, ",.1f"))
-    return dict(zip(COSTS, (*figures, between(costs.tokens_per_second, ",.0f"), between(memory, ",.0f")), strict=True))
+def _cost_cells(costs: Costs) -> dict[str, str]:
+    tuning, memory = costs.tuning_seconds, costs.peak_memory_bytes
+    return {
+        "train s": between(costs.train_seconds, ",.1f"),
+        "tuning s": ("" if costs.tuning_seconds_are_all or tuning is None else "≥ ") + between(tuning, ",.1f"),
+        "tokens/s": between(costs.tokens_per_second, ",.0f"),
+        "peak MiB": between(None if memory is None else memory / 2**20, ",.0f"),
+    }
 
 
 def _overview(it: Overview) -> list[str]:
@@ -551,7 +529,7 @@ def _plain(value: Any) -> Any:
 
 
 def _about(it: BoardTable) -> Json:
-    about, measure = it.conditions, it.measure
+    about = it.conditions
     names = ("task", "task_version", "task_code_sha256", "kind", "options", "source", "data_sha256", "n_test")
     return {
         "title": it.title,
@@ -561,44 +539,16 @@ def _about(it: BoardTable) -> Json:
         "track": about.track,
         "device": about.device,
         "config": about.config,
-        "metric": measure.name if measure else None,
-        "unit": measure.unit if measure else None,
-        "direction": measure.direction if measure else None,
-        "reference": measure.reference if measure else None,
-        "perfect": measure.perfect if measure else None,
+        **it.measure._asdict(),
     }
 
 
-def _interval(sure: Sure | None) -> Json | None:
-    return None if sure is None else {"value": sure.value, "low": sure.low, "high": sure.high}
+def _interval(one: Interval | None) -> Json | None:
+    return None if one is None else one._asdict()
 
 
 def _ranks(row: Row | OverviewRow) -> Json:
     return dict(zip(("rank", "rank_low", "rank_high"), row.ranks or (None, None, None), strict=True))
-
-
-def _cost_data(row: Row) -> Json:
-    costs = row.costs
-    return {
-        "train_seconds": costs.seconds if costs else None,
-        "tokens_per_second": costs.tokens_per_second if costs else None,
-        "peak_memory_bytes": costs.memory if costs else None,
-        "tuning_seconds": costs.tuning if costs else None,
-        "tuning_seconds_are_all": costs.tuning_known if costs else None,
-    }
-
-
-def _difference_data(one: Difference) -> Json:
-    return {
-        "first": one.first,
-        "second": one.second,
-        "difference": one.sure.value,
-        "low": one.sure.low,
-        "high": one.sure.high,
-        "p": one.p,
-        "p_adjusted": one.adjusted,
-        "better": one.better,
-    }
 
 
 def _overview_data(it: Overview) -> Json:
@@ -616,6 +566,6 @@ def _overview_data(it: Overview) -> Json:
             }
             for row in it.rows
         ],
-        "differences": [_difference_data(one) for one in it.comparison.differences],
+        "differences": [vars(one) for one in it.comparison.differences],
         "smallest_detectable_difference": it.comparison.least,
     }
