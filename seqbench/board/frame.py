@@ -150,7 +150,7 @@ def _row(record: RunRecord, path: Path, shared: dict[str, Any]) -> dict[str, Any
 def _check(record: RunRecord, folder: Path, store: Store) -> None:
     """Refuse a record that is not where it belongs or contradicts itself: somebody moved or edited it.
 
-    The key holds what was asked of the run (`Record.content_key`), so everything else is held against that.
+    The key holds what was asked of the run (`RunRecord.content_key`), so everything else is held against that.
     """
     place = store.folder(record.place, record.budget, record.seed, record.key)
     if folder.parent != place:
