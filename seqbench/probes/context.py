@@ -1258,10 +1258,11 @@ def _inputs_panels(groups: Sequence[_Group[InputsResult]], dashes: Mapping[str, 
     name = f"{short(first.reference)} (baseline)"
     metrics: list[Mark] = [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")]
     changes: list[Mark] = []
-    for shift, own in zip(_side_by_side(1.012, len(by_label)), by_label, strict=True):
+    shifts = zip(_side_by_side(1.012, len(by_label)), _side_by_side(1.05, len(by_label)), strict=True)
+    for (shift, shift_of_k), own in zip(shifts, by_label, strict=True):
         dash = dashes[own[0].label]
         metrics += _curve(own[0], dash, {shift * group.length: mean_metric(group.results) for group in own})
-        change = {shift * k: figure for k, figure in masked_change(own[-1].results).items()}
+        change = {shift_of_k * k: figure for k, figure in masked_change(own[-1].results).items()}
         changes += _curve(own[0], dash, change)
     yield Panel(
         f"{first.task}: trained on shorter inputs ({first.direction} is better)",
