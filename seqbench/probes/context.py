@@ -1106,7 +1106,10 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     yield f"{sum(first.counts):,} characters of the test text are scored, in {first.blocks} blocks."
     if first.chars_per_word is not None:
         yield f"A word has {between(first.chars_per_word, '.2f')} characters here, its space included."
-    yield "carried is the loss with a state carried over the text so far, against that least loss."
+    yield (
+        "carried is the loss with a state carried over the text so far, against that least loss; a state that grows "
+        "with the text is not carried."
+    )
     for sentence, doubtful in {
         "read at most the characters of a training window here: their state grows with the text.": [
             group.label for group in groups if group.first.limit is not None
