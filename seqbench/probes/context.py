@@ -1106,7 +1106,10 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     yield f"{sum(first.counts):,} characters of the test text are scored, in {first.blocks} blocks."
     if first.chars_per_word is not None:
         yield f"A word has {between(first.chars_per_word, '.2f')} characters here, its space included."
-    yield "carried is the loss with a state carried over the text so far, against that least loss."
+    yield (
+        "carried is the loss with a state carried over the text so far, against that least loss; a state that grows "
+        "with the text is not carried."
+    )
     for sentence, doubtful in {
         "read at most the characters of a training window here: their state grows with the text.": [
             group.label for group in groups if group.first.limit is not None
@@ -1258,10 +1261,11 @@ def _inputs_panels(groups: Sequence[_Group[InputsResult]], dashes: Mapping[str, 
     name = f"{short(first.reference)} (baseline)"
     metrics: list[Mark] = [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")]
     changes: list[Mark] = []
-    for shift, own in zip(_side_by_side(1.012, len(by_label)), by_label, strict=True):
+    shifts = zip(_side_by_side(1.012, len(by_label)), _side_by_side(1.05, len(by_label)), strict=True)
+    for (shift, shift_of_k), own in zip(shifts, by_label, strict=True):
         dash = dashes[own[0].label]
         metrics += _curve(own[0], dash, {shift * group.length: mean_metric(group.results) for group in own})
-        change = {shift * k: figure for k, figure in masked_change(own[-1].results).items()}
+        change = {shift_of_k * k: figure for k, figure in masked_change(own[-1].results).items()}
         changes += _curve(own[0], dash, change)
     yield Panel(
         f"{first.task}: trained on shorter inputs ({first.direction} is better)",
