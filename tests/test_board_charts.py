@@ -158,7 +158,7 @@ def test_right_means_that_the_first_is_better_whatever_the_direction(tmp_path, f
     assert mark.low[0] <= mark.x[0] <= mark.high[0]
     assert mark.look == look_of("alpha") and not mark.hollow  # the winner's
     assert "← second is better          first is better →" in pairs.x.label
-    assert ("sign turned as lower is better" in pairs.x.label) == bool(given)
+    assert ("(lower is better: sign turned)" in pairs.x.label) == bool(given)
     assert f"← {strongest} is better          model is better →" in baseline.x.label
     low, high = limits(pairs, "x")
     assert low < 0 < high
@@ -172,6 +172,8 @@ def test_what_is_not_significant_is_hollow_and_grey_and_what_loses_to_a_baseline
     (undecided,) = marks(panel_of(chart, PAIRS), Points, y=[0])
     assert (undecided.look.colour, undecided.hollow) == (GREY, True)
     assert "alpha - beta" in panel_of(chart, PAIRS).faded
+    (missed,) = marks(panel_of(chart, PAIRS), Region)  # the smallest difference that would have been found
+    assert missed.low == -missed.high < 0 and f"±{missed.high:.2g}" in said(chart)
     (lost,) = marks(panel_of(chart, BASELINE), Points, y=[2])
     assert (lost.look.colour, lost.hollow) == (DARK, False)
 
@@ -349,7 +351,6 @@ def test_the_overview_shows_means_of_complete_models_and_the_others_apart(tmp_pa
     assert "Not ranked, without a mean: delta (two not run); gamma (two not run)." in text
     assert "Beyond the axis: delta has -7 on one." in text and limits(skills, "x")[0] > -1
     assert "incomplete, no mean and no rank" in text and "alpha - beta" in text
-    assert marks(panel_of(chart, PAIRS), Region)  # what would not have been found
 
 
 def test_a_model_looks_the_same_in_every_picture(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
 
 from seqbench import stats
-from seqbench.board import board, load_results, make_tables, overviews
+from seqbench.board import board, load_results, make_tables, overviews, paired_skill
 
 T1 = 12.7062047362  # the 97.5% quantile of Student's t with one degree of freedom
 
@@ -278,3 +278,30 @@ def test_there_is_no_overview_of_one_task_or_of_different_conditions(tmp_path):
     grid(tmp_path, {"alpha": 0.9}, task__name="three", **own)
     (overview,) = overviews(make_tables(load_results(tmp_path)))
     assert [table.conditions.task for table in overview.tables] == ["one", "three"]
+
+
+# --- two models ------------------------------------------------------------------------------------------------------
+
+
+def test_skills_of_two_models_are_paired_over_seeds(tmp_path):
+    model(tmp_path, "alpha", [0.8, 0.9])
+    model(tmp_path, "beta", [0.7, 0.801])
+    (table,) = make_tables(load_results(tmp_path))
+    skill = paired_skill(table, "alpha", "beta")
+    assert skill.difference.value == pytest.approx(0.199)  # as skill is twice the accuracy - 1
+    assert skill.difference.high - skill.difference.low == pytest.approx(2 * T1 * math.sqrt(0.002**2 / 2 / 2))
+    assert skill.seeds == (0, 1) and skill.states == "alpha 2/2, beta 2/2" and len(set(skill.folders)) == 4
+    assert paired_skill(table, "beta", "alpha").difference.value == pytest.approx(-0.199)
+
+
+def test_skills_are_not_compared_where_a_model_is_incomplete_absent_or_not_one(tmp_path):
+    model(tmp_path, "alpha", [0.8, 0.9])
+    model(tmp_path, "beta", [0.7, None])
+    model(tmp_path, "gamma", [0.7, 0.7])
+    model(tmp_path, "gamma", [0.7, 0.7], model__version=2)
+    (table,) = make_tables(load_results(tmp_path))
+    skill = paired_skill(table, "alpha", "beta")
+    assert skill.difference is None and skill.states == "alpha 2/2, beta 1/2 (1 diverged)" and len(skill.folders) == 4
+    assert paired_skill(table, "alpha", "tfidf") is None  # a baseline
+    assert paired_skill(table, "alpha", "gamma") is None  # two versions of it
+    assert paired_skill(table, "alpha", "nobody") is None

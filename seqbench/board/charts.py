@@ -113,17 +113,18 @@ def _table_chart(it: BoardTable) -> Chart:
     measure, name = it.measure, _metric_name(it)
     order = [row.label for row in it.rows].index
     against = sorted(it.against, key=lambda one: order(one.first))
-    turned = ", sign turned as lower is better" if measure.sign < 0 else ""
+    turned = "\n(lower is better: sign turned)" if measure.sign < 0 else ""
     forests = _forests([_pairs(it.comparison, measure.sign), _against(against, measure.sign)],
                        f"difference of test {name}{turned}")  # fmt: skip
     curves, uneven = _curves_panel(it)
-    left = [panel for panel in (_cost_panel(it), curves) if panel.marks]
+    cost = _cost_panel(it)
+    left = [panel for panel in (cost, curves) if panel.marks]
     about = f"test {name}, {measure.direction} is better · seeds: {len(it.seeds)}"
     unranked = [f"{row.label} {it.state(row)}" for row, _ in it.models if row.metric is None]
     notes = [
         *([f"Not ranked, without a mean: {'; '.join(unranked)}."] if unranked else []),
         *it.caveats(),
-        *_cost_notes(it),
+        *(_cost_notes(it) if cost.marks else []),
         *(["Mean curves end where the first seed stopped; their bands go on over the others."] if uneven else []),
         *_difference_notes(forests, it.comparison, against),
     ]
@@ -293,7 +294,7 @@ def _forest(
 
     On both sides of zero those smaller than the smallest that would have been found are shaded.
     """
-    marks: list[Mark] = [Region(-least, least)] if drawable(least) else []
+    marks: list[Mark] = [Region(-least, least)] if least > 0 and drawable(least) else []
     marks.append(Rule(0.0, axis="x", strong=True, widen="always"))
     for i, one in enumerate(differences):
         look = Look(GREY) if one.better is None else Look(DARK) if one.better == baseline else look_of(one.better)
@@ -318,7 +319,7 @@ def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: 
     ]
     if any(one.better is None and (one.low > 0 or one.high < 0) for one in differences):
         notes[0] += " Each interval stands for itself: it may miss zero where the difference is not significant."
-    if math.isfinite(comparison.least):
+    if comparison.least > 0 and drawable(comparison.least):
         least = f"{comparison.least:.2g}"
         notes.append(
             f"Grey band: ±{least}, the smallest true difference found with 80% power; smaller ones may be missed."
