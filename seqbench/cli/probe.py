@@ -95,7 +95,7 @@ def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> str:
 
 def group() -> dict[str, Callable[..., Any]]:
     """A command for every probe: the shared fields and its own options."""
-    commands = {}
+    commands: dict[str, Callable[..., Any]] = {}
     for entry in PROBES.entries():
         options = entry.value.Options
         own = ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options))

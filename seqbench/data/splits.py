@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+BLOCK = 2048  # characters over which the loss of generated text is summed
 
 
 class Batch(NamedTuple):
@@ -293,10 +294,6 @@ class Segments(Labelled):
     @property
     def sequence_length(self) -> int:
         return self.lookback
-
-
-Array = npt.NDArray[Any]
-BLOCK = 2048  # characters over which the loss of generated text is summed
 
 
 def _check_length(tokens: Array, window: int) -> None:

@@ -88,7 +88,6 @@ def encode(
     return np.concatenate(rows), np.append(0, np.cumsum(lengths)[:-1]), lengths, n_cut
 
 
-Array = npt.NDArray[Any]
 OWN = {"citation": "the user's own file", "licence": "the user's own"}
 LABEL_METRICS = (Metric("accuracy", "higher", ""), Metric("macro_f1", "higher", ""))
 RARE = 2  # a word seen once teaches nothing that the test could show

@@ -127,14 +127,14 @@ def _spec(job: Job) -> ProbeSpec:
 
 
 @functools.cache
-def _reader(result: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(result)
+def _reader(probe: str) -> TypeAdapter[Any]:
+    return TypeAdapter(PROBES.get(probe).Result)
 
 
 def read_result(record: ProbeRecord) -> Any:
     """The result of ``record`` as its probe's own dataclass; raises `UserError` if it is not one."""
     try:
-        return _reader(PROBES.get(record.probe.name).Result).validate_python(record.result)
+        return _reader(record.probe.name).validate_python(record.result)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
