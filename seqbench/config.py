@@ -155,6 +155,26 @@ class RunConfig:
                 raise UserError(f"--{name.replace('_', '-')} and --option {name}=... say the same: give one.")
 
     @property
+    def name(self) -> str:
+        """What a reader tells the run by."""
+        rate = "" if self.learning_rate is None else f", rate {self.learning_rate:g}"
+        return f"{self.task} {self.model} seed {self.seed}{rate}"
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """What it shares with runs that take about as long."""
+        return self.task, self.model
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The folders below a store's root under which its runs lie."""
+        return self.task, self.model
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return dataclasses.asdict(self)
+
+    @property
     def n_layers(self) -> int:
         """Number of mixer layers."""
         return self.layers or len(self.hidden or WIDTH)

@@ -1,11 +1,11 @@
-"""The errors a user can mend. Each carries one sentence that says what is wrong and what to do next."""
+"""The errors that a user can fix. Each carries one sentence that says what is wrong and what to do next."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["Interrupted", "NotApplicable", "UserError", "nearest"]
+__all__ = ["Diverged", "Interrupted", "NotApplicable", "UserError", "nearest"]
 
 
 class UserError(Exception):
@@ -14,6 +14,10 @@ class UserError(Exception):
 
 class NotApplicable(Exception):
     """The model cannot honestly be scored on the task (a model that sees the future, say); the record says why."""
+
+
+class Diverged(Exception):
+    """The loss, the score or a prediction is not a finite number."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -18,7 +18,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -115,6 +114,12 @@ class Registry(Generic[T]):
         """The value called ``name``; see `entry`."""
         return self.entry(name).value
 
+    def chosen(self, text: str) -> tuple[str, ...]:
+        """``"all"`` or ``"dna,stock"`` to registered names, each once; an unknown one is answered with the nearest."""
+        if text == "all":
+            return tuple(self.names())
+        return tuple(dict.fromkeys(self.entry(name.strip()).name for name in text.split(",")))
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
         self.discover()
@@ -133,6 +138,8 @@ class Registry(Generic[T]):
             for package in self._packages:
                 for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
                     importlib.import_module(module.name)
+        from importlib.metadata import entry_points  # slow to import, and --help needs none
+
         for point in entry_points(group=self._group) if self._group else ():
             where = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             with _loading_from(_Loading(where)):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from conftest import ROOT
+from seqbench.probes.record import ProbeStore
 
 import seqbench
 from seqbench.claims.formula import lstm_parameters
@@ -19,7 +20,6 @@ from seqbench.claims.parallel import recurrence_serial
 from seqbench.claims.plan import plan
 from seqbench.claims.skills import skill_conditions
 from seqbench.probes import Found
-from seqbench.probes.record import ProbeStore
 
 CLAIMS = ("claims", "--budget", "smoke", "--board", ROOT / "results" / "board")
 WORDS = {"supported", "refuted", "depends", "inconclusive", "incomplete", "not measured"}

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from conftest import ROOT
-
-from seqbench.errors import UserError
-from seqbench.probes import Case
-from seqbench.probes.checks import check_fits, training_bytes
-from seqbench.probes.net import Shape, build_net
 from seqbench.probes.record import ProbeRecord, ProbeStore
 from seqbench.probes.run import CaseWork, run_case
+
+from seqbench.errors import UserError
+from seqbench.models.heads import Shape
+from seqbench.probes import Case
+from seqbench.probes.shared.nets import build_net, check_fits, training_bytes
 
 OWN, BAD = ROOT / "tests" / "own_layer.py", ROOT / "tests" / "bad_layers.py"
 SMOKE = ("--budget", "smoke")
@@ -71,7 +71,7 @@ def test_what_cannot_be_measured_is_one_sentence_before_work(cli, tmp_path, word
 
 def test_bytes_that_a_step_keeps_grow_as_they_do():
     """The estimate from short lengths against the bytes counted at a long one."""
-    shape = Shape(17, 0, 8)
+    shape = Shape(17, 0, (8,))
     for model in ("rnn", "lstm", "transformer"):
         need = training_bytes(lambda model=model: build_net(model, shape, 16), shape, 4, "cpu")
         long = training_bytes(lambda model=model: build_net(model, shape, 16), shape, 8, "cpu")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from seqbench.probes.net import build_net
-from seqbench.probes.problems import PROBLEMS, Adding, Copy, Recall, Selective, make_problem
-from seqbench.probes.training import assess, score_of, stage_lengths, train, train_in_stages
+from seqbench.probes.shared.nets import build_net
+from seqbench.probes.shared.problems import PROBLEMS, Adding, Copy, Recall, Selective, make_problem
+from seqbench.probes.shared.training import assess, score_of, stage_lengths, train, train_in_stages
 
 torch.set_num_threads(1)
 EVERY = [Recall(), Recall(blank=True), Adding(), Copy(), Selective(8)]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqbench.errors import UserError
-from seqbench.jobs.record import Primary, Record, hash_of
+from seqbench.jobs.record import Primary, RunRecord, hash_of
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
 __all__ = ["Array", "load_results"]
@@ -79,7 +79,7 @@ def load_results(results: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     shared: dict[str, Any] = {}
     for root in folders:
         store, home = Store(root), Path(root).resolve()
-        for record, folder in store.records():
+        for record, folder in store.records(RunRecord):
             _check(record, folder, store)
             known = rows.get(record.key)
             if known is not None and known["finished"] >= record.finished:
@@ -94,7 +94,7 @@ def load_results(results: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), dtype=object).astype(TYPES)
 
 
-def _row(record: Record, path: Path, shared: dict[str, Any]) -> dict[str, Any]:
+def _row(record: RunRecord, path: Path, shared: dict[str, Any]) -> dict[str, Any]:
     """The columns of one record; ``shared`` keeps one copy of what many records hold alike."""
     task, model, primary, environment = record.task, record.model, record.primary, record.environment
     config = {name: value for name, value in record.config.items() if name not in VARIED}
@@ -147,12 +147,12 @@ def _row(record: Record, path: Path, shared: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(record: Record, folder: Path, store: Store) -> None:
+def _check(record: RunRecord, folder: Path, store: Store) -> None:
     """Refuse a record that is not where it belongs or contradicts itself: somebody moved or edited it.
 
-    The key holds what was asked of the run (`Record.content_key`), so everything else is held against that.
+    The key holds what was asked of the run (`RunRecord.content_key`), so everything else is held against that.
     """
-    place = store.cell(record.task.name, record.model.name, record.budget, record.seed, record.key)
+    place = store.folder(record.place, record.budget, record.seed, record.key)
     if folder.parent != place:
         raise UserError(f"{folder / RECORD} has been moved or edited: it belongs in {place}.")
     config, primary, test = record.config, record.primary, record.metrics.get("test", {})
@@ -190,7 +190,7 @@ def _check_primary(primary: Primary | None, primaries: dict[str, Primary], condi
 
 
 def _left_out(
-    record: Record, folder: Path, conditions: str, shared: dict[str, Any]
+    record: RunRecord, folder: Path, conditions: str, shared: dict[str, Any]
 ) -> tuple[Array, Array] | tuple[None, None]:
     """(G,) and (B, G) figures without each test group, of the model and its baselines.
 
@@ -212,10 +212,3 @@ def _left_out(
     if not np.array_equal(baselines, rows[1:], equal_nan=True):
         baselines = rows[1:].copy()
     return rows[0].copy(), baselines
-
-
-def __getattr__(name: str) -> Any:
-    """The probes' old pictures take their drawing helpers from here until they are charts."""
-    from seqbench.board import old_frame
-
-    return getattr(old_frame, name)

@@ -1,4 +1,5 @@
-"""The command line. Options are the fields of dataclasses; tyro turns them into a parser.
+"""The command line: one module for each command, its options and what it does. Options are the fields of dataclasses,
+which tyro turns into a parser.
 
 Nothing heavy is imported before a command runs, so that ``--help`` and mistakes answer at once. Every mistake is one
 sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong, 130 interrupted.
@@ -7,21 +8,22 @@ sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
+import importlib
 import io
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import tyro
 
-from seqbench.cli_commands import Leaderboard, List, Predict, Run
-from seqbench.cli_data import Data, DataFetch, DataPrepare, DataShow
-from seqbench.cli_probes import PROBES, Claims, Probe
-from seqbench.errors import UserError
+from seqbench.cli.common import Common
+from seqbench.errors import UserError, nearest
+from seqbench.registry import load_plugin
 
 __all__ = ["main"]
 
@@ -30,20 +32,19 @@ class Command(Protocol):
     """What a command line turns into."""
 
     @property
-    def plugin(self) -> tuple[Path, ...]:
-        """Files to load first."""
+    def common(self) -> Common:
+        """Options of every command."""
 
     def __call__(self) -> int:
         """Do it; the exit code."""
 
 
 Commands = dict[str, Callable[..., Command]]
-DATA: Commands = {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
-COMMANDS: Commands = {
-    "run": Run, "list": List, "predict": Predict, "leaderboard": Leaderboard, "data": Data, "probe": Probe,
-    "claims": Claims,
-}  # fmt: skip
-GROUPS: dict[str, Commands] = {"data": DATA, "probe": PROBES}  # commands of two words
+NAMES = ("run", "list", "predict", "leaderboard", "claims")  # each is a module of this package; so are:
+GROUPS = {  # commands of two words
+    "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), or get a canonical set (`fetch`).",
+    "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
+}
 DESCRIPTION = (
     "Train sequence models on real data and measure them. Exit codes: 0 done, 1 a cell failed, 2 wrong command."
 )
@@ -51,17 +52,18 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str], prog: str) -> Command:
     """The command that ``argv`` asks for; raises `UserError` for a wrong one, SystemExit(0) after --help."""
-    words = list(argv)
+    words = [*argv]  # not list(argv): the module of that command has taken the name
     if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         words.insert(0, "run")
-    commands = COMMANDS
     if words and words[0] in GROUPS:
-        commands, prog, words = GROUPS[words[0]], f"{prog} {words[0]}", words[1:]
+        commands = _group(words)
+        prog, words = f"{prog} {words[0]}", words[1:]
+    else:
+        commands = {name: _module(name).COMMAND for name in NAMES}
+        commands |= {name: _described(name, about) for name, about in GROUPS.items()}
     if not words:
         words = ["--help"]
     elif words[0] not in commands and not words[0].startswith("-"):
-        from seqbench.errors import nearest
-
         raise UserError(nearest(words[0], commands, "command"))
     complaint = io.StringIO()
     try:
@@ -74,6 +76,31 @@ def parse(argv: Sequence[str], prog: str) -> Command:
         if leaving.code in (0, None):
             raise
         raise UserError(_sentence(complaint.getvalue(), f"{prog} {words[0]}")) from None
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"seqbench.cli.{name}")
+
+
+def _group(words: Sequence[str]) -> Commands:
+    """The commands whose first word is the first of ``words``."""
+    for path in _plugins(words):  # a user's own probe is a command, too
+        load_plugin(path)
+    commands: Commands = _module(words[0]).group()
+    return commands
+
+
+def _described(name: str, about: str) -> type[Any]:
+    """What stands for a group of commands in the list of all."""
+    command = dataclasses.make_dataclass(name, [])
+    command.__doc__ = about
+    return command
+
+
+def _plugins(words: Sequence[str]) -> list[str]:
+    """The files that ``--plugin`` names in ``words``."""
+    after = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--plugin"]
+    return after + [word.partition("=")[2] for word in words if word.startswith("--plugin=")]
 
 
 def _sentence(complaint: str, prog: str) -> str:
@@ -95,7 +122,7 @@ def _sentence(complaint: str, prog: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]
     prog = Path(sys.argv[0]).name if argv is None else "seqbench"
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):  # a console that can't show a letter must not end a run
@@ -103,11 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         command = parse(words, prog)
-        if command.plugin:
-            from seqbench.registry import load_plugin
-
-            for path in command.plugin:
-                load_plugin(path)
+        for path in command.common.plugin:
+            load_plugin(path)
         return command()
     except UserError as error:
         code, message = 2, str(error)
@@ -123,7 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # a full disk, a folder that vanished: ours is whole or not there
         where = f" ({error.filename})" if error.filename else ""
-        code, message = 1, f"{error.strerror or error}{where}; nothing torn was left. Mend that and run it again."
+        code, message = (
+            1,
+            f"{error.strerror or error}{where}; no partial file was written. Fix this and run the command again.",
+        )
         if debug:
             raise
     except Exception as error:

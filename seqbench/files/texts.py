@@ -21,12 +21,12 @@ from seqbench.task import Metric, Source
 
 __all__ = [
     "LABEL_METRICS",
-    "LabelledTexts",
     "OWN",
     "PAD",
-    "TextOptions",
     "UNKNOWN",
     "VARIANT",
+    "LabelledTexts",
+    "TextOptions",
     "build",
     "characters",
     "encode",

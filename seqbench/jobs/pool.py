@@ -1,11 +1,15 @@
-"""Where the cells of a grid run. An executor starts jobs and tells what becomes of them; results lie in the store.
+"""Running many jobs, each in a process of its own, so that every one of them gets a record whatever becomes of it.
 
-Here is the one for this machine; one for a cluster offers the same four things.
+A job is keyed by content and its record appears whole or not at all, so what was killed is simply run again: what has a
+record is skipped, the rest is run (`run_jobs`). An `Executor` starts jobs somewhere and tells what becomes of them;
+results lie in the store. `LocalProcesses` is the one for this machine, and `main` what its processes do; one for a
+cluster offers the same four things.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import queue
@@ -16,49 +20,28 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generic, Protocol, TextIO, TypeVar
+from typing import IO, Any, Protocol, TextIO
 
-from seqbench.jobs.record import DONE, Kept
-from seqbench.jobs.store import KeptStore
+from seqbench.errors import UserError
+from seqbench.jobs.job import Job, Listener, Outcome
+from seqbench.jobs.record import Record, Status
+from seqbench.jobs.store import Store
+from seqbench.registry import load_plugin
 
-if TYPE_CHECKING:
-    from seqbench.experiment import Listener
+__all__ = ["TIME_LIMITS", "Event", "Executor", "LocalProcesses", "main", "run_jobs"]
 
-__all__ = ["Event", "Executor", "Job", "LocalProcesses", "Runner", "TIME_LIMITS", "Watcher", "Work", "main"]
+TIME_LIMITS = {"smoke": 600.0, "quick": 7_200.0, "standard": 86_400.0, "full": 604_800.0}  # seconds for one job
 
-# the worker finds modules where this process finds them, and never in the folder that a user happens to stand in
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from seqbench.jobs.pool import main; sys.exit(main())"
+# A worker finds modules where its parent finds them, never in the folder that a user happens to stand in. The package's
+# own path matters where it is not installed: a checkout's run_bench.py adds the folder of the tasks to it.
+START = (
+    "import json, sys; path, package = json.loads(sys.argv[1]); sys.path[:] = path; import seqbench; "
+    "seqbench.__path__[:] = package; from seqbench.jobs.pool import main; sys.exit(main())"
+)
 TAIL = 2000  # characters of what a process wrote to stderr that are kept
-
-
-@dataclass(frozen=True)
-class Job:
-    """One cell to run: its name in this grid, and all that another process needs.
-
-    ``kind`` says which function of `seqbench.jobs.pool` takes ``content``, which JSON can hold.
-    """
-
-    name: str
-    kind: str
-    content: dict[str, Any]
-    threads: int
-    out: Path
-    plugins: tuple[Path, ...] = ()
-    force: bool = False
-
-    def to_json(self) -> str:
-        """One line."""
-        content = {
-            "kind": self.kind,
-            "content": self.content,
-            "out": str(self.out),
-            "plugins": [str(path) for path in self.plugins],
-            "force": self.force,
-        }
-        return json.dumps(content)
 
 
 @dataclass(frozen=True)
@@ -79,8 +62,8 @@ class Executor(Protocol):
 
     slots: int
 
-    def start(self, job: Job) -> None:
-        """Start ``job``; there must be a free slot."""
+    def start(self, job: Job, message: str) -> None:
+        """Start a process for ``job`` that reads ``message``, one line, as `main` does; there must be a free slot."""
 
     def wait(self, seconds: float) -> Event | None:
         """The next event of any job, or None after ``seconds`` without one."""
@@ -92,152 +75,35 @@ class Executor(Protocol):
         """End all jobs."""
 
 
-class LocalProcesses:
-    """A process of its own for each job, so that whatever befalls it stays there.
+def run_jobs(
+    jobs: Sequence[Job],
+    store: Store,
+    executor: Executor,
+    failed: Callable[[Job, Status, str], Record],
+    listener: Listener,
+    *,
+    limit: float,
+    plugins: Sequence[Path] = (),
+    force: bool = False,
+) -> list[Outcome]:
+    """Run those of ``jobs`` that have no final record; returns all with their records.
 
-    A process dies with the one that started it, whatever kills that: it watches its standard input, which ends then.
-    ``gpus`` are spread over the slots.
+    Args:
+        failed: the record of a job whose process left none, from its status and the reason.
+        limit: seconds after which a job is ended.
+        plugins: files that each process loads first.
+        force: run again what has a record, too.
+
+    Raises:
+        OSError: a record could not be written; running jobs are ended, and what has a record keeps it.
     """
-
-    def __init__(self, slots: int, gpus: int = 0) -> None:
-        self.slots = slots
-        self.gpus = gpus
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._running: dict[str, tuple[subprocess.Popen[str], int]] = {}
-
-    def start(self, job: Job) -> None:
-        """Start a fresh Python; nothing is shared with this one."""
-        slot = min(set(range(self.slots)) - {slot for _, slot in self._running.values()})
-        words = [sys.executable, "-P", "-c", START, json.dumps(sys.path)]
-        complaint = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by _follow
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaint,
-            text=True,
-            encoding="utf-8",
-            env=self._environment(slot, job.threads),
-            start_new_session=True,  # Ctrl-C is for the grid, which then ends its workers
-        )
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died at once, and `ended` will say so
-            process.stdin.write(job.to_json() + "\n")
-            process.stdin.flush()
-        self._running[job.name] = process, slot
-        threading.Thread(target=self._follow, args=(job, process, complaint), daemon=True).start()
-
-    def _environment(self, slot: int, threads: int) -> dict[str, str]:
-        """This process's, with as many threads as the cell is to have, and a GPU of the slot's own."""
-        found = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        if self.gpus:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(self.gpus)))).split(",")
-            found["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
-        return found
-
-    def _follow(self, job: Job, process: subprocess.Popen[str], complaint: IO[str]) -> None:
-        """In a thread: pass on what the process says, and how it ended."""
-        assert process.stdout is not None and process.stdin is not None
-        for line in process.stdout:
-            with contextlib.suppress(ValueError, TypeError):  # a line cut off by a kill
-                kind, *values = json.loads(line)
-                self._events.put(Event(job, kind, tuple(values)))
-        code = process.wait()
-        process.stdout.close()
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        complaint.seek(0)
-        tail = complaint.read()[-TAIL:]
-        complaint.close()
-        self._events.put(Event(job, "ended", (code, tail)))
-
-    def wait(self, seconds: float) -> Event | None:
-        """From any process."""
-        try:
-            event = self._events.get(timeout=max(0.0, seconds))
-        except queue.Empty:
-            return None
-        if event.kind == "ended":
-            self._running.pop(event.job.name, None)
-        return event
-
-    def stop(self, job: Job) -> None:
-        """SIGKILL, to the process and whatever it has started."""
-        if job.name in self._running:
-            _kill(self._running[job.name][0])
-
-    def close(self) -> None:
-        """Kill what runs and wait until it has gone."""
-        for process, _ in self._running.values():
-            _kill(process)
-        end = time.monotonic() + 10
-        while self._running and time.monotonic() < end:
-            self.wait(0.1)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        if os.name == "nt":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-TIME_LIMITS = {"smoke": 600.0, "quick": 7_200.0, "standard": 86_400.0, "full": 604_800.0}  # seconds a cell
-
-K = TypeVar("K", bound=Kept)
-K_co = TypeVar("K_co", bound=Kept, covariant=True)
-
-
-class Work(Protocol[K_co]):
-    """A cell that can be run: what it is called, the key of its record, and the folder of its runs."""
-
-    @property
-    def name(self) -> str:
-        """What a reader tells it by."""
-
-    @property
-    def kind(self) -> tuple[str, ...]:
-        """What it shares with cells that take about as long."""
-
-    @property
-    def key(self) -> str:
-        """Of its content."""
-
-    @property
-    def folder(self) -> Path:
-        """Where its runs lie."""
-
-    def job(self, root: Path, plugins: tuple[Path, ...], *, force: bool) -> Job:
-        """What another process needs to run it."""
-
-    def failed(self, status: Any, reason: str) -> K_co:
-        """Its record if its process left none."""
-
-
-W = TypeVar("W", bound=Work[Any])
-
-
-class Watcher(Protocol):
-    """Who is told how a grid goes on."""
-
-    def planned(self, cells: Sequence[Work[Any]], stored: Sequence[tuple[Work[Any], Kept]]) -> None:
-        """``cells`` are to run; ``stored`` have their records."""
-
-    def started(self, cell: Work[Any]) -> None:
-        """A process was started."""
-
-    def heard(self, cell: Work[Any], event: Event) -> None:
-        """A running cell said something."""
-
-    def ended(self, cell: Work[Any], record: Kept, folder: Path) -> None:
-        """A cell has its record."""
+    return _Run(store, executor, failed, listener, limit, plugins, force).all(jobs)
 
 
 @dataclass
 class _Running:
-    cell: Work[Any]
     job: Job
+    listener: Listener
     before: Path | None  # the newest run when it was started
     memory_kills: int | None = field(default_factory=lambda: _memory_kills())
     started: float = field(default_factory=time.monotonic)
@@ -245,92 +111,82 @@ class _Running:
     late: bool = False
 
 
-class Runner(Generic[W, K]):
-    """Runs cells on an executor and sees to it that each of them gets a record, whatever becomes of its process."""
+@dataclass
+class _Run:
+    """One call of `run_jobs`."""
 
-    def __init__(
-        self,
-        store: KeptStore[K],
-        executor: Executor,
-        watcher: Watcher,
-        limit: float,
-        plugins: tuple[Path, ...] = (),
-        *,
-        force: bool = False,
-    ) -> None:
-        self.store, self.executor, self.watcher, self.limit = store, executor, watcher, limit
-        self.plugins, self.force = plugins, force
-        self._running: dict[str, _Running] = {}
+    store: Store
+    executor: Executor
+    failed: Callable[[Job, Status, str], Record]
+    listener: Listener
+    limit: float
+    plugins: Sequence[Path]
+    force: bool
+    running: dict[str, _Running] = field(default_factory=dict)
 
-    def run(self, cells: Sequence[W]) -> list[tuple[W, K, Path]]:
-        """Run those that have no final record; returns all with theirs.
-
-        Raises:
-            OSError: a record could not be written; running cells are ended, and what has a record keeps it.
-        """
-        cells = list({cell.key: cell for cell in cells}.values())
-        stored = [] if self.force else [(cell, found[0]) for cell in cells if (found := self._final(cell))]
-        done = {cell.key for cell, _ in stored}
-        waiting = deque(cell for cell in cells if cell.key not in done)
-        self.watcher.planned(tuple(waiting), stored)
+    def all(self, jobs: Sequence[Job]) -> list[Outcome]:
+        jobs = list({job.key: job for job in jobs}.values())
+        stored = {} if self.force else {job.key: known for job in jobs if (known := self.store.final(job))}
+        waiting = deque(job for job in jobs if job.key not in stored)
+        self.listener.planned(tuple(waiting), tuple(stored.values()))
         try:
-            while waiting or self._running:
-                while waiting and len(self._running) < self.executor.slots:
+            while waiting or self.running:
+                while waiting and len(self.running) < self.executor.slots:
                     self._start(waiting.popleft())
-                if self._running:
+                if self.running:
                     self._listen()
         finally:
             self.executor.close()
-        return [(cell, *found) for cell in cells if (found := self._result(cell))]
+        return [outcome for job in jobs if (outcome := self.store.find(job))]
 
-    def _result(self, cell: Work[K]) -> tuple[K, Path] | None:
-        return self.store.find(cell.folder, cell.key)
-
-    def _final(self, cell: Work[K]) -> tuple[K, Path] | None:
-        found = self._result(cell)
-        return found if found and found[0].status in DONE else None
-
-    def _start(self, cell: Work[K]) -> None:
-        found = self._result(cell)
-        if found and found[0].status in DONE and not self.force:  # another grid was faster
-            self.watcher.ended(cell, *found)
+    def _start(self, job: Job) -> None:
+        known = self.store.find(job)
+        if not self.force and (final := self.store.final(job)):  # another grid was faster
+            self.listener.ended(final)
             return
-        job = cell.job(self.store.root, self.plugins, force=self.force)
-        self._running[job.name] = _Running(cell, job, found[1] if found else None)
-        self.executor.start(job)
-        self.watcher.started(cell)
+        message = {
+            "kind": job.kind,
+            "spec": job.spec.to_json(),
+            "out": str(self.store.root),
+            "plugins": [str(path.resolve()) for path in self.plugins],
+            "force": self.force,
+        }
+        self.executor.start(job, json.dumps(message))
+        self.running[job.key] = _Running(job, self.listener.started(job), known.folder if known else None)
 
     def _listen(self) -> None:
         """Wait for one event, at most a second, and see to it."""
-        for running in self._running.values():
+        for running in self.running.values():
             if not running.late and time.monotonic() - running.started > self.limit:
                 running.late = True
                 self.executor.stop(running.job)
         event = self.executor.wait(1.0)
         if event is None:
             return
-        running = self._running[event.job.name]
+        running = self.running[event.job.key]
         if event.kind == "unsaved":
-            raise OSError(f"{running.cell.name}: {event.values[0]}")
+            raise OSError(f"{event.job.spec.name}: {event.values[0]}")
         if event.kind == "refused":
             running.refused = event.values[0]
-        if event.kind != "ended":
-            self.watcher.heard(running.cell, event)
-            return
-        del self._running[event.job.name]
-        found = self._result(running.cell)
-        if found is None or found[1] == running.before:
-            found = self._failed(running, *event.values)
-        self.watcher.ended(running.cell, *found)
+        elif event.kind in ("say", "begin", "step"):
+            getattr(running.listener, event.kind)(*event.values)
+        elif event.kind == "ended":
+            del self.running[event.job.key]
+            self.listener.ended(self._outcome(running, *event.values))
 
-    def _failed(self, running: _Running, code: int, tail: str) -> tuple[K, Path]:
-        """The record of a cell whose process left none."""
-        record = running.cell.failed(*self._why(running, code, tail))
-        with self.store.writing(running.cell.folder) as folder:
+    def _outcome(self, running: _Running, code: int, tail: str) -> Outcome:
+        """The record that the process left, or one that says why there is none."""
+        known = self.store.find(running.job)
+        if known is not None and known.folder != running.before:
+            return Outcome(known.job, known.record, known.folder)
+
+        def work(folder: Path) -> Record:
             (folder / "traceback.txt").write_text(tail or "nothing was written to stderr\n", encoding="utf-8")
-            return self.store.publish(folder, running.cell.folder, record, again=running.before is not None)
+            return self.failed(running.job, *self._why(running, code, tail))
 
-    def _why(self, running: _Running, code: int, tail: str) -> tuple[str, str]:
+        return self.store.keep(running.job, work)
+
+    def _why(self, running: _Running, code: int, tail: str) -> tuple[Status, str]:
         """Status and reason of a process that ended with ``code`` and left no record."""
         if running.late:
             return "timeout", f"took longer than the time limit of {self.limit:g} s"
@@ -356,74 +212,145 @@ def _memory_kills() -> int | None:
     return None
 
 
-def main() -> int:
-    """Exit code: 0 when the record stands, 2 when there was nothing to run, 1 when it could not be written."""
-    lines, tell = sys.stdin, _teller()
-    job = json.loads(lines.readline())
-    threading.Thread(target=_die_with_parent, args=(lines,), daemon=True).start()
-    from seqbench.errors import UserError
-    from seqbench.experiment import Listener  # imports torch; by now it is watched who waits for this process
-    from seqbench.registry import load_plugin
+class LocalProcesses:
+    """A process of its own for each job, so that whatever befalls it stays there.
 
-    listener = Listener(
-        say=lambda line: tell("say", line),
-        begin=lambda steps: tell("begin", steps),
-        report=lambda step, loss: tell("step", step, loss),
-    )
+    A process dies with the one that started it, whatever kills that: it watches its standard input, which ends then.
+    ``gpus`` are spread over the slots.
+    """
+
+    def __init__(self, slots: int, gpus: int = 0) -> None:
+        self.slots = slots
+        self.gpus = gpus
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._running: dict[str, tuple[subprocess.Popen[str], int]] = {}
+
+    def start(self, job: Job, message: str) -> None:
+        """Start a fresh Python; nothing is shared with this one."""
+        import seqbench
+
+        slot = min(set(range(self.slots)) - {slot for _, slot in self._running.values()})
+        paths = json.dumps([sys.path, list(seqbench.__path__)])
+        complaint = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by _follow
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", START, paths],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaint,
+            text=True,
+            encoding="utf-8",
+            env=self._environment(slot, job.spec.threads),
+            start_new_session=True,  # Ctrl-C is for the grid, which then ends its workers
+        )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died at once, and `ended` will say so
+            process.stdin.write(message + "\n")
+            process.stdin.flush()
+        self._running[job.key] = process, slot
+        threading.Thread(target=self._follow, args=(job, process, complaint), daemon=True).start()
+
+    def _environment(self, slot: int, threads: int) -> dict[str, str]:
+        """This process's, with as many threads as the job is to have, and a GPU of the slot's own."""
+        variables = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        if self.gpus:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(self.gpus)))).split(",")
+            variables["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
+        return variables
+
+    def _follow(self, job: Job, process: subprocess.Popen[str], complaint: IO[str]) -> None:
+        """In a thread: pass on what the process says, and how it ended."""
+        assert process.stdout is not None and process.stdin is not None
+        for line in process.stdout:
+            with contextlib.suppress(ValueError, TypeError):  # a line cut off by a kill
+                kind, *values = json.loads(line)
+                self._events.put(Event(job, kind, tuple(values)))
+        code = process.wait()
+        process.stdout.close()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        complaint.seek(0)
+        tail = complaint.read()[-TAIL:]
+        complaint.close()
+        self._events.put(Event(job, "ended", (code, tail)))
+
+    def wait(self, seconds: float) -> Event | None:
+        """From any process."""
+        try:
+            event = self._events.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return None
+        if event.kind == "ended":
+            self._running.pop(event.job.key, None)
+        return event
+
+    def stop(self, job: Job) -> None:
+        """SIGKILL, to the process and whatever it has started."""
+        if job.key in self._running:
+            _kill(self._running[job.key][0])
+
+    def close(self) -> None:
+        """Kill what runs and wait until it has gone."""
+        for process, _ in self._running.values():
+            _kill(process)
+        end = time.monotonic() + 10
+        while self._running and time.monotonic() < end:
+            self.wait(0.1)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if os.name == "nt":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def main() -> int:
+    """What a process does: read one job from standard input, run it, tell how it goes as lines of JSON.
+
+    Exit code: 0 when the record stands, 2 when there was nothing to run, 1 when it could not be written.
+    """
+    lines, teller = sys.stdin, _Teller()
+    message = json.loads(lines.readline())
+    threading.Thread(target=_die_with_parent, args=(lines,), daemon=True).start()
     try:
-        for path in job["plugins"]:
+        module = importlib.import_module(message["kind"])  # imports torch; by now it is watched who waits for this
+        for path in message["plugins"]:
             load_plugin(path)
-        KINDS[job["kind"]](job["content"], Path(job["out"]), job["force"], listener)
+        module.run_spec(message["spec"], Store(message["out"]), force=message["force"], listener=teller)
     except UserError as error:
-        tell("refused", str(error))
+        teller.tell("refused", str(error))
         return 2
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        tell("unsaved", f"{error.strerror or error}{where}")
+        teller.tell("unsaved", f"{error.strerror or error}{where}")
         return 1
     return 0
 
 
-def _run(content: dict[str, Any], out: Path, force: bool, listener: Listener) -> None:
-    """A cell of a task and a model."""
-    from seqbench.config import RunConfig
-    from seqbench.experiment import run_cell
-    from seqbench.jobs.store import Store
+class _Teller(Listener):
+    """Writes a line at a time to what was standard output; whatever else is printed goes to standard error.
 
-    config: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
-    }
-    run_cell(RunConfig(**config), Store(out), force=force, listener=listener)
+    Where nobody listens any more the run ends anyhow.
+    """
 
+    def __init__(self) -> None:
+        self.stream: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
 
-def _probe(content: dict[str, Any], out: Path, force: bool, listener: Listener) -> None:
-    """A case of a probe."""
-    from seqbench.probes import Case
-    from seqbench.probes.run import ProbeStore, run_case
-
-    run_case(Case.from_json(content), ProbeStore(out), force=force, listener=listener)
-
-
-KINDS = {"run": _run, "probe": _probe}
-
-
-class _Teller:
-    """Writes a line at a time; where nobody listens any more the run ends anyhow."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def __call__(self, kind: str, *values: Any) -> None:
+    def tell(self, kind: str, *values: Any) -> None:
         with contextlib.suppress(OSError):
             self.stream.write(json.dumps([kind, *values]) + "\n")
             self.stream.flush()
 
+    def say(self, line: str) -> None:
+        self.tell("say", line)
 
-def _teller() -> _Teller:
-    """Standard output is kept for the lines alone: whatever else is printed goes to standard error."""
-    kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return _Teller(kept)
+    def begin(self, steps: int) -> None:
+        self.tell("begin", steps)
+
+    def step(self, step: int, loss: float = 0.0) -> None:
+        self.tell("step", step, loss)
 
 
 def _die_with_parent(lines: TextIO) -> None:

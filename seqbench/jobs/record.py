@@ -1,40 +1,46 @@
-"""What every stored record has in common: how it is written, read, validated, and keyed by its content. No torch."""
+"""The record: the JSON object that one job leaves behind, schema version 1.
+
+`Record` is what all have in common; `RunRecord` is that of a model trained on a task, `ProbeRecord` that of a probe. A
+record is validated whenever it is written or read: unknown keys, NaN, newer schema versions, and a key that is not that
+of its content are refused.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from seqbench.errors import UserError
+from seqbench.jobs import probe_place
 
 __all__ = [
-    "Cost",
-    "DONE",
-    "Environment",
-    "FINE",
-    "Hash",
-    "Kept",
-    "ModelInfo",
-    "Name",
-    "Primary",
-    "Record",
     "SCHEMA_VERSION",
+    "Cost",
+    "Environment",
+    "MeasuredModel",
+    "ModelInfo",
+    "Primary",
+    "ProbeInfo",
+    "ProbeRecord",
+    "Record",
+    "RunRecord",
     "Status",
-    "Strict",
     "TaskInfo",
-    "cell_key",
     "hash_of",
+    "now",
+    "probe_key",
+    "run_key",
 ]
 
+SCHEMA_VERSION = 1
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Figures = dict[str, float]
 Status = Literal["ok", "diverged", "oom", "timeout", "error", "not_applicable"]
-
-DONE = ("ok", "not_applicable", "diverged")  # what would come out the same again; other failures are tried again
-FINE = ("ok", "not_applicable")
 
 
 class Strict(BaseModel):
@@ -57,20 +63,28 @@ class Environment(Strict):
     git_dirty: bool | None
 
 
-class Kept(Strict):
-    """A record: one JSON object whose key is that of its content."""
+class Record(Strict):
+    """What every record holds. One that did not end well has a `reason`."""
 
-    NEWEST: ClassVar[int]
+    PATTERN: ClassVar[str]  # of the folders of such records below a store's root
 
-    schema_version: int
+    schema_version: Literal[1]
     key: Hash
     status: Status
     reason: str | None
+    environment: Environment
+    started: str
+    finished: str
 
     @property
     def headline(self) -> str:
         """The result in a few words, or why there is none."""
         return self.reason or ""
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The folders below a store's root under which it belongs."""
+        raise TypeError(f"{type(self).__name__} must define place")
 
     def content_key(self) -> str:
         """The key that this record's content says it should have."""
@@ -82,7 +96,7 @@ class Kept(Strict):
 
     @classmethod
     def from_json(cls, text: str, name: str = "record") -> Self:
-        """Parse and validate.
+        """Parse and validate a record of this class; `Record` itself reads one of any kind.
 
         Raises:
             UserError: not JSON, not a record, from a newer version, or its key is not that of its content.
@@ -92,10 +106,15 @@ class Kept(Strict):
         except (ValueError, RecursionError) as error:
             raise UserError(f"{name} is not valid JSON: {error}.") from None
         version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if isinstance(version, int) and version > cls.NEWEST:
-            raise UserError(f"{name} has schema version {version}; this seqbench reads up to {cls.NEWEST}: update it.")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UserError(
+                f"{name} has schema version {version}; this seqbench reads up to {SCHEMA_VERSION}: update it."
+            )
+        kind: Any = cls
+        if cls is Record:
+            kind = ProbeRecord if isinstance(raw, dict) and "probe" in raw else RunRecord
         try:
-            record = cls.model_validate(raw)
+            record: Self = kind.model_validate(raw)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "top level"
@@ -103,16 +122,6 @@ class Kept(Strict):
         if record.key != record.content_key():
             raise UserError(f"{name} has been altered: its key is not that of its content.")
         return record
-
-
-def hash_of(content: dict[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of ``content``."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-SCHEMA_VERSION = 1
-Figures = dict[str, float]
 
 
 class TaskInfo(Strict):
@@ -174,12 +183,11 @@ class Cost(Strict):
     interrupted: bool
 
 
-class Record(Kept):
-    """One cell's result. Cells that did not end well have a `reason` and no metrics."""
+class RunRecord(Record):
+    """A model trained on a task. Runs that did not end well have no metrics."""
 
-    NEWEST: ClassVar[int] = SCHEMA_VERSION
+    PATTERN: ClassVar[str] = "*/*/*"
 
-    schema_version: Literal[1]
     task: TaskInfo
     model: ModelInfo
     config: dict[str, Any]
@@ -190,18 +198,20 @@ class Record(Kept):
     baselines: Figures
     skill: float | None
     cost: Cost | None
-    environment: Environment
-    started: str
-    finished: str
 
     @property
     def headline(self) -> str:
         """The primary figure, or why there is none."""
         return f"{self.primary.name} {self.primary.value:.4g}" if self.primary else super().headline
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Task and model."""
+        return self.task.name, self.model.name
+
     def content_key(self) -> str:
         """The key that this record's content says it should have."""
-        return cell_key(
+        return run_key(
             self.task.model_dump(include={"name", "version", "code_sha256", "options", "source", "data_sha256"}),
             self.model.model_dump(include={"name", "version", "code_sha256"}),
             self.config,
@@ -209,9 +219,82 @@ class Record(Kept):
         )
 
 
-def cell_key(task: dict[str, Any], model: dict[str, Any], config: dict[str, Any], device: str) -> str:
-    """SHA-256 of the canonical JSON of everything that decides a cell's result.
+class ProbeInfo(Strict):
+    """Which measurement."""
+
+    name: Name
+    version: int
+
+
+class MeasuredModel(Strict):
+    """Which model."""
+
+    name: Name
+    version: int
+    code_sha256: Hash | None  # of a plug-in's file; None for what is installed
+
+
+class ProbeRecord(Record):
+    """One measurement of a probe: `case` is what was asked, `result` what came out, None unless the status is ok.
+
+    The probe's own dataclass says what is in `result` (`seqbench.probes.Probe.Result`). `seconds` are wall-clock.
+    """
+
+    PATTERN: ClassVar[str] = "probes/*/*/*"
+
+    probe: ProbeInfo
+    models: tuple[MeasuredModel, ...]
+    case: dict[str, JsonValue]
+    result: dict[str, JsonValue] | None
+    summary: str
+    seconds: float
+
+    @property
+    def headline(self) -> str:
+        """The probe's own summary, or why there is none."""
+        return self.summary if self.result is not None else super().headline
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The probe, and the model if it is one."""
+        return probe_place(self.probe.name, [model.name for model in self.models])
+
+    @property
+    def budget(self) -> str:
+        """How thorough."""
+        return str(self.case["budget"])
+
+    @property
+    def seed(self) -> int:
+        """Of initialisation and data."""
+        seed = self.case["seed"]
+        assert isinstance(seed, int)
+        return seed
+
+    def content_key(self) -> str:
+        """The key that this record's content says it should have."""
+        return probe_key(self.probe.model_dump(), [model.model_dump() for model in self.models], self.case)
+
+
+def run_key(task: dict[str, Any], model: dict[str, Any], config: dict[str, Any], device: str) -> str:
+    """SHA-256 of everything that decides what a run of ``model`` on ``task`` gives.
 
     ``config`` is resolved and holds seed, budget, steps, batch size, precision and threads.
     """
     return hash_of({"task": task, "model": model, "config": config, "device": device})
+
+
+def probe_key(probe: dict[str, Any], models: list[dict[str, Any]], case: dict[str, Any]) -> str:
+    """SHA-256 of everything that decides what a probe gives: the probe, the models' code, and the case."""
+    return hash_of({"probe": probe, "models": models, "case": case})
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of ``content``."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def now() -> str:
+    """The time in UTC, to the second, as records hold it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,8 +1,9 @@
-"""A directory of records: ``<root>/<task>/<model>/<budget>-seed<seed>-<key>/run-<n>/record.json``. No torch.
+"""A directory of records: ``<root>/<task>/<model>/<budget>-seed<seed>-<key>/run-<n>/record.json``.
 
-A run is written into a hidden temporary folder, every file flushed to the disk, and renamed in one step to ``run-<n>``
-with a number that is free. So whatever moment a process dies at, a run is either all there or not there, nothing is
-ever overwritten, and of two workers on one cell one finds the other's run in its place. The newest run counts.
+Those of probes lie below ``<root>/probes/<probe>/<model>/``. A run is written into a hidden temporary folder, every file
+flushed to the disk, and renamed in one step to ``run-<n>`` with a number that is free. So whatever moment a process dies
+at, a run is either all there or not there, nothing is ever overwritten, and of two workers on one job one finds the
+other's run in its place. The newest run counts.
 """
 
 from __future__ import annotations
@@ -13,35 +14,34 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import TypeVar
 
 from seqbench.errors import UserError
-from seqbench.jobs.record import Kept, Record
+from seqbench.jobs import DONE
+from seqbench.jobs.job import Job, Outcome
+from seqbench.jobs.record import Record
 from seqbench.registry import check_name
 
-__all__ = ["KeptStore", "LEFT_OUT", "RECORD", "Store"]
+__all__ = ["LEFT_OUT", "RECORD", "Store"]
 
 RECORD = "record.json"
 LEFT_OUT = "leave-one-out.npy"  # primary test figure without each group; rows: the model, then its baselines
 RUN = re.compile(r"run-([0-9]{1,6})\Z")
 STALE = 7 * 24 * 3600  # seconds after which a temporary folder is surely an abandoned one
 
+R = TypeVar("R", bound=Record)
 
-K = TypeVar("K", bound=Kept)
 
-
-class KeptStore(Generic[K]):
-    """Records of one kind under ``root``."""
-
-    record: ClassVar[type[Kept]]
+class Store:
+    """Records of every kind under ``root``."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
-    def probe(self) -> None:
-        """Write and remove a small file, so that an unwritable directory is found before training.
+    def check_writable(self) -> None:
+        """Write and remove a small file, so that an unwritable directory is found before hours of work.
 
         Folders made for it are removed again.
 
@@ -63,62 +63,84 @@ class KeptStore(Generic[K]):
                 f"--out {self.root} can't be written ({error.strerror}): choose another directory."
             ) from None
 
-    def cell(self, task: str, model: str, budget: str, seed: int, key: str) -> Path:
-        """The folder of one cell; all parts are checked, so that no path leaves the root."""
-        for name, noun in ((task, "task"), (model, "model"), (budget, "budget")):
-            check_name(name, noun)
-        return self.root / task / model / f"{budget}-seed{int(seed)}-{key[:12]}"
+    def folder(self, place: tuple[str, ...], budget: str, seed: int, key: str) -> Path:
+        """Where the runs of one job lie; all parts are checked, so that no path leaves the root."""
+        for name in (*place, budget):
+            check_name(name, "folder")
+        return self.root.joinpath(*place, f"{budget}-seed{int(seed)}-{key[:12]}")
 
-    def find(self, cell: Path, key: str) -> tuple[K, Path] | None:
-        """The newest run's record in ``cell`` and its folder, if there is one; a damaged one is an error."""
-        runs = self.runs(cell)
+    def folder_of(self, job: Job) -> Path:
+        """Where the runs of ``job`` lie."""
+        return self.folder(job.spec.place, job.spec.budget, job.spec.seed, job.key)
+
+    def find(self, job: Job) -> Outcome | None:
+        """The newest run's record of ``job``, if there is one; a damaged one is an error."""
+        runs = self.runs(self.folder_of(job))
         if not runs:
             return None
         try:
             record = self.read(runs[-1])
         except UserError as error:
             raise UserError(f"{error} Move {runs[-1]} away and run again.") from None
-        if record.key != key:
-            raise UserError(f"{runs[-1] / RECORD} belongs to another cell: move it away.")
-        return record, runs[-1]
+        if record.key != job.key:
+            raise UserError(f"{runs[-1] / RECORD} belongs to another job: move it away.")
+        return Outcome(job, record, runs[-1], stored=True)
+
+    def final(self, job: Job) -> Outcome | None:
+        """The record of ``job`` if running it again would give the same."""
+        known = self.find(job)
+        return known if known and known.record.status in DONE else None
 
     @staticmethod
-    def runs(cell: Path) -> list[Path]:
-        """The cell's run folders, oldest first."""
-        found = [(int(match[1]), path) for path in cell.glob("run-*") if (match := RUN.match(path.name))]
-        return [path for _, path in sorted(found)]
+    def runs(folder: Path) -> list[Path]:
+        """The run folders in one job's ``folder``, oldest first."""
+        numbered = [(int(match[1]), path) for path in folder.glob("run-*") if (match := RUN.match(path.name))]
+        return [path for _, path in sorted(numbered)]
 
-    @classmethod
-    def read(cls, run: Path) -> K:
+    @staticmethod
+    def read(run: Path) -> Record:
         """The validated record of a run folder."""
         try:
             text = (run / RECORD).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{run / RECORD} can't be read: {error}.") from None
-        return cast(K, cls.record.from_json(text, str(run / RECORD)))
+        return Record.from_json(text, str(run / RECORD))
 
-    def records(self) -> Iterator[tuple[K, Path]]:
-        """The newest record of every cell, in a fixed order."""
-        for cell in sorted({path.parent for path in self.root.glob("*/*/*/run-*")}):
-            runs = self.runs(cell)
+    def records(self, kind: type[R]) -> Iterator[tuple[R, Path]]:
+        """The newest record of every job of one kind with its folder, in a fixed order."""
+        for folder in sorted({path.parent for path in self.root.glob(f"{kind.PATTERN}/run-*")}):
+            runs = self.runs(folder)
             if runs:
-                yield self.read(runs[-1]), runs[-1]
+                record = self.read(runs[-1])
+                if not isinstance(record, kind):
+                    raise UserError(f"{runs[-1] / RECORD} is of another kind than its place: move it away.")
+                yield record, runs[-1]
+
+    def keep(self, job: Job, work: Callable[[Path], Record]) -> Outcome:
+        """Do ``work`` in a new folder and publish the record that it returns as the newest run of ``job``.
+
+        Of two workers on one job that had no run before, the later finds the other's record in its place.
+        """
+        again = bool(self.runs(self.folder_of(job)))
+        with self.writing(self.folder_of(job)) as folder:
+            return self.publish(folder, job, work(folder), again=again)
 
     @contextlib.contextmanager
-    def writing(self, cell: Path) -> Iterator[Path]:
-        """A temporary folder beside the runs of ``cell``; removed on the way out, so what is to stay is published."""
-        folder = _temporary_folder(cell)
-        _sweep(cell)
+    def writing(self, home: Path) -> Iterator[Path]:
+        """A temporary folder beside the runs in ``home``; removed on the way out, so what is to stay is published."""
+        folder = _temporary_folder(home)
+        _sweep(home)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            for parent in (cell, cell.parent, cell.parent.parent):  # leave no empty folders behind
+            parents = [home, *home.parents]
+            for parent in parents[: parents.index(self.root)]:  # leave no empty folders behind
                 with contextlib.suppress(OSError):
                     parent.rmdir()
 
-    def publish(self, folder: Path, cell: Path, record: K, *, again: bool = False) -> tuple[K, Path]:
-        """Put ``record`` into ``folder`` and make it the newest run of ``cell``, in one step.
+    def publish(self, folder: Path, job: Job, record: Record, *, again: bool = False) -> Outcome:
+        """Put ``record`` into ``folder`` and make it the newest run of ``job``, in one step.
 
         Unless ``again``, a run that another worker has published meanwhile stands, and is returned instead.
         """
@@ -127,33 +149,28 @@ class KeptStore(Generic[K]):
             _sync(path)
         folder.chmod(0o755)  # mkdtemp makes folders private
         _sync(folder)
+        home = self.folder_of(job)
         while True:
-            runs = self.runs(cell)
+            runs = self.runs(home)
             if runs and not again:
-                return self.read(runs[-1]), runs[-1]
+                return Outcome(job, self.read(runs[-1]), runs[-1])
             number = 1 + (int(runs[-1].name.removeprefix("run-")) if runs else 0)
-            target = cell / f"run-{number}"
+            target = home / f"run-{number}"
             try:
                 folder.rename(target)  # fails if another worker's run stands there: never an overwrite
             except OSError:
                 if not target.exists():
                     raise
                 continue
-            _sync(cell)
-            return record, target
+            _sync(home)
+            return Outcome(job, record, target)
 
 
-class Store(KeptStore[Record]):
-    """Records of cells."""
-
-    record = Record
-
-
-def _temporary_folder(cell: Path) -> Path:
+def _temporary_folder(home: Path) -> Path:
     for attempt in range(100):
         try:
-            cell.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix=".tmp-", dir=cell))
+            home.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=".tmp-", dir=home))
         except FileNotFoundError:  # another worker was just removing the folders because they were empty
             if attempt == 99:
                 raise
@@ -171,9 +188,9 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sweep(cell: Path) -> None:
+def _sweep(home: Path) -> None:
     """Remove temporary folders and files that a killed process left long ago."""
-    for left in cell.glob(".tmp-*"):
+    for left in home.glob(".tmp-*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -1,26 +1,32 @@
-"""Probes: measurements of a model without a task's figure of merit. No torch here.
+"""Probes: measurements of models without a task's figure of merit.
 
-A probe is a module of this package that ends in ``PROBE = ...``. It plans cases from what the user asked for, and
-measures one case at a time; how cases are run, stored, resumed and reported is the same for all of them.
+A probe is one file: what it plans, how it measures, the table and the chart. It registers a subclass of `Probe`; how
+its measurements are run, stored, resumed and shown is the same for all of them (`measuring`). Built-in ones are found
+by listing this package, a user's own comes in by ``--plugin``. A probe's file imports torch inside what measures, so
+that ``--help`` answers at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import tyro
 
-from seqbench.errors import UserError, nearest
+from seqbench.errors import UserError
+from seqbench.jobs import probe_place
+from seqbench.jobs.job import Listener
+from seqbench.registry import Registry
+from seqbench.report.chart import Chart
 
-__all__ = ["NAMES", "Case", "Found", "Probe", "Request", "Told", "get_probe"]
+__all__ = ["PROBES", "Measured", "NoOptions", "Probe", "ProbeSpec", "Request", "register_probe", "seeds_together"]
 
-NAMES = ("memory", "gradient", "cost", "parallel", "context")
 Json = Any  # what JSON can hold: None, bool, int, float (finite), str, lists and dicts with string keys of those
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One cell of a probe, wholly resolved: the unit that is run, stored under a key of its content, and resumed.
+class ProbeSpec:
+    """One measurement, wholly resolved: the unit that is run, stored under a key of its content, and resumed.
 
     Attributes:
         probe: name of the probe.
@@ -85,8 +91,19 @@ class Case:
     def name(self) -> str:
         """What a reader tells it by."""
         models = ", ".join(self.models) if len(self.models) < 3 else f"{len(self.models)} models"
-        about = " ".join(str(value) for value in self.options.values() if isinstance(value, str))
-        return f"{self.probe} {models} {about} seed {self.seed}"
+        words = (value for value in self.options.values() if isinstance(value, str))
+        return " ".join((self.probe, models, *words, f"seed {self.seed}"))
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """What it shares with measurements that take about as long."""
+        words = (str(value) for value in self.options.values() if isinstance(value, str))
+        return self.probe, *self.models, *words
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The folders below a store's root under which its runs lie."""
+        return probe_place(self.probe, self.models)
 
     @property
     def precision(self) -> str:
@@ -98,61 +115,75 @@ class Case:
         return {**dataclasses.asdict(self), "models": list(self.models)}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Json]) -> Case:
+    def from_json(cls, raw: Mapping[str, Json]) -> ProbeSpec:
         """The reverse of `to_json`."""
         return cls(**{**raw, "models": tuple(raw["models"])})
 
 
 @dataclass(frozen=True)
-class Found:
-    """A measured case: its result, and the folder of its record."""
+class Measured(Generic[R]):
+    """A measurement with its result, and the folder of its record."""
 
-    case: Case
-    result: Mapping[str, Json]
+    spec: ProbeSpec
+    result: R
     folder: Path
 
 
-class Told(Protocol):
-    """Who hears of a long measurement (`seqbench.experiment.Listener` is one)."""
-
-    @property
-    def say(self) -> Callable[[str], None]:
-        """A line of text."""
-
-    @property
-    def begin(self) -> Callable[[int], None]:
-        """The number of steps, when they start."""
-
-    @property
-    def report(self) -> Callable[[int, float], None]:
-        """A step, and its loss or 0."""
+def seeds_together(measured: Iterable[Measured[R]]) -> list[list[Measured[R]]]:
+    """Lists of what differs in nothing but the seed, in the order of their first; seeds ascending."""
+    groups: dict[str, list[Measured[R]]] = {}
+    for one in measured:
+        spec = one.spec
+        same = json.dumps([spec.models, spec.options, spec.device, spec.budget], sort_keys=True)
+        groups.setdefault(same, []).append(one)
+    return [sorted(group, key=lambda one: one.spec.seed) for group in groups.values()]
 
 
-class Probe(Protocol):
-    """What a module of this package offers as ``PROBE``.
+@dataclass(frozen=True)
+class NoOptions:
+    """A probe without options of its own."""
+
+
+class Probe(Generic[R]):
+    """What a probe's file defines and registers with `register_probe`; the first line of its docstring describes it.
 
     Attributes:
-        name: the module's.
-        version: changes when results of the same case would.
-        options: a frozen dataclass of what the user may ask for beyond `Request`, from `seqbench.probes.options`.
-        timed: whether a case must have the machine to itself, because it reads a clock.
+        name: given by `register_probe`.
+        version: changes when results of the same spec would.
+        timed: whether a measurement must have the machine to itself, because it reads a clock.
+        Options: a frozen dataclass of what the user may ask for beyond `Request`; each field has a docstring.
+        Result: a frozen dataclass of what one measurement gives: numbers, texts, tuples, dicts with text keys, and
+            dataclasses of those; what is not finite is None. The record holds it as JSON.
     """
 
-    name: str
-    version: int
-    options: type[Any]
-    timed: bool
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    timed: ClassVar[bool] = False
+    Options: ClassVar[type[Any]] = NoOptions
+    Result: ClassVar[type[Any]]
 
-    def cases(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[Case]:
-        """All cases for ``models`` on a device type, in the order to run them; seeds outermost where there are any.
+    def plan(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """All measurements of ``models`` on a device type, in the order to run them; seeds outermost if there are any.
 
         Raises:
             UserError: what is asked for can't be measured (a length of 0, say, or one that no memory holds, with the
                 largest that fits); before anything is run.
         """
+        raise TypeError(f"{type(self).__name__} must define plan(request, options, models, device)")
 
-    def measure(self, case: Case, told: Told) -> dict[str, Json]:
-        """Measure one case and return what JSON can hold.
+    def specs(self, request: Request, device: str, model: str, options: Any, seeds: int = 1) -> list[ProbeSpec]:
+        """Measurements of ``model``, one for each seed: as many as ``request`` asks for, else ``seeds``.
+
+        ``options`` are all else that decides the result: a mapping of what JSON holds, or a dataclass of that.
+        """
+        about = dict(options) if isinstance(options, Mapping) else dataclasses.asdict(options)
+        return [
+            ProbeSpec(self.name, (model,), seed, request.budget, device, request.threads, about)
+            for seed in request.all_seeds(seeds)
+        ]
+
+    def measure(self, spec: ProbeSpec, listener: Listener) -> R:
+        """Measure once.
 
         Called with torch's threads set and its generators seeded (`device.settings`). Deterministic on a CPU unless
         `timed`.
@@ -160,20 +191,31 @@ class Probe(Protocol):
         Raises:
             NotApplicable: the model can't honestly be measured so; the record says why.
         """
+        raise TypeError(f"{type(self).__name__} must define measure(spec, listener)")
 
-    def headline(self, case: Case, result: Mapping[str, Json]) -> str:
+    def headline(self, result: R) -> str:
         """The result in a few words, for a line of progress."""
+        return ""
 
-    def table(self, found: Sequence[Found]) -> str:
-        """What a reader sees at the end: a table of ``found``, seeds together, and what to make of it; plain text."""
+    def table(self, measured: Sequence[Measured[R]]) -> str:
+        """What a reader sees at the end: a table, seeds together, and what to make of it; plain text."""
+        raise TypeError(f"{type(self).__name__} must define table(measured)")
 
-    def draw(self, found: Sequence[Found], path: Path) -> Path:
-        """Draw ``found``, all models in one picture, to ``path`` (.png or .svg)."""
+    def chart(self, measured: Sequence[Measured[R]]) -> Chart:
+        """The picture, all models in it."""
+        raise TypeError(f"{type(self).__name__} must define chart(measured)")
 
 
-def get_probe(name: str) -> Probe:
-    """The probe called ``name``; an unknown name is answered with the nearest."""
-    if name not in NAMES:
-        raise UserError(nearest(name, NAMES, "probe"))
-    probe: Probe = importlib.import_module(f"seqbench.probes.{name}").PROBE
-    return probe
+P = TypeVar("P", bound="type[Probe[Any]]")
+PROBES: Registry[Probe[Any]] = Registry("probe", "seqbench.probes", group="seqbench.probes")
+
+
+def register_probe(name: str) -> Callable[[P], P]:
+    """Register the decorated `Probe` as ``probe NAME``."""
+
+    def decorate(probe: P) -> P:
+        probe.name = name
+        PROBES.add(name, probe(), module=probe.__module__)
+        return probe
+
+    return decorate

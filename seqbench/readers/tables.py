@@ -31,8 +31,8 @@ from seqbench.errors import UserError
 from seqbench.readers.archives import LIMIT, OwnFile, open_own, shown, survey
 
 __all__ = [
-    "Columns",
     "MAX_ROWS",
+    "Columns",
     "Table",
     "check_increasing",
     "checked_names",

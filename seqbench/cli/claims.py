@@ -1,0 +1,92 @@
+"""`claims`: measure what the ledger of documented limits needs, and write it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tabulate import tabulate
+
+from seqbench.cli.common import Common, Flag, check_range
+from seqbench.errors import UserError
+from seqbench.jobs import FINE
+
+if TYPE_CHECKING:  # --help answers before any of these is imported
+    from seqbench.jobs.job import Job
+    from seqbench.jobs.store import Store
+
+__all__ = ["COMMAND", "Claims"]
+
+BOARD = Path("results/board")
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Measure what textbooks say of recurrent networks, and write the ledger: CLAIMS.md, claims.json, plots."""
+
+    budget: Literal["smoke", "quick", "standard"] = "quick"
+    """How thorough: seconds, two and a half hours of two CPU cores, or as the protocol has it on a GPU."""
+    out: Path = Path("results/local")
+    """Directory of the records; the ledger goes there, too."""
+    board: Path = BOARD
+    """Directory of task records, from which skills are compared."""
+    jobs: int = 2
+    """Cases that run at once, each in a process of its own; what reads a clock runs alone."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device to measure on."""
+    report: Flag = False
+    """Measure nothing: write the ledger from the records that are there."""
+    dry_run: Flag = False
+    """Show the cases, and run none."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __post_init__(self) -> None:
+        """Refuse what no ledger could use."""
+        check_range("jobs", self.jobs, 1, 1_000)
+        if self.board != BOARD and not self.board.is_dir():
+            raise UserError(f"--board {self.board}: no such directory of task records.")
+
+    def __call__(self) -> int:
+        """Measure what has no record yet and write; 1 if a case failed."""
+        from seqbench.claims import ledger
+        from seqbench.device import resolve_device
+        from seqbench.jobs.store import Store
+        from seqbench.probes import Request
+        from seqbench.probes.shared.measuring import measure_all
+
+        store = Store(self.out)
+        jobs = ledger.plan(self.budget, resolve_device(Request(device=self.device)).type)
+        if self.dry_run:
+            return _show_plan(jobs, store)
+        if self.report:
+            outcomes = [known for job in jobs if (known := store.find(job))]
+            if not outcomes:
+                raise UserError(
+                    f"{self.out} holds none of the {len(jobs)} records of budget {self.budget}: run it without --report."
+                )
+        else:
+            ledger.read_board(self.board)  # one that can't be read is found before hours of work
+            outcomes = measure_all(jobs, store, self.jobs, plugins=self.common.plugin)
+        for path in ledger.write(jobs, outcomes, self.budget, self.out, self.board):
+            print(path)
+        failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
+        for outcome in failed:
+            print(f"failed  {outcome.job.spec.name}: {outcome.record.status}: {outcome.record.reason}")
+        return 1 if failed else 0
+
+
+COMMAND = Claims
+
+
+def _show_plan(jobs: Sequence[Job], store: Store) -> int:
+    counts = Counter(
+        (job.spec.alike[0], known.record.status if (known := store.find(job)) else "to run") for job in jobs
+    )
+    rows = [(probe, state, count) for (probe, state), count in counts.items()]
+    print(tabulate(rows, headers=["probe", "state", "cases"], tablefmt="github"))
+    print(f"\n{len(jobs)} cases, {sum(count for (_, state), count in counts.items() if state == 'to run')} to run")
+    return 0

@@ -1,0 +1,376 @@
+"""`data show`, `data prepare`, `data fetch`: what a careful person asks of a data set, caches, and canonical sets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import tyro
+from tabulate import tabulate
+
+from seqbench.cli.common import Column, Common, File, Flag, Options, speaker
+from seqbench.config import parse_options_text
+from seqbench.data import Segments, Split, Stream, Windows
+from seqbench.errors import UserError
+from seqbench.prepare import Prepared, download_folder, fit_baselines, prepare
+from seqbench.report.chart import COLOURS, GREY, Axis, Bars, Chart, Line, Look, Matrix, Panel
+from seqbench.report.text import format_value
+from seqbench.task import TASKS, TaskSpec, parse_options
+
+__all__ = ["DataFetch", "DataPrepare", "DataShow", "data_chart", "group"]
+
+
+@dataclass(frozen=True)
+class DataShow:
+    """Show what a task's data holds: sizes, balance, an example, licence, hash, split, baselines."""
+
+    task: tyro.conf.Positional[str]
+    """Task; see `list tasks`."""
+    option: Options = ()
+    """An option of the task as name=value; may be given again."""
+    source: Literal["embedded", "hub", "path"] = "embedded"
+    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    data: File = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Column = None
+    """Short for --option target=COLUMN."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    """Draw the data into this file, too."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Print it, and draw it if asked to."""
+        from seqbench.report.draw import draw, need_matplotlib
+
+        if self.plot is not None:
+            need_matplotlib()
+        say = speaker(self.task)
+        prepared = _prepared(self.task, self, say)
+        _show_data(prepared, fit_baselines(prepared, say))
+        if self.plot is not None:
+            print(f"\nplot: {draw(data_chart(prepared), self.plot)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class DataPrepare:
+    """Build the cache of a task's data and fit its baselines, so that the first run starts at once."""
+
+    task: tyro.conf.Positional[str] = "all"
+    """Task, or all."""
+    option: Options = ()
+    """An option of the task as name=value; may be given again."""
+    source: Literal["embedded", "hub", "path"] = "embedded"
+    """Where the data comes from."""
+    data: File = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Column = None
+    """Short for --option target=COLUMN."""
+    baselines: Flag = True
+    """Fit the baselines, too, which takes longer than all else."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Build and fit."""
+        from tqdm import tqdm
+
+        names = TASKS.names() if self.task == "all" else [TASKS.entry(self.task).name]
+        if len(names) > 1 and (self.data is not None or self.source != "embedded" or _options(self)):
+            raise UserError("--data, --source and --option are one task's: name the task.")
+        for name in tqdm(names, desc="prepare", unit="task", disable=not sys.stderr.isatty(), leave=False):
+            say = speaker(name)
+            prepared = _prepared(name, self, say)
+            fitted = len(fit_baselines(prepared, say)) if self.baselines else 0
+            print(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
+        return 0
+
+
+@dataclass(frozen=True)
+class DataFetch:
+    """Download the canonical set of a task, for --source hub; nothing else ever does."""
+
+    task: tyro.conf.Positional[str]
+    """Task; see `list tasks`."""
+    option: Options = ()
+    """An option of the task as name=value, as ticker=IBM; may be given again."""
+    force: Flag = False
+    """Download again what is there already."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Download it."""
+        spec = TASKS.get(self.task)
+        if "hub" not in spec.sources:
+            raise UserError(f"task {spec.name} has no set on the network; bring a file of your own with --data FILE.")
+        spec = spec.at("hub")
+        options = parse_options(spec, dict(parse_options_text(self.option)))
+        assert spec.fetch is not None
+        folder = download_folder(spec, options)
+        spec.fetch(options).fetch(folder, speaker(spec.name), force=self.force)
+        print(f"{spec.name}: fetched; use it with --source hub")
+        return 0
+
+
+def group() -> dict[str, type[Any]]:
+    """The commands, by their second word."""
+    return {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
+
+
+def _options(command: DataShow | DataPrepare) -> dict[str, str]:
+    target = () if command.target is None else (f"target={command.target}",)
+    return dict(parse_options_text((*command.option, *target)))
+
+
+def _prepared(task: str, command: DataShow | DataPrepare, say: Callable[[str], None]) -> Prepared:
+    source = "path" if command.data is not None else command.source
+    return prepare(task, _options(command), source, say, command.data)
+
+
+Scores = dict[str, dict[str, dict[str, float]]]
+MOST_METRICS = 6  # of each baseline, in a table that fits a terminal
+MOST_ROWS = 30  # features or classes
+WIDTH = 110  # of an example
+
+
+def _show_data(prepared: Prepared, baselines: Scores) -> None:
+    """Print what the data holds: origin, split, sizes, balance or ranges, an example, and its baselines' scores."""
+    spec, data = prepared.spec, prepared.data
+    options = ", ".join(f"{name}={value}" for name, value in prepared.options.items() if value != "")
+    facts = {
+        "task": f"{spec.name} v{spec.version} ({spec.kind}): {spec.description}",
+        "source": f"{prepared.source} (there are: {', '.join(spec.sources)})",
+        "options": options or "none",
+        "licence": spec.licence,
+        "citation": spec.citation,
+        **{f"SHA-256 of {name}": digest for name, digest in data.sources.items()},
+        "split": spec.split,
+    }
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    print("\n".join(f"- {note}" for note in data.notes))
+    _table(_sizes(data.splits))
+    if data.classes:
+        _table(_balance(prepared), floatfmt=".1%")
+    if data.features:
+        _table(_ranges(prepared))
+    if data.vocabulary:
+        print(f"\nvocabulary: {len(data.vocabulary):,} symbols: {_first_symbols(data.vocabulary)}")
+    print(f"\nexample: {_example(prepared)}")
+    _table(_scores(spec, baselines))
+
+
+def _table(rows: list[dict[str, Any]], floatfmt: str = ".4g") -> None:
+    shown, more = rows[:MOST_ROWS], len(rows) - MOST_ROWS
+    print("\n" + tabulate(shown, headers="keys", tablefmt="github", intfmt=",", floatfmt=floatfmt))
+    if more > 0:
+        print(f"... and {more} more")
+
+
+def _sizes(splits: dict[str, Split]) -> list[dict[str, Any]]:
+    rows = []
+    for name, split in splits.items():
+        lengths = split.lengths if split.lengths is not None else np.array([split.sequence_length])
+        rows.append(
+            {
+                "split": name,
+                "examples": len(split),
+                "scored": split.n_scored,
+                "groups": len(np.unique(split.truth().groups)),
+                "shortest": int(lengths.min()),
+                "median length": int(np.median(lengths)),
+                "longest": int(lengths.max()),
+                "missing values": _missing(split),
+            }
+        )
+    return rows
+
+
+def _missing(split: Split) -> int:
+    """NaNs in what a model reads or is scored against."""
+    arrays = (array for array in split.arrays().values() if np.issubdtype(array.dtype, np.floating))
+    return sum(int(np.isnan(array).sum()) for array in arrays)
+
+
+def _balance(prepared: Prepared) -> list[dict[str, Any]]:
+    classes = prepared.data.classes
+    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
+    for part, split in prepared.data.splits.items():
+        shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
+        for row, share in zip(rows, shares, strict=True):
+            row[part] = share
+    return rows
+
+
+def _inputs(split: Split) -> npt.NDArray[Any]:
+    """(L, D) the steps of a split with features."""
+    arrays = split.arrays()
+    found: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
+    return found.reshape(-1, found.shape[-1])
+
+
+def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
+    """Each feature as models read it: training mean, deviation and limits, and how far the test lies from them."""
+    train, test = _inputs(prepared.data.train), _inputs(prepared.data.test)
+    rows = []
+    for i, name in enumerate(prepared.data.features):
+        column = train[:, i].astype(np.float64)
+        row = {"feature, as read": name, "mean": column.mean(), "deviation": column.std()}
+        row |= {"least": column.min(), "most": column.max(), "test mean": test[:, i].mean(dtype=np.float64)}
+        rows.append(
+            {key: value if isinstance(value, str) else round(float(value), 3) + 0.0 for key, value in row.items()}
+        )
+    return rows
+
+
+def _first_symbols(vocabulary: tuple[str, ...]) -> str:
+    shown = " ".join(symbol if symbol.isprintable() and symbol != " " else repr(symbol) for symbol in vocabulary[:60])
+    return shown if len(shown) <= WIDTH else shown[:WIDTH].rsplit(" ", 1)[0] + " ..."
+
+
+def _example(prepared: Prepared) -> str:
+    """The first training example, as its kind of data is best read."""
+    data, train = prepared.data, prepared.data.train
+    batch = train[[0]]
+    if isinstance(train, Stream):
+        return repr("".join(data.vocabulary[token] for token in batch.inputs[0][:WIDTH]))
+    if isinstance(train, Windows):
+        ahead = ", ".join(f"{value:.2f}" for value in batch.targets[0, :, 0][:6])
+        return f"last of {train.lookback} steps, scaled: {_step(prepared, batch.inputs[0, -1])}; target begins {ahead}"
+    label = data.classes[int(batch.targets[0])] if data.classes else str(batch.targets[0])
+    length = int(train.lengths[0]) if train.lengths is not None else batch.inputs.shape[1]
+    if data.vocabulary:
+        separator = "" if all(len(symbol) == 1 for symbol in data.vocabulary[2:]) else " "
+        text = separator.join(data.vocabulary[token] for token in batch.inputs[0, :length])
+        return f"{text if len(text) <= 4 * WIDTH else text[: 4 * WIDTH] + ' ...'} -> {label}"
+    noun = "last" if isinstance(train, Segments) else "first"
+    return f"{length} steps, the {noun} {_step(prepared, batch.inputs[0, -1 if noun == 'last' else 0])} -> {label}"
+
+
+def _step(prepared: Prepared, values: npt.NDArray[Any]) -> str:
+    pairs = [f"{name} {value:.2f}" for name, value in zip(prepared.data.features, values, strict=True)]
+    return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
+
+
+def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
+    """Validation and test of the primary metric, then the test's other metrics, one row a baseline."""
+    primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
+    unit = f" ({primary.unit})" if primary.unit else ""
+    rows = []
+    for name, scores in baselines.items():
+        row = {"baseline": name + (" (skill 0)" if name == spec.reference else "")}
+        row |= {f"val {primary.name}{unit}": format_value(scores["val"][primary.name])}
+        row |= {f"test {primary.name}": format_value(scores["test"][primary.name])}
+        rows.append(row | {metric.name: format_value(scores["test"][metric.name]) for metric in others})
+    return rows
+
+
+Array = npt.NDArray[np.float64]
+LOOKS = {"train": Look(GREY), "val": Look(COLOURS[0]), "test": Look(COLOURS[1])}
+MOST_POINTS = 3000  # of a line; more can't be told apart
+MOST_SYMBOLS = 30
+MOST_SHARES = 6  # symbols of which the share is shown at every step
+BINS = 60
+
+
+def data_chart(prepared: Prepared) -> Chart:
+    """Balance and lengths of what is classified, a series with its splits, or what a text is made of."""
+    train = prepared.data.train
+    if isinstance(train, Stream):
+        panels = [_symbols(train, prepared.data.vocabulary), _sizes_panel(prepared.data.splits)]
+    elif isinstance(train, Windows):
+        panels = [_series(prepared.data.splits), _histogram(prepared.data.splits)]
+    elif isinstance(train, Segments):
+        panels = [_balance_panel(prepared), _means(train, prepared)]
+    else:
+        panels = [_balance_panel(prepared), _lengths_panel(prepared)]
+    title = f"{prepared.spec.name} · {prepared.source}"
+    return Chart(title, [[panel] for panel in panels], prepared.spec.description)
+
+
+def _label(part: str, split: Split) -> str:
+    return f"{part}, {len(split):,} {'windows' if isinstance(split, Windows) else 'examples'}"
+
+
+def _balance_panel(prepared: Prepared) -> Panel:
+    classes = prepared.data.classes
+    marks = []
+    for part, split in prepared.data.splits.items():
+        shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
+        marks.append(Bars(classes, shares.tolist(), LOOKS[part], _label(part, split)))
+    return Panel("Classes", marks, y=Axis("share of the examples"))
+
+
+def _lengths_panel(prepared: Prepared) -> Panel:
+    """How long the sequences are; where all are alike, how often each symbol stands at each step."""
+    splits, vocabulary = prepared.data.splits, prepared.data.vocabulary
+    if splits["train"].lengths is None:
+        inputs = splits["train"].arrays()["inputs"]
+        present = [symbol for symbol in range(len(vocabulary)) if (inputs == symbol).any()][:MOST_SHARES]
+        shares = [(inputs == symbol).mean(axis=0).tolist() for symbol in present]
+        lines = [
+            Line(range(len(share)), share, Look(COLOURS[i]), label=vocabulary[symbol])
+            for i, (symbol, share) in enumerate(zip(present, shares, strict=True))
+        ]
+        return Panel("Symbols by step", lines, Axis("step"), Axis("share of the training examples"))
+    longest = max(int(np.asarray(split.lengths).max()) for split in splits.values())
+    width = 1 + longest // BINS  # as many lengths in each bin
+    edges = np.arange(0.5, longest + width, width)
+    marks = [_outline(part, split, np.asarray(split.lengths), edges) for part, split in splits.items()]
+    return Panel("Lengths", marks, Axis("steps"), Axis("density"))
+
+
+def _outline(part: str, split: Split, values: npt.NDArray[np.generic], edges: Array) -> Line:
+    """A histogram as a line: of the values between the first and the last edge."""
+    heights, _ = np.histogram(values, edges, density=True)
+    return Line([edges[0], *edges], [0.0, *heights, 0.0], LOOKS[part], label=_label(part, split), steps=True)
+
+
+def _targets(split: Split) -> Array:
+    assert isinstance(split, Windows)
+    return np.asarray(split.target_series[:, 0], dtype=np.float64)
+
+
+def _series(splits: dict[str, Split]) -> Panel:
+    marks = []
+    start = 0
+    for part, split in splits.items():
+        values = _targets(split)
+        kept = np.arange(0, len(values), max(1, len(values) // MOST_POINTS))
+        marks.append(Line((start + kept).tolist(), values[kept].tolist(), LOOKS[part], label=_label(part, split)))
+        start += len(values)
+    return Panel("Series", marks, Axis("step (series laid end to end)"), Axis("target, as read"))
+
+
+def _histogram(splits: dict[str, Split]) -> Panel:
+    together = np.concatenate([_targets(split) for split in splits.values()])
+    low, high = np.quantile(together, (0.002, 0.998))  # one crash would squeeze the rest
+    edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, low + 0.5])
+    marks = [_outline(part, split, _targets(split), edges) for part, split in splits.items()]
+    title = "Values: does the test look like the training?"
+    return Panel(title, marks, Axis("target, as read"), Axis("density"))
+
+
+def _means(train: Segments, prepared: Prepared) -> Panel:
+    """Where each class has each measurement: what a linear model could see."""
+    classes, features = prepared.data.classes, prepared.data.features
+    last = train.series[train.starts + train.lookback - 1]
+    means = [last[train.targets == label].mean(axis=0).tolist() for label in range(len(classes))]
+    matrix = Matrix(means, classes, features, -3, 3, diverging=True, label="training deviations")
+    return Panel("Mean of each measurement by class", [matrix])
+
+
+def _symbols(train: Stream, vocabulary: Sequence[str]) -> Panel:
+    shares = np.bincount(train.tokens, minlength=len(vocabulary)) / len(train.tokens)
+    order = np.argsort(-shares)[:MOST_SYMBOLS]
+    names = [repr(vocabulary[i])[1:-1].replace(" ", "space") for i in order]
+    bars = Bars(names, shares[order].tolist(), LOOKS["train"])
+    return Panel("Most frequent symbols, training", [bars], y=Axis("share of the characters"))
+
+
+def _sizes_panel(splits: dict[str, Split]) -> Panel:
+    bars = Bars(list(splits), [split.n_scored for split in splits.values()], LOOKS["train"], across=True)
+    return Panel("Splits, in the order of the text", [bars], Axis("characters"))

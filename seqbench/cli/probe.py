@@ -1,0 +1,134 @@
+"""`probe NAME`: measure one limit of models, print the table and draw the picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tabulate import tabulate
+
+from seqbench.cli.common import Common, Flag, check_range, check_time_limit
+from seqbench.cli.run import evidence
+from seqbench.errors import UserError
+from seqbench.jobs import DONE, FINE
+from seqbench.probes import PROBES, Probe, Request
+
+if TYPE_CHECKING:  # --help answers before any of these is imported
+    from seqbench.jobs.job import Job, Outcome
+    from seqbench.jobs.store import Store
+
+__all__ = ["ProbeCommand", "ProbeRun", "group"]
+
+
+@dataclass(frozen=True)
+class ProbeRun:
+    """How a probe's measurements are run and where their records go."""
+
+    out: Path = Path("results/local")
+    """Directory of the records."""
+    jobs: int = 1
+    """Cases that run at once, each in a process of its own; with 1 they run here. What reads a clock runs alone."""
+    time_limit: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """Seconds after which a case in a process of its own (--jobs 2 or more) is ended; by default by budget: 10 minutes,
+    2 hours, a day."""
+    force: Flag = False
+    """Measure again even if there is a stored record; the old one stays beside the new one."""
+    dry_run: Flag = False
+    """Show the cases, and measure none."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to draw the result (.png or .svg); by default probes/NAME.png under --out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use."""
+        check_range("jobs", self.jobs, 1, 1_000)
+        check_time_limit(self.time_limit)
+        if self.time_limit is not None and self.jobs == 1:
+            raise UserError("--time-limit ends processes, and --jobs 1 starts none: give --jobs 2 as well.")
+        if self.plot is not None and self.plot.suffix not in (".png", ".svg"):
+            raise UserError(f"--plot {self.plot}: the file's name must end in .png or .svg.")
+
+
+@dataclass(frozen=True)
+class ProbeCommand:
+    """What the commands of all probes share; each adds its probe and the options of that."""
+
+    request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
+    run: Annotated[ProbeRun, tyro.conf.arg(name="")] = field(default_factory=ProbeRun)
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Measure what has no record yet, print the table and draw the picture; 1 if a case failed."""
+        from seqbench.jobs.store import Store
+        from seqbench.models.mixer import MODELS
+        from seqbench.probes.shared.measuring import measure_all, measured, plan
+
+        probe: Probe[Any] = PROBES.get(type(self).__name__)
+        options = getattr(self, "options")  # noqa: B009 - each command adds its own
+        store, run = Store(self.run.out), self.run
+        jobs = plan(probe.name, self.request, options, MODELS.chosen(self.request.model))
+        if run.dry_run:
+            return _show_plan(jobs, store)
+        outcomes = measure_all(jobs, store, run.jobs, limit=run.time_limit, plugins=self.common.plugin, force=run.force)
+        measurements = measured(outcomes)
+        if measurements:
+            print(probe.table(measurements))
+            print(_draw(probe, measurements, run.plot or store.root / "probes" / f"{probe.name}.png"))
+        return _show_end(outcomes)
+
+
+def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> str:
+    """Where the picture is, or why there is none."""
+    from seqbench.report.draw import draw, need_matplotlib
+
+    try:
+        need_matplotlib()
+    except UserError as error:
+        return f"\nno picture: {error}"
+    return f"\nplot    {draw(probe.chart(measurements), path)}"
+
+
+def group() -> dict[str, Callable[..., Any]]:
+    """A command for every probe: the shared fields and its own options."""
+    commands = {}
+    for entry in PROBES.entries():
+        options = entry.value.Options
+        own = ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options))
+        command = dataclasses.make_dataclass(entry.name, [own], bases=(ProbeCommand,), frozen=True)
+        command.__doc__ = (entry.value.__doc__ or "").strip().partition("\n")[0]
+        commands[entry.name] = command
+    return commands
+
+
+def _show_plan(jobs: Sequence[Job], store: Store) -> int:
+    states = [known.record.status if (known := store.final(job)) else "to run" for job in jobs]
+    rows = [(job.spec.name, state) for job, state in zip(jobs, states, strict=True)]
+    print(tabulate(rows, headers=["case", "state"], tablefmt="github"))
+    print(f"\n{len(rows)} cases, {states.count('to run')} to run")
+    return 0
+
+
+def _show_end(outcomes: Sequence[Outcome]) -> int:
+    """Print what has no result, and where the records are; 1 if a case failed."""
+    reasons = Counter(
+        (f"{outcome.job.spec.place[-1]}: {outcome.record.status}", outcome.record.reason or "")
+        for outcome in outcomes
+        if outcome.record.status != "ok"
+    )
+    for (who, why), count in reasons.items():
+        print(f"{who}{f' ({count} cases)' if count > 1 else ''}: {why}")
+    failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
+    for outcome in failed:
+        print(f"failed  {outcome.job.spec.name}: see {evidence(outcome)}", file=sys.stderr)
+    if any(outcome.record.status not in DONE for outcome in outcomes):
+        print("failed cases are tried again by the same command", file=sys.stderr)
+    if any(outcome.record.status == "diverged" for outcome in outcomes):
+        print("what diverged would do so again: --force measures it all the same", file=sys.stderr)
+    if outcomes:
+        print(f"records {outcomes[0].folder.parent.parent.parent}")
+    return 1 if failed else 0

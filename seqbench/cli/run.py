@@ -1,0 +1,383 @@
+"""`run`: train models on tasks, one here and now or a grid of them, and show what came out: text, table and picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import statistics
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tabulate import tabulate
+
+from seqbench.cli.common import Common, Flag, check_range, check_time_limit
+from seqbench.config import RunConfig
+from seqbench.errors import UserError
+from seqbench.jobs import FINE
+from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
+from seqbench.report.text import duration, format_value
+
+if TYPE_CHECKING:  # --help answers before any of these is imported
+    import numpy as np
+
+    from seqbench.data.splits import Truth
+    from seqbench.experiment import Grid
+    from seqbench.jobs.job import Outcome
+    from seqbench.jobs.record import RunRecord
+    from seqbench.stats import Interval
+    from seqbench.task import TaskSpec
+
+__all__ = ["COMMAND", "GridOptions", "Run", "metric_interval", "read_predictions", "run_chart", "show_result"]
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """How many runs, and how they are run."""
+
+    seeds: int = 1
+    """Number of seeds, counted from --seed."""
+    jobs: int = 1
+    """Cells that run at once, each in a process of its own."""
+    time_limit: float | None = None
+    """Seconds after which a cell is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
+    tune_learning_rate: bool = False
+    """Try each model at .001, .003 and .01 with seed 0, and go on with the best on validation."""
+    dry_run: bool = False
+    """Show the cells and how long they would take, and run none."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no grid could use."""
+        check_range("seeds", self.seeds, 1, 10_000)
+        check_range("jobs", self.jobs, 1, 1_000)
+        check_time_limit(self.time_limit)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train models on tasks and leave a record of each run (`run` may be left out)."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    grid: Annotated[GridOptions, tyro.conf.arg(name="")] = field(default_factory=GridOptions)
+    out: Path = Path("results/local")
+    """Directory of the records."""
+    force: Flag = False
+    """Run again even if there is a stored result; the old record stays beside the new one."""
+    plot: Flag = False
+    """Draw the learning curve and the predictions beside the record."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Run it; 1 if a cell failed."""
+        several = any(name == "all" or "," in name for name in (self.config.task, self.config.model))
+        if several or dataclasses.replace(self.grid, jobs=1) != GridOptions():
+            return self._run_grid()
+        return self._run_one()
+
+    def _run_one(self) -> int:
+        from seqbench.experiment import run_cell
+        from seqbench.jobs.progress import Terminal
+        from seqbench.jobs.store import Store
+        from seqbench.report.draw import draw, need_matplotlib
+
+        if self.plot:
+            need_matplotlib()
+        with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
+            outcome = run_cell(self.config, Store(self.out), force=self.force, listener=terminal)
+        record = show_result(outcome)
+        if self.plot and record.status == "ok":
+            print(f"plot    {draw(run_chart(record, outcome.folder), outcome.folder / 'plot.png')}")
+        return 0 if record.status in FINE else 1
+
+    def _run_grid(self) -> int:
+        """Run what has no result yet; 1 if a cell failed."""
+        import torch
+
+        from seqbench.experiment import Grid
+        from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
+        from seqbench.jobs.progress import Terminal
+        from seqbench.jobs.store import Store
+        from seqbench.models.mixer import MODELS
+        from seqbench.task import TASKS
+
+        if self.plot:
+            raise UserError("--plot draws a single run; leaderboard --plots draws what a grid has left.")
+        config, options, store = self.config, self.grid, Store(self.out)
+        if options.tune_learning_rate and config.learning_rate is not None:
+            raise UserError("--tune-learning-rate finds the rate itself: leave --learning-rate out.")
+        tasks, models = TASKS.chosen(config.task), MODELS.chosen(config.model)
+        grid = Grid(config, tasks, models, store, seeds=options.seeds, tune=options.tune_learning_rate)
+        with Terminal(options.jobs) as terminal:
+            if options.dry_run:
+                grid.prepare(terminal.say, baselines=False)
+                return _show_plan(grid, options, terminal.say)
+            store.check_writable()
+            grid.prepare(terminal.say)
+            gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
+            outcomes: dict[str, Outcome] = {}
+            for stage in (grid.trials, grid.cells):
+                jobs = [experiment.job for experiment in stage() if experiment.job.key not in outcomes]
+                if jobs:
+                    executor = LocalProcesses(options.jobs, gpus)
+                    limit = options.time_limit or TIME_LIMITS[config.budget]
+                    done = run_jobs(
+                        jobs, store, executor, grid.failed, terminal,
+                        limit=limit, plugins=self.common.plugin, force=self.force,
+                    )  # fmt: skip
+                    outcomes |= {outcome.job.key: outcome for outcome in done}
+        return _show_end(list(outcomes.values()), self.out)
+
+
+COMMAND = Run
+
+
+def _show_plan(grid: Grid, options: GridOptions, say: Callable[[str], None]) -> int:
+    """Print the cells of ``grid`` with what each will take."""
+    from seqbench.experiment import estimate_seconds
+
+    experiments = list({one.job.key: one for one in [*grid.trials(), *grid.cells()]}.values())
+    known = {one.job.key: grid.store.find(one.job) for one in experiments}
+    states = {key: outcome.record.status if outcome else "to run" for key, outcome in known.items()}
+    to_run = [one for one in experiments if states[one.job.key] not in FINE]
+    seconds = estimate_seconds(to_run, grid.store, say)
+    rows = []
+    for one in experiments:
+        config, key = one.config, one.job.key
+        time = f"{seconds[key]:.0f} s" if key in seconds else ""
+        rows.append((config.task, config.model, config.seed, f"{config.learning_rate:g}", states[key], time))
+    print(tabulate(rows, headers=["task", "model", "seed", "learning rate", "state", "about"], tablefmt="github"))
+    total = sum(seconds.values())
+    print(f"\n{len(rows)} cells, {len(to_run)} to run: about {duration(total)} one after the other", end="")
+    print(f", {duration(total / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else "")
+    if grid.tune:
+        print("seeds are shown at the rate that is best so far; the trials may choose another")
+    return 0
+
+
+def _show_end(outcomes: Sequence[Outcome], out: Path) -> int:
+    """Print what came out of a grid, what failed, and how to see why; 1 if a cell failed."""
+    alike: dict[tuple[str, ...], list[RunRecord]] = {}
+    for outcome in outcomes:
+        record = _run_record(outcome)
+        rate = f"{record.config['learning_rate']:g}"
+        alike.setdefault((record.task.name, record.model.name, rate), []).append(record)
+    rows = []
+    for names, records in alike.items():
+        values = [record.primary.value for record in records if record.primary]
+        metric = next((record.primary.name for record in records if record.primary), "")
+        states = [record.status for record in records]
+        bad = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states) if state != "ok")
+        mean = format_value(statistics.mean(values)) if len(values) == len(records) else "-"
+        rows.append((*names, f"{len(values)}/{len(records)}", f"{metric} {mean}".strip(), bad))
+    print(tabulate(rows, headers=["task", "model", "rate", "ok", "mean over seeds", ""], tablefmt="github"))
+    failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
+    for outcome in failed:
+        record = _run_record(outcome)
+        print(f"\nfailed  {record.task.name} {record.model.name} seed {record.seed}: {record.status}: {record.reason}")
+        print(f"        see {evidence(outcome)}", end="")
+    if failed:
+        print("\n\nfailed cells are tried again by the same command")
+    print(f"\nboard   python run_bench.py leaderboard {shlex.quote(str(out))}")
+    return 1 if failed else 0
+
+
+def evidence(outcome: Outcome) -> Path:
+    """What tells most of a failure."""
+    trace = outcome.folder / "traceback.txt"
+    return trace if trace.is_file() else outcome.folder / "record.json"
+
+
+def _run_record(outcome: Outcome) -> RunRecord:
+    from seqbench.jobs.record import RunRecord
+
+    assert isinstance(outcome.record, RunRecord)
+    return outcome.record
+
+
+def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
+    """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
+    import numpy as np
+
+    from seqbench.data.splits import Truth
+
+    path = folder / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
+            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None
+
+
+def metric_interval(spec: TaskSpec, metric: str, predictions: np.ndarray, truth: Truth) -> Interval:
+    """95% interval of one of the task's metrics over the groups of the test split."""
+    from seqbench.stats import jackknife_interval
+
+    return jackknife_interval(lambda kept: spec.score(predictions[kept], truth[kept])[metric], truth.groups)
+
+
+def show_result(outcome: Outcome) -> RunRecord:
+    """Print what one run gave: the metric with its interval, the baselines beside it, and what it cost."""
+    record = _run_record(outcome)
+    state = f"stored result of {record.finished}, {_code(record)} (--force runs it again)" if outcome.stored else "done"
+    control = "" if record.config["control"] == "none" else f" · CONTROL {record.config['control']}"
+    about = f"{record.task.name} v{record.task.version} · {record.model.name} · {record.budget} · seed {record.seed}"
+    print(f"{about} · {record.environment.device}{control}: {state}\n")
+    if record.status == "ok":
+        _show_figures(record, outcome.folder)
+    else:
+        print(f"status  {record.status}: {record.reason}")
+    print(f"record  {outcome.folder / 'record.json'}")
+    return record
+
+
+def _code(record: RunRecord) -> str:
+    """Which seqbench made the record: figures of another version need not be those of this one."""
+    commit = record.environment.git_commit
+    dirty = " with changes" if record.environment.git_dirty else ""
+    return f"seqbench {record.environment.seqbench}" + (f" at {commit[:9]}{dirty}" if commit else "")
+
+
+def _show_figures(record: RunRecord, folder: Path) -> None:
+    from seqbench.task import TASKS
+
+    spec = TASKS.get(record.task.name).at(record.task.source)
+    predictions, truth = read_predictions(folder)
+    _show_scores(record, spec, metric_interval(spec, spec.primary.name, predictions, truth))
+    test = record.metrics["test"]
+    others = {name: value for name, value in test.items() if name not in (spec.primary.name, "n_scored")}
+    for metric in spec.metrics[1:]:
+        if metric.headline:
+            interval = metric_interval(spec, metric.name, predictions, truth)
+            value = format_value(others.pop(metric.name))
+            print(f"\n{metric.name}: {value} ({_ends(interval)})", end="")
+    if others:
+        print("\nalso    " + ", ".join(f"{name} {format_value(value)}" for name, value in others.items()))
+    print(f"\nscored  {test['n_scored']:,.0f} predictions; the interval is over test groups, not over seeds")
+    _show_cost(record)
+    if (folder / "sample.txt").is_file():
+        print("sample  " + (folder / "sample.txt").read_text(encoding="utf-8").replace("\n", "\n        "))
+
+
+def _show_scores(record: RunRecord, spec: TaskSpec, interval: Interval) -> None:
+    """The table of the run and the baselines, the best first."""
+    assert record.primary is not None
+    reference = record.baselines[spec.reference]
+    rows: list[tuple[str, float, str]] = [(f"{record.model.name} (this run)", record.primary.value, _ends(interval))]
+    rows += [(name, value, "") for name, value in record.baselines.items()]
+    rows.sort(key=lambda row: row[1], reverse=spec.primary.direction == "higher")
+    unit = f" ({spec.primary.unit})" if spec.primary.unit else ""
+    headers = [
+        "",
+        f"test {spec.primary.name}{unit}, {spec.primary.direction} is better",
+        "95% interval",
+        f"skill over {spec.reference}",
+    ]
+    cells = [
+        (name, format_value(value), ends, f"{spec.skill(value, reference) + 0.0:.3f}")  # no -0.000
+        for name, value, ends in rows
+    ]
+    print(tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True))
+
+
+def _ends(interval: Interval) -> str:
+    return f"{format_value(interval.low)} to {format_value(interval.high)}"
+
+
+def _show_cost(record: RunRecord) -> None:
+    cost = record.cost
+    assert cost is not None and record.model.params is not None
+    flops = "FLOPs not counted" if cost.flops_per_sample is None else f"{cost.flops_per_sample / 1e6:.3g} MFLOP"
+    width = ",".join(map(str, record.model.hidden))
+    print(f"model   {record.model.params:,} parameters, width {width}, {record.model.state_size:,} floats of state")
+    print(
+        f"cost    {cost.train_seconds:.1f} s for {cost.steps:,} steps, {cost.tokens_per_second:,.0f} tokens/s, "
+        f"{flops} a sample forward, peak {cost.peak_memory_bytes / 2**20:,.0f} MiB"
+    )
+
+
+def run_chart(record: RunRecord, folder: Path) -> Chart:
+    """The learning curve, and the test predictions as their kind of task is best seen.
+
+    Args:
+        folder: holds the record and the files of its run.
+
+    Raises:
+        UserError: the predictions are missing or damaged.
+    """
+    from seqbench.task import TASKS
+
+    spec = TASKS.get(record.task.name).at(record.task.source)
+    columns = [[_learning_curve(record, spec, folder)]]
+    if record.task.kind in TEST_PANELS:
+        predictions, truth = read_predictions(folder)
+        columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
+    about = f"{record.task.name} · {record.model.name} · {record.budget} · seed {record.seed}"
+    return Chart(about, columns, f"{spec.primary.name}: {spec.primary.direction} is better")
+
+
+def _learning_curve(record: RunRecord, spec: TaskSpec, folder: Path) -> Panel:
+    assert record.primary is not None
+    points = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    name, unit = spec.primary.name, f" ({spec.primary.unit})" if spec.primary.unit else ""
+    steps, values = [point["step"] for point in points], [point[f"val_{name}"] for point in points]
+    figures = {"this run": record.primary.value, **record.baselines}
+    rules = [
+        Rule(value, f"{whose} {format_value(value)}", strong=whose == "this run", widen="always")
+        for whose, value in figures.items()
+    ]
+    return Panel(
+        "Learning curve",
+        [Line(steps, values, look_of(record.model.name), label="validation", marked=True), *rules],
+        Axis("optimiser step", limits=(0, 1.03 * max(steps))),
+        Axis(name + unit),
+        note="Lines across are figures on the test split: of this run's best state, and of the baselines.",
+    )
+
+
+def _confusion(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    import numpy as np
+
+    names = json.loads((folder / "model.json").read_text(encoding="utf-8"))["classes"]
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (truth.targets, predictions.argmax(axis=1)), 1)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    texts = [[f"{counts[i, j]:,}\n{shares[i, j]:.1%}" for j in range(len(names))] for i in range(len(names))]
+    matrix = Matrix(shares.tolist(), names, names, texts=texts, label="share of the examples of the true class")
+    return Panel("Test: which classes are taken for which", [matrix], Axis("predicted"), Axis("true"))
+
+
+def _forecast(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    """The median and the worst test window by squared error, so that not only pretty ones are shown."""
+    import numpy as np
+
+    order = np.argsort(((predictions - truth.targets) ** 2).mean(axis=(1, 2)))
+    ahead = list(range(1, predictions.shape[1] + 1))
+    marks = []
+    for name, index, colour in (("median", order[len(order) // 2], COLOURS[0]), ("worst", order[-1], COLOURS[1])):
+        for what, windows, dash in (("truth", truth.targets, "solid"), ("forecast", predictions, "dashed")):
+            values = windows[index, :, 0].tolist()
+            marks.append(Line(ahead, values, Look(colour), label=f"{name} window: {what}", dash=dash))  # type: ignore[arg-type]
+    label = "target, scaled by training mean and deviation"
+    return Panel("Test: the windows with the median and the greatest error", marks, Axis("steps ahead"), Axis(label))
+
+
+def _bits(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    from seqbench.metrics import bits_per_character
+
+    bits = [bits_per_character(predictions[[i]], truth.targets[[i]]) for i in range(len(truth))]
+    line = Line(truth.groups.tolist(), bits, Look(COLOURS[0]))
+    return Panel("Test: how well each block is predicted", [line], Axis("block of 2,048 test characters"),
+                 Axis("bits per character"))  # fmt: skip
+
+
+TEST_PANELS: dict[str, Callable[[np.ndarray, Truth, Path], Panel]] = {
+    "classify": _confusion,
+    "forecast": _forecast,
+    "generate": _bits,
+}

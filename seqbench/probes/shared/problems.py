@@ -1,0 +1,292 @@
+"""Made problems whose difficulty is a length: recall, adding, copy, selective recall.
+
+Each draws fresh data on the device and knows what a learner without memory gets, so that a score is 0 for remembering
+nothing and 1 for a perfect answer. None can be answered from its last step alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from seqbench.models.heads import Shape
+
+__all__ = ["PROBLEMS", "Adding", "Copy", "Problem", "Recall", "Selective", "make_problem"]
+
+SYMBOLS = 8  # that may have to be remembered; as many to distract
+COPIED = 10  # symbols that `Copy` asks for
+Device = torch.device | str
+
+
+class Problem(Protocol):
+    """What a made problem offers.
+
+    Attributes:
+        name: its own.
+        axis: what a length counts: ``steps`` of time or ``pairs`` to hold.
+        memoryless: who scores 0, in a few words.
+        least: the shortest length that it can have.
+        share: whether a quality is a share of right answers, rather than made of a squared error.
+        shape: of the net's inputs and outputs.
+    """
+
+    name: ClassVar[str]
+    axis: ClassVar[str]
+    memoryless: ClassVar[str]
+    least: ClassVar[int]
+    share: ClassVar[bool]
+
+    @property
+    def shape(self) -> Shape:
+        """What goes into a net and what comes out."""
+
+    def steps(self, length: int) -> int:
+        """Steps T of a sequence of ``length``."""
+
+    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Fresh inputs (B, T) or (B, T, D) and targets (B, ...), made on the device, where ``generator`` lives too."""
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """What training lowers: nats or squared error, mean over the batch (and steps)."""
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) quality of each sequence: 1 is perfect, `chance` is the mean without memory."""
+
+    def chance(self, length: int) -> float:
+        """The mean quality of the best predictor that holds nothing (see `memoryless`)."""
+
+    def memoryless_loss(self, length: int) -> float:
+        """The least `loss` of a predictor that holds nothing."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """One symbol of 8, then noise, then a query: which symbol was it? Length L is the steps from symbol to query.
+
+    Inputs are the tokens ``3 12 9 14 9 16`` (L = 5: symbol 3, four of a noise alphabet of 8 that shares nothing with
+    the symbols, the query 16), the target 3. With ``blank`` all noise is one token, so nothing but time distracts.
+    """
+
+    blank: bool = False
+    name: ClassVar[str] = "recall"
+    axis: ClassVar[str] = "steps"
+    memoryless: ClassVar[str] = "guessing: 1/8 right"
+    least: ClassVar[int] = 1
+    share: ClassVar[bool] = True
+
+    @property
+    def noise(self) -> int:
+        """Size of the noise alphabet."""
+        return 1 if self.blank else SYMBOLS
+
+    @property
+    def shape(self) -> Shape:
+        """Tokens in, 8 logits out after the last step."""
+        return Shape(tokens=SYMBOLS + self.noise + 1, features=0, outputs=(SYMBOLS,))
+
+    def steps(self, length: int) -> int:
+        """L + 1."""
+        return length + 1
+
+    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """(B, L + 1) tokens and (B,) symbols."""
+        high = SYMBOLS + self.noise
+        inputs = torch.randint(SYMBOLS, high, (batch, length + 1), generator=generator, device=device)
+        inputs[:, 0] = torch.randint(SYMBOLS, (batch,), generator=generator, device=device)
+        inputs[:, -1] = high
+        return inputs, inputs[:, 0].clone()
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats."""
+        return F.cross_entropy(output, targets)
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) 1 where right."""
+        return (output.argmax(dim=1) == targets).float()
+
+    def chance(self, length: int) -> float:
+        """1/8."""
+        return 1 / SYMBOLS
+
+    def memoryless_loss(self, length: int) -> float:
+        """ln 8."""
+        return math.log(SYMBOLS)
+
+
+@dataclass(frozen=True)
+class Adding:
+    """The sum of two marked values among L (Hochreiter and Schmidhuber 1997, section 5.4; in the form since used).
+
+    Inputs are L steps of (value, marker), values uniform in [0, 1), one marker in each half; the target is the sum of
+    the two marked values. The quality is 1 - 6 squared error: the constant guess of 1 errs by 1/6, and a learner that
+    sees only the last W steps gets W/L on average.
+    """
+
+    name: ClassVar[str] = "adding"
+    axis: ClassVar[str] = "steps"
+    memoryless: ClassVar[str] = "constant guess: MSE 1/6"
+    least: ClassVar[int] = 2
+    share: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> Shape:
+        """Two features in, one number out after the last step."""
+        return Shape(tokens=0, features=2, outputs=(1,))
+
+    def steps(self, length: int) -> int:
+        """L."""
+        return length
+
+    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """(B, L, 2) features and (B,) sums."""
+        values = torch.rand(batch, length, generator=generator, device=device)
+        half = length // 2
+        first = torch.randint(half, (batch, 1), generator=generator, device=device)
+        second = torch.randint(half, length, (batch, 1), generator=generator, device=device)
+        places = torch.cat([first, second], dim=1)
+        markers = torch.zeros_like(values).scatter_(1, places, 1.0)
+        return torch.stack([values, markers], dim=2), values.gather(1, places).sum(dim=1)
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error."""
+        return F.mse_loss(output[:, 0], targets)
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) 1 - 6 squared error."""
+        return 1 - (output[:, 0] - targets).square() / self.memoryless_loss(0)
+
+    def chance(self, length: int) -> float:
+        """0, by the scale of the quality."""
+        return 0.0
+
+    def memoryless_loss(self, length: int) -> float:
+        """1/6, the variance of a sum of two uniform numbers."""
+        return 1 / 6
+
+    def window_score(self, window: int, length: int) -> float:
+        """The best mean quality of a learner that sees only the last ``window`` steps."""
+        return min(1.0, window / length)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Ten symbols of 8 to say again after T steps (Hochreiter and Schmidhuber 1997; Arjovsky et al. 2016, section 5.1).
+
+    Inputs are T + 20 tokens: 10 symbols, T - 1 blanks, a delimiter, 10 blanks. The targets are blanks, but the ten
+    symbols at the last ten steps, so each is held for T + 10 steps. The loss counts every step, the quality the last
+    ten only. Who holds nothing has a loss of 10 ln 8 / (T + 20), which looks small and is chance.
+    """
+
+    name: ClassVar[str] = "copy"
+    axis: ClassVar[str] = "steps"
+    memoryless: ClassVar[str] = "guessing the ten: 1/8 right, loss 10 ln 8 / (T + 20)"
+    least: ClassVar[int] = 1
+    share: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> Shape:
+        """Symbols, blank and delimiter in; logits of symbols and blank out at every step."""
+        return Shape(tokens=SYMBOLS + 2, features=0, outputs=(SYMBOLS + 1,), every_step=True)
+
+    def steps(self, length: int) -> int:
+        """T + 20."""
+        return length + 2 * COPIED
+
+    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """(B, T + 20) tokens and (B, T + 20) targets."""
+        inputs = torch.full((batch, self.steps(length)), SYMBOLS, device=device)
+        targets = inputs.clone()
+        symbols = torch.randint(SYMBOLS, (batch, COPIED), generator=generator, device=device)
+        inputs[:, :COPIED] = targets[:, -COPIED:] = symbols
+        inputs[:, -COPIED - 1] = SYMBOLS + 1
+        return inputs, targets
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats, mean over all T + 20 steps."""
+        return F.cross_entropy(output.flatten(0, 1), targets.flatten())
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) share of the ten that is right."""
+        return (output.argmax(dim=2) == targets)[:, -COPIED:].float().mean(dim=1)
+
+    def chance(self, length: int) -> float:
+        """1/8."""
+        return 1 / SYMBOLS
+
+    def memoryless_loss(self, length: int) -> float:
+        """10 ln 8 / (T + 20)."""
+        return COPIED * math.log(SYMBOLS) / self.steps(length)
+
+
+@dataclass(frozen=True)
+class Selective:
+    """K pairs of key and value, then a key alone: what was its value? Length K counts the pairs.
+
+    Key and value share a step, as one-hot features beside each other, so that one layer can bind them; keys differ
+    within a sequence, and so do values. ``largest`` is the most pairs that the net has room for: the number of keys,
+    and of values. Chance is 1/K, not 1/largest: knowing which values came, but not with which keys.
+    """
+
+    largest: int = 32
+    name: ClassVar[str] = "selective"
+    axis: ClassVar[str] = "pairs"
+    memoryless: ClassVar[str] = "values without their keys: 1/K right"
+    least: ClassVar[int] = 2
+    share: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> Shape:
+        """One-hot keys and values in, logits of values out after the last step."""
+        return Shape(tokens=0, features=2 * self.largest, outputs=(self.largest,))
+
+    @property
+    def scale(self) -> float:
+        """Of the ones: a pair embedded by torch's own linear layer gets entries of variance 1, as tokens have."""
+        return math.sqrt(3 * self.largest)
+
+    def steps(self, length: int) -> int:
+        """K + 1."""
+        return length + 1
+
+    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """(B, K + 1, 2 largest) features and (B,) values."""
+        shape = (batch, self.largest)
+        keys, values = (
+            torch.rand(shape, generator=generator, device=device).argsort(dim=1)[:, :length] for _ in range(2)
+        )
+        asked = torch.randint(length, (batch, 1), generator=generator, device=device)
+        inputs = torch.zeros(batch, length + 1, 2 * self.largest, device=device)
+        inputs[:, :, : self.largest].scatter_(2, torch.cat([keys, keys.gather(1, asked)], 1)[:, :, None], self.scale)
+        inputs[:, :-1, self.largest :].scatter_(2, values[:, :, None], self.scale)
+        return inputs, values.gather(1, asked)[:, 0]
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats."""
+        return F.cross_entropy(output, targets)
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) 1 where right."""
+        return (output.argmax(dim=1) == targets).float()
+
+    def chance(self, length: int) -> float:
+        """1/K."""
+        return 1 / length
+
+    def memoryless_loss(self, length: int) -> float:
+        """ln K."""
+        return math.log(length)
+
+
+PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (Recall(), Adding(), Copy(), Selective())}
+
+
+def make_problem(name: str, *, blank: bool = False, largest: int | None = None) -> Problem:
+    """Problem ``name``, with `Recall.blank` and `Selective.largest` where it has them."""
+    if name == Recall.name:
+        return Recall(blank)
+    return Selective(largest) if name == Selective.name and largest is not None else PROBLEMS[name]
