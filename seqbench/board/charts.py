@@ -83,19 +83,21 @@ def pictures(tables: Sequence[BoardTable]) -> list[Picture]:
     Raises:
         UserError: a learning curve is missing or damaged.
     """
-    shown = [(it.heading, _file_stem("overview", it.tables[0]), _overview_chart(it)) for it in overviews(tables)]
-    shown += [(it.title, _file_stem(it.conditions.task, it), _table_chart(it)) for it in tables]
+    shown = [
+        (each.heading, _file_stem("overview", each.tables[0]), _overview_chart(each)) for each in overviews(tables)
+    ]
+    shown += [(table.title, _file_stem(table.conditions.task, table), _table_chart(table)) for table in tables]
     names = _unlike([name for _, name, _ in shown])
     return [
         Picture(heading, name, chart) for (heading, _, chart), name in zip(shown, names, strict=True) if chart.panels
     ]
 
 
-def _file_stem(what: str, it: BoardTable) -> str:
+def _file_stem(what: str, table: BoardTable) -> str:
     """Letters, digits, dashes and underscores only."""
-    params, hidden = it.conditions.config.get("params"), it.conditions.config.get("hidden") or ()
+    params, hidden = table.conditions.config.get("params"), table.conditions.config.get("hidden") or ()
     width = f"params{params}" if params else f"width{'_'.join(map(str, hidden))}"
-    about = "-".join((what, it.conditions.budget, width, *it.setting, *it.variant))
+    about = "-".join((what, table.conditions.budget, width, *table.setting, *table.variant))
     return re.sub(r"[^a-z0-9_]+", "-", about.lower()).strip("-")[:MOST_NAME]
 
 
@@ -108,49 +110,49 @@ def _unlike(names: Sequence[str]) -> list[str]:
 # --- the picture of a table ------------------------------------------------------------------------------------------
 
 
-def _table_chart(it: BoardTable) -> Chart:
+def _table_chart(table: BoardTable) -> Chart:
     """Figure against cost and learning curves on the left, differences on the right; no panel is empty."""
-    measure, name = it.measure, _metric_name(it)
-    order = [row.label for row in it.rows].index
-    against = sorted(it.against, key=lambda one: order(one.first))
+    measure, name = table.measure, _metric_name(table)
+    order = [row.label for row in table.rows].index
+    against = sorted(table.against, key=lambda pair: order(pair.first))
     turned = "\n(lower is better: sign turned)" if measure.sign < 0 else ""
-    forests = _forests([_pairs(it.comparison, measure.sign), _against(against, measure.sign)],
+    forests = _forests([_pairs(table.comparison, measure.sign), _against(against, measure.sign)],
                        f"difference of test {name}{turned}")  # fmt: skip
-    curves, uneven = _curves_panel(it)
-    cost = _cost_panel(it)
+    curves, uneven = _curves_panel(table)
+    cost = _cost_panel(table)
     left = [panel for panel in (cost, curves) if panel.marks]
-    about = f"test {name}, {measure.direction} is better · seeds: {len(it.seeds)}"
-    unranked = [f"{row.label} {it.state(row)}" for row, _ in it.models if row.metric is None]
+    about = f"test {name}, {measure.direction} is better · seeds: {len(table.seeds)}"
+    unranked = [f"{row.label} {table.state(row)}" for row, _ in table.models if row.metric is None]
     notes = [
         *([f"Not ranked, without a mean: {'; '.join(unranked)}."] if unranked else []),
-        *it.caveats(),
-        *(_cost_notes(it) if cost.marks else []),
+        *table.caveats(),
+        *(_cost_notes(table) if cost.marks else []),
         *(["Mean curves end where the first seed stopped; their bands go on over the others."] if uneven else []),
-        *_difference_notes(forests, it.comparison, against),
+        *_difference_notes(forests, table.comparison, against),
     ]
-    return Chart(it.title, [column for column in (left, forests) if column], about, notes)
+    return Chart(table.title, [column for column in (left, forests) if column], about, notes)
 
 
-def _metric_name(it: BoardTable) -> str:
+def _metric_name(table: BoardTable) -> str:
     """The metric, with its unit."""
-    return short(it.measure.metric or "figure") + (f" ({short(it.measure.unit)})" if it.measure.unit else "")
+    return short(table.measure.metric or "figure") + (f" ({short(table.measure.unit)})" if table.measure.unit else "")
 
 
-def _means(it: BoardTable) -> dict[str, tuple[float, Interval]]:
+def _means(table: BoardTable) -> dict[str, tuple[float, Interval]]:
     """Seconds and figure of every model that has both."""
     return {
         row.label: (row.costs.train_seconds, row.metric)
-        for row, _ in it.models
+        for row, _ in table.models
         if row.metric and row.costs and row.costs.train_seconds is not None and drawable(row.metric.value)
     }
 
 
-def _cost_panel(it: BoardTable) -> Panel:
+def _cost_panel(table: BoardTable) -> Panel:
     """Metric against training seconds of a run: seeds, means with intervals, the Pareto front, baselines."""
     marks: list[Mark] = []
     seconds: list[float] = []
-    for row, entrant in it.models:
-        runs = [(it.basis.seconds_of(one), one.value) for one in entrant.results.values()]
+    for row, entrant in table.models:
+        runs = [(table.basis.seconds_of(run), run.value) for run in entrant.results.values()]
         points = [(x, y) for x, y in runs if x is not None and y is not None and drawable(y)]
         if points:
             xs, ys = zip(*points, strict=True)
@@ -158,19 +160,19 @@ def _cost_panel(it: BoardTable) -> Panel:
             seconds += xs
     if not marks:
         return Panel("", [])
-    means = _means(it)
+    means = _means(table)
     for label, (x, mean) in means.items():
         marks.append(Points([x], [mean.value], look_of(label), [mean.low], [mean.high], label=short(label)))
-    marks += _front([(x, mean.value) for x, mean in means.values()], it.measure.sign, max(seconds))
-    for name, baseline in it.baselines.items():
-        strongest, text = name == it.strongest, f"{short(name)} {format_value(baseline.value)}"
+    marks += _front([(x, mean.value) for x, mean in means.values()], table.measure.sign, max(seconds))
+    for name, baseline in table.baselines.items():
+        strongest, text = name == table.strongest, f"{short(name)} {format_value(baseline.value)}"
         marks.append(Rule(baseline.value, text, strong=strongest, widen="near" if strongest else "never"))
-    kind = "CPU seconds" if it.basis.seconds == "cpu" else "wall-clock seconds"
+    kind = "CPU seconds" if table.basis.seconds == "cpu" else "wall-clock seconds"
     cost = Axis(f"{kind} in training, mean of a run")
     if 0 < 3 * min(seconds) <= max(seconds):
         cost = Axis(f"{cost.label} (logarithmic)", "log10")
     title = "Metric against cost: mean with 95% interval, seeds as small marks"
-    return Panel(title, marks, cost, Axis(f"test {_metric_name(it)}"))
+    return Panel(title, marks, cost, Axis(f"test {_metric_name(table)}"))
 
 
 def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list[Line]:
@@ -185,17 +187,17 @@ def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list
     return [Line(xs, ys, Look(DARK), faint=True, steps=True, label="best mean for the cost (Pareto front)")]
 
 
-def _cost_notes(it: BoardTable) -> list[str]:
+def _cost_notes(table: BoardTable) -> list[str]:
     """Who has no place in the panel of costs, and what its lines are."""
-    means = _means(it)
-    unplaced = [row.label for row, _ in it.models if row.metric is not None and row.label not in means]
+    means = _means(table)
+    unplaced = [row.label for row, _ in table.models if row.metric is not None and row.label not in means]
     notes = [f"{listed(unplaced)} ran elsewhere: no cost to compare."] if unplaced else []
     return notes + (
-        [f"Solid line: the strongest baseline, {it.strongest}; dotted: the others."] if it.strongest else []
+        [f"Lines across the panel: baselines; solid is the strongest, {table.strongest}."] if table.strongest else []
     )
 
 
-def _curves_panel(it: BoardTable) -> tuple[Panel, bool]:
+def _curves_panel(table: BoardTable) -> tuple[Panel, bool]:
     """Validation figure by optimiser step: the mean over seeds and their range; single seeds where one failed.
 
     Also whether some seeds of a model stopped earlier than others.
@@ -203,8 +205,8 @@ def _curves_panel(it: BoardTable) -> tuple[Panel, bool]:
     marks: list[Mark] = []
     drawn: list[tuple[float, float]] = []
     uneven = False
-    for row, entrant in it.models:
-        curves = _curves(it, entrant)
+    for row, entrant in table.models:
+        curves = _curves(table, entrant)
         drawn += [point for curve in curves for point in curve.items()]
         look, label = look_of(row.label), short(row.label)
         if row.metric is None:
@@ -217,14 +219,14 @@ def _curves_panel(it: BoardTable) -> tuple[Panel, bool]:
             low, high, mean = np.nanmin(values, axis=0), np.nanmax(values, axis=0), values.mean(axis=0)
             marks.append(Line(steps, mean.tolist(), look, low.tolist(), high.tolist(), label, marked=True))
     title = "Learning curves: mean of the seeds, band from least to greatest"
-    panel = Panel(title, marks, Axis("optimiser step"), Axis(f"validation {_metric_name(it)}"))
+    panel = Panel(title, marks, Axis("optimiser step"), Axis(f"validation {_metric_name(table)}"))
     return _focused(panel, drawn) if drawn else panel, uneven
 
 
-def _curves(it: BoardTable, entrant: Entrant) -> list[dict[int, float]]:
+def _curves(table: BoardTable, entrant: Entrant) -> list[dict[int, float]]:
     """Step to figure of every run with a result; runs without one leave no curve."""
     results = [result for result in entrant.results.values() if result.status == "ok"]
-    curves = [_curve(result, f"val_{it.measure.metric}") for result in results]
+    curves = [_curve(result, f"val_{table.measure.metric}") for result in results]
     return [curve for curve in curves if curve]
 
 
@@ -274,8 +276,8 @@ def _pairs(comparison: Comparison, sign: int) -> Panel:
     title = "Pairs of models, with 95% intervals"
     if len(differences) > MOST_PAIRS:
         title = f"{short(best)} and each other model, with 95% intervals (of {len(differences)} pairs)"
-        differences = [one for one in differences if best in (one.first, one.second)]
-    names = [f"{short(one.first)} - {short(one.second)}" for one in differences]
+        differences = [pair for pair in differences if best in (pair.first, pair.second)]
+    names = [f"{short(pair.first)} - {short(pair.second)}" for pair in differences]
     return _forest(title, differences, names, sign, least=comparison.least)
 
 
@@ -283,7 +285,7 @@ def _against(differences: Sequence[Difference], sign: int) -> Panel:
     """Each model against the strongest baseline."""
     baseline = differences[0].second if differences else ""
     title = f"Against the strongest baseline, {short(baseline)}"
-    return _forest(title, differences, [short(one.first) for one in differences], sign, baseline=baseline)
+    return _forest(title, differences, [short(pair.first) for pair in differences], sign, baseline=baseline)
 
 
 def _forest(
@@ -296,12 +298,12 @@ def _forest(
     """
     marks: list[Mark] = [Region(-least, least)] if least > 0 and drawable(least) else []
     marks.append(Rule(0.0, axis="x", strong=True, widen="always"))
-    for i, one in enumerate(differences):
-        look = Look(GREY) if one.better is None else Look(DARK) if one.better == baseline else look_of(one.better)
-        low, high = sorted((sign * one.low, sign * one.high))
-        value = sign * one.difference
-        marks.append(Points([value], [i], look, [low], [high], along="x", hollow=one.better is None))
-    faded = [name for name, one in zip(names, differences, strict=True) if one.better is None]
+    for i, pair in enumerate(differences):
+        look = Look(GREY) if pair.better is None else Look(DARK) if pair.better == baseline else look_of(pair.better)
+        low, high = sorted((sign * pair.low, sign * pair.high))
+        value = sign * pair.difference
+        marks.append(Points([value], [i], look, [low], [high], along="x", hollow=pair.better is None))
+    faded = [name for name, pair in zip(names, differences, strict=True) if pair.better is None]
     second, first = (short(baseline), "model") if baseline else ("second", "first")
     x = Axis(f"← {second} is better          {first} is better →")
     return Panel(title, marks, x, rows=names, faded=faded)
@@ -312,12 +314,12 @@ def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: 
     differences = [*comparison.differences, *against]
     if not panels:
         return ["Nothing to compare: fewer than two complete models."]
-    if all(math.isnan(one.p_adjusted) for one in differences):
+    if all(math.isnan(pair.p_adjusted) for pair in differences):
         return ["No p-values, so no difference is shown to be significant."]
     notes = [
         "Filled differences are significant (Holm: at most a 5% risk of any false one in a panel), hollow ones are not."
     ]
-    if any(one.better is None and (one.low > 0 or one.high < 0) for one in differences):
+    if any(pair.better is None and (pair.low > 0 or pair.high < 0) for pair in differences):
         notes[0] += " Each interval stands for itself: it may miss zero where the difference is not significant."
     if comparison.least > 0 and drawable(comparison.least):
         least = f"{comparison.least:.2g}"
@@ -330,31 +332,31 @@ def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: 
 # --- the picture of an overview --------------------------------------------------------------------------------------
 
 
-def _overview_chart(it: Overview) -> Chart:
+def _overview_chart(overview: Overview) -> Chart:
     """Mean skill across tasks on the left, differences of it on the right."""
-    forests = _forests([_pairs(it.comparison, 1)], "difference of mean skill")
-    about = f"mean skill over {len(it.tables)} tasks, each counted alike; higher is better"
-    notes = [*_skill_notes(it), *_difference_notes(forests, it.comparison)]
-    left = [panel for panel in [_skill_panel(it)] if any(isinstance(mark, Points) for mark in panel.marks)]
-    return Chart(it.heading, [column for column in (left, forests) if column], about, notes)
+    forests = _forests([_pairs(overview.comparison, 1)], "difference of mean skill")
+    about = f"mean skill over {len(overview.tables)} tasks, each counted alike; higher is better"
+    notes = [*_skill_notes(overview), *_difference_notes(forests, overview.comparison)]
+    left = [panel for panel in [_skill_panel(overview)] if any(isinstance(mark, Points) for mark in panel.marks)]
+    return Chart(overview.heading, [column for column in (left, forests) if column], about, notes)
 
 
-def _skill_panel(it: Overview) -> Panel:
+def _skill_panel(overview: Overview) -> Panel:
     """Means with intervals, single tasks small below them; incomplete models come last, without a mean."""
     marks: list[Mark] = [Rule(0.0, axis="x", strong=True)]
-    for i, row in enumerate(it.rows):
+    for i, row in enumerate(overview.rows):
         if row.skill is not None:
             mean = row.skill
             marks.append(Points([mean.value], [i - 0.12], look_of(row.label), [mean.low], [mean.high], along="x"))
-    for k, table in enumerate(it.tables):
-        skills = [(_skill(row.rows[k]), i + 0.2) for i, row in enumerate(it.rows)]
+    for k, table in enumerate(overview.tables):
+        skills = [(_skill(row.rows[k]), i + 0.2) for i, row in enumerate(overview.rows)]
         shown = [(x, y) for x, y in skills if x >= LEAST_SKILL and drawable(x)]  # NaN is not
         if shown:
             look = Look(GREY, MARKERS[k % len(MARKERS)])
             xs, ys = zip(*shown, strict=True)
             marks.append(Points(xs, ys, look, label=table.conditions.task, small=True))
-    incomplete = [f"({short(row.label)})" for row in it.rows if row.skill is None]
-    names = [short(row.label) for row in it.rows if row.skill is not None] + incomplete
+    incomplete = [f"({short(row.label)})" for row in overview.rows if row.skill is None]
+    names = [short(row.label) for row in overview.rows if row.skill is not None] + incomplete
     return Panel(
         "Mean skill with 95% interval; single tasks small below it",
         marks,
@@ -369,20 +371,22 @@ def _skill(row: Row | None) -> float:
     return math.nan if row is None or row.skill is None else row.skill.value
 
 
-def _skill_notes(it: Overview) -> list[str]:
+def _skill_notes(overview: Overview) -> list[str]:
     """What the incomplete models lack, which means have no interval, and what lies beyond the axis."""
     lines, beyond = [], []
-    for row in it.rows:
-        parts = list(zip(it.tables, row.rows, strict=True))
+    for row in overview.rows:
+        parts = list(zip(overview.tables, row.rows, strict=True))
         beyond += [
-            f"{row.label} has {rounded(_skill(one))} on {table.conditions.task}"
-            for table, one in parts
-            if _skill(one) < LEAST_SKILL
+            f"{row.label} has {rounded(_skill(part))} on {table.conditions.task}"
+            for table, part in parts
+            if _skill(part) < LEAST_SKILL
         ]
         if row.skill is None:
-            missing = [f"{table.conditions.task} {table.state(one)}" for table, one in parts if not (one and one.skill)]
+            missing = [
+                f"{table.conditions.task} {table.state(part)}" for table, part in parts if not (part and part.skill)
+            ]
             lines.append(f"{row.label} ({listed(missing)})")
     said = [f"Not ranked, without a mean: {'; '.join(lines)}."] if lines else []
-    if any(row.skill is not None and not math.isfinite(row.skill.low) for row in it.rows):
+    if any(row.skill is not None and not math.isfinite(row.skill.low) for row in overview.rows):
         said.append("Where no interval stands, there is one seed only, or records lack their leave-one-out figures.")
     return said + ([f"Beyond the axis: {'; '.join(beyond)}."] if beyond else [])

@@ -199,24 +199,26 @@ def _groups(frame: pd.DataFrame) -> list[_Group]:
         groups[key].results.append(result)
 
     def order(group: _Group) -> tuple[Any, ...]:
-        it = group.conditions
-        budget = BUDGETS.index(it.budget) if it.budget in BUDGETS else len(BUDGETS)
-        params, hidden = it.config.get("params") or 0, list(it.config.get("hidden") or ())
-        rest = _canonical([it.control, it.setting(), it.variant()])
-        return budget, it.budget, params > 0, params, hidden, it.task, rest
+        shared = group.conditions
+        budget = BUDGETS.index(shared.budget) if shared.budget in BUDGETS else len(BUDGETS)
+        params, hidden = shared.config.get("params") or 0, list(shared.config.get("hidden") or ())
+        rest = _canonical([shared.control, shared.setting(), shared.variant()])
+        return budget, shared.budget, params > 0, params, hidden, shared.task, rest
 
     return sorted(groups.values(), key=order)
 
 
 def _typed(kind: type[T], frame: pd.DataFrame) -> list[T]:
     """One ``kind``, a dataclass whose fields are columns, for each row; what is missing is None."""
-    columns = [frame[one.name].astype(object) for one in fields(kind)]  # type: ignore[arg-type]
+    columns = [frame[column.name].astype(object) for column in fields(kind)]  # type: ignore[arg-type]
     return [kind(*row) for row in zip(*(column.where(column.notna(), None) for column in columns), strict=True)]
 
 
 def _measure(results: Sequence[Result]) -> Measure:
     """That of the runs that were ok; records from before `perfect` was kept take it from the others."""
-    known = sorted((one for one in results if one.metric is not None), key=lambda one: one.perfect is None)
+    known = sorted(
+        (result for result in results if result.metric is not None), key=lambda result: result.perfect is None
+    )
     first = known[0] if known else None
     return Measure(*(getattr(first, name, None) for name in Measure._fields))
 
@@ -392,10 +394,10 @@ def _compare(
     pairs = [(a, b, *difference(a, b)) for a, b in combinations(models, 2)]
     differences = _family(pairs, sign)
     place = {model: i for i, model in enumerate(models)}
-    better = [(place[one.better], place[one.worse]) for one in differences if one.better and one.worse]
+    better = [(place[pair.better], place[pair.worse]) for pair in differences if pair.better and pair.worse]
     open_ranks = rank_intervals(len(models), better)
     ranks = {model: 1 + sum(sign * other > sign * means[model] for other in means.values()) for model in models}
-    known = sorted((one for _, _, one, _ in pairs if not math.isnan(one.error)), key=lambda one: one.error)
+    known = sorted((mean for _, _, mean, _ in pairs if not math.isnan(mean.error)), key=lambda mean: mean.error)
     middle = known[len(known) // 2] if known else None  # the larger one of an even number
     least = detectable(middle.error, middle.df, len(pairs)) if middle else math.nan
     return Comparison(differences, least, {model: (ranks[model], *open_ranks[place[model]]) for model in models})
@@ -411,7 +413,7 @@ def _family(pairs: Sequence[tuple[str, str, Estimate, Interval]], sign: int) -> 
 
 
 def _beaten(label: str, differences: Iterable[Difference], rows: Iterable[Row | OverviewRow]) -> list[str]:
-    losers = {one.worse for one in differences if one.better == label}
+    losers = {pair.worse for pair in differences if pair.better == label}
     return [row.label for row in rows if row.label in losers]
 
 
@@ -455,13 +457,13 @@ class Costs:
 
 def _basis(entrants: Sequence[Entrant], conditions: Conditions) -> Basis:
     """The device that most of the chosen runs used."""
-    chosen = [one for entrant in entrants for one in entrant.results.values() if one.train_seconds is not None]
+    chosen = [run for entrant in entrants for run in entrant.results.values() if run.train_seconds is not None]
     if not chosen:
         return Basis()
     names = Counter(result.device_name for result in chosen)
-    name = min(names, key=lambda one: (-names[one], one))
-    tried = [one for entrant in entrants for one in entrant.trials.values() if one and one.train_seconds is not None]
-    here = {one.record: one for one in (*chosen, *tried) if one.device_name == name}.values()
+    name = min(names, key=lambda device: (-names[device], device))
+    tried = [run for entrant in entrants for run in entrant.trials.values() if run and run.train_seconds is not None]
+    here = {run.record: run for run in (*chosen, *tried) if run.device_name == name}.values()
     single = conditions.device == "cpu" and conditions.config.get("threads") == 1
     cpu = single and all(result.cpu_seconds is not None for result in here)
     interrupted = sum(bool(result.interrupted) for result in here)
@@ -470,15 +472,15 @@ def _basis(entrants: Sequence[Entrant], conditions: Conditions) -> Basis:
 
 def _costs(entrant: Entrant, basis: Basis) -> Costs:
     """The model's costs on the table's device."""
-    runs = [(seconds, one) for one in entrant.results.values() if (seconds := basis.seconds_of(one)) is not None]
+    runs = [(seconds, run) for run in entrant.results.values() if (seconds := basis.seconds_of(run)) is not None]
     total = sum(seconds for seconds, _ in runs)
-    tokens = sum((one.tokens_per_second or 0) * (one.train_seconds or 0) for _, one in runs)
-    others = [one for rate, one in entrant.trials.items() if rate != entrant.rate and basis.device_name]
-    tuning = [seconds for one in others if (seconds := basis.seconds_of(one)) is not None]
+    tokens = sum((run.tokens_per_second or 0) * (run.train_seconds or 0) for _, run in runs)
+    others = [run for rate, run in entrant.trials.items() if rate != entrant.rate and basis.device_name]
+    tuning = [seconds for run in others if (seconds := basis.seconds_of(run)) is not None]
     return Costs(
         train_seconds=total / len(runs) if runs else None,
         tokens_per_second=tokens / total if total > 0 else None,
-        peak_memory_bytes=max((one.peak_memory_bytes or 0 for _, one in runs), default=None),
+        peak_memory_bytes=max((run.peak_memory_bytes or 0 for _, run in runs), default=None),
         tuning_seconds=sum(tuning) if others else None,
         tuning_seconds_are_all=len(tuning) == len(others),
     )
@@ -543,11 +545,11 @@ class BoardTable:
 
     def caveats(self) -> list[str]:
         """What the intervals of the models lack, if they do."""
-        shown = [one for row, _ in self.models for one in (row.metric, row.skill) if one]
+        shown = [interval for row, _ in self.models for interval in (row.metric, row.skill) if interval]
         said = []
         if shown and len(self.seeds) == 1:
             said.append("One seed only: intervals are over test examples and leave out how much training varies.")
-        if any(math.isnan(one.low) for one in shown):
+        if any(math.isnan(interval.low) for interval in shown):
             said.append(
                 "Where no interval stands, records are too old to hold what it takes: run them again with --force."
             )
@@ -574,9 +576,13 @@ def _table(
     seeds = tuple(sorted({seed for entrant in scored for seed in entrant.results}))
     sizes = Counter(len(row) for result in results if (row := _finite(result.left_out)) is not None)
     n_groups = max(sizes, key=lambda size: (sizes[size], size), default=0)  # as most of the records have it
-    runs = {label: [one.results[seed] for seed in seeds] for label, one in entrants.items() if one.complete(seeds)}
+    runs = {
+        label: [entrant.results[seed] for seed in seeds]
+        for label, entrant in entrants.items()
+        if entrant.complete(seeds)
+    }
     figures, skills = _figures(runs, baselines, measure, n_groups)
-    values, skill = ({label: _sure(one)[1] for label, one in known.items()} for known in (figures, skills))
+    values, skill = ({label: _sure(each)[1] for label, each in known.items()} for known in (figures, skills))
     comparison = _compare(
         {label: values[label].value for label in runs},
         lambda first, second: _sure(figures[first].minus(figures[second])),
@@ -610,14 +616,16 @@ def _figures(
     runs: Mapping[str, Sequence[Result]], baselines: Mapping[str, BaselineResult], measure: Measure, n_groups: int
 ) -> tuple[dict[str, Figures], dict[str, Figures]]:
     """Of complete models and of baselines: the metric, and the skill as far as it is known."""
-    figures = {name: Figures.of([one.value], [one.left_out], n_groups) for name, one in baselines.items()}
+    figures = {
+        name: Figures.of([baseline.value], [baseline.left_out], n_groups) for name, baseline in baselines.items()
+    }
     for label, results in runs.items():
-        figures[label] = Figures.of([one.value for one in results], [one.left_out for one in results], n_groups)
+        figures[label] = Figures.of([run.value for run in results], [run.left_out for run in results], n_groups)
     if measure.reference is not None and measure.perfect is not None:
         reference, perfect = figures[measure.reference], measure.perfect
-        return figures, {label: one.skill(reference, perfect) for label, one in figures.items()}
+        return figures, {label: each.skill(reference, perfect) for label, each in figures.items()}
     # records from before `perfect` was kept give their skill, without a part for the test examples
-    skills = {label: Figures.of([one.skill for one in known], [None] * len(known), 0) for label, known in runs.items()}
+    skills = {label: Figures.of([run.skill for run in known], [None] * len(known), 0) for label, known in runs.items()}
     return figures, skills
 
 
@@ -687,14 +695,16 @@ def _overview(tables: list[BoardTable]) -> Overview:
     means = {label: _mean(skills) for label, skills in complete.items()}
 
     def difference(a: str, b: str) -> tuple[Estimate, Interval]:
-        mean = _mean([one.minus(other) for one, other in zip(complete[a], complete[b], strict=True)])
+        mean = _mean([own.minus(other) for own, other in zip(complete[a], complete[b], strict=True)])
         return mean, mean.interval()
 
     comparison = _compare({label: mean.value for label, mean in means.items()}, difference, 1)
     order = [*comparison.ranks, *(label for label in names if label not in means)]
     shown = {label: mean.interval() for label, mean in means.items()}
     ranks = comparison.ranks
-    return Overview(tables, [OverviewRow(one, shown.get(one), rows[one], ranks.get(one)) for one in order], comparison)
+    return Overview(
+        tables, [OverviewRow(label, shown.get(label), rows[label], ranks.get(label)) for label in order], comparison
+    )
 
 
 def _mean(figures: Sequence[Figures]) -> Estimate:
@@ -703,7 +713,7 @@ def _mean(figures: Sequence[Figures]) -> Estimate:
     For many parts these are right: of comparisons at .005 without a difference .004 to .008 are significant. That of
     `Estimate`, made for two unequal parts, would hide nearly everything (.0000 to .001).
     """
-    parts = [one.estimate() for one in figures]
+    parts = [each.estimate() for each in figures]
     K = len(parts)
     seeds = sum(part.seed_variance for part in parts) / K**2
     test = sum(part.test_variance for part in parts) / K**2
@@ -729,12 +739,12 @@ def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | Non
     named = [[pair for pair in table.models if pair[1].first.model == name] for name in (model, other)]
     if any(len(pairs) != 1 for pairs in named):  # none, or several versions
         return None
-    (one, _), (two, _) = rows = [pairs[0] for pairs in named]
+    (first, _), (second, _) = rows = [pairs[0] for pairs in named]
     folders = [known.results[seed].folder for _, known in rows for seed in table.seeds if seed in known.results]
     states = ", ".join(f"{row.label} {table.state(row)}" for row, _ in rows)
-    if one.skills is None or two.skills is None:
+    if first.skills is None or second.skills is None:
         return PairedSkill(None, table.seeds, folders, states)
-    return PairedSkill(_sure(one.skills.minus(two.skills))[1], table.seeds, folders, states)
+    return PairedSkill(_sure(first.skills.minus(second.skills))[1], table.seeds, folders, states)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -759,12 +769,14 @@ def _names(groups: Sequence[_Group]) -> list[tuple[tuple[str, ...], tuple[str, .
     usual one of its task in that setting. A control is always named.
     """
     conditions = [group.conditions for group in groups]
-    facts = [it.setting() for it in conditions]
-    tracks = [(it.budget, it.track, it.control) for it in conditions]
-    tasks = [(it.task, *track, _canonical(mine)) for it, track, mine in zip(conditions, tracks, facts, strict=True)]
-    controls = [(f"CONTROL {it.control}",) if it.control else () for it in conditions]
+    facts = [shared.setting() for shared in conditions]
+    tracks = [(shared.budget, shared.track, shared.control) for shared in conditions]
+    tasks = [
+        (shared.task, *track, _canonical(mine)) for shared, track, mine in zip(conditions, tracks, facts, strict=True)
+    ]
+    controls = [(f"CONTROL {shared.control}",) if shared.control else () for shared in conditions]
     settings = [(*a, *b) for a, b in zip(controls, _unusual(groups, tracks, facts), strict=True)]
-    return list(zip(settings, _unusual(groups, tasks, [it.variant() for it in conditions]), strict=True))
+    return list(zip(settings, _unusual(groups, tasks, [shared.variant() for shared in conditions]), strict=True))
 
 
 def _unusual(

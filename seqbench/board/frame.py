@@ -183,8 +183,8 @@ def _check_primary(primary: Primary | None, primaries: dict[str, Primary], condi
     known = primaries.setdefault(conditions, primary)
     if known.perfect is None:
         primaries[conditions] = primary
-    kinds = {(one.name, one.direction, one.unit) for one in (known, primary)}
-    ends = {(one.reference, one.perfect) for one in (known, primary) if one.perfect is not None}
+    kinds = {(each.name, each.direction, each.unit) for each in (known, primary)}
+    ends = {(each.reference, each.perfect) for each in (known, primary) if each.perfect is not None}
     if len(kinds) > 1 or len(ends) > 1:
         raise UserError(f"{folder / RECORD} has been altered: others of this task have another primary metric.")
 

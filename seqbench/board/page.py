@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from seqbench.board.compare import BoardTable, Comparison, Costs, Entrant, Overview, OverviewRow, Result, Row, overviews
 from seqbench.rates import TRIAL_SEED
-from seqbench.report.text import NONE, between, decimals, escape, link, listed, open_ranks, relative, table, with_reach
+from seqbench.report.text import NONE, between, decimals, escape, link, listed, open_ranks, relative, with_reach
+from seqbench.report.text import table as table_lines
 from seqbench.stats import Interval
 
 __all__ = ["Columns", "Format", "render"]
@@ -95,90 +96,90 @@ class _Page:
 
     def markdown(self, tables: Sequence[BoardTable]) -> str:
         """How to read it, overviews, tables."""
-        parts = [HOW_TO_READ.format(records=sum(it.n_results for it in tables))]
-        parts += ["\n".join([*_overview(it), *self.picture(it.heading)]) for it in overviews(tables)]
-        parts += ["\n".join([*self.table(it), *self.picture(it.title)]) for it in tables]
+        parts = [HOW_TO_READ.format(records=sum(table.n_results for table in tables))]
+        parts += ["\n".join([*_overview(overview), *self.picture(overview.heading)]) for overview in overviews(tables)]
+        parts += ["\n".join([*self.table(table), *self.picture(table.title)]) for table in tables]
         return "\n".join(parts)
 
-    def table(self, it: BoardTable) -> list[str]:
+    def table(self, table: BoardTable) -> list[str]:
         """Conditions, the table, what it says, and the learning rates."""
-        values = [row.metric for row in it.rows if row.metric is not None]
-        places = decimals([one.value for one in values], [_reach(one) for one in values])
-        unit = f" {escape(it.measure.unit)}" if it.measure.unit else ""
-        cells = [self.cells(it, row, places) for row in it.rows]
+        means = [row.metric for row in table.rows if row.metric is not None]
+        places = decimals([mean.value for mean in means], [_reach(mean) for mean in means])
+        unit = f" {escape(table.measure.unit)}" if table.measure.unit else ""
+        cells = [self.cells(table, row, places) for row in table.rows]
         names = [name for name in cells[0] if name == BETTER or any(row[name] not in (NONE, "") for row in cells)]
         return [
-            f"## {escape(it.title)}",
+            f"## {escape(table.title)}",
             "",
-            *_bullets(*self.conditions(it)),
+            *_bullets(*self.conditions(table)),
             "",
-            *table(names, ([row[name] for name in names] for row in cells), LEFT),
+            *table_lines(names, ([row[name] for name in names] for row in cells), LEFT),
             "",
             *_bullets(
-                _differences(it.comparison),
-                _against_baseline(it),
-                _least(it.comparison, unit, places),
-                *it.caveats(),
-                *self.failures(it),
-                _given_rates(it),
-                _others(it),
-                _disagreement(it),
-                "" if self.quality else _costs(it),
+                _differences(table.comparison),
+                _against_baseline(table),
+                _least(table.comparison, unit, places),
+                *table.caveats(),
+                *self.failures(table),
+                _given_rates(table),
+                _others(table),
+                _disagreement(table),
+                "" if self.quality else _costs(table),
             ),
             "",
-            *self.rates(it, places),
+            *self.rates(table, places),
         ]
 
-    def cells(self, it: BoardTable, row: Row, places: int) -> dict[str, str]:
+    def cells(self, table: BoardTable, row: Row, places: int) -> dict[str, str]:
         """Column name to text."""
-        entrant, arrow = row.entrant, "↑" if it.measure.sign > 0 else "↓"
+        entrant, arrow = row.entrant, "↑" if table.measure.sign > 0 else "↓"
         cells = {
             "rank": "" if entrant is None else open_ranks(row.ranks),
             "model": escape(row.label) if entrant else f"*{escape(row.label)}*",
-            f"{escape(it.measure.metric)} {arrow}" if it.measure.metric else "figure": _sure(row.metric, places),
+            f"{escape(table.measure.metric)} {arrow}" if table.measure.metric else "figure": _sure(row.metric, places),
             "skill": _sure(row.skill, 3),
-            BETTER: escape(", ".join(it.better_than(row.label))),
+            BETTER: escape(", ".join(table.better_than(row.label))),
         }
         if entrant is None:
             return {**cells, **dict.fromkeys(("parameters", "hidden", *(() if self.quality else COSTS), "seeds"), "")}
-        sized = entrant.first.params is not None and it.conditions.config.get("params")
+        sized = entrant.first.params is not None and table.conditions.config.get("params")
         cells["parameters"] = between(entrant.first.params, ",")
         cells["hidden"] = entrant.first.hidden.replace(",", ", ") if sized else NONE
         if self.quality:
-            return {**cells, "seeds": it.state(row)}
+            return {**cells, "seeds": table.state(row)}
         links = [self.link(str(seed), result) for seed, result in entrant.results.items()]
         return {
             **cells,
             **(_cost_cells(row.costs) if row.costs else {}),
-            "seeds": " ".join([f"{it.state(row)}:", *links]),
+            "seeds": " ".join([f"{table.state(row)}:", *links]),
         }
 
-    def conditions(self, it: BoardTable) -> list[str]:
+    def conditions(self, table: BoardTable) -> list[str]:
         """Lines above the table."""
-        about, config = it.conditions, it.conditions.config
+        about, config = table.conditions, table.conditions.config
         code = f", code {about.task_code_sha256[:12]}" if about.task_code_sha256 else ""
         options = "".join(f", {name} {value}" for name, value in about.options.items() if value != "")
         examples = f"{about.n_train:,} training, {about.n_val:,} validation and {about.n_test:,} test examples"
-        groups = f", these in {it.n_groups} groups for the intervals" if it.n_groups else ""
+        groups = f", these in {table.n_groups} groups for the intervals" if table.n_groups else ""
         steps, batch, dropout, decay, patience, layers, backbone, precision, threads = map(config.get, CONDITIONS)
         stop = f", stopping after {patience} evaluations without a better one" if patience else ""
         lines = [
-            *_control(it),
+            *_control(table),
             f"Task: {about.task} version {about.task_version}{code} ({about.kind}){options}; {examples}{groups}",
             f"Data: {about.source}, SHA-256 {about.data_sha256[:12]}",
-            _metric(it),
+            _metric(table),
             f"Training: budget {about.budget}, {steps:,} steps of {batch} sequences{stop}, dropout {dropout}, "
             f"weight decay {decay}",
             f"Models: {about.track}, {layers} layer(s), {backbone} backbone",
             f"Ran on: {about.device}, {precision}, {threads} thread(s)"
-            + ("" if self.quality else f"; {_machines(it)}"),
+            + ("" if self.quality else f"; {_machines(table)}"),
         ]
         return [escape(line) + "." for line in lines]
 
-    def failures(self, it: BoardTable) -> list[str]:
+    def failures(self, table: BoardTable) -> list[str]:
         """A line for each model that can't be scored, and for each failed run."""
         lines = []
-        for row, entrant in it.models:
+        for row, entrant in table.models:
             if entrant.not_applicable:
                 lines.append(f"Not applicable: {escape(row.label)}: {escape(entrant.not_applicable)}")
                 continue
@@ -190,13 +191,13 @@ class _Page:
                     lines.append(f"Failed: {escape(row.label)} {run} {escape(result.status)}{reason}")
         return lines
 
-    def rates(self, it: BoardTable, places: int) -> list[str]:
+    def rates(self, table: BoardTable, places: int) -> list[str]:
         """A table of the learning rates that were tried, with links to their records, where any model had several."""
-        entrants = _tuned(it)
+        entrants = _tuned(table)
         if all(len(entrant.trials) < 2 for entrant in entrants.values()):
             return []
         rates = sorted({rate for entrant in entrants.values() for rate in entrant.trials})
-        name = f"validation {escape(it.measure.metric)}" if it.measure.metric else "outcome"
+        name = f"validation {escape(table.measure.metric)}" if table.measure.metric else "outcome"
         rows = []
         for label, entrant in sorted(entrants.items()):
             shown = {}
@@ -209,7 +210,7 @@ class _Page:
             rows.append([escape(label), *(shown.get(rate, NONE) for rate in rates)])
         head = f"Learning rates tried at seed {TRIAL_SEED}, with their {name}; "
         head += "the best on validation was taken (bold), the test had no say:"
-        return [head, "", *table(["model", *(f"{rate:g}" for rate in rates)], rows, LEFT), ""]
+        return [head, "", *table_lines(["model", *(f"{rate:g}" for rate in rates)], rows, LEFT), ""]
 
     # --- JSON and CSV
 
@@ -217,14 +218,14 @@ class _Page:
         """Tables with the values of every seed, differences and records, then overviews; what isn't known is null."""
         content = {
             "columns": "quality" if self.quality else "all",
-            "tables": [self.table_data(it) for it in tables],
-            "overviews": [_overview_data(it) for it in overviews(tables)],
+            "tables": [self.table_data(table) for table in tables],
+            "overviews": [_overview_data(overview) for overview in overviews(tables)],
         }
         return json.dumps(_strict(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
     def csv(self, tables: Sequence[BoardTable]) -> str:
         """One line per row of a table, with the table's conditions repeated on it."""
-        lines = [self.flat(it, row) for it in tables for row in it.rows]
+        lines = [self.flat(table, row) for table in tables for row in table.rows]
         out = io.StringIO()
         writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
         writer.writeheader()
@@ -239,19 +240,19 @@ class _Page:
         """Path of the record as seen from the page."""
         return None if result is None else relative(Path(result.record), self.base)
 
-    def table_data(self, it: BoardTable) -> Json:
+    def table_data(self, table: BoardTable) -> Json:
         return {
-            **_about(it),
-            "seeds": it.seeds,
-            **self.all_only(costs=vars(it.basis)),
-            "rows": [self.row_data(it, row) for row in it.rows],
-            "differences": [vars(one) for one in it.comparison.differences],
-            "smallest_detectable_difference": it.comparison.least,
-            "strongest_baseline": it.strongest,
-            "differences_from_strongest_baseline": [vars(one) for one in it.against],
+            **_about(table),
+            "seeds": table.seeds,
+            **self.all_only(costs=vars(table.basis)),
+            "rows": [self.row_data(table, row) for row in table.rows],
+            "differences": [vars(pair) for pair in table.comparison.differences],
+            "smallest_detectable_difference": table.comparison.least,
+            "strongest_baseline": table.strongest,
+            "differences_from_strongest_baseline": [vars(pair) for pair in table.against],
         }
 
-    def row_data(self, it: BoardTable, row: Row) -> Json:
+    def row_data(self, table: BoardTable, row: Row) -> Json:
         """One row of a table, as in JSON."""
         entrant = row.entrant
         about = {
@@ -260,7 +261,7 @@ class _Page:
             **_ranks(row),
             "metric": _interval(row.metric),
             "skill": _interval(row.skill),
-            "better_than": it.better_than(row.label),
+            "better_than": table.better_than(row.label),
         }
         if entrant is None:
             return about
@@ -284,7 +285,7 @@ class _Page:
                 for rate, result in entrant.trials.items()
             ],
             "runs_not_shown": entrant.others,
-            "seeds": [self.seed_data(entrant, seed) for seed in sorted({*it.seeds, *entrant.results})],
+            "seeds": [self.seed_data(entrant, seed) for seed in sorted({*table.seeds, *entrant.results})],
             **self.all_only(**vars(row.costs)),
         }
 
@@ -296,17 +297,17 @@ class _Page:
         about = {"seed": seed, "status": result.status, "value": result.value, "validation": result.validation}
         return about | self.all_only(reason=result.reason, record=self.record(result), finished=result.finished)
 
-    def flat(self, it: BoardTable, row: Row) -> Json:
+    def flat(self, table: BoardTable, row: Row) -> Json:
         """One line of CSV."""
-        about, data, entrant = _about(it), self.row_data(it, row), row.entrant
+        about, data, entrant = _about(table), self.row_data(table, row), row.entrant
         about |= {name: json.dumps(about[name], sort_keys=True, ensure_ascii=False) for name in ("options", "config")}
         for name, ends in (("value", row.metric), ("skill", row.skill)):
             data |= dict(zip((name, f"{name}_low", f"{name}_high"), ends or (None, None, None), strict=True))
         data |= {"row": "model" if entrant else "baseline", "better_than": "; ".join(data["better_than"])}
-        data |= {"hidden": " ".join(map(str, data.get("hidden") or ())), "seeds": it.state(row)}
+        data |= {"hidden": " ".join(map(str, data.get("hidden") or ())), "seeds": table.state(row)}
         data["learning_rates_tried"] = " ".join(f"{rate:g}" for rate in entrant.trials) if entrant else None
-        data["cost_device"] = it.basis.device_name if entrant else None
-        data["records"] = "; ".join(self.record(one) or "" for one in entrant.results.values()) if entrant else ""
+        data["cost_device"] = table.basis.device_name if entrant else None
+        data["records"] = "; ".join(self.record(run) or "" for run in entrant.results.values()) if entrant else ""
         names = (*FLAT, *(() if self.quality else FLAT_COSTS))
         return about | {name: data.get(name) for name in names}
 
@@ -318,21 +319,21 @@ def _bullets(*lines: str) -> list[str]:
     return [f"- {line}" for line in lines if line]
 
 
-def _sure(one: Interval | None, places: int) -> str:
-    return NONE if one is None else with_reach(one.value, _reach(one), places)
+def _sure(interval: Interval | None, places: int) -> str:
+    return NONE if interval is None else with_reach(interval.value, _reach(interval), places)
 
 
-def _reach(one: Interval) -> float:
-    return (one.high - one.low) / 2
+def _reach(interval: Interval) -> float:
+    return (interval.high - interval.low) / 2
 
 
-def _control(it: BoardTable) -> list[str]:
-    name = it.conditions.control
+def _control(table: BoardTable) -> list[str]:
+    name = table.conditions.control
     return [f"CONTROL {name}: these models were trained so that nothing true can be learned"] if name else []
 
 
-def _metric(it: BoardTable) -> str:
-    name, unit, direction, reference, perfect = it.measure
+def _metric(table: BoardTable) -> str:
+    name, unit, direction, reference, perfect = table.measure
     if name is None:
         return "Metric: none measured"
     skill = f"; skill is 0 for {reference}" if reference is not None else ""
@@ -340,15 +341,15 @@ def _metric(it: BoardTable) -> str:
     return f"Metric: test {name}{f' ({unit})' if unit else ''}, {direction} is better{skill}"
 
 
-def _machines(it: BoardTable) -> str:
+def _machines(table: BoardTable) -> str:
     """Device names and versions of the runs that are shown."""
-    results = [result for _, entrant in it.models for result in entrant.results.values()]
+    results = [result for _, entrant in table.models for result in entrant.results.values()]
     code = {
-        one.seqbench + (f" at {one.git_commit[:9]}{' with changes' if one.git_dirty else ''}" if one.git_commit else "")
-        for one in results
+        run.seqbench + (f" at {run.git_commit[:9]}{' with changes' if run.git_dirty else ''}" if run.git_commit else "")
+        for run in results
     }
-    versions = {"": {one.device_name for one in results}, "Python ": {one.python for one in results}}
-    versions |= {"torch ": {one.torch for one in results}, "seqbench ": code}
+    versions = {"": {run.device_name for run in results}, "Python ": {run.python for run in results}}
+    versions |= {"torch ": {run.torch for run in results}, "seqbench ": code}
     return "; ".join(name + _some(values) for name, values in versions.items())
 
 
@@ -382,13 +383,13 @@ def _differences(comparison: Comparison) -> str:
         return ""
     winners: dict[tuple[str, ...], list[str]] = {}
     for model in models:
-        beaten = {one.worse for one in comparison.differences if one.better == model}
+        beaten = {pair.worse for pair in comparison.differences if pair.better == model}
         if beaten:
             winners.setdefault(tuple(name for name in models if name in beaten), []).append(model)
     if not winners:
         return "**Significant differences**: none; no two models can be told apart."
     said = [f"{listed(names)} {_are(names)} better than {listed(beaten)}" for beaten, names in winners.items()]
-    rest = any(one.better is None for one in comparison.differences)
+    rest = any(pair.better is None for pair in comparison.differences)
     end = "no other pair can be told apart" if rest else "every pair is told apart"
     return f"**Significant differences**: {escape('; '.join(said))}; {end}."
 
@@ -397,27 +398,29 @@ def _are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _against_baseline(it: BoardTable) -> str:
+def _against_baseline(table: BoardTable) -> str:
     """Which models are better and which worse than the strongest baseline, in one sentence."""
-    order = [row.label for row in it.rows].index
-    tested = sorted((one for one in it.against if not math.isnan(one.p_adjusted)), key=lambda one: order(one.first))
+    order = [row.label for row in table.rows].index
+    tested = sorted(
+        (pair for pair in table.against if not math.isnan(pair.p_adjusted)), key=lambda pair: order(pair.first)
+    )
     if not tested:
         return ""
-    better = [one.first for one in tested if one.better == one.first]
-    worse = [one.first for one in tested if one.worse == one.first]
-    alike = [one.first for one in tested if one.better is None]
+    better = [pair.first for pair in tested if pair.better == pair.first]
+    worse = [pair.first for pair in tested if pair.worse == pair.first]
+    alike = [pair.first for pair in tested if pair.better is None]
     said = [f"{listed(names)} {_are(names)} {word}" for names, word in ((better, "better"), (worse, "worse")) if names]
     said += [f"{listed(alike)} can't be told from it"] if alike else []
-    return f"**Against the strongest baseline**, {escape(it.strongest)}: {escape('; '.join(said))}."
+    return f"**Against the strongest baseline**, {escape(table.strongest)}: {escape('; '.join(said))}."
 
 
-def _tuned(it: BoardTable) -> dict[str, Entrant]:
-    return {row.label: entrant for row, entrant in it.models if not entrant.not_applicable}
+def _tuned(table: BoardTable) -> dict[str, Entrant]:
+    return {row.label: entrant for row, entrant in table.models if not entrant.not_applicable}
 
 
-def _given_rates(it: BoardTable) -> str:
+def _given_rates(table: BoardTable) -> str:
     """Each model's learning rate, where there was none to choose; else a table shows them."""
-    entrants = _tuned(it)
+    entrants = _tuned(table)
     rates = {entrant.rate for entrant in entrants.values()}
     if not rates or any(len(entrant.trials) > 1 for entrant in entrants.values()):
         return ""
@@ -427,24 +430,24 @@ def _given_rates(it: BoardTable) -> str:
     return f"Learning rates, given and not chosen among several: {escape(said)}."
 
 
-def _others(it: BoardTable) -> str:
+def _others(table: BoardTable) -> str:
     """Runs that no row shows."""
-    count = sum(entrant.others for _, entrant in it.models)
+    count = sum(entrant.others for _, entrant in table.models)
     return f"{count} further run(s), at learning rates that were not taken, are in no figure here." if count else ""
 
 
-def _disagreement(it: BoardTable) -> str:
-    uneven = [name for name, baseline in it.baselines.items() if baseline.uneven]
+def _disagreement(table: BoardTable) -> str:
+    uneven = [name for name, baseline in table.baselines.items() if baseline.uneven]
     return escape(f"Records disagree about {listed(uneven)}: one of their figures is shown.") if uneven else ""
 
 
-def _costs(it: BoardTable) -> str:
-    basis = it.basis
+def _costs(table: BoardTable) -> str:
+    basis = table.basis
     if basis.device_name is None:
         return ""
     kind = "CPU seconds of the process" if basis.seconds == "cpu" else "wall-clock seconds"
     lines = [f"train s: {kind} in training, mean of a run, and tokens/s by the same; peak MiB: the largest of the runs"]
-    if any(row.costs and row.costs.tuning_seconds is not None for row in it.rows):
+    if any(row.costs and row.costs.tuning_seconds is not None for row in table.rows):
         lines.append(
             f"tuning s: what the other learning rates took at seed {TRIAL_SEED} (≥ where a trial left no cost)"
         )
@@ -466,34 +469,34 @@ def _cost_cells(costs: Costs) -> dict[str, str]:
     }
 
 
-def _overview(it: Overview) -> list[str]:
-    tasks = [one.conditions.task for one in it.tables]
+def _overview(overview: Overview) -> list[str]:
+    tasks = [table.conditions.task for table in overview.tables]
     names = ["rank", "model", "mean skill", BETTER, *map(escape, tasks)]
     rows = [
         [
             open_ranks(row.ranks),
             escape(row.label),
             _sure(row.skill, 3),
-            escape(", ".join(it.better_than(row.label))),
-            *(_sure(one.skill if one else None, 3) for one in row.rows),
+            escape(", ".join(overview.better_than(row.label))),
+            *(_sure(part.skill if part else None, 3) for part in row.rows),
         ]
-        for row in it.rows
+        for row in overview.rows
         if row.skill is not None
     ]
-    control = [f"- {escape(line)}." for line in _control(it.tables[0])]
+    control = [f"- {escape(line)}." for line in _control(overview.tables[0])]
     return [
-        f"## {escape(it.heading)}",
+        f"## {escape(overview.heading)}",
         "",
         *([*control, ""] if control else []),
-        *(table(names, rows, LEFT) if rows else ["No model is complete in all of these tasks."]),
+        *(table_lines(names, rows, LEFT) if rows else ["No model is complete in all of these tasks."]),
         "",
         *_bullets(
-            _differences(it.comparison),
+            _differences(overview.comparison),
             f"The mean is of the skill on {listed(tasks)}, each counted alike, of models that are complete in all.",
-            _least(it.comparison, " of mean skill", 3),
+            _least(overview.comparison, " of mean skill", 3),
             *(
-                f"Not ranked, without a mean: {escape(row.label)}: {_lacks(it, row)}."
-                for row in it.rows
+                f"Not ranked, without a mean: {escape(row.label)}: {_lacks(overview, row)}."
+                for row in overview.rows
                 if row.skill is None
             ),
         ),
@@ -501,12 +504,12 @@ def _overview(it: Overview) -> list[str]:
     ]
 
 
-def _lacks(it: Overview, row: OverviewRow) -> str:
+def _lacks(overview: Overview, row: OverviewRow) -> str:
     """What an incomplete model lacks, task by task, and the skill it has on the others."""
     said = []
-    for one, part in zip(it.tables, row.rows, strict=True):
+    for table, part in zip(overview.tables, row.rows, strict=True):
         skill = part.skill if part else None
-        said.append(f"{one.conditions.task} {with_reach(skill.value, math.nan, 3) if skill else one.state(part)}")
+        said.append(f"{table.conditions.task} {with_reach(skill.value, math.nan, 3) if skill else table.state(part)}")
     return escape(listed(said))
 
 
@@ -528,44 +531,44 @@ def _plain(value: Any) -> Any:
     return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _about(it: BoardTable) -> Json:
-    about = it.conditions
+def _about(table: BoardTable) -> Json:
+    about = table.conditions
     names = ("task", "task_version", "task_code_sha256", "kind", "options", "source", "data_sha256", "n_test")
     return {
-        "title": it.title,
+        "title": table.title,
         **{name: getattr(about, name) for name in names},
-        "n_groups": it.n_groups,
+        "n_groups": table.n_groups,
         "budget": about.budget,
         "track": about.track,
         "device": about.device,
         "config": about.config,
-        **it.measure._asdict(),
+        **table.measure._asdict(),
     }
 
 
-def _interval(one: Interval | None) -> Json | None:
-    return None if one is None else one._asdict()
+def _interval(interval: Interval | None) -> Json | None:
+    return None if interval is None else interval._asdict()
 
 
 def _ranks(row: Row | OverviewRow) -> Json:
     return dict(zip(("rank", "rank_low", "rank_high"), row.ranks or (None, None, None), strict=True))
 
 
-def _overview_data(it: Overview) -> Json:
+def _overview_data(overview: Overview) -> Json:
     return {
-        "title": it.title,
-        "tasks": [one.conditions.task for one in it.tables],
+        "title": overview.title,
+        "tasks": [table.conditions.task for table in overview.tables],
         "rows": [
             {
                 "label": row.label,
                 **_ranks(row),
                 "mean_skill": _interval(row.skill),
-                "better_than": it.better_than(row.label),
-                "skills": [_interval(one.skill) if one else None for one in row.rows],
-                "seeds": [part.state(one) for part, one in zip(it.tables, row.rows, strict=True)],
+                "better_than": overview.better_than(row.label),
+                "skills": [_interval(part.skill) if part else None for part in row.rows],
+                "seeds": [table.state(part) for table, part in zip(overview.tables, row.rows, strict=True)],
             }
-            for row in it.rows
+            for row in overview.rows
         ],
-        "differences": [vars(one) for one in it.comparison.differences],
-        "smallest_detectable_difference": it.comparison.least,
+        "differences": [vars(pair) for pair in overview.comparison.differences],
+        "smallest_detectable_difference": overview.comparison.least,
     }
