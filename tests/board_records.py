@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from seqbench.board import board
-from seqbench.jobs.record import Record, cell_key
+from seqbench.jobs.record import RunRecord, run_key
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
 BASELINES = {"majority": 0.5, "tfidf": 0.75}
@@ -66,7 +66,7 @@ def signed(raw):
     """The record with the key of its content."""
     task = {name: raw["task"][name] for name in ("name", "version", "code_sha256", "options", "source", "data_sha256")}
     model = {name: raw["model"][name] for name in ("name", "version", "code_sha256")}
-    raw["key"] = cell_key(task, model, raw["config"], raw["environment"]["device"])
+    raw["key"] = run_key(task, model, raw["config"], raw["environment"]["device"])
     return raw
 
 
@@ -86,8 +86,8 @@ def write(root, model="alpha", seed=0, value=0.8, *, val=None, rate=0.003, left_
         name = raw["primary"]["name"]
         raw["metrics"] = {"val": {name: value if val is None else val}, "test": {name: value}}
         raw["skill"] = (value - 0.5) / 0.5
-    record = Record.from_json(json.dumps(signed(raw)))
-    cell = Store(root).cell(record.task.name, record.model.name, record.budget, record.seed, record.key)
+    record = RunRecord.from_json(json.dumps(signed(raw)))
+    cell = Store(root).folder(record.place, record.budget, record.seed, record.key)
     folder = cell / f"run-{run}"
     folder.mkdir(parents=True)
     (folder / RECORD).write_text(record.to_json(), encoding="utf-8")

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from board_records import changed, grid, model, signed, write
+from seqbench.data_commands import leaderboard
 
 import seqbench
 from seqbench.board import board
-from seqbench.data_commands import leaderboard
 from seqbench.errors import UserError
 from seqbench.jobs.store import LEFT_OUT, RECORD
 

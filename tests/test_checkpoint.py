@@ -7,6 +7,7 @@ import torch
 from checkpoint_runs import EVERY, TOYS, checkpoint_in, dies, finished, killed, left, run
 
 from seqbench.errors import Interrupted
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 from seqbench.training import CHECKPOINT
 
@@ -24,7 +25,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, undistu
     assert steps == 60 if budget == "standard" else 3 * every < steps < 198
     for check in range(every, steps, every):  # killed at the first step after it, or some steps later
         reported = killed(tmp_path, check + 1 + check % 3, **cell)
-        assert reported[0] == check - every + 1 and list(Store(tmp_path).records()) == []
+        assert reported[0] == check - every + 1 and list(Store(tmp_path).records(RunRecord)) == []
     outcome, reported = finished(tmp_path, **cell)
     assert reported == list(range(steps - every + 1, steps + 1))
     assert left(outcome) == expected and outcome.record.cost.interrupted

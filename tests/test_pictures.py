@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from board_records import record_of, signed
+from conftest import ROOT
 
-from seqbench.cli_pictures import data_chart, run_chart
+from seqbench.cli.data import data_chart
+from seqbench.cli.run import run_chart
 from seqbench.data import Segments
-from seqbench.jobs.record import Record
+from seqbench.jobs.record import RunRecord
 from seqbench.prepare import prepare
 from seqbench.report.chart import Bars, Line, Matrix, limits, look_of
 from seqbench.report.draw import draw
@@ -35,17 +36,14 @@ def run_of(prepared, tmp_path):
         points = [json.dumps({"step": step, f"val_{metric}": 1 / step}) + "\n" for step in (100, 200, 400)]
         (tmp_path / "curve.jsonl").write_text("".join(points))
         (tmp_path / "model.json").write_text(json.dumps({"classes": ["A", "B", "C"]}))
-        about = {
-            "name": metric,
-            "value": 0.005,
-            "direction": "lower",
-            "unit": "m",
-            "reference": "naive",
-            "perfect": 0.0,
-        }
-        raw = record_of(task__name=task, task__kind=kind or prepared[task].spec.kind, primary=about, model__name="gru",
-                        baselines={"naive": 0.02, "far": 5.0})  # fmt: skip
-        return Record.from_json(json.dumps(signed(raw))), tmp_path, truth, predictions
+        golden = RunRecord.from_json((ROOT / "tests" / "golden" / "record-v1.json").read_text(encoding="utf-8"))
+        about = golden.task.model_copy(
+            update={"name": task, "kind": kind or prepared[task].spec.kind, "source": "embedded"}
+        )
+        primary = golden.primary.model_copy(update={"name": metric, "value": 0.005})
+        model = golden.model.model_copy(update={"name": "gru"})
+        new = {"task": about, "model": model, "primary": primary, "baselines": {"naive": 0.02, "far": 5.0}}
+        return golden.model_copy(update=new), tmp_path, truth, predictions
 
     return run
 

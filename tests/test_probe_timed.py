@@ -18,7 +18,16 @@ from seqbench.jobs.record import Record
 from seqbench.probes import Measured, ProbeSpec, Request
 from seqbench.probes.cost import Cost, CostOptions, CostResult, CudaCostResult, grid
 from seqbench.probes.parallel import CudaParallelResult, Parallel, ParallelOptions, ParallelResult
-from seqbench.probes.shared.fits import TimeFit, fit_times, geometric, lengths_to, significant
+from seqbench.probes.shared.fits import (
+    StepSeconds,
+    TimeFit,
+    events,
+    fit_times,
+    geometric,
+    lengths_to,
+    significant,
+    walls,
+)
 from seqbench.report.chart import look_of
 from seqbench.report.draw import draw
 from seqbench.stats import Interval
@@ -229,9 +238,11 @@ def test_verdicts_in_the_text_follow_the_fits(kernel, parallel):
     assert [max(line.high) for line in serial.marks if line.look == look_of("rnn")] == [1.0]  # without an upper bound
 
 
-def test_significant_digits():
+def test_records_hold_four_significant_digits():
     assert significant(0.00123456) == 0.001235
     assert significant(123456.0) == 123500.0
+    readings = [StepSeconds(0.123456, 3.0), StepSeconds(2.0, 1.0), StepSeconds(5.0, 1.234567)]
+    assert walls(readings) == [0.1235, 2.0, 5.0] and events(readings) == 1.235
 
 
 # --- records ---

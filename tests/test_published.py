@@ -11,6 +11,7 @@ from conftest import ROOT
 from seqbench.board import load_results, make_tables, render
 from seqbench.board.charts import picture_files
 from seqbench.cli.claims import Claims
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 
 BOARD = ROOT / "results" / "board"
@@ -45,7 +46,7 @@ def test_every_link_of_the_page_leads_to_what_it_shows(plots):
     assert {str(path.relative_to(BOARD)) for path in plots.values()} < targets
     for target in targets:
         assert (BOARD / target).is_file(), target
-    assert {folder / "record.json" for record, folder in Store(BOARD).records() if record.status == "ok"} <= {
+    assert {folder / "record.json" for record, folder in Store(BOARD).records(RunRecord) if record.status == "ok"} <= {
         BOARD / target for target in targets
     }
 

@@ -212,10 +212,3 @@ def _left_out(
     if not np.array_equal(baselines, rows[1:], equal_nan=True):
         baselines = rows[1:].copy()
     return rows[0].copy(), baselines
-
-
-def __getattr__(name: str) -> Any:
-    """The probes' old pictures take their drawing helpers from here until they are charts."""
-    from seqbench.board import old_frame
-
-    return getattr(old_frame, name)

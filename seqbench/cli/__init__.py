@@ -52,7 +52,7 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str], prog: str) -> Command:
     """The command that ``argv`` asks for; raises `UserError` for a wrong one, SystemExit(0) after --help."""
-    words = list(argv)
+    words = [*argv]  # not list(argv): the module of that command has taken the name
     if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         words.insert(0, "run")
     if words and words[0] in GROUPS:
@@ -122,7 +122,7 @@ def _sentence(complaint: str, prog: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]
     prog = Path(sys.argv[0]).name if argv is None else "seqbench"
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):  # a console that can't show a letter must not end a run

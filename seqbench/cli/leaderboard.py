@@ -38,7 +38,7 @@ class Leaderboard:
         """Print or write it, and draw it if asked to."""
         from seqbench.board import board, read_tables
         from seqbench.board.plots import draw_board
-        from seqbench.data_commands import need_matplotlib
+        from seqbench.report.draw import need_matplotlib
 
         drawn = {}
         if self.plots is not None:

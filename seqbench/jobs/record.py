@@ -30,6 +30,7 @@ __all__ = [
     "RunRecord",
     "Status",
     "TaskInfo",
+    "hash_of",
     "now",
     "probe_key",
     "run_key",

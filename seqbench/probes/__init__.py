@@ -9,7 +9,8 @@ that ``--help`` answers at once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
@@ -22,7 +23,7 @@ from seqbench.jobs.job import Listener
 from seqbench.registry import Registry
 from seqbench.report.chart import Chart
 
-__all__ = ["PROBES", "Measured", "NoOptions", "Probe", "ProbeSpec", "Request", "register_probe"]
+__all__ = ["PROBES", "Measured", "NoOptions", "Probe", "ProbeSpec", "Request", "register_probe", "seeds_together"]
 
 Json = Any  # what JSON can hold: None, bool, int, float (finite), str, lists and dicts with string keys of those
 R = TypeVar("R")
@@ -90,8 +91,8 @@ class ProbeSpec:
     def name(self) -> str:
         """What a reader tells it by."""
         models = ", ".join(self.models) if len(self.models) < 3 else f"{len(self.models)} models"
-        about = " ".join(str(value) for value in self.options.values() if isinstance(value, str))
-        return f"{self.probe} {models} {about} seed {self.seed}"
+        words = (value for value in self.options.values() if isinstance(value, str))
+        return " ".join((self.probe, models, *words, f"seed {self.seed}"))
 
     @property
     def alike(self) -> tuple[str, ...]:
@@ -126,6 +127,16 @@ class Measured(Generic[R]):
     spec: ProbeSpec
     result: R
     folder: Path
+
+
+def seeds_together(measured: Iterable[Measured[R]]) -> list[list[Measured[R]]]:
+    """Lists of what differs in nothing but the seed, in the order of their first; seeds ascending."""
+    groups: dict[str, list[Measured[R]]] = {}
+    for one in measured:
+        spec = one.spec
+        same = json.dumps([spec.models, spec.options, spec.device, spec.budget], sort_keys=True)
+        groups.setdefault(same, []).append(one)
+    return [sorted(group, key=lambda one: one.spec.seed) for group in groups.values()]
 
 
 @dataclass(frozen=True)

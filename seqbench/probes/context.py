@@ -19,13 +19,12 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tyro
-from tabulate import tabulate
 
 from seqbench.baselines import BASELINES
 from seqbench.config import RunConfig
@@ -34,8 +33,8 @@ from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
 from seqbench.prepare import Prepared, prepare
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
-from seqbench.report.chart import GREY, Axis, Chart, Line, Look, Mark, Panel, Points, Rule, look_of
-from seqbench.report.text import between, format_value, interval_text, listed, rounded, short
+from seqbench.report.chart import GREY, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Rule, dashes_of, look_of
+from seqbench.report.text import NONE, aligned_table, between, format_value, interval_text, listed, rounded, short
 from seqbench.stats import Estimate, Interval, estimate
 from seqbench.task import TASKS, TaskSpec, parse_options
 
@@ -48,8 +47,10 @@ __all__ = [
     "Changed",
     "ContextOptions",
     "ContextProbe",
+    "ContextResult",
     "InputsResult",
     "Mask",
+    "OfModel",
     "Summed",
     "Targets",
     "TextResult",
@@ -123,11 +124,30 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class TextResult:
+class OfModel:
+    """What both kinds of result have.
+
+    Attributes:
+        task, kind: name and kind of the task.
+        length: T, steps of an input in training.
+        metric, unit: the task's primary metric.
+        params, width: of the model.
+    """
+
+    task: str
+    kind: str
+    length: int
+    metric: str
+    unit: str
+    params: int
+    width: int
+
+
+@dataclass(frozen=True)
+class TextResult(OfModel):
     """What one model made of a text. Losses are in nats, with six significant digits.
 
     Attributes:
-        length: T, characters of a training window.
         ks: (K,) numbers of characters after which targets are scored.
         blocks: G, into how many stretches the text is cut.
         counts, sums: (G,) targets of each block, and (G, K) their losses after exactly k characters, summed.
@@ -135,14 +155,10 @@ class TextResult:
         limit: T for a model whose state grows, which is read at most at T characters; None for others.
         chars_per_word: of the whole test text; None where it has no spaces.
         perturbed: by kind of change and k: losses with what lies beyond k changed, "intact" at the whole window.
-        metric, unit, test: the task's primary metric, its unit, and its value on the test text.
-        params, width: of the model.
+        test: the metric on the whole test text.
     """
 
-    task: str
-    kind: str
     what: Literal["text"]
-    length: int
     ks: Sequence[int]
     blocks: int
     counts: Sequence[int]
@@ -151,11 +167,7 @@ class TextResult:
     limit: int | None
     chars_per_word: float | None
     perturbed: Mapping[str, Mapping[str, Changed]] | None
-    metric: str
-    unit: str
     test: float
-    params: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -168,26 +180,19 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class InputsResult:
+class InputsResult(OfModel):
     """What one model made of inputs of one length.
 
     Attributes:
-        length: T, steps of the input.
-        metric, unit, direction: the task's primary metric.
-        value, left_out: its value on the test split, and without each test group.
+        direction: of the metric.
+        value, left_out: the metric on the test split, and without each test group.
         reference, reference_value: the task's reference baseline, and its value.
         examples, common: how many are scored, and whether they are those that the longest length has, too.
         anchor: end or centre, from where distance is counted.
         masks, masks_why: at the longest length: with far inputs swapped, or why there is nothing to swap; else None.
-        params, width: of the model.
     """
 
-    task: str
-    kind: str
     what: Literal["inputs"]
-    length: int
-    metric: str
-    unit: str
     direction: str
     value: float
     left_out: Sequence[float]
@@ -198,8 +203,6 @@ class InputsResult:
     anchor: str
     masks: Sequence[Mask] | None
     masks_why: str | None
-    params: int
-    width: int
 
 
 ContextResult = TextResult | InputsResult
@@ -220,14 +223,18 @@ class ContextProbe(Probe[ContextResult]):
         """
         planned = []
         for task in _tasks(options.task):
-            propose, usual = (_text_options, TEXT_SEEDS) if task.kind == TEXT else (_inputs_options, INPUTS_SEEDS)
-            proposed = [*propose(task, request.budget, options, models, device)]
+            propose, usual = (_text_variants, TEXT_SEEDS) if task.kind == TEXT else (_inputs_variants, INPUTS_SEEDS)
+            prepared, variants = propose(task, request.budget, options)
+            for model in models:
+                _check_model(prepared, model, variants[0], device)
             seeds = request.all_seeds(usual[request.budget])
             planned += [
                 ProbeSpec(self.name, (model,), seed, request.budget, device, request.threads, chosen)
                 for seed in seeds
-                for model, chosen in proposed
-                if seed == seeds[0] or not _fails_always(task, model, chosen)
+                for model in models
+                for chosen in variants
+                # what no seed can measure is planned once, to say why
+                if seed == seeds[0] or (_may_see(task, model) and "refused" not in chosen)
             ]
         return sorted(planned, key=lambda spec: spec.seed)
 
@@ -255,21 +262,22 @@ class ContextProbe(Probe[ContextResult]):
     def table(self, measured: Sequence[Measured[ContextResult]]) -> str:
         """One table for each task, with sentences below it, and one of what changing far input does."""
         parts: list[str] = []
-        for _, texts in groupby(_groups(measured, TextResult), lambda group: group.task):
-            parts += _text_tables(list(texts))
-        for _, inputs in groupby(_groups(measured, InputsResult), lambda group: group.task):
-            parts += _inputs_tables(list(inputs))
+        for texts in _by("task", _groups(measured, TextResult)):
+            parts += _text_tables(texts)
+        for inputs in _by("task", _groups(measured, InputsResult)):
+            parts += _inputs_tables(inputs)
         return "\n\n".join(parts)
 
     def chart(self, measured: Sequence[Measured[ContextResult]]) -> Chart:
         """Excess loss against k, effective contexts and changed text; metrics against the length of the input."""
         texts, inputs = _groups(measured, TextResult), _groups(measured, InputsResult)
-        styles = _styles([*texts, *inputs])
+        models = {group.label: group.model for group in texts} | {group.label: group.model for group in inputs}
+        dashes = dashes_of(models)
         panels: list[Panel] = []
-        for _, of_text in groupby(texts, lambda group: group.task):
-            panels += _text_panels(list(of_text), styles)
-        for _, of_inputs in groupby(inputs, lambda group: group.task):
-            panels += _inputs_panels(list(of_inputs), styles)
+        for of_text in _by("task", texts):
+            panels += _text_panels(of_text, dashes)
+        for of_inputs in _by("task", inputs):
+            panels += _inputs_panels(of_inputs, dashes)
         columns = [panels[::2], panels[1::2]]  # so that they are read row by row
         return Chart("Effective context on real data", columns, notes=[*_notes(texts, inputs)], aligned=True)
 
@@ -301,11 +309,6 @@ def _tasks(names: str | None) -> Iterator[TaskSpec]:
         yield task
 
 
-def _fails_always(task: TaskSpec, model: str, chosen: Mapping[str, Any]) -> bool:
-    """Whether no seed can be measured; then one is enough to say why."""
-    return "refused" in chosen or not _may_see(task, model)
-
-
 def _may_see(task: TaskSpec, model: str) -> bool:
     """Whether ``model`` can be kept from seeing what ``task`` is to predict."""
     from seqbench.models.heads import HEADS
@@ -314,10 +317,8 @@ def _may_see(task: TaskSpec, model: str) -> bool:
     return not HEADS.get(task.kind).causal or MODELS.get(model).mixer.can_be_causal
 
 
-def _text_options(
-    task: TaskSpec, budget: str, options: ContextOptions, models: Sequence[str], device: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each model with the options of its measurement."""
+def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tuple[Prepared, list[dict[str, Any]]]:
+    """The data, and the options of the one measurement of each model."""
     length = LENGTH[budget] if options.sequence_length is None else options.sequence_length
     targets, longest = options.targets or TARGETS[budget], options.longest or LONGEST[budget]
     prepared = prepare(task.name, {"sequence_length": length})
@@ -327,17 +328,13 @@ def _text_options(
     perturb = budget != "smoke" if options.perturb is None else options.perturb
     training = _training_options(prepared, budget, options, length)
     place_targets(min(len(test.tokens), training["text"] or len(test.tokens)), targets, longest)
-    chosen = {"targets": targets, "longest": longest, "near": list(NEAR[budget]) if perturb else []}
-    chosen["perturbed"] = PERTURBED[budget] if perturb else 0
-    for model in models:
-        _check_model(prepared, model, training, device, length, "--sequence-length")
-        yield model, {"task": task.name, "what": "text", "length": length, **chosen, **training}
+    chosen = {"task": task.name, "what": "text", "length": length, "targets": targets, "longest": longest}
+    changes = {"near": list(NEAR[budget]) if perturb else [], "perturbed": PERTURBED[budget] if perturb else 0}
+    return prepared, [{**chosen, **changes, **training}]
 
 
-def _inputs_options(
-    task: TaskSpec, budget: str, options: ContextOptions, models: Sequence[str], device: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each model at each length with the options of its measurement; lengths that the user names are never dropped."""
+def _inputs_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tuple[Prepared, list[dict[str, Any]]]:
+    """The data at the longest length, and the options of a measurement at each; none that the user names is dropped."""
     usual = int(task.options().sequence_length)
     asked = options.lengths and sorted({int(word) for word in options.lengths.split(",")})
     lengths = asked or sorted({int(usual * share) for share in SHARES[budget]})
@@ -347,15 +344,10 @@ def _inputs_options(
         raise UserError(f"no length is left for {task.name}: {next(iter(refused.values()))}")
     prepared = prepare(task.name, {"sequence_length": allowed[-1]})
     anchor = options.anchor or ("end" if task.kind == "forecast" else "centre")
-    training = _training_options(prepared, budget, options, allowed[-1])
-    chosen = {"longest": allowed[-1], "anchor": anchor, **training}
-    for model in models:
-        _check_model(prepared, model, training, device, allowed[-1], "--lengths")
-        for length in allowed:
-            yield model, {"task": task.name, "what": "inputs", "length": length, **chosen}
-        for length, why in refused.items() if asked else ():
-            refusal = {"sentence": why}
-            yield model, {"task": task.name, "what": "inputs", "length": length, "refused": refusal, **chosen}
+    shared = {"longest": allowed[-1], "anchor": anchor, **_training_options(prepared, budget, options, allowed[-1])}
+    chosen: list[dict[str, Any]] = [{"length": length} for length in allowed]
+    chosen += [{"length": length, "refused": {"sentence": refused[length]}} for length in refused if asked]
+    return prepared, [{"task": task.name, "what": "inputs", **one, **shared} for one in chosen]
 
 
 def _refusal(task: TaskSpec, length: int) -> str | None:
@@ -397,18 +389,16 @@ def _training_options(prepared: Prepared, budget: str, options: ContextOptions, 
     }
 
 
-def _check_model(
-    prepared: Prepared, model: str, training: Mapping[str, Any], device: str, length: int, option: str
-) -> None:
+def _check_model(prepared: Prepared, model: str, chosen: Mapping[str, Any], device: str) -> None:
     """Refuse widths that the model can't have and lengths whose training does not fit into memory."""
     from seqbench.models.backbone import build, check_widths, shape_of
     from seqbench.probes.shared.nets import check_fits
 
-    kind, widths = prepared.spec.kind, (training["hidden"],)
+    kind, widths, length = prepared.spec.kind, (chosen["hidden"],), prepared.options["sequence_length"]
     check_widths(model, widths)
-    shape = shape_of(kind, prepared.data)
     if _may_see(prepared.spec, model):
-        batch = training["training"]["batch_size"]
+        shape, batch = shape_of(kind, prepared.data), chosen["training"]["batch_size"]
+        option = "--sequence-length" if kind == TEXT else "--lengths"
         check_fits(lambda: build(model, kind, shape, widths), shape, batch, length, device, option)
 
 
@@ -461,6 +451,15 @@ def _shortened(data: TaskData, most: int | None) -> TaskData:
     assert isinstance(data.val, Stream) and isinstance(data.test, Stream)
     val, test = (Stream.evaluation(part.tokens[:most], part.window) for part in (data.val, data.test))
     return dataclasses.replace(data, val=val, test=test)
+
+
+def _shared_fields(spec: ProbeSpec, trained: _Trained) -> dict[str, Any]:
+    """The fields of `OfModel`."""
+    from seqbench.models.backbone import count_parameters
+
+    task, params = trained.experiment.prepared.spec, count_parameters(trained.model)
+    named = {"task": task.name, "kind": task.kind, "metric": task.primary.name, "unit": task.primary.unit}
+    return {**named, "length": spec.options["length"], "params": params, "width": spec.options["hidden"]}
 
 
 def _six_digits(value: Any) -> Any:
@@ -531,7 +530,6 @@ def text_distances(longest: int, stride: int) -> list[int]:
 
 def _measure_text(spec: ProbeSpec, trained: _Trained, listener: Listener) -> TextResult:
     """Score the targets of the test text after every k."""
-    from seqbench.models.backbone import count_parameters
     from seqbench.training import evaluate
 
     experiment, data, model = trained
@@ -546,10 +544,8 @@ def _measure_text(spec: ProbeSpec, trained: _Trained, listener: Listener) -> Tex
     by_k = [_summed(nats, blocks) for nats in truncated_losses(model, tokens, targets, ks).T]
     words = word_count(tokens, is_space(data))
     return TextResult(
-        task=task.name,
-        kind=task.kind,
+        **_shared_fields(spec, trained),
         what="text",
-        length=length,
         ks=ks,
         blocks=blocks,
         counts=by_k[0].counts,
@@ -558,11 +554,7 @@ def _measure_text(spec: ProbeSpec, trained: _Trained, listener: Listener) -> Tex
         limit=length if grows else None,
         chars_per_word=_six_digits(len(tokens) / words) if words > 1 else None,
         perturbed=_perturbed(trained, tokens, targets, about),
-        metric=task.primary.name,
-        unit=task.primary.unit,
         test=_six_digits(evaluate(model, task, data.test, experiment.config)[task.primary.name]),
-        params=count_parameters(model),
-        width=about["hidden"],
     )
 
 
@@ -729,7 +721,6 @@ PART = 4096  # examples whose inputs are put together at once
 
 def _measure_inputs(spec: ProbeSpec, trained: _Trained, listener: Listener) -> InputsResult:
     """Score the common test examples; at the longest length also with far inputs swapped."""
-    from seqbench.models.backbone import count_parameters
     from seqbench.training import predict
 
     experiment, data, model = trained
@@ -749,12 +740,8 @@ def _measure_inputs(spec: ProbeSpec, trained: _Trained, listener: Listener) -> I
         else:
             why = "inputs vary in length, so they have no common places to swap"
     return InputsResult(
-        task=task.name,
-        kind=task.kind,
+        **_shared_fields(spec, trained),
         what="inputs",
-        length=about["length"],
-        metric=task.primary.name,
-        unit=task.primary.unit,
         direction=task.primary.direction,
         value=value,
         left_out=left_out,
@@ -765,8 +752,6 @@ def _measure_inputs(spec: ProbeSpec, trained: _Trained, listener: Listener) -> I
         anchor=about["anchor"],
         masks=masks,
         masks_why=why,
-        params=count_parameters(model),
-        width=about["hidden"],
     )
 
 
@@ -845,7 +830,6 @@ def _scores(task: TaskSpec, predictions: Array, truth: Truth) -> tuple[float, li
 # .95. What is a length is taken as its logarithm. One seed tells nothing of others: its intervals are over text only.
 
 DRAWS = 2000
-Statistic = Callable[[Array], Array]
 
 
 def effective_context(results: Sequence[TextResult], tolerance: float = 0.01, draws: int = DRAWS) -> Interval:
@@ -884,7 +868,7 @@ def still_falls(results: Sequence[TextResult], tolerance: float = 0.01) -> bool:
 
 def least_context(losses: Array, ks: Sequence[int], tolerance: float) -> Array:
     """(...) the least k of `effective_context` for mean losses (..., K)."""
-    excess = losses / losses.min(axis=-1, keepdims=True) - 1
+    excess = losses / _least(losses) - 1
     places, enough = np.arange(len(ks)), excess <= tolerance
     end = np.where(enough, places, -1).max(axis=-1, keepdims=True)  # beyond it the model fails
     last = np.where(~enough & (places < end), places, -1).max(axis=-1)  # the last that is too short
@@ -898,31 +882,37 @@ def least_context(losses: Array, ks: Sequence[int], tolerance: float) -> Array:
     return least
 
 
+def _least(losses: Array) -> Array:
+    least: Array = losses.min(axis=-1, keepdims=True)
+    return least
+
+
 def reference_distance(results: Sequence[TextResult]) -> tuple[int, float]:
     """The k of the least loss, and by what share of that the loss after the longest k is above it."""
     ks, losses = _mean_losses(results)
     return ks[int(losses.argmin())], float(losses[-1] / losses.min() - 1)
 
 
-def excess_curve(results: Sequence[TextResult], draws: int = DRAWS) -> dict[int, Interval]:
+def excess_curve(results: Sequence[TextResult]) -> dict[int, Interval]:
     """By k: excess loss over the least at any k, as a share of that."""
     ks, sums, counts = _stacked(results)
     # each draw against its own best k would make the excess at the best of all one-sided
     best = int(_mean_losses(results)[1].argmin())
-    return dict(zip(ks, _intervals(lambda losses: losses / losses[..., [best]] - 1, sums, counts, draws), strict=True))
+    curve = _intervals(lambda losses: losses / losses[..., [best]] - 1, sums, counts)
+    return dict(zip(ks, curve, strict=True))
 
 
-def carried_excess(results: Sequence[TextResult], draws: int = DRAWS) -> Interval | None:
+def carried_excess(results: Sequence[TextResult]) -> Interval | None:
     """How far the loss with carried state lies above the least loss at any k; None where no state was carried."""
     carried = [result.carried.sums for result in results if result.carried is not None]
     if len(carried) < len(results):
         return None
     _, sums, counts = _stacked(results)
     together = np.concatenate([sums, np.array(carried)[:, :, None]], axis=2)
-    return _intervals(lambda losses: losses[..., [-1]] / _least(losses[..., :-1]) - 1, together, counts, draws)[0]
+    return _intervals(lambda losses: losses[..., [-1]] / _least(losses[..., :-1]) - 1, together, counts)[0]
 
 
-def perturbation_excess(results: Sequence[TextResult], draws: int = DRAWS) -> dict[str, dict[int, Interval]]:
+def perturbation_excess(results: Sequence[TextResult]) -> dict[str, dict[int, Interval]]:
     """By kind of change and k: excess loss over the intact window, permutations averaged; empty where there is none."""
     perturbed = [result.perturbed for result in results if result.perturbed]
     if len(perturbed) < len(results):
@@ -935,7 +925,7 @@ def perturbation_excess(results: Sequence[TextResult], draws: int = DRAWS) -> di
 
     def excess(kind: str, k: str) -> Interval:
         pair = np.stack([sums("intact", whole), sums(kind, k)], axis=2)
-        return _intervals(lambda losses: losses[..., [1]] / losses[..., [0]] - 1, pair, counts, draws)[0]
+        return _intervals(lambda losses: losses[..., [1]] / losses[..., [0]] - 1, pair, counts)[0]
 
     return {kind: {int(k): excess(kind, k) for k in by_k} for kind, by_k in perturbed[0].items() if kind != "intact"}
 
@@ -982,12 +972,7 @@ def _stacked(results: Sequence[TextResult]) -> tuple[list[int], Array, Array]:
     return list(first.ks), np.array([result.sums for result in results]), np.array(first.counts, dtype=float)
 
 
-def _least(losses: Array) -> Array:
-    least: Array = losses.min(axis=-1, keepdims=True)
-    return least
-
-
-def _intervals(statistic: Statistic, sums: Array, counts: Array, draws: int) -> list[Interval]:
+def _intervals(statistic: Callable[[Array], Array], sums: Array, counts: Array, draws: int = DRAWS) -> list[Interval]:
     """Of each entry of ``statistic``, which maps mean losses (..., K) to (..., M)."""
     n_seeds, n_blocks, _ = sums.shape
     rng = np.random.default_rng(0)
@@ -1022,6 +1007,7 @@ def _interval(value: float, of_seeds: float, of_blocks: float, n_seeds: int, n_b
 # ---- table --------------------------------------------------------------------------------------------------------
 
 R = TypeVar("R", TextResult, InputsResult)
+_About = tuple[str, str, int, int]  # task, model, length of the input, steps of training
 
 
 class _Group(NamedTuple, Generic[R]):
@@ -1042,52 +1028,54 @@ class _Group(NamedTuple, Generic[R]):
 
 def _groups(measured: Sequence[Measured[ContextResult]], kind: type[R]) -> list[_Group[R]]:
     """All groups with one kind of result, by task, model and length."""
-
-    def key(one: Measured[ContextResult]) -> tuple[str, str, int, str]:
+    by_options: dict[tuple[*_About, str], list[R]] = {}
+    for one in sorted(measured, key=lambda one: one.spec.seed):
         options = one.spec.options
-        return str(options["task"]), one.spec.models[0], int(options["length"]), json.dumps(options, sort_keys=True)
-
-    chosen = [one for one in measured if isinstance(one.result, kind)]
-    groups: list[_Group[R]] = []
-    for (task, model, length, options), members in groupby(sorted(chosen, key=lambda m: (key(m), m.spec.seed)), key):
-        results = [one.result for one in members if isinstance(one.result, kind)]
-        groups.append(_Group(task, model, length, json.loads(options)["training"]["steps"], results))
+        about: _About = options["task"], one.spec.models[0], options["length"], options["training"]["steps"]
+        if isinstance(one.result, kind):
+            by_options.setdefault((*about, json.dumps(options, sort_keys=True)), []).append(one.result)
+    groups = [_Group(*key[:4], by_options[key]) for key in sorted(by_options)]
     return [group._replace(label=_label(group, groups)) for group in groups]
 
 
 def _label(group: _Group[R], groups: Sequence[_Group[R]]) -> str:
     """The model's name, with what tells it from others of the same model on that task."""
     others = [other for other in groups if (other.task, other.model) == (group.task, group.model)]
-    words = [group.model]
+    words = []
     if len({other.first.width for other in others}) > 1:
         words.append(f"width {group.first.width}")
     if group.first.what == "text" and len({other.length for other in others}) > 1:
         words.append(f"T {group.length}")
     if len({other.steps for other in others}) > 1:
         words.append(f"{group.steps:,} steps")
-    return ", ".join(words)
+    return group.model + (f" ({', '.join(words)})" if words else "")
+
+
+def _by(name: str, groups: Iterable[_Group[R]]) -> list[list[_Group[R]]]:
+    """Groups of the same task, or of the same label, in order."""
+    parts: dict[str, list[_Group[R]]] = {}
+    for group in groups:
+        parts.setdefault(getattr(group, name), []).append(group)
+    return list(parts.values())
 
 
 def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """Of one task: effective contexts with sentences, and what far text that is changed costs."""
     first = groups[0].first
-    per_word = first.chars_per_word
     rows = []
     for group in groups:
         contexts = {tolerance: effective_context(group.results, tolerance) for tolerance in TOLERANCES}
-        words = None if per_word is None else Interval(*(end / per_word for end in contexts[0.01]))
+        words = _scaled(contexts[0.01], 1 / (first.chars_per_word or math.nan))
         carried = carried_excess(group.results)
         rows.append(
             {
                 "model": group.label,
-                "seeds": len(group.results),
-                f"test {first.unit or first.metric}": between(
-                    float(np.mean([one.test for one in group.results])), ".3f"
-                ),
+                "seeds": str(len(group.results)),
+                f"test {first.unit or first.metric}": between(mean(one.test for one in group.results), ".3f"),
                 **{f"k* at {tolerance:.1%}": interval_text(figure) for tolerance, figure in contexts.items()},
-                "words at 1.0%": "-" if words is None else interval_text(words),
-                "longest": group.first.ks[-1],
-                "carried": "-" if carried is None else between(carried.value, "+z.2%"),
+                "words at 1.0%": NONE if first.chars_per_word is None else interval_text(words),
+                "longest": str(group.first.ks[-1]),
+                "carried": between(carried and carried.value, "+z.2%"),
             }
         )
     lengths = ", ".join(map(str, sorted({group.length for group in groups})))
@@ -1097,16 +1085,15 @@ def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     )
     yield _table(title, rows, _text_notes(groups))
     rows = [
-        {"model": group.label, "beyond k": k, **{kind: _percent(by_k.get(k)) for kind, by_k in changes.items()}}
+        {"model": group.label, "beyond k": str(k), **{kind: _percent(by_k[k]) for kind, by_k in changes.items()}}
         for group in groups
         if (changes := perturbation_excess(group.results))
-        for k in sorted({k for by_k in changes.values() for k in by_k})
+        for k in changes["drop"]
     ]
     if rows:
         window = ", ".join(sorted({k for group in groups for k in (group.first.perturbed or {}).get("intact", {})}))
-        yield _table(
-            f"{first.task}: excess loss with what lies beyond k characters changed, in a window of {window}", rows
-        )
+        title = f"{first.task}: excess loss with what lies beyond k characters changed, in a window of {window}"
+        yield _table(title, rows)
 
 
 def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
@@ -1119,40 +1106,38 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     yield f"{sum(first.counts):,} characters of the test text are scored, in {first.blocks} blocks."
     if first.chars_per_word is not None:
         yield f"A word has {between(first.chars_per_word, '.2f')} characters here, its space included."
-    yield (
-        "carried is the loss with a state carried over the text so far, against that least loss; "
-        "- where the state grows with the text."
-    )
-    limited = [group for group in groups if group.first.limit is not None]
-    beyond = [group for group in groups if group.first.limit is None and group.first.ks[-1] > group.length]
-    few = [group for group in groups if len(group.results) < 2]
-    for doubtful, sentence in (
-        (limited, "read at most the characters of a training window here: their state grows with the text."),
-        (beyond, "read more characters here than in any training window."),
-        (few, "measured with one seed: intervals are over the text alone."),
-    ):
+    yield "carried is the loss with a state carried over the text so far, against that least loss."
+    for sentence, doubtful in {
+        "read at most the characters of a training window here: their state grows with the text.": [
+            group.label for group in groups if group.first.limit is not None
+        ],
+        "read more characters here than in any training window.": [
+            group.label for group in groups if group.first.limit is None and group.first.ks[-1] > group.length
+        ],
+        "measured with one seed: intervals are over the text alone.": [
+            group.label for group in groups if len(group.results) < 2
+        ],
+    }.items():
         if doubtful:
-            yield f"{listed([group.label for group in doubtful])} {sentence}"
+            yield f"{listed(doubtful)} {sentence}"
     for group in groups:
         best, excess = reference_distance(group.results)
         if excess > min(TOLERANCES):
-            yield (
-                f"{group.label} gets worse beyond {best} characters, by {between(excess, '.1%')} at "
-                f"{group.first.ks[-1]}: its reference is the loss at {best}."
-            )
+            worse = f"by {between(excess, '.1%')} at {group.first.ks[-1]}"
+            yield f"{group.label} gets worse beyond {best} characters, {worse}: its reference is the loss at {best}."
 
 
 def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
     """Of one task: the metric by length, and how it changes when far inputs are swapped."""
-    first = groups[0].first
-    lengths = sorted({group.length for group in groups})
-    rows: list[dict[str, Any]] = []
-    for label, own in _by_label(groups).items():
-        by_length = {f"T = {group.length}": _with_half(mean_metric(group.results)) for group in own}
-        cells = {name: by_length.get(name, "-") for name in (f"T = {length}" for length in lengths)}
-        rows.append({"model": label, "seeds": max(len(group.results) for group in own), **cells})
-    references = {f"T = {group.length}": format_value(group.first.reference_value) for group in groups}
-    rows.append({"model": first.reference, "seeds": "-", **references})
+    first, lengths = groups[0].first, sorted({group.length for group in groups})
+    rows = []
+    for own in _by("label", groups):
+        metrics = {group.length: _with_half(mean_metric(group.results)) for group in own}
+        row = {"model": own[0].label, "seeds": str(max(len(group.results) for group in own))}
+        rows.append(row | {f"T = {length}": metrics.get(length, NONE) for length in lengths})
+    references = {group.length: format_value(group.first.reference_value) for group in groups}
+    row = {"model": first.reference, "seeds": NONE}
+    rows.append(row | {f"T = {length}": references[length] for length in lengths})
     common = all(result.common for group in groups for result in group.results)
     note = (
         f"Trained and tested at each length, {'on the same' if common else 'each on its own'} test examples; "
@@ -1166,31 +1151,25 @@ def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
         if (changes := masked_change(group.results))
     ]
     if rows:
-        yield _table(
-            f"{first.task}: change of {first.metric} when inputs farther than k from the {first.anchor} are another "
-            f"example's (T = {lengths[-1]})",
-            rows,
-        )
+        what = f"{first.task}: change of {first.metric} when inputs farther than k from the {first.anchor} are"
+        yield _table(f"{what} another example's (T = {lengths[-1]})", rows)
 
 
-def _by_label(groups: Sequence[_Group[InputsResult]]) -> dict[str, list[_Group[InputsResult]]]:
-    """Groups that differ in length only, shortest first."""
-    return {label: [group for group in groups if group.label == label] for label in {g.label: 0 for g in groups}}
+def _table(title: str, rows: Sequence[Mapping[str, str]], notes: Iterable[str] = ()) -> str:
+    lines = "\n".join(line for note in notes for line in textwrap.wrap(note, 120))
+    return "\n\n".join(part for part in (title, aligned_table(rows), lines) if part)
 
 
 def _metric(result: InputsResult) -> str:
     return result.metric + (f" ({result.unit})" if result.unit else "")
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]], notes: Iterable[str] = ()) -> str:
-    lines = [line for note in notes for line in textwrap.wrap(note, 120)]
-    return "\n".join([title, tabulate(rows, headers="keys", disable_numparse=True), *lines])
+def _scaled(figure: Interval, factor: float) -> Interval:
+    return Interval(*(factor * end for end in figure))
 
 
-def _percent(figure: Interval | None) -> str:
+def _percent(figure: Interval) -> str:
     """``+1.2% (+0.9% to +1.5%)``."""
-    if figure is None:
-        return "-"
     value, low, high = (between(end, "+z.1%") for end in figure)
     return f"{value} ({low} to {high})"
 
@@ -1204,132 +1183,106 @@ def _with_half(figure: Interval, sign: str = "") -> str:
 # ---- chart --------------------------------------------------------------------------------------------------------
 
 LEAST, MOST = 1e-3, 3.0  # excess loss that is drawn
-DASHES: tuple[Literal["solid", "dashed", "dotted", "dashdot"], ...] = ("solid", "dashed", "dotted", "dashdot")
-TITLES = {
-    "drop": "dropped",
-    "swap": "another passage",
-    "shuffle words": "words shuffled",
-    "shuffle characters": "characters shuffled",
+DONE = {
+    "drop": "is dropped",
+    "swap": "is another passage",
+    "shuffle words": "has its words shuffled",
+    "shuffle characters": "has its characters shuffled",
 }
 
 
-class _Style(NamedTuple):
-    """How a label is drawn: as its model looks, and by its place among the labels of the same model."""
-
-    label: str
-    look: Look
-    place: int
-
-    def curve(self, figures: Mapping[float, Interval], *, band: bool = False) -> list[Mark]:
-        """A line through ``figures`` by their place on the x axis, with a band or with an interval for each."""
-        x, (y, low, high) = list(figures), zip(*figures.values(), strict=True)
-        line = Line(x, y, self.look, label=self.label, dash=DASHES[self.place % len(DASHES)])
-        points = Points(x, y, self.look, label=self.label, hollow=self.place > 0)
-        if band:
-            return [dataclasses.replace(line, low=low, high=high), points]
-        return [line, dataclasses.replace(points, low=low, high=high)]
+def _curve(group: _Group[R], dash: Dash, figures: Mapping[float, Interval], *, band: bool = False) -> list[Mark]:
+    """A line through ``figures`` by their place on the x axis, with a band or with an interval for each."""
+    if not figures:
+        return []
+    look, x, (y, low, high) = look_of(group.model), list(figures), zip(*figures.values(), strict=True)
+    if band:
+        return [Line(x, y, look, low, high, group.label, dash, marked=True)]
+    return [Line(x, y, look, label=group.label, dash=dash), Points(x, y, look, low, high, label=group.label)]
 
 
-def _styles(groups: Sequence[_Group[TextResult] | _Group[InputsResult]]) -> dict[str, _Style]:
-    styles: dict[str, _Style] = {}
-    for model in {group.model for group in groups}:
-        labels = sorted({group.label for group in groups if group.model == model})
-        styles |= {label: _Style(label, look_of(model), i) for i, label in enumerate(labels)}
-    return styles
-
-
-def _text_panels(groups: Sequence[_Group[TextResult]], styles: Mapping[str, _Style]) -> Iterator[Panel]:
+def _text_panels(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
     """Of one task: excess loss by k, effective contexts, and a panel for each kind of change to far text."""
     task, longest = groups[0].task, max(group.first.ks[-1] for group in groups)
     marks: list[Mark] = [Rule(tolerance, f"{tolerance:.1%}") for tolerance in TOLERANCES]
     marks += [Rule(length, f"T = {length}", "x", strong=True) for length in sorted({group.length for group in groups})]
     for group in groups:
-        curve: dict[float, Interval] = {
-            k: excess for k, excess in excess_curve(group.results).items() if excess.value >= LEAST
-        }
-        marks += styles[group.label].curve(curve, band=True) if curve else []
+        curve = {float(k): excess for k, excess in excess_curve(group.results).items() if excess.value >= LEAST}
+        marks += _curve(group, dashes[group.label], curve, band=True)
     yield Panel(
         f"{task}: loss after k characters, over the least",
         marks,
         Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
-        Axis(
-            "excess loss", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1.0)]
-        ),
+        Axis("excess loss", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1)]),
         weight=1.4,
     )
-    yield _contexts_panel(groups, styles)
-    changes = {group.label: perturbation_excess(group.results) for group in groups}
-    ends = [100 * end for kinds in changes.values() for by_k in kinds.values() for one in by_k.values() for end in one]
+    yield _contexts_panel(groups)
+    changes = [(group, perturbation_excess(group.results)) for group in groups]
+    ends = [100 * end for _, kinds in changes for by_k in kinds.values() for figure in by_k.values() for end in figure]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     room = 0.06 * (high - low) or 1.0
     for kind in KINDS:
-        drawn = {label: kinds[kind] for label, kinds in changes.items() if kind in kinds}
+        drawn = [(group, kinds[kind]) for group, kinds in changes if kind in kinds]
         marks = [Rule(0.0, strong=True)]
-        for i, (label, by_k) in enumerate(drawn.items()):
-            shift = 2 ** (0.18 * (i - (len(drawn) - 1) / 2))  # so that intervals stand side by side
-            marks += styles[label].curve({shift * k: Interval(*(100 * e for e in one)) for k, one in by_k.items()})
+        for shift, (group, by_k) in zip(_side_by_side(1.13, len(drawn)), drawn, strict=True):
+            shares = {shift * k: _scaled(figure, 100) for k, figure in by_k.items()}
+            marks += _curve(group, dashes[group.label], shares)
         if drawn:
             yield Panel(
-                f"{task}: beyond k {TITLES[kind]}",
+                f"{task}: what lies beyond k {DONE[kind]}",
                 marks,
                 Axis("k: characters left as they are", "log2"),
-                Axis("excess loss over the intact window (%)", limits=(low - room, high + room)),
+                Axis("excess loss (%)", limits=(low - room, high + room)),
             )
 
 
-def _contexts_panel(groups: Sequence[_Group[TextResult]], styles: Mapping[str, _Style]) -> Panel:
+def _contexts_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
     """Effective contexts: k* at 1% large; at 2% and 0.5% small, above and below it."""
-    marks: list[Mark] = []
-    rows = []
+    marks, rows = [], []
     for i, group in enumerate(groups):
-        for tolerance, shift in zip(sorted(TOLERANCES), (0.24, 0.0, -0.24), strict=True):
+        look = look_of(group.model)
+        for tolerance, shift in zip(TOLERANCES, (0.24, 0.0, -0.24), strict=True):
             value, low, high = effective_context(group.results, tolerance)
-            style = styles[group.label]
-            marks.append(
-                Points([value], [i + shift], style.look, [low], [high], "x", small=shift != 0, hollow=style.place > 0)
-            )
+            marks.append(Points([value], [i + shift], look, [low], [high], "x", small=shift != 0))
             rows += [] if shift else [f"{group.label}: {rounded(value)}"]
     per_word = groups[0].first.chars_per_word
     words = "" if per_word is None else f" (a word has {between(per_word, '.2f')})"
-    title = f"{groups[0].task}: effective context with 95% intervals"
-    return Panel(title, marks, Axis(f"k*: effective context in characters{words}", "log2"), rows=rows)
+    axis = Axis(f"k*: effective context in characters{words}", "log2")
+    return Panel(f"{groups[0].task}: effective context with 95% intervals", marks, axis, rows=rows)
 
 
-def _inputs_panels(groups: Sequence[_Group[InputsResult]], styles: Mapping[str, _Style]) -> Iterator[Panel]:
+def _inputs_panels(groups: Sequence[_Group[InputsResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
     """Of one task: the metric by the length of the input, and how it changes when far inputs are swapped."""
-    first = groups[0].first
-    references = {group.length: group.first.reference_value for group in groups}
-    lengths = sorted(references)
-    reference = Line(
-        lengths,
-        [references[length] for length in lengths],
-        Look(GREY),
-        label=f"{short(first.reference)}, baseline",
-        dash="dashed",
-    )
-    metrics: list[Mark] = [reference]
+    first, by_label = groups[0].first, _by("label", groups)
+    references = dict(sorted({group.length: group.first.reference_value for group in groups}.items()))
+    name = f"{short(first.reference)} (baseline)"
+    metrics: list[Mark] = [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")]
     changes: list[Mark] = []
-    labels = _by_label(groups)
-    for i, (label, own) in enumerate(labels.items()):
-        shift = 1.012 ** (i - (len(labels) - 1) / 2)  # so that intervals stand side by side
-        metrics += styles[label].curve({shift * group.length: mean_metric(group.results) for group in own})
+    for shift, own in zip(_side_by_side(1.012, len(by_label)), by_label, strict=True):
+        dash = dashes[own[0].label]
+        metrics += _curve(own[0], dash, {shift * group.length: mean_metric(group.results) for group in own})
         change = {shift * k: figure for k, figure in masked_change(own[-1].results).items()}
-        changes += styles[label].curve(change) if change else []
+        changes += _curve(own[0], dash, change)
     yield Panel(
         f"{first.task}: trained on shorter inputs ({first.direction} is better)",
         metrics,
-        _steps_axis("length of the input in steps", lengths),
+        _steps_axis("length of the input in steps", [*references]),
         Axis(f"test {_metric(first)}"),
     )
     if changes:
         where = "the last steps" if first.anchor == "end" else "the steps on each side of the centre"
         ks = sorted({mask.k for group in groups for mask in group.first.masks or ()})
         yield Panel(
-            f"{first.task}: trained on {lengths[-1]} steps, what lies beyond k is another example's",
+            f"{first.task}: trained on {max(references)} steps, what lies beyond k is another example's",
             [Rule(0.0, strong=True), *changes],
             _steps_axis(f"k: {where} that stay as they are", ks),
             Axis(f"change of {_metric(first)}"),
         )
+
+
+def _side_by_side(ratio: float, number: int) -> list[float]:
+    """Factors by which marks are shifted on a logarithmic axis so that their intervals can be told apart."""
+    return [ratio ** (i - (number - 1) / 2) for i in range(number)]
 
 
 def _steps_axis(label: str, steps: Sequence[int]) -> Axis:
@@ -1347,7 +1300,7 @@ def _notes(texts: Sequence[_Group[TextResult]], inputs: Sequence[_Group[InputsRe
         )
     limited = sorted({group.label for group in texts if group.first.limit is not None})
     if limited:
-        yield f"{', '.join(limited)}: read at most at the length trained on (the state grows with the length)."
+        yield f"{listed(limited)}: read at most at the length trained on (the state grows with the length)."
     if any(group.first.perturbed for group in texts):
         yield (
             "Dropping takes what is beyond k away; a swap puts another passage of the text there, shuffles keep its "
@@ -1356,4 +1309,4 @@ def _notes(texts: Sequence[_Group[TextResult]], inputs: Sequence[_Group[InputsRe
     if inputs:
         yield "Each length is trained for anew; intervals: 95% over seeds and test groups, if there are several seeds."
     for why in sorted({group.first.masks_why for group in inputs if group.first.masks_why}):
-        yield f"No inputs are swapped where {why}."
+        yield f"No far inputs are swapped: {why}."

@@ -362,7 +362,7 @@ def _ratios(seconds: ByModel[list[list[float]]], reference: str) -> dict[str, Ti
 
 
 def _peaks(net: Timed, shapes: Sequence[tuple[int, int]], device: torch.device) -> list[int | None]:
-    """Of a training step at each shape. A CPU's profiler is slow, a millisecond or so a step: one batch size there."""
+    """Of a training step at each shape. On a CPU, where the profiler takes about 1 ms per step, at one batch only."""
     from seqbench.probes.shared.timing import peak_bytes
 
     profiled = _full_batch(shapes)

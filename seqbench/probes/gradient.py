@@ -13,7 +13,6 @@ Norms in records are natural logarithms; what is shown of them is in decades (lo
 from __future__ import annotations
 
 import copy
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ import tyro
 
 from seqbench.errors import Diverged, UserError
 from seqbench.jobs.job import Listener
-from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
 from seqbench.probes.shared import SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, listed, short
@@ -723,11 +722,7 @@ def over_seeds(values: Iterable[float | None]) -> Interval:
 
 def summaries(measured: Iterable[Measured[GradientResult]]) -> list[Summary]:
     """Measurements that differ in their seed only taken together, in order of appearance."""
-    groups: dict[str, list[Measured[GradientResult]]] = {}
-    for one in measured:
-        same = json.dumps([one.spec.models, one.spec.device, one.spec.options], sort_keys=True)
-        groups.setdefault(same, []).append(one)
-    return [_summary(group) for group in groups.values()]
+    return [_summary(group) for group in seeds_together(measured)]
 
 
 def _summary(group: Sequence[Measured[GradientResult]]) -> Summary:

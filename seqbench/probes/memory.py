@@ -8,7 +8,6 @@ Lengths are steps, or pairs to hold (`problems.Selective`), which double from 2 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ import tyro
 from seqbench.config import Count
 from seqbench.errors import UserError
 from seqbench.jobs.job import Listener
-from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
 from seqbench.probes.shared import SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Points, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, short
@@ -555,16 +554,8 @@ class EdgeRow:
 
 
 def edges(measured: Iterable[Measured[MemoryResult]]) -> list[EdgeRow]:
-    """A row for every model, initialisation, problem and regime, in the order of their first measurement.
-
-    Those are put together where all but the seed is the same: options, device and budget.
-    """
-    groups: dict[str, list[Measured[MemoryResult]]] = {}
-    for one in measured:
-        spec = one.spec
-        same = json.dumps([spec.models, spec.options, spec.device, spec.budget], sort_keys=True)
-        groups.setdefault(same, []).append(one)
-    return [_row(sorted(group, key=lambda one: one.spec.seed)) for group in groups.values()]
+    """A row for every model, initialisation, problem and regime, in the order of their first measurement."""
+    return [_row(group) for group in seeds_together(measured)]
 
 
 def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:

@@ -396,7 +396,7 @@ def _pins(folder: Path) -> dict[tuple[str, str], str]:
 FILE = "prices.parquet"
 PRICES = ("open", "high", "low", "close")
 COLUMNS = (*PRICES, "volume")
-WAITS = (5.0, 15.0, 45.0)  # seconds between the four tries: Yahoo's limits last longer than a hiccup
+YAHOO_WAITS = (5.0, 15.0, 45.0)  # seconds between the four tries: Yahoo's limits last longer than a hiccup
 TERMS = "Yahoo! Finance: for personal use; may not be redistributed"
 OPTIONS: dict[str, Any] = {
     "actions": False,
@@ -506,7 +506,7 @@ def _persist(
     sleep: Callable[[float], None],
 ) -> Any:
     """The frame that ``download`` returns, once it returns one with rows."""
-    for tries, pause in enumerate((*WAITS, 0.0), start=1):
+    for tries, pause in enumerate((*YAHOO_WAITS, 0.0), start=1):
         frame, reason = None, ""
         with _quiet() as lines:
             try:

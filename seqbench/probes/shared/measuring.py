@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import json
 import time
 import traceback
 from collections.abc import Iterable, Sequence
@@ -110,7 +111,8 @@ def _record(job: Job, status: Any, reason: str | None, started: str, seconds: fl
         probe=_info(spec),
         models=_models(spec),
         case=spec.to_json(),
-        result=None if result is None else dataclasses.asdict(result),
+        # as JSON has it, without tuples; what is no number for JSON is a mistake in the probe
+        result=None if result is None else json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False)),
         summary="" if result is None else probe.headline(result),
         seconds=round(seconds, 3),
         environment=environment_of(torch.device(spec.device), spec.threads),

@@ -218,8 +218,8 @@ def width_of(params: int, model: str) -> int:
 def flops(mixer: Mixer, length: int) -> int | None:
     """Floating-point operations of the mixer alone for one sequence, forward; a backward pass costs twice that.
 
-    As in `seqbench.models.sizing`: counted on the meta device, two a multiply-add, element-wise work left out; of
-    attention all T^2 pairs, masked or not. None for a plug-in that can't run there.
+    As in `seqbench.models.sizing`: counted on the meta device, two for each multiply-add, element-wise work left out;
+    of attention all T^2 pairs, masked or not. None for a plug-in that can't run there.
     """
     try:
         shadow = copy.deepcopy(mixer).to("meta").eval()
@@ -233,7 +233,7 @@ def flops(mixer: Mixer, length: int) -> int | None:
 def flops_at(mixer: Mixer) -> Callable[[int], int | None]:
     """`flops` of ``mixer`` as a function of the length.
 
-    The counter takes milliseconds a step, so it counts short sequences, and a parabola goes on from there: products
+    The counter takes milliseconds per step, so it counts short sequences, and a parabola goes on from there: products
     over time and over pairs of steps grow so. A mixer that is not on its own parabola is counted at every length.
     """
     (a, b, c), between = COUNTED_AT, (COUNTED_AT[1] + COUNTED_AT[2]) // 2

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from seqbench.jobs.job import Listener
 from seqbench.models.backbone import SequenceModel
 from seqbench.probes.shared import SOLVED
 from seqbench.probes.shared.problems import Problem
@@ -84,6 +85,11 @@ class Trained:
     low: float | None
     diverged: bool
 
+    @property
+    def checked_at(self) -> tuple[int, ...]:
+        """Of each check, how many steps the optimiser had taken."""
+        return tuple(min(EVERY * i, self.steps) for i in range(1, len(self.checks) + 1))
+
 
 def train(
     net: SequenceModel,
@@ -94,6 +100,7 @@ def train(
     learning_rate: float = LEARNING_RATE,
     steps: int = STAGE_STEPS,
     batch: int = BATCH,
+    listener: Listener | None = None,
 ) -> Trained:
     """Train ``net`` on fresh data until the greatest of ``lengths`` is solved, for ``steps`` steps at most.
 
@@ -109,6 +116,7 @@ def train(
         learning_rate: kept throughout.
         steps: the most to take.
         batch: sequences in a step.
+        listener: hears of the steps at every check.
     """
     least, longest = (lengths, lengths) if isinstance(lengths, int) else lengths
     # lengths are drawn on the host: asking the device for one would wait for it at every step
@@ -128,6 +136,8 @@ def train(
         if step % EVERY and step < steps:
             continue
         checked = assess(net, problem, longest, generator, CHECKED)
+        if listener is not None:
+            listener.step(step, loss.item())
         if checked is None or not math.isfinite(loss.item()):  # once it is not finite it stays so
             return Trained(longest, learning_rate, step, (*checks, None), False, None, None, True)
         checks.append(checked.value)
