@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from seqbench.board.frame import Array
-from seqbench.rates import TRIAL_SEED, best_rate
+from seqbench.rates import TRIAL_SEED, chosen_rate
 from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_intervals
 from seqbench.task import BUDGETS
 
@@ -291,7 +291,7 @@ def _entrant(results: Sequence[Result], measure: Measure) -> Entrant:
     """From the ``results`` of one model, sorted by learning rate and seed."""
     trials = ((result.seed, result.learning_rate, result.validation) for result in results)
     counts = Counter(result.learning_rate for result in results)
-    rate = best_rate(trials, measure.direction or "lower")
+    rate = chosen_rate(trials, measure.direction or "lower")
     if rate is None:  # no run at seed 0 went well: the rate with most runs
         rate = min(counts, key=lambda rate: (-counts[rate], rate))
     first = {result.learning_rate: result for result in results if result.seed == TRIAL_SEED}
