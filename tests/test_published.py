@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from seqbench.claims_command import run_claims
 
 from seqbench.board import load_results, make_tables, render
 from seqbench.board.charts import picture_files
+from seqbench.cli.claims import Claims
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 
@@ -51,24 +51,12 @@ def test_every_link_of_the_page_leads_to_what_it_shows(plots):
     }
 
 
-def test_readme_quotes_the_page_word_for_word():
-    """Rows of the overview, and of a table up to the column of parameters."""
-    page = PAGE.read_text(encoding="utf-8").splitlines()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin = readme.index("LEADERBOARD.md](")
-    excerpt = readme[begin : readme.index("](results/board/plots/", begin)]
-    rows = [line for line in excerpt.splitlines() if line.startswith("|")]
-    assert len(rows) > 8
-    for row in rows:
-        assert any(line.startswith(row.rstrip("| ")) for line in page), row
-
-
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
     """The folder of a ledger that was written anew, from a copy of the records alone."""
     folder = tmp_path_factory.mktemp("published") / "board"
     shutil.copytree(BOARD, folder, ignore=shutil.ignore_patterns("*.png", "CLAIMS.md", "claims.json"))
-    assert run_claims("quick", folder, folder, 1, "cpu", report=True) == 0
+    assert Claims(out=folder, board=folder, device="cpu", report=True)() == 0
     return folder
 
 
@@ -100,10 +88,12 @@ def test_every_claim_has_a_figure_a_verdict_and_its_records():
         assert (BOARD / target).is_file(), target
 
 
-def test_readme_quotes_the_ledger_word_for_word():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| [1-8] \|.*\*\*.*$", readme, flags=re.MULTILINE)
-    assert len(rows) == 8 and set(rows) <= set(LEDGER.read_text(encoding="utf-8").splitlines())
+def test_the_verdict_on_an_lstms_memory_is_said_with_its_caution():
+    """Until it is measured with a net that predicts the text better than n-grams do."""
+    claims = json.loads((BOARD / "claims.json").read_text(encoding="utf-8"))["claims"]
+    assert [claim["number"] for claim in claims if claim["caution"].startswith("under review")] == [2]
+    page = LEDGER.read_text(encoding="utf-8")
+    assert page.count("**; under review") == 2 and "worse (1.93 bits per character) than an n-gram" in page
 
 
 def test_records_are_there_without_weights():
