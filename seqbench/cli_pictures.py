@@ -28,8 +28,7 @@ from seqbench.report.chart import (
     Rule,
     look_of,
 )
-from seqbench.report.text import format_value
-
+from seqbench.report.text import rounded
 from seqbench.task import TASKS, TaskSpec
 
 __all__ = ["data_chart", "run_chart"]
@@ -70,7 +69,7 @@ def _learning_curve(record: RunRecord, spec: TaskSpec, folder: Path) -> Panel:
     steps, values = [point["step"] for point in points], [point[f"val_{name}"] for point in points]
     figures = {"this run": record.primary.value, **record.baselines}
     rules = [
-        Rule(value, f"{whose} {format_value(value)}", strong=whose == "this run", widen="always")
+        Rule(value, f"{whose} {rounded(value, 4)}", strong=whose == "this run", widen="always")
         for whose, value in figures.items()
     ]
     return Panel(
