@@ -1,4 +1,4 @@
-"""What readers see: charts, as the renderer draws them. Charts of all kinds of marks are read as a reader would."""
+"""What readers see: texts, and charts as the renderer draws them. Charts of all kinds of marks are read as a reader would."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from itertools import combinations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from seqbench.errors import UserError
@@ -32,6 +32,8 @@ from seqbench.report.chart import (
     ticks,
 )
 from seqbench.report.draw import draw
+from seqbench.report.text import NONE, duration, format_value, interval_text, listed, or_dash, rounded, short
+from seqbench.stats import Interval
 
 INF, NAN = math.inf, math.nan
 LSTM, GRU, RNN = look_of("lstm"), look_of("gru"), look_of("rnn")
@@ -216,6 +218,7 @@ def test_every_numeric_axis_has_three_labels_or_more(panel, figure_of):
 NUMBERS = st.floats(-1e99, 1e99) | st.floats(-1e3, 1e3) | st.floats(-1e-270, 1e-270) | st.just(0.0)
 
 
+@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1), st.sampled_from(["linear", "log2", "log10"]), st.integers(3, 9))
 def test_ticks_tell_apart_whatever_is_shown(values, scale, most):
     axis = Axis(scale=scale)
@@ -341,3 +344,58 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
 def test_words_of_a_record_are_no_markup(tmp_path):
     texts = [text for text, _ in svg_texts(Chart("a $x^2$ <b> & \\frac", [[COST]]), tmp_path)]
     assert "a $x^2$ <b> & \\frac" in texts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (rounded(12.34), "12.3"),
+        (rounded(131584.4), "131,584"),
+        (rounded(0.8475, 4), "0.8475"),
+        (rounded(0.5, 4), "0.5"),
+        (rounded(0.0000123), "1.23e-05"),
+        (rounded(1e15), "1.00e+15"),
+        (rounded(-0.0), "0"),
+        (rounded(9.999), "10"),
+        (rounded(INF), "∞"),
+        (rounded(-INF), "-∞"),
+        (rounded(NAN), "?"),
+        (format_value(NAN), "-"),
+        (format_value(123456.7), "123,457"),
+        (or_dash(1234.5, ",.0f"), "1,234"),
+        (or_dash(None, ","), NONE),
+        (interval_text(Interval(12, 8, 16), "steps"), "12 steps (8 to 16)"),
+        (interval_text(Interval(12, 8, INF), "steps"), "12 steps (8 and more)"),
+        (interval_text(Interval(4, 4, 4), "times"), "4 times"),
+        (interval_text(Interval(0.5, NAN, NAN)), "0.5"),
+        (interval_text(Interval(320, 320, INF), at_least=True), "at least 320"),
+        (interval_text(Interval(320, 300, INF), at_least=True), "at least 320 (300 and more)"),
+        (interval_text(Interval(INF, 8, INF), "times"), "more than 8 times"),
+        (interval_text(Interval(NAN, NAN, NAN)), "unknown"),
+        (duration(40), "40 s"),
+        (duration(720), "12 min"),
+        (duration(11100), "3 h 05 min"),
+        (listed(["a"]), "a"),
+        (listed(["a", "b", "c"]), "a, b and c"),
+        (short("a\nb"), "a b"),
+        (short("x" * 20 + "end", 12), "xxx...xxxend"),
+    ],
+)
+def test_texts_read_as_people_write(text, expected):
+    assert text == expected
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 9))
+def test_rounding_keeps_so_many_digits_and_no_more_than_it_needs(value, digits):
+    text = rounded(value, digits)
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.5 * 10.0 ** (1 - digits), abs=1e-320)
+    assert "e" in text or not ("." in text and text.endswith("0")) and text != "-0"
+    assert rounded(float(text.replace(",", "")), digits) == text
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=3, max_size=3), st.booleans())
+def test_an_interval_holds_its_value_unless_it_is_exact(figures, at_least):
+    low, value, high = sorted(figures)
+    text = interval_text(Interval(value, low, high), "steps", 9, at_least=at_least)
+    assert text.startswith("at least ") == at_least and f"{rounded(value, 9)} steps" in text
+    assert ("(" in text) == (low < high)

@@ -1,1 +1,1 @@
-"""What readers see: charts as data (`chart`), a renderer for each medium, and text and numbers (`text`). No torch."""
+"""What readers see: charts as data (`chart`), a renderer for each medium, and text and numbers (`text`)."""

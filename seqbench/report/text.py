@@ -1,4 +1,4 @@
-"""Figures and names as text: how many decimals, intervals, lists, links, and what may stand in Markdown. No torch."""
+"""Figures and names as text: how many decimals, intervals, lists, links, and what may stand in Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ __all__ = [
     "NONE",
     "aligned_table",
     "between",
-    "bounded",
     "decimals",
     "duration",
     "escape",
@@ -26,6 +25,7 @@ __all__ = [
     "link",
     "listed",
     "open_ranks",
+    "or_dash",
     "relative",
     "rounded",
     "short",
@@ -74,7 +74,12 @@ def aligned_table(rows: Iterable[Mapping[str, str]]) -> str:
 
 
 def decimals(values: Iterable[float], reaches: Iterable[float]) -> int:
-    """Of a column: four significant digits of its median value, and at least one of its smallest interval."""
+    """Decimals that suit a column: four significant digits of its median value, one of its smallest interval.
+
+    ```
+    decimals([0.84, 0.80, 0.02], [0.01, 0.002]) -> 4        decimals([12345.0], [7.0]) -> 0
+    ```
+    """
     sizes = sorted(abs(value) for value in values if value and math.isfinite(value))
     noise = 1e-9 * sizes[-1] if sizes else 0.0  # an interval of rounding errors belongs to what can't vary
     narrow = [reach for reach in reaches if reach > noise and math.isfinite(reach)]
@@ -84,7 +89,7 @@ def decimals(values: Iterable[float], reaches: Iterable[float]) -> int:
 
 
 def with_reach(value: float, reach: float, places: int) -> str:
-    """``0.848 ± 0.008``; the value alone without an interval, or if it can't vary."""
+    """``0.848 ± 0.008`` with so many decimals: `decimals` of the column; the value alone where it can't vary."""
     if not math.isfinite(value):
         return NONE
     return f"{value:z,.{places}f}" + (
@@ -100,9 +105,12 @@ def open_ranks(ranks: tuple[int, int, int] | None) -> str:
     return f"{rank} ({best} to {worst})" if best != worst else f"{rank}"
 
 
-def between(value: float | None, pattern: str) -> str:
-    """A figure by its format, or the dash."""
+def or_dash(value: float | None, pattern: str) -> str:
+    """``value`` by Python's format ``pattern``, or a dash where there is none: ``or_dash(1234.5, ",.0f") -> 1,234``."""
     return NONE if value is None else format(value, pattern)
+
+
+between = or_dash  # its old name
 
 
 def listed(names: Sequence[str]) -> str:
@@ -111,40 +119,53 @@ def listed(names: Sequence[str]) -> str:
 
 
 def rounded(value: float, digits: int = 3) -> str:
-    """So many significant digits, without an exponent where one can do without."""
+    """``value`` with so many significant digits, without an exponent where one can do without.
+
+    ```
+    rounded(12.34)       -> 12.3        rounded(131584.4)    -> 131,584   (digits before the point are all kept)
+    rounded(0.84750, 4)  -> 0.8475      rounded(0.5, 4)      -> 0.5
+    rounded(0.0000123)   -> 1.23e-05    rounded(math.inf)    -> ∞         rounded(math.nan) -> ?
+    ```
+    """
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if math.isnan(value):
         return "?"
-    if value and abs(value) < 1e-4:
+    if value and not 1e-4 <= abs(value) < 1e15:
         return f"{value:.{digits - 1}e}"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
     text = f"{value:z,.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def bounded(figure: Interval, digits: int = 3, *, at_least: bool = False) -> str:
-    """The value alone, as a lower bound where it is one; ``more than 4`` where only that is known."""
-    if math.isnan(figure.value) or math.isinf(figure.value):
-        return "unknown" if math.isnan(figure.low) else f"more than {rounded(figure.low, digits)}"
-    return f"{'at least ' if at_least else ''}{rounded(figure.value, digits)}"
-
-
 def interval_text(figure: Interval, unit: str = "", digits: int = 3, *, at_least: bool = False) -> str:
-    """``12 steps (8 to 16)``, or the value alone where it is exact or has no interval."""
+    """``12 steps (8 to 16)``: a value with its interval, both `rounded`.
+
+    ```
+    interval_text(Interval(12, 8, 16), "steps")             -> 12 steps (8 to 16)
+    interval_text(Interval(12, 8, inf), "steps")            -> 12 steps (8 and more)
+    interval_text(Interval(4, 4, 4), "times")               -> 4 times                (exact)
+    interval_text(Interval(0.5, nan, nan))                  -> 0.5                    (nobody knows how exact)
+    interval_text(Interval(320, 320, inf), at_least=True)   -> at least 320           (a lower bound)
+    interval_text(Interval(inf, 8, inf), "times")           -> more than 8 times      (the value itself is not known)
+    interval_text(Interval(nan, nan, nan))                  -> unknown
+    ```
+    """
     unit = f" {unit}" if unit else ""
-    value = f"{bounded(figure, digits, at_least=at_least)}{unit}"
-    known = math.isfinite(figure.value) and not (math.isnan(figure.low) or math.isnan(figure.high))
+    low, high = rounded(figure.low, digits), rounded(figure.high, digits)
+    if not math.isfinite(figure.value):
+        return f"unknown{unit}" if math.isnan(figure.low) else f"more than {low}{unit}"
+    value = f"{'at least ' if at_least else ''}{rounded(figure.value, digits)}{unit}"
+    exact = figure.low == figure.high or math.isnan(figure.low) or math.isnan(figure.high)
     bound = at_least and figure.low == figure.value and math.isinf(figure.high)
-    if not known or figure.low == figure.high or bound:
+    if exact or bound:
         return value
-    high = f"to {rounded(figure.high, digits)}" if not math.isinf(figure.high) else "and more"
-    return f"{value} ({rounded(figure.low, digits)} {high})"
+    return f"{value} ({low} and more)" if math.isinf(figure.high) else f"{value} ({low} to {high})"
 
 
 def format_value(value: float) -> str:
-    """Four significant figures, without an exponent where one can do without."""
-    return "-" if math.isnan(value) else f"{value:.4g}"
+    """``rounded(value, 4)``, which new code calls; ``-`` for NaN."""
+    return "-" if math.isnan(value) else rounded(value, 4)
 
 
 def duration(seconds: float) -> str:
