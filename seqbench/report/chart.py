@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -36,7 +35,6 @@ __all__ = [
     "drawable",
     "limits",
     "look_of",
-    "pale",
     "places",
     "scaling",
 ]
@@ -72,12 +70,8 @@ def look_of(model: str) -> Look:
 def dashes_of(models: Mapping[str, str]) -> dict[str, Dash]:
     """A kind of line for each label, given each label's model: those of one model share a colour and differ in it."""
     kinds: tuple[Dash, ...] = get_args(Dash)
-    count: Counter[str] = Counter()
-    dashes = {}
-    for label, model in models.items():
-        dashes[label] = kinds[count[model] % len(kinds)]
-        count[model] += 1
-    return dashes
+    owners = list(models.values())
+    return {label: kinds[owners[:i].count(owners[i]) % len(kinds)] for i, label in enumerate(models)}
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ class Line:
     Attributes:
         dash: kind of line.
         marked: with the look's marker at every point.
-        faint: one of many.
+        faint: thin, as one of many.
         steps: horizontal from each point to the next.
     """
 
@@ -273,13 +267,6 @@ def _luminance(colour: str) -> float:
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def pale(colour: str, least: float = 3.0) -> str:
-    """The palest mixture of ``colour`` with white whose contrast to white is ``least``."""
-    channels = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
-    mixtures = ["#" + "".join(f"{c + (255 - c) * share // 100:02x}" for c in channels) for share in range(100)]
-    return next((mixture for mixture in reversed(mixtures) if contrast(mixture) >= least), colour)
-
-
 def drawable(value: float, scale: Scale = "linear") -> bool:
     """Whether an axis has a place for ``value``: not for NaN, infinity, what is huge, or 0 where it is logarithmic."""
     return abs(value) < BOUND and (scale == "linear" or value > TINY)
@@ -314,7 +301,7 @@ def limits(panel: Panel, way: Way) -> tuple[float, float] | None:
     values += [0.0] if bars else []
     low, high = _with_rules(panel, way, forth(min(values)), forth(max(values)))
     room, size = 0.06 * (high - low), max(abs(low), abs(high))
-    if high - low <= 1e-9 * size:  # alike
+    if high - low <= max(TINY, 1e-9 * size):  # alike
         room = 1.0 if axis.scale != "linear" else 0.05 * size if size > TINY else 0.05
     return (
         0.0 if bars and low == 0 else back(low - room),

@@ -11,8 +11,8 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -41,7 +41,6 @@ from seqbench.report.chart import (
     contrast,
     drawable,
     limits,
-    pale,
     places,
     scaling,
 )
@@ -61,6 +60,26 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text that can be searched and copied
     "pdf.fonttype": 42,
     "svg.hashsalt": "seqbench",
+    "axes.unicode_minus": False,
+    "text.color": DARK,
+    "axes.labelcolor": DARK,
+    "axes.edgecolor": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": DARK,
+    "ytick.labelcolor": DARK,
+    "legend.frameon": False,
+    "legend.borderaxespad": 0,
+    "legend.borderpad": 0,
+    "legend.labelspacing": 0.35,
+    "legend.columnspacing": 1.6,
+    "legend.handlelength": 2.2,
+    "legend.handletextpad": 0.7,
 }
 LEADING = 1.3  # from one line of text to the next, of its size
 GAP = 0.08  # inches between a text and what stands beside it
@@ -69,7 +88,8 @@ ASIDE = 0.2  # inches from a panel's marks to what is written to the right of th
 ROW = 0.3  # inches of a row with a name
 VALUES = 2.5  # inches of a panel with values on both axes
 LONG = 2.4  # inches of the longest name beside a row
-FILL, GRID = "#ececec", "#e6e6e6"
+SCALE = 1.0  # inches of a matrix's scale with its ticks and label
+FILL = "#ececec"
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
 BARE = "|_x"  # markers that have no inside
 
@@ -170,8 +190,9 @@ def ticks(axis: Axis, low: float, high: float, most: int = 7) -> list[tuple[floa
     if not choices:  # a short logarithmic axis, too
         slack = 1e-9 * (high - low)
         for count in (most, most - 1):
-            found = MaxNLocator(count, steps=(1, 2, 2.5, 5, 10), min_n_ticks=3).tick_values(low, high)
-            choices.append([value for value in found.tolist() if low - slack <= value <= high + slack])
+            locator = MaxNLocator(count, steps=(1, 2, 2.5, 5, 10), min_n_ticks=3)
+            around = [float(value) for value in locator.tick_values(low, high)]
+            choices.append([value for value in around if low - slack <= value <= high + slack])
     values = next((values for values in choices if len(values) <= most), choices[-1])
     return list(zip(values, texts_of(values), strict=True))
 
@@ -223,6 +244,7 @@ class Box:
         above: names of the rules on the x axis, each in a line of its own above the marks; sides: of those on the y
             axis, to the right of the marks.
         width, height: inches of the marks' own area; left, right, top, bottom: inches around it.
+        taken: places in inches of the points that have been drawn.
     """
 
     panel: Panel
@@ -243,6 +265,7 @@ class Box:
     xticks: Sequence[tuple[float, str]] = ()
     upright: bool = False
     above: Sequence[tuple[Rule, str]] = ()
+    taken: list[tuple[float, float]] = field(default_factory=list)
 
     def place(self, value: float, way: Way) -> float:
         """Where ``value`` stands, from 0 to 1 within the axis; beyond it, at its edge."""
@@ -262,7 +285,8 @@ def _box(panel: Panel, column_width: float) -> Box | None:
     xlim, ylim = limits(panel, "x"), limits(panel, "y")
     if xlim is None or ylim is None:
         return None
-    names, matrix = places(panel, "y"), _matrix(panel)
+    names = places(panel, "y")
+    matrix = next((mark for mark in panel.marks if isinstance(mark, Matrix)), None)
     sides = _rule_names(panel, "y", ylim, 0.3 * column_width)
     row = ROW * (1.4 if matrix and matrix.texts else 1.0)
     height = panel.weight * (len(names) * row if names else VALUES)
@@ -274,22 +298,8 @@ def _box(panel: Panel, column_width: float) -> Box | None:
     else:
         yticks = ticks(panel.y, *ylim, max(3, min(7, int(height / 0.3))))
     left = max(_width(text) for _, text in yticks) + GAP + (_height(ylabel) + GAP if ylabel else 0)
-    right = ASIDE + max((0.1 + _width(name) for _, name in sides), default=0.0)
-    if matrix and _has_scale(matrix):
-        right = 2 * ASIDE + max(_width(text) for _, text in _scale_ticks(matrix)) + GAP + _height(matrix.label)
+    right = SCALE if matrix else ASIDE + max((0.1 + _width(name) for _, name in sides), default=0.0)
     return Box(panel, xlim, ylim, yticks, ylabel, sides, height, left, right)
-
-
-def _matrix(panel: Panel) -> Matrix | None:
-    return next((mark for mark in panel.marks if isinstance(mark, Matrix)), None)
-
-
-def _has_scale(matrix: Matrix) -> bool:
-    return not matrix.texts or bool(matrix.label)
-
-
-def _scale_ticks(matrix: Matrix) -> list[tuple[float, str]]:
-    return ticks(Axis(), matrix.least, matrix.most, 5)
 
 
 def _rule_names(panel: Panel, way: Way, span: tuple[float, float], most: float) -> list[tuple[Rule, str]]:
@@ -357,10 +367,11 @@ def _even_out(columns: Sequence[Sequence[Box]], aligned: bool) -> None:
         return
     totals = [sum(box.total for box in column) for column in columns]
     for column, total in zip(columns, totals, strict=True):
-        elastic = [box for box in column if not places(box.panel, "y")] or column  # names would only be farther apart
-        stretch = 1 + (max(totals) - total) / max(1.0, sum(box.height for box in elastic))
-        for box in elastic:
-            box.height *= min(1.6, stretch)
+        elastic = [box for box in column if not places(box.panel, "y")]
+        most = math.inf if elastic else 1.6  # names would only be farther apart
+        stretch = 1 + (max(totals) - total) / max(1.0, sum(box.height for box in elastic or column))
+        for box in elastic or column:
+            box.height *= min(most, stretch)
 
 
 def _figure(chart: Chart) -> Any:
@@ -374,27 +385,24 @@ def _figure(chart: Chart) -> Any:
     notes = "\n".join(_wrapped(note, room) for note in (*chart.notes, *said))
     above = EDGE + _height(title, LARGE) + _height(subtitle, MEDIUM) + GAP
     labels = list(chart.legend())
-    keys = _key_columns(labels, room)
+    widths = [0.65 + _width(label) for label in labels]
+    keys = len(labels) if sum(widths) <= room else max(1, int(room / max(widths)))  # columns of the legend
     below = EDGE + _height(notes) + (1.2 * LINE * math.ceil(len(labels) / keys) + 2 * GAP if labels else 0)
     height = above + max((sum(box.total for box in column) for column in columns), default=0.0) + below
-    figure = Figure(figsize=(width, height))
+    figure: Any = Figure(figsize=(width, height))
     _write(figure, EDGE, EDGE, title, LARGE)
     _write(figure, EDGE, EDGE + _height(title, LARGE), subtitle, MEDIUM)
     _write(figure, EDGE, height - EDGE - _height(notes), notes)
-    handles: dict[str, dict[type, Any]] = {label: {} for label in labels}
+    handles: dict[str, dict[type, Any]] = {label: {} for label in labels}  # by kind of mark
     for i, column in enumerate(column for column in columns if column):
         top = above
         for box in column:
             _draw_box(figure, box, EDGE + i * width / count, top, handles)
             top += box.total
-    handles = {label: parts for label, parts in handles.items() if parts}
-    if handles:
-        figure.legend(
-            [tuple(parts.values()) for parts in handles.values()], list(handles),
-            loc="lower left", bbox_to_anchor=(EDGE / width, (EDGE + _height(notes) + GAP) / height),
-            ncols=keys, frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, labelspacing=0.35,
-            columnspacing=1.6, handlelength=2.2, handletextpad=0.7,
-        )  # fmt: skip
+    shown = {label: tuple(parts.values()) for label, parts in handles.items() if parts}
+    if shown:
+        corner = EDGE / width, (EDGE + _height(notes) + GAP) / height
+        figure.legend(list(shown.values()), list(shown), ncols=keys, loc="lower left", bbox_to_anchor=corner)
     return figure
 
 
@@ -404,16 +412,6 @@ def _write(figure: Any, left: float, top: float, text: str, size: float = SMALL,
     if text:
         style: dict[str, Any] = {"fontsize": size, "color": colour, "va": "top", "linespacing": 1.3}
         figure.text(left / width, 1 - top / height, text, **style)
-
-
-def _key_columns(labels: Sequence[str], room: float) -> int:
-    """Columns of a legend that is as wide as ``room`` allows."""
-    for columns in range(len(labels), 1, -1):
-        fewer, rest = divmod(len(labels), columns)  # the first `rest` columns hold one label more
-        starts = [i * fewer + min(i, rest) for i in range(columns + 1)]
-        if sum(0.6 + max(map(_width, labels[start:end])) for start, end in pairwise(starts)) <= room:
-            return columns
-    return 1
 
 
 # ---- marks --------------------------------------------------------------------------------------------------------
@@ -428,49 +426,29 @@ def _draw_box(figure: Any, box: Box, left: float, top: float, handles: dict[str,
     edges = (left + box.left) / width, bottom / height, box.width / width, box.height / height
     axes = figure.add_axes(tuple(round(edge, 6) for edge in edges))
     _draw_axes(axes, box)
-    bars = [mark for mark in panel.marks if isinstance(mark, Bars)]
-    taken: list[tuple[float, float]] = []
     for mark in panel.marks:
-        handle = None
-        if isinstance(mark, Points):
-            handle = _draw_points(axes, box, mark, taken)
-        elif isinstance(mark, Line):
-            handle = _draw_line(axes, box, mark)
-        elif isinstance(mark, Rule):
-            _draw_rule(axes, box, mark)
-        elif isinstance(mark, Region):
-            handle = _draw_region(axes, mark)
-        elif isinstance(mark, Bars):
-            handle = _draw_bars(axes, mark, bars.index(mark), len(bars))
-        else:
-            _draw_matrix(axes, box, mark)
-        if handle is not None and mark.label:
-            handles[mark.label].setdefault(type(mark), handle)
+        handle = DRAWERS[type(mark)](axes, box, mark)
+        if handle is not None:
+            handles.get(mark.label, {}).setdefault(type(mark), handle)  # type: ignore[union-attr]
     _name_rules(axes, box)
 
 
 def _draw_axes(axes: Any, box: Box) -> None:
     """Scales, ticks and labels."""
-    for way, axis, span, shown in (
-        ("x", box.panel.x, box.xlim, box.xticks),
-        ("y", box.panel.y, box.ylim, box.yticks),
+    axes.set(xlabel=box.xlabel, ylabel=box.ylabel)
+    for way, scale, span, shown, named in (
+        ("x", box.panel.x.scale, box.xlim, box.xticks, places(box.panel, "x")),
+        ("y", box.panel.y.scale, box.ylim, box.yticks, places(box.panel, "y")),
     ):
-        named = bool(places(box.panel, way))
-        if axis.scale != "linear":
-            axes.set(**{f"{way}scale": "log"})
-        axes.set(**{f"{way}lim": span})
-        ticks_of = axes.xaxis if way == "x" else axes.yaxis
-        ticks_of.set_ticks([value for value, _ in shown], [text for _, text in shown])
-        ticks_of.set_ticks([], minor=True)
-        axes.tick_params(axis=way, labelsize=SMALL, labelcolor=DARK, color=GREY, pad=3, length=0 if named else 3)
-        if not named:
-            axes.grid(axis=way, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+        values, texts = zip(*shown, strict=True)
+        axes.set(**{f"{way}scale": "linear" if scale == "linear" else "log", f"{way}lim": span})
+        axes.set(**{f"{way}ticks": values, f"{way}ticklabels": texts})
+        if named:
+            axes.tick_params(axis=way, length=0)
+        else:
+            axes.grid(axis=way)
+    axes.minorticks_off()
     axes.tick_params(axis="x", rotation=90 if box.upright else 0)
-    axes.set_xlabel(box.xlabel, color=DARK, labelpad=2)
-    axes.set_ylabel(box.ylabel, color=DARK, labelpad=4)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
     for label, (place, _) in zip(axes.get_yticklabels(), box.yticks, strict=True):
         if box.panel.faded and box.panel.rows[int(place)] in box.panel.faded:
             label.set_color(GREY)
@@ -488,12 +466,8 @@ def _marker(look: Look, size: float, shape: str = "", *, hollow: bool = False) -
     }
 
 
-def _draw_points(axes: Any, box: Box, mark: Points, taken: list[tuple[float, float]]) -> Any:
-    """Those beyond the edge are shown by an arrow at the edge; one that would hide another is smaller, on top of it.
-
-    Args:
-        taken: places in inches of the points that have been drawn in this panel, which those of ``mark`` join.
-    """
+def _draw_points(axes: Any, box: Box, mark: Points) -> Any:
+    """Those beyond the edge are shown by an arrow at the edge; one that would hide another is smaller, on top of it."""
     from matplotlib.lines import Line2D
 
     scales = box.panel.x.scale, box.panel.y.scale
@@ -509,8 +483,8 @@ def _draw_points(axes: Any, box: Box, mark: Points, taken: list[tuple[float, flo
             shape = arrows[0] if value < min(span) else arrows[1] if value > max(span) else shape
         if not mark.small:
             inches = at[0] * box.width, at[1] * box.height
-            size = max(2.5, 6.5 - 2 * sum(math.dist(inches, other) < 0.06 for other in taken))
-            taken.append(inches)
+            size = max(2.5, 6.5 - 2 * sum(math.dist(inches, other) < 0.06 for other in box.taken))
+            box.taken.append(inches)
         groups.setdefault((shape, size), []).append(at)
     style: dict[str, Any] = {"linestyle": "none", "clip_on": False, "zorder": 3 if mark.small else 4}
     style["transform"] = axes.transAxes
@@ -526,13 +500,11 @@ def _draw_intervals(axes: Any, mark: Points, shown: Sequence[int]) -> None:
     along_x = mark.along == "x"
     edges = sorted(axes.get_xlim() if along_x else axes.get_ylim())
     values, beside = (_array(part)[shown] for part in ((mark.x, mark.y) if along_x else (mark.y, mark.x)))
-    starts = np.clip(values, *edges)
+    starts = np.clip(values, edges[0], edges[1])
     style: dict[str, Any] = {"color": mark.look.colour, "zorder": 3, "clip_on": False}
-    for ends, arrow in (
-        (_array(mark.low)[shown], "<" if along_x else "v"),
-        (_array(mark.high)[shown], ">" if along_x else "^"),
-    ):
-        cut = np.clip(ends, *edges)
+    for part, arrow in zip((mark.low, mark.high), "<>" if along_x else "v^", strict=True):
+        ends = _array(part)[shown]
+        cut = np.clip(ends, edges[0], edges[1])
         (axes.hlines if along_x else axes.vlines)(beside, starts, cut, linewidth=1.3, **style)
         within = cut == ends
         for cap, at in (("|" if along_x else "_", within & (cut != starts)), (arrow, ~within & ~np.isnan(ends))):
@@ -549,12 +521,12 @@ def _draw_line(axes: Any, box: Box, mark: Line) -> Any:
     xs = _array(mark.x)[shown]
     ys = np.array([y if drawable(y, box.panel.y.scale) else math.nan for y in mark.y], dtype=float)[shown]
     if mark.low is not None and mark.high is not None:
-        low, high = (np.clip(_array(ends)[shown], *sorted(box.ylim)) for ends in (mark.low, mark.high))
+        low, high = (np.clip(_array(ends)[shown], min(box.ylim), max(box.ylim)) for ends in (mark.low, mark.high))
         axes.fill_between(xs, low, high, color=mark.look.colour, alpha=0.16, linewidth=0, zorder=1)
     style: dict[str, Any] = {
         "linestyle": DASHES[mark.dash],
         "linewidth": 0.8 if mark.faint else 1.5,
-        "color": pale(mark.look.colour) if mark.faint else mark.look.colour,
+        "color": mark.look.colour,
         "drawstyle": "steps-post" if mark.steps else "default",
     }
     seen = np.pad(np.isfinite(ys), 1)
@@ -562,7 +534,7 @@ def _draw_line(axes: Any, box: Box, mark: Line) -> Any:
     if mark.marked:
         style |= _marker(mark.look, 4.5)
     elif alone.any():  # points between gaps would not be seen
-        axes.plot(xs[alone], ys[alone], ".", color=style["color"])
+        axes.plot(xs[alone], ys[alone], ".", color=mark.look.colour)
     return axes.plot(xs, ys, zorder=2 if mark.faint else 2.5, **style)[0]
 
 
@@ -600,20 +572,21 @@ def _spread(wanted: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def _draw_region(axes: Any, region: Region) -> Any:
+def _draw_region(axes: Any, box: Box, region: Region) -> Any:
     from matplotlib.patches import Patch
 
-    low, high = np.clip((region.low, region.high), *sorted(axes.get_xlim()))
-    rows = region.rows or axes.get_ylim()
+    low, high = np.clip((region.low, region.high), *box.xlim)
+    rows = region.rows or box.ylim
     axes.fill_betweenx(rows, low, high, color=FILL, linewidth=0, zorder=0.5)
     ends = [end for end in (region.low, region.high) if low <= end <= high]
     axes.vlines(ends, *rows, color=GREY, linewidth=0.6, zorder=0.6)
     return Patch(facecolor=FILL, edgecolor=GREY, linewidth=0.6)
 
 
-def _draw_bars(axes: Any, mark: Bars, place: int, count: int) -> Any:
-    thick = 0.8 / count
-    at = [i + thick * (place - (count - 1) / 2) for i in range(len(mark.heights))]
+def _draw_bars(axes: Any, box: Box, mark: Bars) -> Any:
+    beside = [each for each in box.panel.marks if isinstance(each, Bars)]
+    thick = 0.8 / len(beside)
+    at = [i + thick * (beside.index(mark) - (len(beside) - 1) / 2) for i in range(len(mark.heights))]
     heights = [height if drawable(height) else 0.0 for height in mark.heights]
     return axes.bar(at, heights, thick, color=mark.look.colour, zorder=2)
 
@@ -633,12 +606,16 @@ def _draw_matrix(axes: Any, box: Box, mark: Matrix) -> None:
                 back = to_hex(image.to_rgba(mark.values[i][j]))
                 colour = DARK if contrast(DARK, back) > contrast("#ffffff", back) else "#ffffff"
                 axes.text(j, i, text, ha="center", va="center", color=colour)
-    if _has_scale(mark):
-        beside = axes.inset_axes((1 + 0.15 / box.width, 0, 0.14 / box.width, 1))
-        scale = axes.figure.colorbar(image, cax=beside)
-        scale.outline.set_visible(False)
-        values, names = zip(*_scale_ticks(mark), strict=True)
-        scale.set_ticks(values, labels=names)
-        scale.minorticks_off()
-        scale.set_label(mark.label, color=DARK)
-        beside.tick_params(labelcolor=DARK, color=GREY, pad=3, length=3)
+    scale = axes.figure.colorbar(image, cax=axes.inset_axes((1 + 0.15 / box.width, 0, 0.14 / box.width, 1)))
+    scale.set_label(mark.label)
+    scale.outline.set_visible(False)
+
+
+DRAWERS: dict[type, Callable[[Any, Box, Any], Any]] = {  # each returns what the legend shows, if anything
+    Points: _draw_points,
+    Line: _draw_line,
+    Rule: _draw_rule,
+    Region: _draw_region,
+    Bars: _draw_bars,
+    Matrix: _draw_matrix,
+}

@@ -25,7 +25,6 @@ __all__ = [
     "link",
     "listed",
     "open_ranks",
-    "or_dash",
     "relative",
     "rounded",
     "short",
@@ -105,12 +104,9 @@ def open_ranks(ranks: tuple[int, int, int] | None) -> str:
     return f"{rank} ({best} to {worst})" if best != worst else f"{rank}"
 
 
-def or_dash(value: float | None, pattern: str) -> str:
-    """``value`` by Python's format ``pattern``, or a dash where there is none: ``or_dash(1234.5, ",.0f") -> 1,234``."""
+def between(value: float | None, pattern: str) -> str:
+    """``value`` by Python's format ``pattern``, or a dash where there is none: ``between(1234.5, ",.0f") -> 1,234``."""
     return NONE if value is None else format(value, pattern)
-
-
-between = or_dash  # its old name
 
 
 def listed(names: Sequence[str]) -> str:
@@ -164,7 +160,7 @@ def interval_text(figure: Interval, unit: str = "", digits: int = 3, *, at_least
 
 
 def format_value(value: float) -> str:
-    """``rounded(value, 4)``, which new code calls; ``-`` for NaN."""
+    """A value with four significant digits, as tables and pictures show it; ``-`` for NaN."""
     return "-" if math.isnan(value) else rounded(value, 4)
 
 
