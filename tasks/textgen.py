@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from seqbench.data import TaskData, Truth, distribution_file
+from seqbench.data import TaskData, Truth
+from seqbench.disk import distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, plain_text
 from seqbench.metrics import bits_per_character
