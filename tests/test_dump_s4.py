@@ -1,21 +1,30 @@
 """Copied into tests/ as test_dump_s4.py; OUT in the environment."""
-import dataclasses, json, os
+
+import dataclasses
+import json
+import os
 from pathlib import Path
-import pytest, torch
+
 import test_probe_context as T
-from test_probe_context import registered, plan, PROBE
+import torch
+from test_probe_context import PROBE, plan
+
 from seqbench.device import settings
 from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
 from seqbench.jobs.record import ProbeRecord
 from seqbench.probes import Measured, ProbeSpec
 from seqbench.report.draw import draw
-from seqbench.probes.context import effective_context, still_falls
+
 OUT = Path(os.environ["OUT"])
 
 PLANS = [
     ({"task": "toy-text", "targets": 50, "longest": 64}, ["gru", "ahead"], dict(budget="quick", seeds=3)),
-    ({"task": "toy-text", "targets": 50, "longest": 64, "perturb": True, "sequence_length": 32}, ["gru", "transformer"], dict(budget="smoke", seeds=2)),
+    (
+        {"task": "toy-text", "targets": 50, "longest": 64, "perturb": True, "sequence_length": 32},
+        ["gru", "transformer"],
+        dict(budget="smoke", seeds=2),
+    ),
     ({"task": "toy-first,toy-wave"}, ["ahead"], dict(budget="smoke")),
     ({"task": "toy-first,toy-wave"}, ["ahead", "gru"], dict(budget="standard")),
     ({"task": "dna", "lengths": "10,20", "steps": 1}, ["gru"], dict(budget="quick")),
@@ -23,11 +32,16 @@ PLANS = [
     ({"task": "textgen"}, ["lstm", "gru"], dict(budget="quick")),
     ({"task": "textgen"}, ["lstm"], dict(budget="standard")),
     ({}, ["lstm"], dict(budget="smoke")),
-    ({"task": "toy-wave", "lengths": "6,12", "steps": 40, "hidden": 8, "anchor": "centre", "learning_rate": 0.01}, ["gru"], dict(budget="quick")),
+    (
+        {"task": "toy-wave", "lengths": "6,12", "steps": 40, "hidden": 8, "anchor": "centre", "learning_rate": 0.01},
+        ["gru"],
+        dict(budget="quick"),
+    ),
     ({"task": "toy-text", "longest": 30_000}, ["gru"], {}),
     ({"task": "nonsense"}, ["gru"], {}),
     ({"task": "textgen", "sequence_length": 1}, ["gru"], {}),
 ]
+
 
 def measured_now(specs):
     found = []
@@ -39,6 +53,7 @@ def measured_now(specs):
                 (OUT / "na.txt").open("a").write(f"{spec.name}: {e}\n")
     return found
 
+
 def show(name, measured):
     (OUT / f"{name}.table.txt").write_text(PROBE.table(measured) + "\n")
     chart = PROBE.chart(measured)
@@ -47,6 +62,7 @@ def show(name, measured):
         (OUT / f"{name}.kinds.{i}.txt").write_text("\n".join(map(lambda m: type(m).__name__, panel.marks)))
     draw(chart, OUT / f"{name}.png")
     (OUT / f"{name}.headlines.txt").write_text("\n".join(PROBE.headline(o.result) for o in measured) + "\n")
+
 
 def test_plans(registered):
     lines = []
@@ -57,13 +73,18 @@ def test_plans(registered):
             lines.append(f"{options}: {e}")
     (OUT / "plans.txt").write_text("\n".join(lines) + "\n")
 
+
 def test_published():
     measured = []
     for path in sorted((T.ROOT / "results/board/probes/context").rglob("record.json")):
         r = ProbeRecord.from_json(path.read_text())
         measured.append(Measured(ProbeSpec.from_json(r.case), T.READER.validate_python(r.result), path.parent))
     show("published", measured)
-    show("published-lstm", [m for m in measured if m.spec.models == ("lstm",) and m.spec.options["training"]["steps"] < 5000])
+    show(
+        "published-lstm",
+        [m for m in measured if m.spec.models == ("lstm",) and m.spec.options["training"]["steps"] < 5000],
+    )
+
 
 def test_measured(registered):
     (OUT / "na.txt").unlink(missing_ok=True)
@@ -73,7 +94,9 @@ def test_measured(registered):
     specs += plan({**small, "task": "toy-lag", "targets": 4000}, ["windowed"], budget="smoke", seeds=2)
     specs += plan({"task": "toy-wave", "steps": 15, "hidden": 8}, ["gru", "lstm"], budget="quick", seeds=2)
     specs += plan({"task": "toy-wave", "steps": 15, "hidden": 16}, ["gru"], budget="quick", seeds=1)
-    specs += plan({"task": "toy-first", "lengths": "6,12", "steps": 5, "hidden": 8}, ["gru", "ahead"], budget="quick", seeds=2)
+    specs += plan(
+        {"task": "toy-first", "lengths": "6,12", "steps": 5, "hidden": 8}, ["gru", "ahead"], budget="quick", seeds=2
+    )
     specs += plan({"task": "dna", "lengths": "10,20", "steps": 1}, ["gru"], budget="quick", seeds=1)
     measured = measured_now(specs)
     (OUT / "results.json").write_text(json.dumps([dataclasses.asdict(o.result) for o in measured], indent=1) + "\n")
