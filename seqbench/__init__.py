@@ -60,7 +60,7 @@ _HOME = {
     "seqbench.baselines": ("register_baseline",),
     "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),
-    "seqbench.data.splits": (
+    "seqbench.data": (
         "Batch",
         "Ragged",
         "Rows",

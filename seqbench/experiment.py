@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from seqbench.config import RunConfig
-from seqbench.data.splits import Split, TaskData
+from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, seqbench_version
 from seqbench.errors import Diverged, NotApplicable, UserError

@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from seqbench.config import RunConfig
-from seqbench.data.splits import Batch, Split, TaskData
+from seqbench.data import Batch, Split, TaskData
 from seqbench.device import device_name, peak_memory, reset_peak_memory, synchronize
 from seqbench.disk import replace_file
 from seqbench.environment import seqbench_version

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from seqbench.data import NewRows, Reading, Rows, TaskData, Truth, shipped_file
+from seqbench.data import NewRows, Reading, Rows, TaskData, Truth
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, nucleotides
 from seqbench.metrics import accuracy, average_precision, macro_f1

@@ -35,7 +35,8 @@ import pyarrow.parquet as pq
 
 from seqbench.baselines import register_baseline
 from seqbench.baselines.windows import statistics
-from seqbench.data import NewRows, Reading, Segments, TaskData, Truth, shipped_file
+from seqbench.data import NewRows, Reading, Segments, TaskData, Truth
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files import runs as own
 from seqbench.metrics import accuracy, f1_scores

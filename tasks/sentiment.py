@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import TaskData, distribution_file
+from seqbench.data import TaskData
+from seqbench.disk import distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, texts
 from seqbench.files.near import near_groups, plain

@@ -30,7 +30,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqbench.baselines import register_baseline
-from seqbench.data import NewRows, Reading, TaskData, Truth, Windows, shipped_file
+from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files.canonical import Prices
 from seqbench.files.series import find_time

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import register_baseline
-from seqbench.data import NewRows, Reading, Split, TaskData, Truth, Windows, shipped_file
+from seqbench.data import NewRows, Reading, Split, TaskData, Truth, Windows
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files import canonical
 from seqbench.files import series as series_file

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from board_records import changed, grid, model, signed, write
-from seqbench.data_commands import leaderboard
 
 import seqbench
 from seqbench.board import board
+from seqbench.cli.leaderboard import Leaderboard
 from seqbench.errors import UserError
 from seqbench.jobs.store import LEFT_OUT, RECORD
 
@@ -56,7 +56,7 @@ def test_every_record_is_read_once_for_page_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Path, "open", lambda self, *args, **given: opened.append(self) or open_file(self, *args, **given)
     )
-    leaderboard([tmp_path / "records"], "markdown", "all", tmp_path / "page.md", tmp_path / "plots", "png")
+    assert Leaderboard((tmp_path / "records",), out=tmp_path / "page.md", plots=tmp_path / "plots")() == 0
     for name in (RECORD, LEFT_OUT, "curve.jsonl"):
         paths = [path for path in opened if path.name == name]
         assert len(paths) == len(set(paths)) == 6, name

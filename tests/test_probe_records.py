@@ -13,7 +13,7 @@ from seqbench.errors import UserError
 from seqbench.jobs.job import Outcome
 from seqbench.jobs.record import ProbeRecord
 from seqbench.probes import PROBES, ProbeSpec, Request
-from seqbench.probes.shared.measuring import job_of, measured, plan, read_result
+from seqbench.probes.shared.measuring import job_of, measured, plan_jobs, read_result
 from seqbench.report.chart import limits
 
 BOARD = Path(__file__).resolve().parents[1] / "results" / "board" / "probes"
@@ -70,7 +70,7 @@ def test_the_commands_that_made_the_records_find_them_again(probe):
     planned = [
         job.key
         for models, seeds, options in COMMANDS[probe]
-        for job in plan(
+        for job in plan_jobs(
             probe, Request(seeds=seeds, device="cpu"), PROBES.get(probe).Options(**options), models.split(",")
         )
     ]

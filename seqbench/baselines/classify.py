@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, one_hot, register_baseline
-from seqbench.data.splits import Rows, TaskData
+from seqbench.data import Rows, TaskData
 
 __all__ = ["logistic", "majority", "pwm", "pwm2"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import TaskData, Windows
+from seqbench.data import TaskData, Windows
 from seqbench.metrics import rmse
 
 __all__ = ["drift", "persistence", "ridge", "seasonal_naive"]

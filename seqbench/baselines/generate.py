@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import BLOCK, Stream, TaskData
+from seqbench.data import BLOCK, Stream, TaskData
 
 __all__ = ["bzip2", "kneser_ney", "unigram", "xz"]
 

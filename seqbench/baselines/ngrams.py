@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import Ragged, TaskData
+from seqbench.data import Ragged, TaskData
 
 if TYPE_CHECKING:
     import scipy.sparse as sparse

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import Segments, TaskData
+from seqbench.data import Segments, TaskData
 
 __all__ = ["lda", "statistics", "window_logistic"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.data.splits import TaskData
+from seqbench.data import TaskData
 from seqbench.errors import UserError
 from seqbench.files import nucleotides, plain_text, series, texts
 from seqbench.files.near import near_groups

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Ragged, Reading, TaskData
+from seqbench.data import NewRows, Ragged, Reading, TaskData
 from seqbench.errors import UserError
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import check_shares, split_groups

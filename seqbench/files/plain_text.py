@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Reading, Stream, TaskData
+from seqbench.data import NewRows, Reading, Stream, TaskData
 from seqbench.errors import UserError
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Reading, Segments, TaskData
+from seqbench.data import NewRows, Reading, Segments, TaskData
 from seqbench.errors import UserError
 from seqbench.files.splitting import split_groups
 from seqbench.files.texts import LABEL_METRICS, OWN, read_labels, score_labels

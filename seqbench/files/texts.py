@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Ragged, Reading, TaskData, Truth
+from seqbench.data import NewRows, Ragged, Reading, TaskData, Truth
 from seqbench.errors import UserError
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import split_groups, split_time

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from seqbench.data.splits import TaskData
+from seqbench.data import TaskData
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.heads import HEADS, Head, Shape
 from seqbench.models.mixer import MODELS, Mixer

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.data.splits import Batch, Reading, Stream, TaskData
+from seqbench.data import Batch, Reading, Stream, TaskData
 from seqbench.errors import UserError
 from seqbench.models.mixer import real_steps
 from seqbench.registry import Registry

@@ -23,7 +23,7 @@ from seqbench.jobs.job import Listener
 from seqbench.registry import Registry
 from seqbench.report.chart import Chart
 
-__all__ = ["PROBES", "Measured", "NoOptions", "Probe", "ProbeSpec", "Request", "register_probe", "seeds_together"]
+__all__ = ["PROBES", "Measured", "NoProbeOptions", "Probe", "ProbeSpec", "Request", "register_probe", "seeds_together"]
 
 Json = Any  # what JSON can hold: None, bool, int, float (finite), str, lists and dicts with string keys of those
 R = TypeVar("R")
@@ -140,7 +140,7 @@ def seeds_together(measured: Iterable[Measured[R]]) -> list[list[Measured[R]]]:
 
 
 @dataclass(frozen=True)
-class NoOptions:
+class NoProbeOptions:
     """A probe without options of its own."""
 
 
@@ -159,7 +159,7 @@ class Probe(Generic[R]):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     timed: ClassVar[bool] = False
-    Options: ClassVar[type[Any]] = NoOptions
+    Options: ClassVar[type[Any]] = NoProbeOptions
     Result: ClassVar[type[Any]]
 
     def plan(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[ProbeSpec]:

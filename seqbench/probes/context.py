@@ -28,7 +28,7 @@ import tyro
 
 from seqbench.baselines import BASELINES
 from seqbench.config import RunConfig
-from seqbench.data.splits import BLOCK, Rows, Segments, Split, Stream, TaskData, Truth, Windows
+from seqbench.data import BLOCK, Rows, Segments, Split, Stream, TaskData, Truth, Windows
 from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
 from seqbench.prepare import Prepared, prepare
