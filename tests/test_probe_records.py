@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -89,3 +91,8 @@ def test_a_result_of_another_shape_is_refused():
     broken = record.model_copy(update={"result": {**record.result, "edge": "far"}})
     with pytest.raises(UserError, match=r"probe memory has no valid result: edge"):
         read_result(broken)
+
+
+def test_probes_load_without_torch():
+    code = "import sys; from seqbench.probes import PROBES; PROBES.entries(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
