@@ -152,8 +152,8 @@ class Rows(Labelled):
         return len(self.inputs)
 
     def arrays(self) -> dict[str, Array]:
-        found = {"inputs": self.inputs, "targets": self.targets}
-        return found if self.row_lengths is None else {**found, "lengths": self.row_lengths}
+        arrays = {"inputs": self.inputs, "targets": self.targets}
+        return arrays if self.row_lengths is None else {**arrays, "lengths": self.row_lengths}
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
@@ -348,13 +348,13 @@ class Stream(Split):
         return np.arange(len(self.starts))
 
     def arrays(self) -> dict[str, Array]:
-        found = {
+        arrays = {
             "tokens": self.tokens,
             "targets": self.tokens if self.permuted is None else self.permuted,
             "starts": self.starts,
             "offsets": np.arange(self.window),
         }
-        return found if self.skip is None else {**found, "skip": self.skip}
+        return arrays if self.skip is None else {**arrays, "skip": self.skip}
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:

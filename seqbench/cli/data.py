@@ -208,8 +208,8 @@ def _balance(prepared: Prepared) -> list[dict[str, Any]]:
 def _inputs(split: Split) -> npt.NDArray[Any]:
     """(L, D) the steps of a split with features."""
     arrays = split.arrays()
-    found: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
-    return found.reshape(-1, found.shape[-1])
+    steps: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
+    return steps.reshape(-1, steps.shape[-1])
 
 
 def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
