@@ -1,5 +1,5 @@
-"""The shapes of data: a split is rows, ragged rows, windows or segments of a series, or a stream of text (`Split`); three
-of them and what a reader must know about them are a prepared data set (`TaskData`).
+"""The shapes of data: a split is rows, ragged rows, windows or segments of a series, or a stream of text (`Split`);
+three of them and what a reader must know about them are a prepared data set (`TaskData`).
 
 A split names the arrays it gathers batches from, and `gather` indexes them with plain operators, so that the very same
 function serves numpy arrays here and torch tensors on a device in the engine. Shapes: B examples in a batch, T steps,

@@ -1,4 +1,4 @@
-"""What readers see: texts, and charts as the renderer draws them. Charts of all kinds of marks are read as a reader would."""
+"""What readers see: texts, and charts as the renderer draws them, read as a reader would."""
 
 import dataclasses
 import math
