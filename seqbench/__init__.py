@@ -16,6 +16,7 @@ __all__ = [
     "Chart",
     "Head",
     "Line",
+    "Listener",
     "Measured",
     "Metric",
     "Mixer",
@@ -25,6 +26,7 @@ __all__ = [
     "ProbeSpec",
     "Ragged",
     "Record",
+    "Request",
     "Rows",
     "Rule",
     "RunConfig",
@@ -40,7 +42,9 @@ __all__ = [
     "Truth",
     "UserError",
     "Windows",
+    "aligned_table",
     "load_plugin",
+    "load_results",
     "look_of",
     "register_baseline",
     "register_head",
@@ -48,13 +52,15 @@ __all__ = [
     "register_probe",
     "register_task",
     "run",
+    "seeds_together",
 ]
 
 _HOME = {
     "seqbench.experiment": ("run",),
     "seqbench.baselines": ("register_baseline",),
+    "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),
-    "seqbench.data.splits": (
+    "seqbench.data": (
         "Batch",
         "Ragged",
         "Rows",
@@ -68,10 +74,12 @@ _HOME = {
     "seqbench.errors": ("UserError",),
     "seqbench.models.heads": ("Head", "Shape", "register_head"),
     "seqbench.models.mixer": ("Mixer", "register_model"),
+    "seqbench.jobs.job": ("Listener",),
     "seqbench.jobs.record": ("Record",),
-    "seqbench.probes": ("Measured", "Probe", "ProbeSpec", "register_probe"),
+    "seqbench.probes": ("Measured", "Probe", "ProbeSpec", "Request", "register_probe", "seeds_together"),
     "seqbench.report.chart": ("Axis", "Chart", "Line", "Panel", "Points", "Rule", "look_of"),
     "seqbench.registry": ("load_plugin",),
+    "seqbench.report.text": ("aligned_table",),
     "seqbench.jobs.store": ("Store",),
     "seqbench.task": ("Budget", "Metric", "Source", "TaskSpec", "Training", "register_task"),
 }

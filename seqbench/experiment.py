@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from seqbench.config import RunConfig
-from seqbench.data.splits import Split, TaskData
+from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, seqbench_version
 from seqbench.errors import Diverged, NotApplicable, UserError
@@ -48,7 +48,7 @@ from seqbench.models.backbone import SequenceModel, build, check_causal, check_w
 from seqbench.models.mixer import MODELS, ModelSpec
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
-from seqbench.rates import RATES, TRIAL_SEED, best_rate
+from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
 from seqbench.task import TASKS, Budget, parse_options
 from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, predict
 
@@ -419,7 +419,7 @@ def _small(predictions: np.ndarray) -> np.ndarray:
 
 
 class Grid:
-    """Experiments with every task, model and seed; data is prepared once for each task. It keeps no state but the store.
+    """Experiments with every task, model and seed; data is prepared once for each task. No state but the store.
 
     Raises:
         UserError: for a name, option or value that can't be used; before anything is run.
@@ -480,7 +480,7 @@ class Grid:
         records = [outcome.record for outcome in outcomes if outcome]
         trials = [_trial(record) for record in records if isinstance(record, RunRecord)]
         direction = self._prepared[task].spec.primary.direction
-        return best_rate(trials, direction) or RATES[0]
+        return chosen_rate(trials, direction) or RATES[0]
 
 
 def _trial(record: RunRecord) -> tuple[int, float, float | None]:

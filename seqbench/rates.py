@@ -1,21 +1,28 @@
-"""The learning rate of a model on a task: of the same few values for all models, the best on validation at seed 0."""
+"""Which of the learning rates tried is a model's: the one that does best on validation; the test has no say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
-__all__ = ["RATES", "TRIAL_SEED", "best_rate"]
+__all__ = ["RATES", "TRIAL_SEED", "chosen_rate"]
 
-RATES = (1e-3, 3e-3, 1e-2)
-TRIAL_SEED = 0
+RATES = (1e-3, 3e-3, 1e-2)  # tried where no learning rate is given
+TRIAL_SEED = 0  # the seed that every rate is tried at
 
 
-def best_rate(trials: Iterable[tuple[int, float, float | None]], direction: str) -> float | None:
-    """The learning rate of the best of one model's ``trials`` (seed, rate, figure on validation) at seed 0.
+def chosen_rate(
+    trials: Iterable[tuple[int, float, float | None]], direction: Literal["higher", "lower"]
+) -> float | None:
+    """The best learning rate of one model's ``trials`` at seed 0; of equally good ones the lowest.
 
-    The test split has no say. A rate whose run has no figure is not chosen; of equally good ones the lowest is; None if
-    no run at seed 0 has one.
+    Args:
+        trials: (seed, learning rate, validation figure) of each run; no figure where the run failed.
+        direction: whether a higher or a lower figure is better.
+
+    Returns:
+        None where no run at seed 0 has a figure.
     """
-    sign = 1.0 if direction == "lower" else -1.0
-    ranked = [(sign * value, rate) for seed, rate, value in trials if seed == TRIAL_SEED and value is not None]
-    return min(ranked)[1] if ranked else None
+    sign = -1.0 if direction == "higher" else 1.0
+    scores = [(sign * value, rate) for seed, rate, value in trials if seed == TRIAL_SEED and value is not None]
+    return min(scores)[1] if scores else None

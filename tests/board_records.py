@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from seqbench.board import board
-from seqbench.jobs.record import Record, cell_key
+from seqbench.jobs.record import RunRecord, run_key
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
 BASELINES = {"majority": 0.5, "tfidf": 0.75}
@@ -15,92 +15,45 @@ BASELINES = {"majority": 0.5, "tfidf": 0.75}
 def record_of(**given):
     """A valid record as a dict; ``given`` names fields, nested ones with two underscores."""
     raw = {
-        "schema_version": 1,
-        "key": "",
-        "status": "ok",
-        "reason": None,
+        "schema_version": 1, "key": "", "status": "ok", "reason": None,
         "task": {
-            "name": "toy",
-            "version": 1,
-            "code_sha256": None,
-            "kind": "classify",
-            "options": {"sequence_length": 12},
-            "source": "embedded",
-            "data_sha256": "0" * 64,
-            "n_train": 600,
-            "n_val": 100,
-            "n_test": 200,
+            "name": "toy", "version": 1, "code_sha256": None, "kind": "classify", "options": {"sequence_length": 12},
+            "source": "embedded", "data_sha256": "0" * 64, "n_train": 600, "n_val": 100, "n_test": 200,
             "sequence_length": 12,
         },
         "model": {
-            "name": "alpha",
-            "version": 1,
-            "code_sha256": None,
-            "hidden": [128],
-            "layers": 1,
-            "params": 12345,
-            "state_size": 128,
-            "causal": True,
-            "backbone": "bare",
+            "name": "alpha", "version": 1, "code_sha256": None, "hidden": [128], "layers": 1, "params": 12345,
+            "state_size": 128, "causal": True, "backbone": "bare",
         },
         "config": {
-            "budget": "quick",
-            "seed": 0,
-            "hidden": [128],
-            "layers": 1,
-            "params": None,
-            "backbone": "bare",
-            "dropout": 0.1,
-            "learning_rate": 0.003,
-            "weight_decay": 0.01,
-            "precision": "fp32",
-            "threads": 1,
-            "control": "none",
-            "steps": 400,
-            "batch_size": 32,
-            "evaluations": 5,
-            "patience": None,
+            "budget": "quick", "seed": 0, "hidden": [128], "layers": 1, "params": None, "backbone": "bare",
+            "dropout": 0.1, "learning_rate": 0.003, "weight_decay": 0.01, "precision": "fp32", "threads": 1,
+            "control": "none", "steps": 400, "batch_size": 32, "evaluations": 5, "patience": None,
         },
-        "seed": 0,
-        "budget": "quick",
+        "seed": 0, "budget": "quick",
         "metrics": {"val": {"accuracy": 0.8, "n_scored": 100.0}, "test": {"accuracy": 0.8, "n_scored": 200.0}},
         "primary": {
-            "name": "accuracy",
-            "value": 0.8,
-            "direction": "higher",
-            "unit": "",
-            "reference": "majority",
+            "name": "accuracy", "value": 0.8, "direction": "higher", "unit": "", "reference": "majority",
             "perfect": 1.0,
         },
-        "baselines": dict(BASELINES),
-        "skill": 0.6,
+        "baselines": dict(BASELINES), "skill": 0.6,
         "cost": {
-            "train_seconds": 20.0,
-            "cpu_seconds": 10.0,
-            "steps": 400,
-            "samples_per_second": 640.0,
-            "tokens_per_second": 1000.0,
-            "flops_per_sample": 1,
-            "peak_memory_bytes": 2**20 * 300,
-            "data_seconds": 0.1,
-            "eval_seconds": 0.1,
-            "interrupted": False,
+            "train_seconds": 20.0, "cpu_seconds": 10.0, "steps": 400, "samples_per_second": 640.0,
+            "tokens_per_second": 1000.0, "flops_per_sample": 1, "peak_memory_bytes": 2**20 * 300, "data_seconds": 0.1,
+            "eval_seconds": 0.1, "interrupted": False,
         },
         "environment": {
-            "device": "cpu",
-            "device_name": "this machine",
-            "threads": 1,
-            "python": "3.11.7",
-            "torch": "2.13.0",
-            "cuda": None,
-            "seqbench": "0.1.0",
-            "git_commit": None,
-            "git_dirty": None,
+            "device": "cpu", "device_name": "this machine", "threads": 1, "python": "3.11.7", "torch": "2.13.0",
+            "cuda": None, "seqbench": "0.1.0", "git_commit": None, "git_dirty": None,
         },
-        "started": "2026-01-01T00:00:00+00:00",
-        "finished": "2026-01-01T00:00:30+00:00",
-    }
-    for path, value in given.items():
+        "started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:00:30+00:00",
+    }  # fmt: skip
+    return changed(raw, given)
+
+
+def changed(raw, changes):
+    """``raw`` with other values; nested names have two underscores."""
+    for path, value in changes.items():
         place = raw
         *parts, last = path.split("__")
         for part in parts:
@@ -113,7 +66,7 @@ def signed(raw):
     """The record with the key of its content."""
     task = {name: raw["task"][name] for name in ("name", "version", "code_sha256", "options", "source", "data_sha256")}
     model = {name: raw["model"][name] for name in ("name", "version", "code_sha256")}
-    raw["key"] = cell_key(task, model, raw["config"], raw["environment"]["device"])
+    raw["key"] = run_key(task, model, raw["config"], raw["environment"]["device"])
     return raw
 
 
@@ -133,8 +86,8 @@ def write(root, model="alpha", seed=0, value=0.8, *, val=None, rate=0.003, left_
         name = raw["primary"]["name"]
         raw["metrics"] = {"val": {name: value if val is None else val}, "test": {name: value}}
         raw["skill"] = (value - 0.5) / 0.5
-    record = Record.from_json(json.dumps(signed(raw)))
-    cell = Store(root).cell(record.task.name, record.model.name, record.budget, record.seed, record.key)
+    record = RunRecord.from_json(json.dumps(signed(raw)))
+    cell = Store(root).folder(record.place, record.budget, record.seed, record.key)
     folder = cell / f"run-{run}"
     folder.mkdir(parents=True)
     (folder / RECORD).write_text(record.to_json(), encoding="utf-8")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from seqbench.config import RunConfig
-from seqbench.experiment import Listener, run_cell
+from seqbench.experiment import run_cell
+from seqbench.jobs.job import Listener
 from seqbench.jobs.store import Store
 from seqbench.task import TASKS, Budget
 from seqbench.training import CHECKPOINT
@@ -30,7 +31,9 @@ class Killed(BaseException):
 def run(out, report=lambda step, loss: None, force=False, **config):
     rate = RATES.get(config.get("budget"), 0.03)
     chosen = RunConfig(**{**CELL, "learning_rate": rate, **config})
-    return run_cell(chosen, Store(out), force=force, listener=Listener(report=report))
+    listener = Listener()
+    listener.step = report
+    return run_cell(chosen, Store(out), force=force, listener=listener)
 
 
 def killed(out, at=15, **config):

@@ -1,20 +1,20 @@
-"""Cases of the gradient probe, as its tests plan and measure them."""
+"""Measurements of the gradient probe, as its tests plan and make them."""
 
 import torch
 
 from seqbench.device import settings
-from seqbench.experiment import Listener
-from seqbench.probes import Found, Request
-from seqbench.probes.gradient import PROBE
-from seqbench.probes.options import GradientOptions
+from seqbench.jobs.job import Listener
+from seqbench.probes import Measured, Request
+from seqbench.probes.gradient import Gradient, GradientOptions
 
+PROBE = Gradient()
 CAUSAL = ["gru", "lstm", "rnn", "transformer"]
 
 
 def plan(models, budget="smoke", seeds=None, **options):
-    return PROBE.cases(Request(budget=budget, seeds=seeds), GradientOptions(**options), models, "cpu")
+    return PROBE.plan(Request(budget=budget, seeds=seeds), GradientOptions(**options), models, "cpu")
 
 
-def measured(case):
-    with settings(torch.device("cpu"), case):
-        return Found(case, PROBE.measure(case, Listener()), None)
+def measured(spec):
+    with settings(torch.device("cpu"), spec):
+        return Measured(spec, PROBE.measure(spec, Listener()), None)

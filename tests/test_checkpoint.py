@@ -7,6 +7,7 @@ import torch
 from checkpoint_runs import EVERY, TOYS, checkpoint_in, dies, finished, killed, left, run
 
 from seqbench.errors import Interrupted
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 from seqbench.training import CHECKPOINT
 
@@ -24,7 +25,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, undistu
     assert steps == 60 if budget == "standard" else 3 * every < steps < 198
     for check in range(every, steps, every):  # killed at the first step after it, or some steps later
         reported = killed(tmp_path, check + 1 + check % 3, **cell)
-        assert reported[0] == check - every + 1 and list(Store(tmp_path).records()) == []
+        assert reported[0] == check - every + 1 and list(Store(tmp_path).records(RunRecord)) == []
     outcome, reported = finished(tmp_path, **cell)
     assert reported == list(range(steps - every + 1, steps + 1))
     assert left(outcome) == expected and outcome.record.cost.interrupted
@@ -42,7 +43,7 @@ MOMENTS = [  # which call of what dies, and the check that the next run goes on 
     ("seqbench.training.evaluate", 3, 20),
     ("seqbench.training.to_safetensors", 1, 0),
     ("seqbench.training.to_safetensors", 4, 30),
-    ("seqbench.experiment.Writer.finish", 1, 60),
+    ("seqbench.experiment._Run.finish", 1, 60),
     ("seqbench.experiment.to_safetensors", 1, 60),
     ("seqbench.jobs.store.Store.publish", 1, 60),
 ]
@@ -68,7 +69,7 @@ def test_whatever_a_kill_interrupts_the_end_is_the_same(tmp_path, undisturbed, m
 def test_a_run_killed_when_its_patience_has_just_run_out_trains_no_more(tmp_path, undisturbed, monkeypatch):
     expected = undisturbed(budget="full")
     with monkeypatch.context() as patch:
-        dies(patch, "seqbench.experiment.Writer.finish", 1)
+        dies(patch, "seqbench.experiment._Run.finish", 1)
         assert len(killed(tmp_path, None, budget="full")) == expected["counts"][0] < 198
     outcome, reported = finished(tmp_path, budget="full")
     assert reported == [] and left(outcome) == expected and outcome.record.cost.interrupted
@@ -124,7 +125,7 @@ def test_a_checkpoint_is_no_run(tmp_path):
     killed(tmp_path)
     path = checkpoint_in(tmp_path)
     store = Store(tmp_path)
-    assert list(store.records()) == [] and store.runs(path.parent) == []
+    assert list(store.records(RunRecord)) == [] and store.runs(path.parent) == []
     outcome = run(tmp_path, seed=1)
     assert [folder for _, folder in store.records()] == [outcome.folder]
     shutil.copy(path, outcome.folder.parent)

@@ -12,6 +12,7 @@ import torch
 from checkpoint_runs import CELL, checkpoint_in, finished, killed, left, run
 from conftest import ROOT
 
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 from seqbench.training import CHECKPOINT
 
@@ -26,7 +27,7 @@ def test_what_a_killed_run_has_left_lying_is_in_nobodys_way(tmp_path, undisturbe
     (path.parent / ".tmp-xyz" / "curve.jsonl").write_text("{")
     outcome, reported = finished(tmp_path)
     assert reported[0] == 11 and left(outcome) == undisturbed()
-    assert [folder for _, folder in Store(tmp_path).records()] == [outcome.folder]
+    assert [folder for _, folder in Store(tmp_path).records(RunRecord)] == [outcome.folder]
 
 
 def test_a_folder_that_cannot_be_written_is_not_the_models_failure(tmp_path):
@@ -38,7 +39,7 @@ def test_a_folder_that_cannot_be_written_is_not_the_models_failure(tmp_path):
 
     with pytest.raises(OSError, match="exists"):
         run(tmp_path, block)
-    assert list(Store(tmp_path).records()) == []
+    assert list(Store(tmp_path).records(RunRecord)) == []
 
 
 def test_a_full_disk_ends_the_run_which_goes_on_when_there_is_room(tmp_path, undisturbed):
@@ -92,7 +93,7 @@ def test_a_command_killed_at_random_moments_ends_with_the_same_numbers(tmp_path,
     for _ in range(2):
         process = Command([*words, f"--out={out}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         kill(process, out, 0.3)
-    stood = len(list(Store(out).records()))  # were this machine so fast
+    stood = len(list(Store(out).records(RunRecord)))  # were this machine so fast
     done = subprocess.run([*words, f"--out={out}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     outcome = run(out, **cell)
@@ -113,7 +114,7 @@ def test_a_process_killed_many_times_ends_with_the_same_numbers(tmp_path, undist
     """Kills within a step's time or two of a save: in it, before it, after it."""
     cell, context = {"task": "toy-wave", "model": "transformer", "budget": budget}, multiprocessing.get_context("fork")
     expected, kills = undisturbed(**cell), 0
-    while not list(Store(tmp_path).records()) and kills < 12:
+    while not list(Store(tmp_path).records(RunRecord)) and kills < 12:
         process = context.Process(target=run, args=(tmp_path,), kwargs=cell)
         process.start()
         kill(process, tmp_path, 0.02)

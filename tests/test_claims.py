@@ -1,6 +1,6 @@
 """The ledger of claims from a real, small run: complete, traceable, the same again, and honest about what it lacks."""
 
-import copy
+import dataclasses
 import json
 import re
 import shutil
@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
 import seqbench
+from seqbench.claims import Evidence, all_claims, ledger
+from seqbench.claims.cost import skill_conditions
 from seqbench.claims.formula import lstm_parameters
-from seqbench.claims.ledger import render_json, render_markdown
 from seqbench.claims.parallel import recurrence_serial
-from seqbench.claims.plan import plan
-from seqbench.claims.skills import skill_conditions
-from seqbench.probes import Found
-from seqbench.probes.record import ProbeStore
+from seqbench.jobs.record import ProbeRecord
+from seqbench.jobs.store import Store
+from seqbench.probes import Measured, ProbeSpec
+from seqbench.probes.shared.measuring import read_result
 
 CLAIMS = ("claims", "--budget", "smoke", "--board", ROOT / "results" / "board")
 WORDS = {"supported", "refuted", "depends", "inconclusive", "incomplete", "not measured"}
@@ -41,7 +43,7 @@ def out(tmp_path_factory):
 
 def test_the_first_screen_has_eight_lines_with_figures_and_verdicts(out):
     page = (out / "CLAIMS.md").read_text()
-    rows = re.findall(r"^\| ([1-8]) \| (.+) \| (.+) \| \*\*(.+)\*\* \|$", page, flags=re.MULTILINE)
+    rows = re.findall(r"^\| ([1-8]) \| (.+) \| (.+) \| \*\*(.+?)\*\*(?:; .+)? \|$", page, flags=re.MULTILINE)
     assert [int(row[0]) for row in rows] == list(range(1, 9))
     for _, _, statement, verdict in rows:
         assert re.search(r"[0-9]", statement) or "unknown" in statement, statement
@@ -100,7 +102,7 @@ def test_what_is_missing_takes_the_verdict_away(out, tmp_path):
     assert done.returncode == 0, done.stderr
     claims = json.loads((tmp_path / "out" / "claims.json").read_text())["claims"]
     assert [claim["number"] for claim in claims if claim["verdict"] == "incomplete"] == [5]
-    assert "1 case of the gradient probe without a result" in (tmp_path / "out" / "CLAIMS.md").read_text()
+    assert "Without a result: 1 measurement of the gradient probe." in (tmp_path / "out" / "CLAIMS.md").read_text()
 
 
 def test_without_a_board_the_claim_about_skill_is_incomplete(out):
@@ -124,13 +126,14 @@ def test_options_that_no_ledger_could_use_are_refused(tmp_path, words, sentence)
 
 def parallel(out, **fits):
     """The sides of claim 6 where models' serial times are as given: (value, low, high) in seconds, and trusted."""
-    (record, folder), *_ = [it for it in ProbeStore(out).records() if it[0].probe.name == "parallel"]
-    result = copy.deepcopy(record.result)
-    result["fit"] |= {
-        model: None if fit is None else {**result["fit"]["lstm"], "s": list(fit[0]), "trusted": fit[1]}
+    record, folder = next(it for it in Store(out).records(ProbeRecord) if it[0].probe.name == "parallel")
+    result = read_result(record)
+    changed = {
+        model: None if fit is None else dataclasses.replace(result.fit["lstm"], s=fit[0], trusted=fit[1])
         for model, fit in fits.items()
     }
-    claim = recurrence_serial([Found(record.read_case(), result, folder)])
+    result = dataclasses.replace(result, fit={**result.fit, **changed})
+    claim = recurrence_serial(Evidence([Measured(ProbeSpec.from_json(record.case), result, folder)]))
     sides = {c.axes["model"]: c.inside for c in claim.conditions if c.axes["measure"].startswith("serial")}
     return sides, claim.statement
 
@@ -138,7 +141,10 @@ def parallel(out, **fits):
 def test_a_serial_time_whose_interval_reaches_zero_tells_nothing(out):
     above, reaches, zero = (5e-6, 4e-6, 6e-6), (5e-6, 0.0, 5e-5), (0.0, 0.0, 0.0)
     sides, said = parallel(out, rnn=(above, True), lstm=(reaches, True), gru=(zero, True), transformer=(zero, True))
-    assert "takes 5 µs (4 to 6) in a plain RNN and too little to measure in an LSTM (at most 50 µs), a GRU" in said
+    assert (
+        "each time step costs 5 µs (4 to 6) in a plain RNN and too little to measure in an LSTM (at most 50 µs), a GRU"
+        in said
+    )
     assert sides == {"rnn": True, "lstm": None, "gru": False, "transformer": True}
     sides, said = parallel(
         out, rnn=(above, False), lstm=None, gru=((5e-6, 4e-6, None), True), transformer=(above, True)
@@ -152,16 +158,20 @@ def skills(board, task="toy-first", seeds=5):
     for seed in range(seeds):
         for model in ("gru", "lstm"):
             seqbench.run(task, model, budget="quick", hidden=(8,), seed=seed, out=board)
-    return skill_conditions(board, "gru", "lstm", 0.02)
+    return compared(board)
+
+
+def compared(board, *models):
+    return skill_conditions(ledger.read_board(board), *(models or ("gru", "lstm")))
 
 
 def test_skills_are_compared_only_where_both_models_are_complete(tmp_path):
     (one,) = skills(tmp_path)
     assert one.figure.low < one.figure.value < one.figure.high and len(one.records) == 10
     shutil.rmtree(next((tmp_path / "toy-first" / "gru").glob("quick-seed4-*")))
-    (one,) = skill_conditions(tmp_path, "gru", "lstm", 0.02)
+    (one,) = compared(tmp_path)
     assert one.inside is None and "4/5 (1 missing)" in one.note
-    assert skill_conditions(tmp_path, "gru", "rnn", 0.02) == []
+    assert compared(tmp_path, "gru", "rnn") == []
 
 
 def test_one_seed_of_skill_is_no_verdict(tmp_path):
@@ -178,34 +188,49 @@ def test_measuring_that_is_killed_goes_on_and_ends_with_the_same_results(out, tm
     words = ("probe", "memory", "--model", "rnn,gru,transformer", "--budget", "smoke", "--jobs", "2", "--out", "killed")
     line = [sys.executable, str(ROOT / "run_bench.py"), *words]
     process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    store, end = ProbeStore(tmp_path / "killed"), time.monotonic() + 120
-    while not list(store.records()) and process.poll() is None and time.monotonic() < end:
+    store, end = Store(tmp_path / "killed"), time.monotonic() + 120
+    while not list(store.records(ProbeRecord)) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    wanted = {record.key: record.result for record, _ in ProbeStore(out).records()}
-    found = {record.key: record.result for record, _ in store.records()}
+    wanted = {record.key: record.result for record, _ in Store(out).records(ProbeRecord)}
+    found = {record.key: record.result for record, _ in store.records(ProbeRecord)}
     shared = set(found) & set(wanted)  # those of one initialisation, which both commands plan
     assert len(shared) >= 6 and all(found[key] == wanted[key] for key in shared)
 
 
 def test_the_formula_is_counted_and_not_typed():
-    claim = lstm_parameters()
+    claim = lstm_parameters(Evidence())
     assert str(claim.verdict) == "depends on biases" and "132,096" in claim.statement and "131,584" in claim.statement
 
 
 def test_the_page_of_nothing_says_so(tmp_path):
-    from seqbench.claims.page import Measured, all_claims
+    claims = all_claims(Evidence())
+    page = ledger.render_markdown(claims, ["nothing"], tmp_path)
+    assert page.count("**not measured**") == 2 * 7 and json.loads(ledger.render_json(claims, [], tmp_path))["claims"]
 
-    claims = all_claims(Measured({}), tmp_path)
-    page = render_markdown(claims, ["nothing"], tmp_path)
-    assert page.count("**not measured**") == 2 * 7 and json.loads(render_json(claims, [], tmp_path))["claims"]
+
+def test_a_caution_stands_wherever_the_verdict_does(tmp_path):
+    claims = [dataclasses.replace(claim, caution="under review: why") for claim in all_claims(Evidence())]
+    page = ledger.render_markdown(claims, [], tmp_path)
+    assert page.count("**; under review: why") == page.count("**not measured**") + page.count("**depends on biases**")
+    data = json.loads(ledger.render_json(claims, [], tmp_path))["claims"]
+    assert {claim["caution"] for claim in data} == {"under review: why"}
+    assert ledger.claims_chart(claims).panels[0].note == "under review: why"
+
+
+def test_without_matplotlib_the_ledger_has_no_pictures(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
+    jobs = ledger.plan("smoke", "cpu")
+    known = [outcome for job in jobs if (outcome := Store(out).find(job))]
+    paths = ledger.write(jobs, known, "smoke", tmp_path, tmp_path)
+    assert [path.name for path in paths] == ["CLAIMS.md", "claims.json"] and "![" not in paths[0].read_text()
 
 
 @pytest.mark.parametrize("budget", ["smoke", "quick", "standard"])
-def test_a_plan_has_every_case_once_and_names_every_probe(budget):
-    cases = plan(budget, "cpu")
-    assert len({str(case.to_json()) for case in cases}) == len(cases)
-    assert {case.probe for case in cases} == {"memory", "gradient", "cost", "parallel", "context"}
+def test_a_plan_has_every_measurement_once_and_names_every_probe(budget):
+    jobs = ledger.plan(budget, "cpu")
+    assert len({str(job.spec.to_json()) for job in jobs}) == len(jobs)
+    assert {job.spec.probe for job in jobs} == {"memory", "gradient", "cost", "parallel", "context"}

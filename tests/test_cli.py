@@ -14,6 +14,7 @@ from conftest import ROOT
 
 from seqbench.config import RunConfig, parse_count, parse_widths
 from seqbench.errors import UserError
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 
 QUICK = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
@@ -179,14 +180,14 @@ def test_a_run_from_end_to_end(cli, tmp_path):
 def test_not_applicable_is_a_record_and_no_failure(cli, tmp_path):
     done = cli("--task", "textgen", "--model", "bilstm", "--budget", "smoke")
     assert done.returncode == 0 and "not_applicable: bilstm sees later steps" in done.stdout
-    ((record, _),) = Store(tmp_path / "results" / "local").records()
+    ((record, _),) = Store(tmp_path / "results" / "local").records(RunRecord)
     assert record.status == "not_applicable" and record.baselines
 
 
 def test_a_failed_cell_is_exit_code_1(cli, tmp_path):
     done = cli(*QUICK, "--learning-rate", "1e30", "--clip", "1e30")
     assert done.returncode == 1 and "diverged" in done.stdout
-    ((record, _),) = Store(tmp_path / "results" / "local").records()
+    ((record, _),) = Store(tmp_path / "results" / "local").records(RunRecord)
     assert record.status == "diverged"
 
 
@@ -246,11 +247,11 @@ def test_a_killed_run_starts_again_and_ends_with_the_same_numbers(tmp_path, cli)
     time.sleep(0.5)
     running.kill()
     running.communicate(timeout=60)
-    assert not list(Store(tmp_path / "killed").records())
+    assert not list(Store(tmp_path / "killed").records(RunRecord))
     for where in ("killed", "undisturbed"):
         done = cli(*words, tmp_path / where)
         assert done.returncode == 0, done.stderr
-    (a, _), (b, _) = (next(Store(tmp_path / where).records()) for where in ("killed", "undisturbed"))
+    (a, _), (b, _) = (next(Store(tmp_path / where).records(RunRecord)) for where in ("killed", "undisturbed"))
     assert a.metrics == b.metrics and a.key == b.key
 
 
@@ -260,7 +261,7 @@ def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path):
     running.stderr.close()
     running.stdout.close()
     running.wait(timeout=120)
-    assert [record.status for record, _ in Store(tmp_path / "results" / "local").records()] == ["ok"]
+    assert [record.status for record, _ in Store(tmp_path / "results" / "local").records(RunRecord)] == ["ok"]
 
 
 def test_debug_shows_the_traceback(cli):

@@ -10,13 +10,16 @@ from windowed import WINDOW, Windowed, net, text
 
 from seqbench.errors import UserError
 from seqbench.models.mixer import MODELS
-from seqbench.probes import context_far as far
-from seqbench.probes import context_text
-from seqbench.probes.context_text import (
+from seqbench.probes import context
+from seqbench.probes.context import (
+    KINDS,
     Targets,
     carried_losses,
     last_losses,
+    perturbed_inputs,
     place_targets,
+    shuffle_words,
+    swap_passages,
     text_distances,
     truncated_losses,
     word_count,
@@ -24,6 +27,7 @@ from seqbench.probes.context_text import (
 
 
 def one_by_one(model, tokens, begin, t):
+    tokens = torch.from_numpy(tokens)
     with torch.no_grad():
         return F.cross_entropy(model(tokens[None, begin:t])[0, -1].float(), tokens[t]).item()
 
@@ -34,7 +38,7 @@ def one_by_one(model, tokens, begin, t):
 @pytest.mark.parametrize("chunk", [1 << 17, 100])
 @pytest.mark.parametrize(("length", "stride"), [(300, 8), (301, 8), (293, 1), (300, 128)])
 def test_losses_equal_a_direct_computation_one_by_one(monkeypatch, chunk, length, stride):
-    monkeypatch.setattr(context_text, "CHUNK", chunk)
+    monkeypatch.setattr(context, "CHUNK", chunk)
     model, tokens = net(MODELS.get("gru").mixer), text(length)
     targets = Targets(64, stride, -(-(length - 64) // stride))
     ks = text_distances(64, stride)
@@ -49,7 +53,7 @@ def test_losses_equal_a_direct_computation_one_by_one(monkeypatch, chunk, length
 
 @pytest.mark.parametrize("stretch", [1 << 15, 150, 64])
 def test_carried_losses_equal_one_pass_from_where_the_stretch_begins(monkeypatch, stretch):
-    monkeypatch.setattr(context_text, "STRETCH", stretch)
+    monkeypatch.setattr(context, "STRETCH", stretch)
     model, tokens, targets = net(MODELS.get("lstm").mixer), text(500), Targets(60, 7, 63)
     found = carried_losses(model, tokens, targets)
     span = 500 - 60
@@ -81,7 +85,7 @@ def test_targets_have_all_their_predecessors_and_are_spread_over_whole_blocks():
         assert wanted <= len(at) == targets.number < 2 * wanted + 2
         assert at.min() == longest and at.max() < length <= at.max() + targets.stride
         assert (np.diff(at) == targets.stride).all()
-        blocks = min(context_text.MOST_BLOCKS, targets.number, (length - longest) // 2048)
+        blocks = min(context.MOST_BLOCKS, targets.number, (length - longest) // 2048)
         counts = np.bincount(np.arange(targets.number) * blocks // targets.number)
         assert blocks >= 2 and len(counts) == blocks and counts.max() - counts.min() <= 1
         ks = text_distances(longest, targets.stride)
@@ -105,14 +109,14 @@ SPACE = np.array([False] * 7 + [True])
 
 
 def test_changes_leave_what_is_near_and_change_what_is_far_as_they_say():
-    tokens = text(5000).numpy()
+    tokens = text(5000)
     at = np.arange(300, 5000, 50)
     seen = {}
-    for name, k, inputs in far.perturbed_inputs(tokens, at, 256, [16, 64], 3, SPACE):
+    for name, k, inputs in perturbed_inputs(tokens, at, 256, [16, 64], 3, SPACE):
         seen.setdefault((name, k), []).append(inputs)
         near = np.stack([tokens[t - k : t] for t in at])
         assert (inputs[:, len(inputs[0]) - k :] == near).all()
-    assert {name for name, _ in seen} == {"intact", *far.KINDS}
+    assert {name for name, _ in seen} == {"intact", *KINDS}
     assert {len(several) for (name, _), several in seen.items() if name not in ("intact", "drop")} == {3}
     (whole,) = seen["intact", 256]
     for k in (16, 64):
@@ -129,7 +133,7 @@ def test_shuffled_words_are_the_words_that_were_there():
     tokens = np.array([[0, 1, 7, 2, 7, 7, 3, 4, 5, 7, 6, 6, 7]])
     rng, orders = np.random.default_rng(0), set()
     for _ in range(200):
-        (row,) = far.shuffle_words(tokens, SPACE, rng)
+        (row,) = shuffle_words(tokens, SPACE, rng)
         words, word = [], []
         for i, symbol in enumerate(row.tolist()):
             word.append(symbol)
@@ -144,17 +148,17 @@ def test_shuffled_words_are_the_words_that_were_there():
 def test_a_swapped_passage_is_text_from_elsewhere():
     tokens, at = np.arange(2000), np.arange(256, 2000, 10)  # every place has a symbol of its own
     for window, length in ((256, 240), (64, 1)):
-        passages = far.swap_passages(tokens, at, window, length, np.random.default_rng(0))
+        passages = swap_passages(tokens, at, window, length, np.random.default_rng(0))
         assert (np.diff(passages, axis=1) == 1).all()
         assert ((passages[:, -1] < at - window) | (passages[:, 0] > at)).all()
 
 
 def test_changes_beyond_the_window_of_a_windowed_model_change_nothing():
-    model, tokens = net(Windowed), text(5000).numpy()
+    model, tokens = net(Windowed), text(5000)
     at = np.arange(300, 5000, 50)
     nats = {}
-    for name, k, inputs in far.perturbed_inputs(tokens, at, 256, [4, 6], 2, SPACE):
-        found = last_losses(model, torch.from_numpy(inputs), torch.from_numpy(tokens[at]))
+    for name, k, inputs in perturbed_inputs(tokens, at, 256, [4, 6], 2, SPACE):
+        found = last_losses(model, inputs, tokens[at])
         nats.setdefault((name, k), []).append(found)
     for (name, k), several in nats.items():
         for found in several:

@@ -7,13 +7,13 @@ import pytest
 
 from seqbench import Ragged, Rows, Segments, Source, Stream, Windows
 from seqbench.baselines import BASELINES
+from seqbench.cli.run import metric_interval
 from seqbench.config import RunConfig
 from seqbench.device import settings
-from seqbench.experiment import plan
-from seqbench.models.backbone import build
+from seqbench.experiment import resolve
+from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS
 from seqbench.prepare import fit_baselines, prepare
-from seqbench.result import primary_interval
 from seqbench.stats import jackknife_interval
 from seqbench.task import BUDGETS, TASKS, Budget, parse_options
 from seqbench.training import evaluate, fit
@@ -150,12 +150,12 @@ def trained_score(name, control):
     """Test score of a small GRU after a few steps on true or on permuted targets."""
     steps, rate, width = CONTROLS[name]
     option = ("sequence_length=40",) if name == "dna" else ()
-    planned = plan(
+    planned = resolve(
         RunConfig(task=name, model="gru", hidden=width, learning_rate=rate, dropout=0, control=control, option=option)
     )
     spec, data = planned.prepared.spec, planned.data
     with settings(planned.device, planned.config):
-        model = build("gru", spec.kind, data, (width,))
+        model = build("gru", spec.kind, shape_of(spec.kind, data), (width,))
         fit(model, spec, data, planned.config, Budget(steps, 64, 1))
         return evaluate(model, spec, data.test, planned.config)[control_metric(spec)], data
 
@@ -179,5 +179,5 @@ def test_every_split_kind_is_covered(prepared):
 def test_intervals_of_real_tasks_can_be_told(prepared):
     spec, truth = prepared["dna"].spec, prepared["dna"].data.test.truth()
     uniform = np.tile([0.3, 0.3, 0.4], (len(truth), 1))
-    found = primary_interval(spec, uniform, truth)
+    found = metric_interval(spec, spec.primary.name, uniform, truth)
     assert found.low < found.value < found.high < 0.6

@@ -9,12 +9,14 @@ import torch
 from conftest import ROOT
 
 import seqbench
+from seqbench.cli.run import read_predictions
 from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError
-from seqbench.experiment import Listener, run_cell
+from seqbench.experiment import run_cell
+from seqbench.jobs.job import Listener
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 from seqbench.models.mixer import MODELS
-from seqbench.result import read_predictions
 
 
 def run(tmp_path, task, model, force=False, listener=None, **config):
@@ -48,14 +50,16 @@ class Linear(seqbench.Mixer):
 @pytest.fixture
 def mixer():
     """``mixer(forward)`` registers a model that computes that, for one test."""
-    before = MODELS._snapshot()
+    registered = []
 
     def register(forward=Linear.forward):
         seqbench.register_model("spoilt")(type("Spoilt", (Linear,), {"forward": forward}))
+        registered.append("spoilt")
         return "spoilt"
 
     yield register
-    MODELS._restore(before)
+    for name in registered:
+        MODELS.remove(name)
 
 
 def test_a_model_that_crashes_is_a_record_of_its_own_and_is_tried_again(tmp_path, mixer):
@@ -127,18 +131,24 @@ def test_a_model_that_cannot_be_counted_has_no_flops_and_a_record(tmp_path, mixe
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
-    def interrupt(step, loss):
-        raise KeyboardInterrupt  # as Ctrl-C would between two lines of the loop
+    class Interrupting(Listener):
+        def step(self, step, loss=0.0):
+            raise KeyboardInterrupt  # as Ctrl-C would between two lines of the loop
 
     with pytest.raises(Interrupted, match="interrupted at step 1 of 6"):
-        run(tmp_path, "toy-wave", "rnn", listener=Listener(report=interrupt))
+        run(tmp_path, "toy-wave", "rnn", listener=Interrupting())
     assert list(tmp_path.rglob("*")) == []
 
 
 def test_an_unwritable_directory_is_found_before_training(tmp_path):
     (tmp_path / "file").write_text("in the way")
+
+    class Failing(Listener):
+        def begin(self, steps):
+            pytest.fail("trained")
+
     with pytest.raises(UserError, match="can't be written"):
-        run(tmp_path / "file" / "out", "toy-wave", "rnn", listener=Listener(begin=lambda steps: pytest.fail("trained")))
+        run(tmp_path / "file" / "out", "toy-wave", "rnn", listener=Failing())
 
 
 @pytest.mark.parametrize("task", ["toy-wave", "toy-text"])
@@ -182,7 +192,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_torn(tmp_path):
         ]
         done = subprocess.run([sys.executable, str(ROOT / "run_bench.py"), *words], capture_output=True, text=True)
         assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("seqbench: No space left on device")
-        assert "Traceback" not in done.stderr and list(Store(disk / "out").records()) == []
+        assert "Traceback" not in done.stderr and list(Store(disk / "out").records(RunRecord)) == []
         assert not [path for path in disk.rglob("*") if path.is_file()]
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -8,7 +8,7 @@ from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.experiment import run_cell
 from seqbench.jobs.store import Store
-from seqbench.models.backbone import build, check_causal
+from seqbench.models.backbone import build, check_causal, shape_of
 from seqbench.models.mixer import MODELS as REGISTERED
 from seqbench.prepare import prepare
 from seqbench.task import TASKS
@@ -43,7 +43,7 @@ def test_cpu_and_gpu_agree_on_the_same_weights(model):
     data = prepare("toy-first", {}).data
     config = RunConfig(task="toy-first", model=model)
     with settings(torch.device("cuda"), config):  # TF32 off
-        built = build(model, "classify", data, (16,)).eval()
+        built = build(model, "classify", shape_of("classify", data), (16,)).eval()
         on_cpu = predict(built, data.test, config)
         assert np.allclose(on_cpu, predict(built.cuda(), data.test, config), atol=1e-4)
 
@@ -51,7 +51,7 @@ def test_cpu_and_gpu_agree_on_the_same_weights(model):
 @pytest.mark.parametrize("model", ["gru", "lstm", "rnn", "transformer"])
 def test_causality_holds_on_the_gpu(model):
     data = prepare("toy-text", {}).data
-    check_causal(build(model, "generate", data, (16,)).cuda(), data, 12)
+    check_causal(build(model, "generate", shape_of("generate", data), (16,)).cuda(), data.train[[0]].inputs[:, :12])
 
 
 @pytest.mark.parametrize("model", MODELS)

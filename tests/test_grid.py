@@ -15,17 +15,18 @@ from conftest import ROOT
 
 import seqbench
 from seqbench.board import board
-from seqbench.experiment import RATES
-from seqbench.grid_options import GridOptions
+from seqbench.cli.run import GridOptions
 from seqbench.jobs.pool import LocalProcesses
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
+from seqbench.rates import RATES
 
 TOYS, BROKEN = ROOT / "tests" / "toys.py", ROOT / "tests" / "broken_models.py"
 SMALL = ("--plugin", TOYS, "--budget", "smoke", "--hidden", "8", "--jobs", "2")
 
 
 def records(out):
-    return [record for record, _ in Store(out).records()]
+    return [record for record, _ in Store(out).records(RunRecord)]
 
 
 def quality(out):
@@ -85,7 +86,7 @@ def test_a_grid_that_is_killed_fifty_times_ends_with_the_board_of_an_undisturbed
             time.sleep(dice.uniform(0.5, 4.5))
             process.send_signal(signal.SIGKILL)
         found = records(tmp_path / "out")  # each of them is read and validated: none is torn
-        for _, folder in Store(tmp_path / "out").records():
+        for _, folder in Store(tmp_path / "out").records(RunRecord):
             with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
                 assert len(arrays["prediction"]) == len(arrays["target"])
         assert known <= {record.key for record in found}  # and nothing is lost

@@ -5,21 +5,30 @@ its slope and its Lyapunov exponent are ln a, and its half-life is ln 2 / -ln a.
 """
 
 import copy
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from gradient_cases import CAUSAL, measured, plan
+from gradient_cases import CAUSAL, PROBE, measured, plan
 
 from seqbench.models.mixer import MODELS, Mixer, register_model
-from seqbench.probes.gradient import PROBE
-from seqbench.probes.gradient_curves import lyapunov
-from seqbench.probes.gradient_view import behaviour, summaries
-from seqbench.probes.jacobian import FLOOR, double_copy, input_log_norms, last_output, no_state, state_log_norms
+from seqbench.probes.gradient import (
+    FLOOR,
+    behaviour,
+    double_copy,
+    input_log_norms,
+    last_output,
+    lyapunov,
+    no_state,
+    state_log_norms,
+    summaries,
+)
 from seqbench.probes.shared.nets import build_net
 from seqbench.probes.shared.problems import Recall
+from seqbench.report.draw import draw
 
 SHAPE = Recall().shape
 CARRYING = ["gru", "lstm", "rnn"]
@@ -96,13 +105,13 @@ FACTORS = {"vanishing": 0.9, "lasting": 1.0, "exploding": 1.1, "dying": 1e-3, "b
 @pytest.fixture(scope="module", autouse=True)
 def models():
     """The hand-made mixers under names, for this file only."""
-    before = MODELS._snapshot()
-    for name, factor in FACTORS.items():
-        register_model(name)(type(name.capitalize(), (Linear,), {"factor": factor}))
-    register_model("copies")(Copies)
-    register_model("counts")(Counts)
+    mixers = {name: type(name.capitalize(), (Linear,), {"factor": factor}) for name, factor in FACTORS.items()}
+    mixers |= {"copies": Copies, "counts": Counts}
+    for name, mixer in mixers.items():
+        register_model(name)(mixer)
     yield
-    MODELS._restore(before)
+    for name in mixers:
+        MODELS.remove(name)
 
 
 def made(model, width=8, seed=0, **options):
@@ -225,61 +234,61 @@ def test_a_nested_state_with_a_count_and_a_part_that_stays_is_differentiated_as_
 )
 def test_a_linear_recurrence_has_the_slope_half_life_and_exponent_of_its_matrix(model, word):
     rate = math.log(FACTORS[model])
-    found = [measured(case) for case in plan([model], when="start", hidden=6, length=200, samples=2, seeds=2)]
+    found = [measured(spec) for spec in plan([model], when="start", hidden=6, length=200, samples=2, seeds=2)]
     assert behaviour(summaries(found)[0]) == word
     result = found[0].result
-    assert result["input"]["log_norm"] == pytest.approx([k * rate + math.log(6) / 2 for k in range(200)], abs=1e-3)
-    assert result["state"]["log_norm"] == pytest.approx(result["input"]["log_norm"], abs=1e-3)
-    assert result["input"]["low"] == result["input"]["high"]
-    assert result["slope"] == pytest.approx(rate, abs=2e-6)
-    assert result["slope_far"] == pytest.approx(rate, abs=2e-6)
-    assert (result["slope_range"], result["slope_far_range"]) == ([1, 100], [1, 199])
-    assert result["lyapunov"] == pytest.approx(rate, abs=2e-6)
-    assert result["fall"] == pytest.approx(-99 * rate / math.log(10), abs=1e-4)
-    assert result["fall_at"] == 100
+    assert result.input.log_norm == pytest.approx([k * rate + math.log(6) / 2 for k in range(200)], abs=1e-3)
+    assert result.state.log_norm == pytest.approx(result.input.log_norm, abs=1e-3)
+    assert result.input.low == result.input.high
+    assert result.slope == pytest.approx(rate, abs=2e-6)
+    assert result.slope_far == pytest.approx(rate, abs=2e-6)
+    assert (result.slope_range, result.slope_far_range) == ((1, 100), (1, 199))
+    assert result.lyapunov == pytest.approx(rate, abs=2e-6)
+    assert result.fall == pytest.approx(-99 * rate / math.log(10), abs=1e-4)
+    assert result.fall_at == 100
     half = pytest.approx(math.log(2) / -rate, rel=1e-4) if model == "vanishing" else None
-    assert result["half_life"] == half or abs(rate) == 0  # a slope of -1e-17 may have one
-    assert result["explosion"] == [float(model == "exploding" and 1.1 ** (k - 1) > 10) for k in range(200)]
-    for point in result["by_length"]:
-        T = point["length"]
-        assert point["last"] == pytest.approx((T - 1) * rate + math.log(6) / 2, abs=1e-4)
+    assert result.half_life == half or abs(rate) == 0  # a slope of -1e-17 may have one
+    assert list(result.explosion) == [float(model == "exploding" and 1.1 ** (k - 1) > 10) for k in range(200)]
+    for point in result.by_length:
+        T = point.length
+        assert point.last == pytest.approx((T - 1) * rate + math.log(6) / 2, abs=1e-4)
         mean = np.mean([math.exp(k * rate) for k in range(1, T)])
-        assert point["mean"] == pytest.approx(math.log(mean) + math.log(6) / 2, abs=1e-4)
+        assert point.mean == pytest.approx(math.log(mean) + math.log(6) / 2, abs=1e-4)
 
 
 def test_what_double_precision_can_not_tell_from_zero_is_none_and_the_state_is_followed_further():
     result = known("dying", hidden=4, length=150, samples=2)
     rate = math.log(1e-3)
     last = math.floor((FLOOR - math.log(4) / 2) / rate)
-    assert result["slope_range"] == [1, last] == [1, 97]
-    assert result["input"]["log_norm"][98:] == [None] * 52
-    assert result["slope"] == pytest.approx(rate)
-    assert result["fall_is_least"] and result["fall_at"] == 100
-    assert 3 * 96 <= result["fall"] <= 3 * 97
-    assert result["lyapunov"] == pytest.approx(rate)
-    assert result["state"]["log_norm"][-1] == pytest.approx(149 * rate + math.log(4) / 2)
+    assert result.slope_range == (1, last) == (1, 97)
+    assert result.input.log_norm[98:] == (None,) * 52
+    assert result.slope == pytest.approx(rate)
+    assert result.fall_is_least and result.fall_at == 100
+    assert 3 * 96 <= result.fall <= 3 * 97
+    assert result.lyapunov == pytest.approx(rate)
+    assert result.state.log_norm[-1] == pytest.approx(149 * rate + math.log(4) / 2)
 
 
 def test_what_overflows_is_none_and_counts_as_exploded():
     result = known("bursting", hidden=4, length=150, samples=2)
-    assert result["input"]["log_norm"][-1] is None
-    assert result["explosion"][2:] == [1.0] * 148
-    assert result["slope"] == pytest.approx(math.log(1e3))
-    assert result["lyapunov"] == pytest.approx(math.log(1e3))
-    assert json.dumps(result, allow_nan=False)
+    assert result.input.log_norm[-1] is None
+    assert result.explosion[2:] == (1.0,) * 148
+    assert result.slope == pytest.approx(math.log(1e3))
+    assert result.lyapunov == pytest.approx(math.log(1e3))
+    assert json.dumps(dataclasses.asdict(result), allow_nan=False)
 
 
 def test_a_mixer_that_copies_its_input_has_no_gradient_beyond_its_own_step(tmp_path):
-    found = [measured(case) for case in plan(["copies"], when="start", seeds=2)]
+    found = [measured(spec) for spec in plan(["copies"], when="start", seeds=2)]
     result = found[0].result
-    assert result["input"]["log_norm"] == [pytest.approx(math.log(16) / 2, abs=1e-4), *[None] * 31]
-    assert (result["slope"], result["slope_range"], result["half_life"]) == (None, None, None)
-    assert (result["fall"], result["lyapunov"], result["explosion_most"]) == (None, None, 0.0)
-    assert result["state"]["log_norm"][1:] == [None] * 31
-    assert PROBE.headline(found[0].case, result) == "no gradient beyond its own step"
+    assert result.input.log_norm == (pytest.approx(math.log(16) / 2, abs=1e-4), *[None] * 31)
+    assert (result.slope, result.slope_range, result.half_life) == (None, None, None)
+    assert (result.fall, result.lyapunov, result.explosion_most) == (None, None, 0.0)
+    assert result.state.log_norm[1:] == (None,) * 31
+    assert PROBE.headline(result) == "no gradient beyond its own step"
     assert behaviour(summaries(found)[0]) == "unknown"
     assert "copies" in PROBE.table(found)
-    assert PROBE.draw(found, tmp_path / "g.png").stat().st_size > 10_000
+    assert draw(PROBE.chart(found), tmp_path / "g.png").stat().st_size > 10_000
 
 
 def test_the_lyapunov_exponent_equals_that_of_householders_qr():
@@ -299,9 +308,9 @@ def test_the_lyapunov_exponent_equals_that_of_householders_qr():
 
 def test_attention_is_flat_in_distance_and_thins_with_length():
     result = known("transformer", hidden=32, length=256, samples=4)
-    assert abs(result["slope"]) < 0.002
-    assert result["state"] is None and result["lyapunov"] is None
-    assert "grows" in result["state_reason"]
-    lengths = [point["length"] for point in result["by_length"]]
-    fitted = np.polyfit(np.log(lengths), [point["mean"] for point in result["by_length"]], 1)[0]
+    assert abs(result.slope) < 0.002
+    assert result.state is None and result.lyapunov is None
+    assert "grows" in result.state_reason
+    lengths = [point.length for point in result.by_length]
+    fitted = np.polyfit(np.log(lengths), [point.mean for point in result.by_length], 1)[0]
     assert fitted == pytest.approx(-1, abs=0.15)

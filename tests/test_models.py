@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqbench import Rows, Stream, TaskData
 from seqbench.errors import NotApplicable, UserError
-from seqbench.models.backbone import SequenceModel, build, check_causal, count_parameters
+from seqbench.models.backbone import SequenceModel, build, check_causal, count_parameters, shape_of
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import flops_per_sample, width_for
 
@@ -61,7 +61,7 @@ def test_output_has_the_shape_of_the_contract(name):
 def test_padding_changes_nothing(name, backbone):
     """A padded batch gives what the sequences give one by one, gradients too, whatever stands in the padding."""
     data = labelled()
-    model = build(name, "classify", data, (16, 8), backbone=backbone).eval()
+    model = build(name, "classify", shape_of("classify", data), (16, 8), backbone=backbone).eval()
     batch = data.train[np.arange(6)]
     inputs, lengths = torch.from_numpy(batch.inputs), torch.from_numpy(batch.lengths)
     together = model(inputs, lengths)
@@ -82,7 +82,10 @@ def test_padding_changes_nothing(name, backbone):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("name", CAUSAL)
 def test_causal_models_have_no_derivative_by_later_steps(name, backbone):
-    check_causal(build(name, "generate", text(), (16, 16), backbone=backbone), text(), 16)
+    check_causal(
+        build(name, "generate", shape_of("generate", text()), (16, 16), backbone=backbone),
+        text().train[[0]].inputs[:, :16],
+    )
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -108,19 +111,21 @@ def test_a_model_that_is_causal_in_name_only_is_found_out():
     from seqbench.models.heads import GenerateHead
 
     with pytest.raises(NotApplicable, match="up to step 0 depends on later steps"):
-        check_causal(SequenceModel(Peeking, GenerateHead, text(), (8,)), text(), 8)
+        check_causal(
+            SequenceModel(Peeking, GenerateHead, shape_of("generate", text()), (8,)), text().train[[0]].inputs[:, :8]
+        )
 
 
 def test_a_model_that_sees_the_future_is_not_applicable_to_generation():
     with pytest.raises(NotApplicable, match="bilstm sees later steps"):
-        build("bilstm", "generate", text(), (16,))
+        build("bilstm", "generate", shape_of("generate", text()), (16,))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("name", CAUSAL)
 def test_step_by_step_is_the_parallel_form(name, backbone):
     data = text()
-    model = build(name, "generate", data, (16, 24), backbone=backbone).eval()
+    model = build(name, "generate", shape_of("generate", data), (16, 24), backbone=backbone).eval()
     inputs = torch.randint(6, (3, 20))
     state, outputs = model.initial_state(3), []
     for t in range(20):
@@ -199,36 +204,39 @@ def test_the_gate_that_keeps_the_state_starts_at_a_bias_of_one(name):
 @pytest.mark.parametrize(("name", "gates"), [("rnn", 1), ("lstm", 4), ("gru", 3)])
 def test_parameters_and_flops_by_formula(name, gates):
     data = labelled()
-    model = build(name, "classify", data, (16, 8))
+    model = build(name, "classify", shape_of("classify", data), (16, 8))
     layers = [(16, 16), (16, 8)]
     expected = 5 * 16 + sum(gates * (d * h + h * h + 2 * h) for d, h in layers) + (2 * 8 * 3 + 3)
     assert count_parameters(model) == expected
     length = 50
     products = sum(gates * 2 * (d * h + h * h) * length for d, h in layers) + 2 * (2 * 8 * 3)
-    assert flops_per_sample(model, data, length) == products
+    assert flops_per_sample(model, length) == products
 
 
 def test_flops_of_attention_by_formula():
     data, T, D = labelled(), 50, 16
     linear = 2 * T * (3 * D * D + D * D + 4 * D * D)
     attention = 2 * 2 * T * T * D
-    assert flops_per_sample(build("transformer", "classify", data, (D,)), data, T) == linear + attention + 2 * 2 * D * 3
+    assert (
+        flops_per_sample(build("transformer", "classify", shape_of("classify", data), (D,)), T)
+        == linear + attention + 2 * 2 * D * 3
+    )
 
 
 def test_bilstm_has_the_flops_of_two_half_lstms():
     data, T, H = labelled(), 50, 8
     expected = 2 * 4 * 2 * (16 * H + H * H) * T + 2 * 2 * 16 * 3
-    assert flops_per_sample(build("bilstm", "classify", data, (16,)), data, T) == expected
+    assert flops_per_sample(build("bilstm", "classify", shape_of("classify", data), (16,)), T) == expected
 
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_params_finds_the_nearest_width(name, layers):
     data = labelled()
-    width = width_for(20_000, name, "classify", data, layers, "bare")
+    width = width_for(20_000, name, "classify", shape_of("classify", data), layers, "bare")
     step = MODELS.get(name).mixer.width_multiple
     errors = {
-        w: abs(count_parameters(build(name, "classify", data, (w,) * layers)) - 20_000)
+        w: abs(count_parameters(build(name, "classify", shape_of("classify", data), (w,) * layers)) - 20_000)
         for w in (width - step, width, width + step)
         if w > 0
     }
@@ -238,8 +246,8 @@ def test_params_finds_the_nearest_width(name, layers):
 def test_params_too_small_and_widths_that_do_not_fit_are_refused():
     data = labelled()
     with pytest.raises(UserError, match=r"--params 3: the narrowest lstm for this task has \d+ parameters"):
-        width_for(3, "lstm", "classify", data, 1, "bare")
+        width_for(3, "lstm", "classify", shape_of("classify", data), 1, "bare")
     with pytest.raises(UserError, match="multiple of 8; take 96 or 104"):
-        build("transformer", "classify", data, (100,))
+        build("transformer", "classify", shape_of("classify", data), (100,))
     with pytest.raises(UserError, match="multiple of 2; take 2"):
-        build("bilstm", "classify", data, (1,))
+        build("bilstm", "classify", shape_of("classify", data), (1,))

@@ -14,7 +14,7 @@ from seqbench import Source
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.files.near import near_groups
-from seqbench.models.backbone import build
+from seqbench.models.backbone import build, shape_of
 from seqbench.prepare import fit_baselines, prepare
 from seqbench.task import TASKS, Budget
 from seqbench.training import evaluate, fit
@@ -174,7 +174,7 @@ def recipe_score(days, dates, limits, monkeypatch):
     config = RunConfig(task="stock", model="lstm", hidden=32, learning_rate=5e-3, weight_decay=0.0, dropout=0.0)
     device = torch.device("cpu")
     with settings(device, config):
-        model = build("lstm", "forecast", data, (32,))
+        model = build("lstm", "forecast", shape_of("forecast", data), (32,))
         fit(model, spec, data, config, Budget(300, 64, 3))
         return evaluate(model, spec, data.test, config)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from seqbench.cli_pictures import data_chart, run_chart
+from seqbench.cli.data import data_chart
+from seqbench.cli.run import run_chart
 from seqbench.data import Segments
 from seqbench.jobs.record import RunRecord
 from seqbench.prepare import prepare

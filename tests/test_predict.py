@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 
 from seqbench.cli import main
+from seqbench.cli.run import read_predictions
 from seqbench.prepare import prepare
-from seqbench.result import read_predictions
 
 DATA = ROOT / "tasks" / "data"
 

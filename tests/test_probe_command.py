@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 from conftest import ROOT
-from seqbench.probes.record import ProbeRecord, ProbeStore
-from seqbench.probes.run import CaseWork, run_case
 
 from seqbench.errors import UserError
+from seqbench.jobs.record import ProbeRecord
+from seqbench.jobs.store import Store
 from seqbench.models.heads import Shape
-from seqbench.probes import Case
+from seqbench.probes import Request
+from seqbench.probes.gradient import GradientOptions
+from seqbench.probes.shared.measuring import measure, plan_jobs
 from seqbench.probes.shared.nets import build_net, check_fits, training_bytes
 
 OWN, BAD = ROOT / "tests" / "own_layer.py", ROOT / "tests" / "bad_layers.py"
@@ -18,7 +20,7 @@ SMOKE = ("--budget", "smoke")
 
 
 def records(out):
-    return [record for record, _ in ProbeStore(out).records()]
+    return [record for record, _ in Store(out).records(ProbeRecord)]
 
 
 @pytest.mark.parametrize("probe", ["memory", "gradient", "cost", "parallel"])
@@ -97,12 +99,14 @@ def test_a_stored_record_is_found_again_here_and_by_processes(cli, tmp_path):
         assert json.loads((path.parents[1] / "run-2" / "record.json").read_text())["result"] == result
 
 
+def a_job():
+    return plan_jobs("gradient", Request(budget="smoke", device="cpu"), GradientOptions(), ["rnn"])[0]
+
+
 def test_a_record_that_was_altered_or_is_from_the_future_is_refused(tmp_path):
-    store = ProbeStore(tmp_path)
-    case = Case("gradient", ("rnn",), 0, "smoke", "cpu", 1, {**_options()})
-    record, folder = run_case(case, store)
-    assert record.status == "ok" and CaseWork.of(case, store).key == record.key
-    text = (folder / "record.json").read_text()
+    outcome = measure(a_job(), Store(tmp_path))
+    assert outcome.record.status == "ok" and outcome.job.key == outcome.record.key
+    text = (outcome.folder / "record.json").read_text()
     for old, new, sentence in (
         ('"seed": 0', '"seed": 1', "has been altered"),
         ('"schema_version": 1', '"schema_version": 2', "update it"),
@@ -113,16 +117,9 @@ def test_a_record_that_was_altered_or_is_from_the_future_is_refused(tmp_path):
 
 
 def test_a_measurement_leaves_the_callers_random_state_alone(tmp_path):
-    case = Case("gradient", ("rnn",), 0, "smoke", "cpu", 1, {**_options()})
+    job = a_job()
     torch.manual_seed(3)
     wanted = torch.rand(3)
     torch.manual_seed(3)
-    run_case(case, ProbeStore(tmp_path))
+    measure(job, Store(tmp_path))
     assert torch.equal(torch.rand(3), wanted)
-
-
-def _options():
-    from seqbench.probes import Request, get_probe
-
-    probe = get_probe("gradient")
-    return probe.cases(Request(budget="smoke"), probe.options(), ("rnn",), "cpu")[0].options

@@ -3,33 +3,52 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from pydantic import TypeAdapter
 from windowed import LAG, WINDOW, Windowed
 
 import seqbench
 from seqbench.device import settings
 from seqbench.errors import NotApplicable, UserError
-from seqbench.experiment import Listener
+from seqbench.jobs.job import Listener
+from seqbench.jobs.record import ProbeRecord, probe_key
+from seqbench.jobs.store import Store
 from seqbench.models.mixer import MODELS
 from seqbench.prepare import prepare
-from seqbench.probes import Found, Request
-from seqbench.probes import context_far as far
-from seqbench.probes.context import PROBE
-from seqbench.probes.context_inputs import common_examples, kept_steps, mask_distances, swapped
-from seqbench.probes.context_stats import (
+from seqbench.probes import Measured, Request
+from seqbench.probes.context import (
+    KINDS,
+    Changed,
+    ContextOptions,
+    ContextProbe,
+    ContextResult,
+    Summed,
+    TextResult,
     carried_excess,
+    common_examples,
     effective_context,
     excess_curve,
+    kept_steps,
     least_context,
+    mask_distances,
+    masked_change,
     perturbation_excess,
     reference_distance,
     still_falls,
+    swapped,
 )
-from seqbench.probes.options import ContextOptions
+from seqbench.report.chart import GREY, Line, Look, Points, limits, look_of, ticks
+from seqbench.report.draw import draw
 from seqbench.task import TASKS
+
+PROBE = ContextProbe()
+READER = TypeAdapter(ContextResult)
 
 
 class Ahead(Windowed):
@@ -41,7 +60,6 @@ class Ahead(Windowed):
 @pytest.fixture(scope="module", autouse=True)
 def registered(toys):
     """Two models of these tests, and a text whose every letter is told by the one six before it, nine times of ten."""
-    before = [(registry, registry._snapshot()) for registry in (MODELS, TASKS)]
     seqbench.register_model("windowed")(Windowed)
     seqbench.register_model("ahead")(Ahead)
     toy = TASKS.get("toy-text")
@@ -69,23 +87,30 @@ def registered(toys):
 
     TASKS.add("toy-lag", dataclasses.replace(toy, name="toy-lag", options=Options, load=load, module=__name__))
     yield
-    for registry, snapshot in before:
-        registry._restore(snapshot)
+    for registry, name in ((MODELS, "windowed"), (MODELS, "ahead"), (TASKS, "toy-lag")):
+        registry.remove(name)
 
 
 def plan(options, models, **request):
-    return PROBE.cases(Request(**request), ContextOptions(**options), models, "cpu")
+    return PROBE.plan(Request(**request), ContextOptions(**options), models, "cpu")
 
 
-def measure(case):
-    with settings(torch.device("cpu"), case):
-        return json.loads(json.dumps(PROBE.measure(case, Listener()), allow_nan=False))
+def measure(spec):
+    """The result as its record holds it."""
+    with settings(torch.device("cpu"), spec):
+        result = PROBE.measure(spec, Listener())
+    read = READER.validate_python(json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False)))
+    assert type(read) is type(result) and dataclasses.asdict(read) == dataclasses.asdict(result)
+    return read
 
 
 def made_up(losses, counts, ks, **more):
     """A result with mean losses (G, K)."""
     sums = np.asarray(losses) * np.asarray(counts)[:, None]
-    return {"ks": list(ks), "sums": sums.tolist(), "counts": list(counts), "carried": None, "perturbed": None, **more}
+    about = {"task": "text", "kind": "generate", "what": "text", "length": 512, "metric": "bits", "unit": "bits"}
+    about |= {"params": 1, "width": 1, "test": 1.0, "limit": None, "chars_per_word": 5.0}
+    about |= {"carried": None, "perturbed": None, "blocks": len(counts), "ks": list(ks), "counts": list(counts)}
+    return TextResult(**{**about, "sums": sums.tolist(), **more})
 
 
 # --- effective context and its interval ---
@@ -112,12 +137,12 @@ def test_results_of_seeds_are_put_together():
     seeds = [made_up([[2.0, 1.2, 1.0]] * 2, counts, ks), made_up([[2.2, 1.0, 1.0]] * 2, counts, ks)]
     # means 2.1, 1.1, 1.0: 10% at 4
     curve = excess_curve(seeds)
-    assert curve.ks == ks
-    assert [one.value for one in curve.excess] == pytest.approx([1.1, 0.1, 0.0])
+    assert list(curve) == ks
+    assert [excess.value for excess in curve.values()] == pytest.approx([1.1, 0.1, 0.0])
     assert effective_context(seeds).value == pytest.approx(4 * 4 ** (0.09 / 0.1))
     assert reference_distance(seeds) == (16, 0)
     uneven = [made_up([[2.0, 1.2, 1.0], [6.0, 6.0, 5.0]], counts, ks)]
-    assert excess_curve(uneven).excess[0].value == pytest.approx((30 * 2 + 10 * 6) / (30 * 1 + 10 * 5) - 1)
+    assert excess_curve(uneven)[1].value == pytest.approx((30 * 2 + 10 * 6) / (30 * 1 + 10 * 5) - 1)
     failing = [made_up([[2.0, 1.0, 1.3]] * 2, counts, ks)]
     assert reference_distance(failing) == (4, pytest.approx(0.3))
     assert effective_context(failing).value < 4
@@ -127,22 +152,23 @@ def test_results_of_seeds_are_put_together():
         effective_context([])
 
 
-def test_carried_state_and_words():
-    carried = {"sums": [30 * 0.9, 10 * 0.9], "counts": [30, 10]}
-    one = made_up([[2.0, 1.0]] * 2, [30, 10], [1, 8], chars_per_word=4.0)
-    assert carried_excess([{**one, "carried": carried}]).value == pytest.approx(-0.1)
-    assert carried_excess([one]) is None
+def test_a_carried_state_is_set_against_the_least_loss():
+    result = made_up([[2.0, 1.0]] * 2, [30, 10], [1, 8])
+    carried = dataclasses.replace(result, carried=Summed([30 * 0.9, 10 * 0.9], [30, 10]))
+    assert carried_excess([carried]).value == pytest.approx(-0.1)
+    assert carried_excess([result]) is None and carried_excess([carried, result]) is None
 
 
 def test_perturbations_are_averaged_and_set_against_the_intact_window():
-    changed = {
-        "intact": {"64": {"sums": [[10.0, 20.0]], "counts": [10, 20]}},
-        "swap": {"8": {"sums": [[11.0, 22.0], [12.0, 24.0]], "counts": [10, 20]}},
+    result = made_up([[2.0, 1.0]] * 2, [30, 10], [1, 8])
+    changes = {
+        "intact": {"64": Changed([[10.0, 20.0]], [10, 20])},
+        "swap": {"8": Changed([[11.0, 22.0], [12.0, 24.0]], [10, 20])},
     }
-    found = perturbation_excess([{"perturbed": changed}] * 2)
-    assert list(found) == ["swap"] and found["swap"][8].value == pytest.approx(0.15)
-    assert found["swap"][8].high - found["swap"][8].low < 1e-9  # alike in every seed and block
-    assert perturbation_excess([{"perturbed": None}]) == {}
+    excess = perturbation_excess([dataclasses.replace(result, perturbed=changes)] * 2)
+    assert list(excess) == ["swap"] and excess["swap"][8].value == pytest.approx(0.15)
+    assert excess["swap"][8].high - excess["swap"][8].low < 1e-9  # alike in every seed and block
+    assert perturbation_excess([result]) == {}
 
 
 @pytest.mark.parametrize(("seed", "block"), [(0.3, 0.0), (0.0, 0.6), (0.2, 0.6)])
@@ -163,62 +189,61 @@ def test_intervals_cover_about_as_often_as_they_say_with_five_seeds(seed, block)
     assert np.median(wide) < 2.2  # not by being useless
 
 
-# --- whole cases ---
+# --- whole measurements ---
 
 
 def test_a_model_of_a_source_with_lag_six_has_an_effective_context_of_about_six():
     options = {"task": "toy-lag", "targets": 4000, "longest": 64, "sequence_length": 32, "hidden": 16, "steps": 300}
-    (case,) = plan({**options, "perturb": True}, ["windowed"], budget="quick", seeds=1)
-    result = measure(case)
-    assert result["test"] < 1.2  # of 2 bits: it has learned it
+    (spec,) = plan({**options, "perturb": True}, ["windowed"], budget="quick", seeds=1)
+    result = measure(spec)
+    assert result.test < 1.2  # of 2 bits: it has learned it
     assert 4 < effective_context([result]).value <= LAG + 0.01
-    excess = dict(zip(*excess_curve([result]), strict=True))
+    excess = excess_curve([result])
     assert excess[4].value > 0.2 and abs(excess[8].value) < 1e-4
     assert abs(carried_excess([result]).value) < 1e-4
-    changed = perturbation_excess([result])
-    assert set(changed) == set(far.KINDS)
-    assert all(abs(found[16].value) < 1e-4 for found in changed.values())
-    assert sum(result["counts"]) >= 4000 and len(result["sums"]) == len(result["counts"]) == result["blocks"]
-    assert len(json.dumps(result)) < 30_000
+    changes = perturbation_excess([result])
+    assert set(changes) == set(KINDS)
+    assert all(abs(by_k[16].value) < 1e-4 for by_k in changes.values())
+    assert sum(result.counts) >= 4000 and len(result.sums) == len(result.counts) == result.blocks
+    assert len(json.dumps(dataclasses.asdict(result))) < 30_000
 
 
-def test_the_same_case_gives_the_same_result_and_attention_stops_at_its_training_length():
+def test_the_same_spec_gives_the_same_result_and_attention_stops_at_its_training_length():
     options = {"task": "toy-text", "targets": 50, "longest": 64, "sequence_length": 16, "hidden": 8, "perturb": True}
     gru, attention = plan(options, ["gru", "transformer"], budget="smoke")
     first = measure(gru)
     assert first == measure(gru)
     limited = measure(attention)
-    assert (first["limit"], limited["limit"]) == (None, 16)
-    assert (first["ks"][-1], limited["ks"][-1]) == (64, 16)
-    assert first["carried"]["counts"] == first["counts"] and limited["carried"] is None
-    assert first["chars_per_word"] == pytest.approx(5, abs=0.01)
+    assert (first.limit, limited.limit) == (None, 16)
+    assert (first.ks[-1], limited.ks[-1]) == (64, 16)
+    assert first.carried.counts == first.counts and limited.carried is None
+    assert first.chars_per_word == pytest.approx(5, abs=0.01)
     # a few targets, directly: with the whole window intact and dropped they are what the main figures are made of
-    assert list(first["perturbed"]["intact"]) == ["16"]
+    assert list(first.perturbed["intact"]) == ["16"]
 
 
 def test_shorter_and_masked_inputs_of_a_windowed_forecaster():
     options = {"task": "toy-wave", "lengths": "6,12", "steps": 40, "hidden": 8}
-    short, whole = plan(options, ["windowed"], budget="quick", seeds=1)
-    results = [measure(short), measure(whole)]
-    assert [one["length"] for one in results] == [6, 12]
-    assert results[0]["masks"] is None and all(one["common"] for one in results)
-    assert results[0]["examples"] == results[1]["examples"] == 200 - 12 - 3 + 1
-    assert len({one["reference_value"] for one in results}) == 1  # the last value: the same examples
-    masks = {mask["k"]: mask for mask in results[1]["masks"]}
-    assert set(masks) == {1, 2, 3, 6, 9}
+    short, whole = (measure(spec) for spec in plan(options, ["windowed"], budget="quick", seeds=1))
+    assert [short.length, whole.length] == [6, 12]
+    assert short.masks is None and short.common and whole.common
+    assert short.examples == whole.examples == 200 - 12 - 3 + 1
+    assert short.reference_value == whole.reference_value  # the last value: the same examples
+    masks = {mask.k: mask for mask in whole.masks}
+    assert set(masks) == {1, 2, 3, 6, 9} == set(masked_change([whole])) and masked_change([short]) == {}
     for k, mask in masks.items():
-        assert len(mask["values"]) == 3 and len(mask["left_out"]) == len(results[1]["left_out"])
+        assert len(mask.values) == 3 and len(mask.left_out) == len(whole.left_out)
         if k >= WINDOW:
-            assert mask["values"] == pytest.approx([results[1]["value"]] * 3, rel=1e-4)
+            assert mask.values == pytest.approx([whole.value] * 3, rel=1e-4)
         else:
-            assert min(mask["values"]) > results[1]["value"] * 1.01
+            assert min(mask.values) > whole.value * 1.01
 
 
 def test_inputs_that_vary_in_length_are_shortened_but_not_masked():
-    (case,) = plan({"task": "toy-first", "lengths": "12", "steps": 5, "hidden": 8}, ["ahead"], budget="quick", seeds=1)
-    result = measure(case)
-    assert result["masks"] is None and "vary in length" in result["masks_why"]
-    assert result["metric"] == "accuracy" and result["anchor"] == "centre" and result["common"]
+    (spec,) = plan({"task": "toy-first", "lengths": "12", "steps": 5, "hidden": 8}, ["ahead"], budget="quick", seeds=1)
+    result = measure(spec)
+    assert result.masks is None and "vary in length" in result.masks_why
+    assert result.metric == "accuracy" and result.anchor == "centre" and result.common
 
 
 def test_the_steps_that_stay_and_those_of_others():
@@ -244,24 +269,39 @@ def test_windows_of_all_lengths_are_compared_where_they_end():
 # --- plans, and what is shown ---
 
 
-def test_cases_name_all_that_decides_them_and_a_model_that_sees_ahead_is_planned_once():
+def test_specs_name_all_that_decides_them_and_a_model_that_sees_ahead_is_planned_once():
     options = {"task": "toy-text", "targets": 50, "longest": 64}
-    cases = plan(options, ["gru", "ahead"], budget="quick", seeds=3)
-    assert [(case.models[0], case.seed) for case in cases] == [("gru", 0), ("ahead", 0), ("gru", 1), ("gru", 2)]
-    assert json.loads(json.dumps(cases[0].to_json()))["options"]["training"]["batch_size"] == 1  # 32 * 12 // 512
+    specs = plan(options, ["gru", "ahead"], budget="quick", seeds=3)
+    assert [(spec.models[0], spec.seed) for spec in specs] == [("gru", 0), ("ahead", 0), ("gru", 1), ("gru", 2)]
+    assert json.loads(json.dumps(specs[0].to_json()))["options"]["training"]["batch_size"] == 1  # 32 * 12 // 512
     with pytest.raises(NotApplicable, match="sees later steps"):
-        measure(dataclasses.replace(cases[1], options={**cases[1].options, "length": 16}))
+        measure(dataclasses.replace(specs[1], options={**specs[1].options, "length": 16}))
     both = plan({"task": "toy-first,toy-wave"}, ["ahead"], budget="smoke")
-    assert [(case.options["task"], case.options["length"]) for case in both] == [
+    assert [(spec.options["task"], spec.options["length"]) for spec in both] == [
         ("toy-first", 6), ("toy-first", 12), ("toy-wave", 6), ("toy-wave", 12)
     ]  # fmt: skip
 
 
-def test_a_length_that_the_task_refuses_is_one_case_that_says_so():
-    cases = plan({"task": "dna", "lengths": "10,20", "steps": 1}, ["gru"], budget="quick")
-    assert [(case.seed, case.options["length"]) for case in cases] == [(0, 20), (0, 10), (1, 20), (2, 20)]
+def test_a_length_that_the_task_refuses_is_one_measurement_that_says_so():
+    specs = plan({"task": "dna", "lengths": "10,20", "steps": 1}, ["gru"], budget="quick")
+    assert [(spec.seed, spec.options["length"]) for spec in specs] == [(0, 20), (0, 10), (1, 20), (2, 20)]
     with pytest.raises(NotApplicable, match="must be an even number from 20"):
-        measure(cases[1])
+        measure(specs[1])
+
+
+def test_published_records_are_found_again_and_read():
+    """The same commands lead to the same keys, and what was measured is held by the result's dataclass, all of it."""
+    records = [record for record, _ in Store(ROOT / "results" / "board").records(ProbeRecord)]
+    records = [record for record in records if record.probe.name == "context"]
+    assert len(records) == 16
+    models = {record.case["models"][0]: [model.model_dump() for model in record.models] for record in records}
+    specs = plan({"task": "textgen"}, list(models), budget="quick")
+    specs += plan({"task": "textgen", "steps": 12_000}, ["lstm"], budget="quick")
+    probe = {"name": "context", "version": PROBE.version}
+    keys = {probe_key(probe, models[spec.models[0]], spec.to_json()) for spec in specs}
+    assert {record.key for record in records} < keys
+    for record in records:
+        assert json.loads(json.dumps(dataclasses.asdict(READER.validate_python(record.result)))) == record.result
 
 
 @pytest.mark.parametrize(
@@ -290,33 +330,65 @@ def test_a_length_beyond_memory_is_refused_with_the_largest_that_fits(monkeypatc
         plan({"task": "textgen", "sequence_length": 8000}, ["gru"], budget="quick")
 
 
-def test_the_table_and_the_picture_hold_every_model_and_say_what_to_doubt(tmp_path):
+@pytest.fixture(scope="module")
+def measured(registered, tmp_path_factory):
+    """Two seeds of two models of text, and of one of a series."""
     options = {"task": "toy-text", "targets": 50, "longest": 64, "sequence_length": 32, "hidden": 8, "perturb": True}
-    cases = plan(options, ["gru", "transformer"], budget="smoke", seeds=2)
-    found = [Found(case, measure(case), tmp_path) for case in cases]
-    for case in plan({"task": "toy-wave", "steps": 5, "hidden": 8}, ["gru"], budget="smoke", seeds=2):
-        found.append(Found(case, measure(case), tmp_path))
-        assert PROBE.headline(case, found[-1].result).startswith("rmse ")
-    table = PROBE.table(found)
+    specs = plan(options, ["gru", "transformer"], budget="smoke", seeds=2)
+    specs += plan({"task": "toy-wave", "steps": 5, "hidden": 8}, ["gru"], budget="smoke", seeds=2)
+    return [Measured(spec, measure(spec), tmp_path_factory.getbasetemp()) for spec in specs]
+
+
+def test_the_table_holds_every_model_and_says_what_to_doubt(measured):
+    assert PROBE.headline(measured[0].result).startswith("bits_per_character ")
+    assert PROBE.headline(measured[-1].result).startswith("rmse ")
+    table = PROBE.table(measured)
     for words in ("toy-text: effective context", "beyond k", "toy-wave: test rmse", "persistence", "k = 1", "T = 12"):
         assert words in table
     assert "transformer read at most the characters of a training window" in table
     assert "gru read more characters here than in any training window" in table
-    path = PROBE.draw(found, tmp_path / "context.png")
-    assert path.stat().st_size > 20_000
+
+
+def test_the_chart_holds_every_model_and_can_be_drawn(measured, tmp_path):
+    chart = PROBE.chart(measured)
+    titles = [panel.title for panel in chart.panels]
+    assert len(titles) == 2 + len(KINDS) + 2 and all(title.startswith("toy-") for title in titles)
+    assert set(chart.legend()) == {"gru", "transformer", "persistence (baseline)"}
+    for panel in chart.panels:
+        assert any(isinstance(mark, Line | Points) for mark in panel.marks), panel.title
+        assert len(ticks(panel.x, *limits(panel, "x"))) >= 3, panel.title
+    looks = {mark.look for panel in chart.panels for mark in panel.marks if isinstance(mark, Line | Points)}
+    assert looks == {look_of("gru"), look_of("transformer"), Look(GREY)}
+    assert "transformer: read at most" in " ".join(chart.notes)
+    assert draw(chart, tmp_path / "context.png").stat().st_size > 20_000
+
+
+def test_models_that_were_trained_for_more_steps_have_a_label_and_a_line_of_their_own(measured):
+    first = measured[0]
+    training = {**first.spec.options["training"], "steps": 12_000}
+    longer = dataclasses.replace(first.spec, options={**first.spec.options, "training": training})
+    several = [*measured[:1], dataclasses.replace(first, spec=longer)]
+    assert "gru (20 steps)" in PROBE.table(several) and "gru (12,000 steps)" in PROBE.table(several)
+    legend = PROBE.chart(several).legend()
+    dashes = {label: {mark.dash for mark in marks if isinstance(mark, Line)} for label, marks in legend.items()}
+    assert dashes == {"gru (20 steps)": {"solid"}, "gru (12,000 steps)": {"dashed"}}
 
 
 def test_a_loss_that_still_falls_at_the_last_distance_has_no_upper_limit():
     def results(losses):
         rng = np.random.default_rng(0)
         noise = [1 + 0.001 * rng.normal(size=(20, 1)) for _ in range(5)]
-        sums = [100 * np.array(losses) * rough for rough in noise]
-        return [{"ks": [1, 2, 4, 8], "sums": rows.tolist(), "counts": [100] * 20, "chars_per_word": 5} for rows in sums]
+        return [made_up(np.array(losses) * rough, [100] * 20, [1, 2, 4, 8]) for rough in noise]
 
     falling, level = results([3.0, 2.5, 2.2, 2.1]), results([3.0, 2.5, 2.101, 2.1])
-    found = effective_context(falling)
-    assert found.low > 4 and found.high == math.inf
+    context = effective_context(falling)
+    assert context.low > 4 and context.high == math.inf
     assert 2 < effective_context(level).high < 4.1
     harmed = results([3.0, 2.0, 2.1, 2.2])  # the last step is no gain
     assert effective_context(harmed).high < 2.1
     assert [still_falls(one) for one in (falling, level, harmed)] == [True, False, False]
+
+
+def test_the_module_is_imported_without_torch():
+    code = "import sys, seqbench.probes.context; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0

@@ -9,13 +9,22 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqbench.errors import NotApplicable
-from seqbench.experiment import Listener
+from seqbench.jobs.job import Listener
 from seqbench.models.backbone import count_parameters
 from seqbench.models.mixer import MODELS, Mixer
-from seqbench.probes import timing
-from seqbench.probes.cost_memory import peak_bytes
-from seqbench.probes.timing import orders, side_by_side
-from seqbench.probes.timing_net import Timed, flops, flops_at, loops, mixer_parameters, timed_net, width_of
+from seqbench.probes.shared import timing
+from seqbench.probes.shared.timing import (
+    Timed,
+    flops,
+    flops_at,
+    loops,
+    mixer_parameters,
+    orders,
+    peak_bytes,
+    side_by_side,
+    timed_net,
+    width_of,
+)
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (3, 5), (16, 16), (100, 128), (128, 100), (128, 128)]  # D and H
@@ -117,9 +126,9 @@ def test_a_layer_that_does_k_times_the_work_costs_k_times_as_much_by_a_clock_tha
 
     models = {"once": once, "thrice": thrice}
     with counter:
-        found = side_by_side([(2, 5), (3, 7)], make, 3, 0, CPU, Listener())
-    for at, (batch, length) in zip(found, [(2, 5), (3, 7)], strict=True):
-        seconds = {name: [one.wall for one in at[name]["forward"]] for name in models}
+        readings = side_by_side([(2, 5), (3, 7)], make, 3, 0, CPU, Listener())
+    for at, (batch, length) in zip(readings, [(2, 5), (3, 7)], strict=True):
+        seconds = {name: [reading.wall for reading in at[name]["forward"]] for name in models}
         assert seconds["once"] == pytest.approx([2e-9 * batch * length * 64] * 3)
         assert seconds["thrice"] == pytest.approx([3 * x for x in seconds["once"]])
 
@@ -162,7 +171,7 @@ def test_a_mixer_that_sees_the_future_is_timed_as_it_is():
     x = torch.randn(1, 6, 8)
     changed = x.clone()
     changed[:, 3:] += 1
-    before, after = (net.mix(one, None)[:, 0] for one in (x, changed))
+    before, after = (net.mix(inputs, None)[:, 0] for inputs in (x, changed))
     assert not torch.allclose(before, after)  # the first step knows of the fourth
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from seqbench.probes import fit
-from seqbench.probes.fit import fit_times, geometric, predict
+from seqbench.probes.shared import fits
+from seqbench.probes.shared.fits import fit_times, geometric
 
 SHAPES = [(b, t) for b in (1, 4, 16, 64, 256) for t in (32, 64, 128, 256, 512, 1024, 2048) if b * t <= 32_768]
 FEW = [(n // t, t) for n in (2_048, 8_192) for t in (32, 64, 128, 256, 512, 1024)]
@@ -33,38 +33,37 @@ def holds(interval, value):
 @pytest.mark.parametrize("truth", [RECURRENT, ATTENTION, ALL], ids=["recurrent", "attention", "all"])
 @pytest.mark.parametrize("shapes", [SHAPES, FEW], ids=["grid", "constant"])
 def test_known_terms_come_back_within_their_intervals(truth, shapes):
-    found = fit_times(shapes, made_up(truth, shapes))
+    fit = fit_times(shapes, made_up(truth, shapes))
     for name, value in truth.items():
-        assert holds(found[name], value), name
-    assert found["w"][0] == pytest.approx(1e-5, rel=0.05)
-    assert holds(found["hidden_batch"], truth["s"] / truth["w"])
-    assert found["trusted"] and found["residual"][1] < 0.06
+        assert holds(getattr(fit, name), value), name
+    assert fit.w[0] == pytest.approx(1e-5, rel=0.05)
+    assert holds(fit.hidden_batch, truth["s"] / truth["w"])
+    assert fit.trusted and fit.residual[1] < 0.06
 
 
-def test_without_noise_the_terms_are_exact_and_so_is_the_prediction():
-    times = made_up(ALL, SHAPES, noise=0.0)
-    found = fit_times(SHAPES, times)
-    assert {name: found[name][0] for name in ALL} == pytest.approx(ALL, rel=1e-3)
-    assert found["hidden_batch"] == pytest.approx([2, 2, 2], rel=1e-3)
-    assert predict(found, SHAPES) == pytest.approx(times[:, 0], rel=1e-3)
+def test_without_noise_the_terms_are_exact_and_predict_every_shape():
+    fit = fit_times(SHAPES, made_up(ALL, SHAPES, noise=0.0))
+    assert {name: getattr(fit, name)[0] for name in ALL} == pytest.approx(ALL, rel=1e-3)
+    assert fit.hidden_batch == pytest.approx([2, 2, 2], rel=1e-3)
+    assert fit.residual[1] < 1e-6
 
 
 def test_only_what_is_serial_has_a_serial_time_and_only_attention_a_square():
     recurrent, attention = (fit_times(SHAPES, made_up(truth, SHAPES)) for truth in (RECURRENT, ATTENTION))
-    assert recurrent["s"][1] > 0 and recurrent["hidden_batch"][1] > 10
-    assert recurrent["q"][1] == 0
-    assert attention["q"][1] > 0
-    assert attention["s"][1] == 0
+    assert recurrent.s[1] > 0 and recurrent.hidden_batch[1] > 10
+    assert recurrent.q[1] == 0
+    assert attention.q[1] > 0
+    assert attention.s[1] == 0
 
 
 @pytest.mark.parametrize(("shapes", "misfit"), [(FEW, 0.0), (SHAPES, 0.08)], ids=["noise", "misfit"])
 def test_intervals_hold_the_truth_as_often_as_they_say(monkeypatch, shapes, misfit):
-    monkeypatch.setattr(fit, "SAMPLES", 80)
+    monkeypatch.setattr(fits, "SAMPLES", 80)
     times = 100 if misfit else 200
     held = []
     for seed in range(times):
-        found = fit_times(shapes, made_up(ALL, shapes, seed, misfit=misfit), seed)
-        held.append([holds(found[name], value) for name, value in ALL.items()])
+        fit = fit_times(shapes, made_up(ALL, shapes, seed, misfit=misfit), seed)
+        held.append([holds(getattr(fit, name), value) for name, value in ALL.items()])
     each = np.mean(held, axis=0)
     # the wider of two intervals, so on the wide side where the four terms are the whole truth
     assert each.min() >= 0.86 and 0.90 <= each.mean() <= 0.995
@@ -73,24 +72,24 @@ def test_intervals_hold_the_truth_as_often_as_they_say(monkeypatch, shapes, misf
 def test_repeats_that_agree_do_not_make_a_misfit_certain():
     narrow = fit_times(SHAPES, made_up(RECURRENT, SHAPES, noise=0.0))
     misfit = fit_times(SHAPES, made_up(RECURRENT, SHAPES, noise=0.0, misfit=0.1))
-    assert narrow["s"][2] - narrow["s"][1] < 1e-3 * RECURRENT["s"]
-    assert misfit["s"][2] - misfit["s"][1] > 0.05 * RECURRENT["s"]
+    assert narrow.s[2] - narrow.s[1] < 1e-3 * RECURRENT["s"]
+    assert misfit.s[2] - misfit.s[1] > 0.05 * RECURRENT["s"]
 
 
 def test_noise_and_another_law_are_not_trusted():
     rng = np.random.default_rng(0)
     noise = np.exp(rng.normal(size=(len(SHAPES), 7)))
-    assert not fit_times(SHAPES, noise)["trusted"]
+    assert not fit_times(SHAPES, noise).trusted
     batch, length = np.array(SHAPES, dtype=float).T
     cubic = 1e-4 + 1e-9 * batch * length**3
-    assert not fit_times(SHAPES, np.tile(cubic[:, None], 3))["trusted"]
+    assert not fit_times(SHAPES, np.tile(cubic[:, None], 3)).trusted
 
 
 def test_a_batch_that_nothing_hides_is_without_bound():
     only_serial = np.array([[1e-4 * length] * 3 for _, length in SHAPES])
-    found = fit_times(SHAPES, only_serial)
-    assert found["s"][0] == pytest.approx(1e-4)
-    assert found["hidden_batch"][2] is None or found["hidden_batch"][2] > 1e6
+    fit = fit_times(SHAPES, only_serial)
+    assert fit.s[0] == pytest.approx(1e-4)
+    assert fit.hidden_batch[2] is None or fit.hidden_batch[2] > 1e6
 
 
 @pytest.mark.parametrize(
@@ -114,8 +113,8 @@ def test_the_same_seed_gives_the_same_intervals():
 
 def test_geometric_means_have_students_interval_on_their_logarithms():
     values = [2.0, 2.2, 1.9, 2.4, 2.1]
-    found = geometric(values)
+    mean = geometric(values)
     textbook = reference.ttest_1samp(np.log(values), 0).confidence_interval(0.95)
-    assert found.value == pytest.approx(reference.gmean(values))
-    assert found[1:] == pytest.approx(tuple(np.exp(textbook)))
+    assert mean.value == pytest.approx(reference.gmean(values))
+    assert mean[1:] == pytest.approx(tuple(np.exp(textbook)))
     assert np.isnan(geometric([2.0])[1])

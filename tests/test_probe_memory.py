@@ -1,6 +1,7 @@
 """The memory probe: nets whose memory is known come out with it, and edges of seeds add up as worked out by hand."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,20 +9,18 @@ import torch
 
 import seqbench
 from seqbench.errors import NotApplicable, UserError
-from seqbench.experiment import Listener
+from seqbench.jobs.job import Listener
 from seqbench.models.backbone import count_parameters
 from seqbench.models.mixer import MODELS
-from seqbench.probes import Case, Found, Request, get_probe
-from seqbench.probes.memory import edge_of
-from seqbench.probes.memory_plan import BUDGETS, net_of
-from seqbench.probes.memory_view import edges
-from seqbench.probes.options import MemoryOptions
+from seqbench.probes import Measured, ProbeSpec, Request
+from seqbench.probes.memory import BUDGETS, Ladder, Memory, MemoryOptions, MemoryResult, Rung, Untrained, edge_of, edges
 from seqbench.probes.shared.nets import build_net, width_of_size
 from seqbench.probes.shared.problems import Selective
 from seqbench.probes.shared.training import train
+from seqbench.report.draw import draw
 
 torch.set_num_threads(1)
-PROBE = get_probe("memory")
+PROBE = Memory()
 WINDOW = 12
 
 
@@ -58,79 +57,79 @@ class Spoilt(Held):
 
 @pytest.fixture
 def known_memories():
-    before = MODELS._snapshot()
-    seqbench.register_model("held")(Held)
-    seqbench.register_model("cleared")(Cleared)
-    seqbench.register_model("spoilt")(Spoilt)
+    made = {"held": Held, "cleared": Cleared, "spoilt": Spoilt}
+    for name, mixer in made.items():
+        seqbench.register_model(name)(mixer)
     yield
-    MODELS._restore(before)
+    for name in made:
+        MODELS.remove(name)
 
 
-def cases(*models, budget="smoke", seeds=None, seed=0, **options):
-    return PROBE.cases(Request(budget=budget, seeds=seeds, seed=seed), MemoryOptions(**options), models, "cpu")
+def plan(*models, budget="smoke", seeds=None, seed=0, **options):
+    return PROBE.plan(Request(budget=budget, seeds=seeds, seed=seed), MemoryOptions(**options), models, "cpu")
 
 
 def measured(*models, **asked):
     """Results by model and regime, one seed each."""
-    found = {}
-    for case in cases(*models, **asked):
-        result = PROBE.measure(case, Listener())
-        assert json.loads(json.dumps(result, allow_nan=False)) == result
-        found[case.models[0], case.options["regime"]] = result
-    return found
+    results = {}
+    for spec in plan(*models, **asked):
+        result = PROBE.measure(spec, Listener())
+        assert json.dumps(asdict(result), allow_nan=False)
+        results[spec.models[0], spec.options["regime"]] = result
+    return results
 
 
 # --- nets whose memory is known ---
 
 
 def test_a_net_that_holds_its_first_input_for_ever_gets_at_least(known_memories):
-    found = measured("held", longest=64)
-    for regime, result in found.items():
-        assert result["edge"] == 64 and result["at_least"] and result["first_fail"] is None, regime
-        assert all(rung["solved"] and rung["attempt"] == 1 for rung in result["rungs"])
-        assert PROBE.headline(cases("held")[0], result).endswith("at least 64 steps")
-    beyond = found["held", "staged"]["beyond"]
-    assert [one["length"] for one in beyond] == [128, 256, 512] and all(one["score"] == 1 for one in beyond)
-    assert found["held", "cold"]["beyond"] == []
+    results = measured("held", longest=64)
+    for regime, result in results.items():
+        assert result.edge == 64 and result.at_least and result.first_fail is None, regime
+        assert all(rung.solved and rung.attempt == 1 for rung in result.rungs)
+        assert PROBE.headline(result).endswith("at least 64 steps")
+    beyond = results["held", "staged"].beyond
+    assert [one.length for one in beyond] == [128, 256, 512] and all(one.score == 1 for one in beyond)
+    assert results["held", "cold"].beyond == ()
 
 
 def test_a_net_that_is_cleared_after_w_steps_gets_exactly_w(known_memories):
-    found = measured("cleared", longest=64)
-    cold, staged = found["cleared", "cold"], found["cleared", "staged"]
-    assert [rung["length"] for rung in cold["rungs"]] == [4, 8, 16, 16, 32, 32, 12]  # two failures, then in between
-    assert (cold["edge"], cold["first_fail"], cold["monotone"], cold["at_least"]) == (12, 16, True, False)
-    assert all(abs(rung["score"]) < 0.1 for rung in cold["rungs"] if rung["length"] > 12)
-    assert (staged["edge"], staged["first_fail"], staged["at_least"]) == (10, 20, False)
-    assert [(one["length"], one["low"] < 0.1) for one in staged["beyond"]] == [(20, True), (40, True), (80, True)]
+    results = measured("cleared", longest=64)
+    cold, staged = results["cleared", "cold"], results["cleared", "staged"]
+    assert [rung.length for rung in cold.rungs] == [4, 8, 16, 16, 32, 32, 12]  # two failures, then in between
+    assert (cold.edge, cold.first_fail, cold.monotone, cold.at_least) == (12, 16, True, False)
+    assert all(abs(rung.score) < 0.1 for rung in cold.rungs if rung.length > 12)
+    assert (staged.edge, staged.first_fail, staged.at_least) == (10, 20, False)
+    assert [(one.length, one.low < 0.1) for one in staged.beyond] == [(20, True), (40, True), (80, True)]
 
 
 def test_a_failed_rung_is_tried_again_at_a_third_of_the_learning_rate(known_memories):
     for result in measured("cleared", longest=16).values():
-        tries = [rung for rung in result["rungs"] if rung["length"] == 16]
-        assert [rung["attempt"] for rung in tries] == [1, 2]
-        assert tries[1]["learning_rate"] == pytest.approx(tries[0]["learning_rate"] / 3)
+        tries = [rung for rung in result.rungs if rung.length == 16]
+        assert [rung.attempt for rung in tries] == [1, 2]
+        assert tries[1].learning_rate == pytest.approx(tries[0].learning_rate / 3)
 
 
 def test_a_stage_that_the_net_passes_as_it_is_takes_no_steps(known_memories):
-    rungs = measured("held", regime="staged", longest=20)["held", "staged"]["rungs"]
-    assert [rung["steps"] > 0 for rung in rungs] == [True, False, False]
+    rungs = measured("held", regime="staged", longest=20)["held", "staged"].rungs
+    assert [rung.steps > 0 for rung in rungs] == [True, False, False]
 
 
 def test_longer_lengths_are_tried_on_the_net_as_it_was_before_the_stage_that_failed(known_memories):
     result = measured("spoilt", regime="staged", longest=40)["spoilt", "staged"]
-    assert (result["edge"], result["first_fail"]) == (10, 20)
-    assert [(one["length"], one["score"] > 0.9) for one in result["beyond"]] == [(20, False), (40, True), (80, True)]
+    assert (result.edge, result.first_fail) == (10, 20)
+    assert [(one.length, one.score > 0.9) for one in result.beyond] == [(20, False), (40, True), (80, True)]
 
 
 # --- what is known of trained nets ---
 
 
 def test_an_rnn_taught_in_stages_goes_far_beyond_the_same_rnn_from_cold():
-    found = measured("rnn", longest=40)
-    cold, staged = found["rnn", "cold"], found["rnn", "staged"]
-    assert 4 <= cold["edge"] <= 10 and cold["first_fail"] <= 16
-    assert staged["edge"] == 40 and staged["at_least"]
-    assert cold["params"] == staged["params"] and cold["width"] == staged["width"] == 32
+    results = measured("rnn", longest=40)
+    cold, staged = results["rnn", "cold"], results["rnn", "staged"]
+    assert 4 <= cold.edge <= 10 and cold.first_fail <= 16
+    assert staged.edge == 40 and staged.at_least
+    assert cold.params == staged.params and cold.width == staged.width == 32
 
 
 def test_attention_solves_selective_recall_where_an_lstm_of_equal_parameters_does_not():
@@ -152,60 +151,60 @@ def test_attention_solves_selective_recall_where_an_lstm_of_equal_parameters_doe
 
 
 def test_a_result_depends_on_the_seed_and_on_nothing_that_ran_before():
-    (case,) = cases("gru", problem="adding", regime="cold", longest=5)
-    first = PROBE.measure(case, Listener())
+    (spec,) = plan("gru", problem="adding", regime="cold", longest=5)
+    first = PROBE.measure(spec, Listener())
     torch.rand(7)
-    assert PROBE.measure(case, Listener()) == first
-    (other,) = cases("gru", problem="adding", regime="cold", longest=5, seed=1)
-    assert PROBE.measure(other, Listener())["rungs"] != first["rungs"]
-    (longer,) = cases("gru", problem="adding", regime="cold", longest=4)
-    assert PROBE.measure(longer, Listener())["rungs"] == first["rungs"][:1]
+    assert PROBE.measure(spec, Listener()) == first
+    (other,) = plan("gru", problem="adding", regime="cold", longest=5, seed=1)
+    assert PROBE.measure(other, Listener()).rungs != first.rungs
+    (longer,) = plan("gru", problem="adding", regime="cold", longest=4)
+    assert PROBE.measure(longer, Listener()).rungs == first.rungs[:1]
 
 
 def test_the_initialisation_asked_for_is_the_one_measured():
-    for case in cases("lstm", initialisation="all", regime="cold"):
-        net = net_of("lstm", case.options)
-        bias = float(case.options["initialisation"][-1])
+    for spec in plan("lstm", initialisation="all", regime="cold"):
+        net = Ladder(**spec.options).net("lstm")
+        bias = float(spec.options["initialisation"][-1])
         gate = slice(32, 64)
         kernel = net.layers[0].kernel
         assert (kernel.bias_ih_l0[gate] == bias).all() and (kernel.bias_hh_l0[gate] == 0).all()
 
 
 def test_a_model_that_sees_the_future_is_planned_once_and_says_why_not():
-    planned = cases("bilstm", "rnn", budget="quick", seeds=2)
-    (case,) = [case for case in planned if case.models == ("bilstm",)]
+    planned = plan("bilstm", "rnn", budget="quick", seeds=2)
+    (spec,) = [spec for spec in planned if spec.models == ("bilstm",)]
     assert len(planned) > 2
     with pytest.raises(NotApplicable, match="later steps"):
-        PROBE.measure(case, Listener())
-    assert len(cases("bilstm", params=20_000, seeds=3)) == 1
+        PROBE.measure(spec, Listener())
+    assert len(plan("bilstm", params=20_000, seeds=3)) == 1
 
 
 # --- what is planned ---
 
 
 def test_quick_is_what_the_protocol_says():
-    planned = cases("rnn", "lstm", budget="quick")
-    assert [case.seed for case in planned] == sorted(case.seed for case in planned)  # seeds outermost
+    planned = plan("rnn", "lstm", budget="quick")
+    assert [spec.seed for spec in planned] == sorted(spec.seed for spec in planned)  # seeds outermost
 
     def some(**wanted):
-        return [case for case in planned if wanted.items() <= {**case.options, "model": case.models[0]}.items()]
+        return [spec for spec in planned if wanted.items() <= {**spec.options, "model": spec.models[0]}.items()]
 
     for problem, steps in (("recall", 600), ("adding", 1500)):
         cold, staged = (some(model="rnn", problem=problem, regime=regime) for regime in ("cold", "staged"))
-        assert [case.seed for case in cold] == [case.seed for case in staged] == list(range(6))
+        assert [spec.seed for spec in cold] == [spec.seed for spec in staged] == list(range(6))
         assert cold[0].options["lengths"] == [4, 8, 16, 32, 64, 128] and set(cold[0].options["steps"]) == {steps}
         assert staged[0].options["lengths"] == [5, 10, 20, 40, 80, 160, 320]
         assert staged[0].options["steps"] == [steps] + [300] * 6
-    assert {case.options["width"] for case in planned} == {64}
+    assert {spec.options["width"] for spec in planned} == {64}
     pairs = some(model="rnn", problem="selective", regime="staged")
     assert pairs[0].options["lengths"] == [2, 4, 8, 16] and pairs[0].options["largest"] == 16
-    assert all(Case.from_json(json.loads(json.dumps(case.to_json()))) == case for case in planned)
+    assert all(ProbeSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec for spec in planned)
     assert BUDGETS["standard"]["recall"].cold == 1024
 
 
 def test_options_choose_what_is_measured():
     def chosen(key, *models, **options):
-        return [case.options[key] for case in cases(*models, **options)]
+        return [spec.options[key] for spec in plan(*models, **options)]
 
     assert chosen("problem", "rnn", problem="adding,copy", regime="cold") == ["adding", "copy"]
     assert set(chosen("problem", "rnn", problem="all")) == {"recall", "adding", "copy", "selective"}
@@ -218,10 +217,11 @@ def test_options_choose_what_is_measured():
     assert chosen("lengths", "rnn", longest=20) == [[4, 8, 16, 20], [5, 10, 20]]
     assert chosen("lengths", "rnn", problem="selective", pairs=6, regime="cold") == [[2, 4, 6]]
     assert chosen("blank", "rnn", problem="recall,adding", blank=True, regime="cold") == [True, False]
-    (case,) = cases("gru", params=5_000, regime="cold")
-    assert count_parameters(net_of("gru", case.options)) == pytest.approx(5_000, rel=0.1)
-    (deep,) = cases("rnn", layers=2, backbone="residual", hidden=16, regime="cold")
-    assert len(net_of("rnn", deep.options).layers) == 2 and net_of("rnn", deep.options).residual
+    (spec,) = plan("gru", params=5_000, regime="cold")
+    assert count_parameters(Ladder(**spec.options).net("gru")) == pytest.approx(5_000, rel=0.1)
+    (deep,) = plan("rnn", layers=2, backbone="residual", hidden=16, regime="cold")
+    net = Ladder(**deep.options).net("rnn")
+    assert len(net.layers) == 2 and net.residual
 
 
 @pytest.mark.parametrize(
@@ -242,20 +242,20 @@ def test_options_choose_what_is_measured():
 )
 def test_what_can_not_be_measured_is_refused_before_work(asked, words):
     with pytest.raises(UserError, match=words):
-        cases("lstm", **asked)
+        plan("lstm", **asked)
 
 
 def test_a_width_that_the_model_can_not_have_is_refused():
     with pytest.raises(UserError, match="multiple of 8"):
-        cases("transformer", hidden=30)
+        plan("transformer", hidden=30)
 
 
 # --- edges ---
 
 
 def rung(length, solved, attempt=1):
-    return {"length": length, "solved": solved, "attempt": attempt, "learning_rate": 3e-3, "steps": 100,
-            "score": 0.95 if solved else 0.2, "low": 0.93 if solved else 0.1, "diverged": False}  # fmt: skip
+    score, low = (0.95, 0.93) if solved else (0.2, 0.1)
+    return Rung(length, 3e-3, 100, solved, False, attempt, score, low)
 
 
 @pytest.mark.parametrize(
@@ -273,51 +273,53 @@ def test_an_edge_is_the_longest_with_all_up_to_it_solved(rungs, expected):
     assert edge_of(rungs[::-1]) == expected
 
 
-def found(seed, rungs, last, beyond=(), regime="cold"):
-    (case,) = cases("rnn", regime=regime, seeds=1, seed=seed, longest=last)
+def of_seed(seed, rungs, last, beyond=(), regime="cold"):
+    (spec,) = plan("rnn", regime=regime, seeds=1, seed=seed, longest=last)
     edge = edge_of(rungs)
-    own = {"problem": "recall", "regime": regime, "initialisation": "default", "width": 32, "params": 2920}
-    result = {**own, "axis": "steps", "chance": 0.125, "memoryless": "guessing", "rungs": rungs, **edge._asdict(),
-              "at_least": edge.edge == last, "beyond": list(beyond)}  # fmt: skip
-    return Found(case, result, Path())
+    result = MemoryResult(
+        "recall", regime, "default", 32, "steps", 2920, 0.125, "guessing", tuple(rungs), *edge,
+        at_least=edge.edge == last, beyond=tuple(beyond),
+    )  # fmt: skip
+    return Measured(spec, result, Path())
 
 
 def test_seeds_add_up_to_a_median_and_a_range():
     up_to = {length: [rung(2**i, 2**i <= length) for i in range(2, 7) if 2**i <= 2 * length] for length in (4, 8, 16)}
-    (row,) = edges([found(seed, up_to[edge], 64) for seed, edge in enumerate([8, 4, 8, 16, 16, 4])])
+    (row,) = edges([of_seed(seed, up_to[edge], 64) for seed, edge in enumerate([8, 4, 8, 16, 16, 4])])
     assert row.edges == (8, 4, 8, 16, 16, 4) and row.median == 8 and not row.median_at_least
     assert (row.low, row.high) == (4, 32)
     assert row.coverage == pytest.approx(0.96875)  # 1 - 2 (1/2)^6
-    (three,) = edges([found(seed, up_to[edge], 64) for seed, edge in enumerate([8, 16, 4])])
+    (three,) = edges([of_seed(seed, up_to[edge], 64) for seed, edge in enumerate([8, 16, 4])])
     assert three.coverage == 0.75 and three.median == 8
 
 
 def test_a_ladder_that_ended_leaves_the_range_open():
     whole, part = [rung(4, True), rung(8, True)], [rung(4, True), rung(8, False)]
-    (row,) = edges([found(0, whole, 8), found(1, whole, 8), found(2, part, 8)])
+    (row,) = edges([of_seed(0, whole, 8), of_seed(1, whole, 8), of_seed(2, part, 8)])
     assert row.at_least == (True, True, False) and row.median == 8 and row.median_at_least
     assert (row.low, row.high) == (4, None)
-    (other,) = edges([found(0, whole, 8), found(1, part, 8), found(2, part, 8)])
+    (other,) = edges([of_seed(0, whole, 8), of_seed(1, part, 8), of_seed(2, part, 8)])
     assert other.median == 4 and not other.median_at_least
-    (even,) = edges([found(0, whole, 8), found(1, part, 8)])
+    (even,) = edges([of_seed(0, whole, 8), of_seed(1, part, 8)])
     assert even.median == 4 and not even.median_at_least  # 6 was never tried
 
 
 def test_other_options_and_regimes_are_rows_of_their_own():
     whole = [rung(4, True), rung(8, True)]
-    rows = edges([found(0, whole, 8), found(0, whole, 8, regime="staged"), found(0, whole, 16), found(1, whole, 8)])
+    rows = edges(
+        [of_seed(0, whole, 8), of_seed(0, whole, 8, regime="staged"), of_seed(0, whole, 16), of_seed(1, whole, 8)]
+    )
     assert [(row.regime, len(row.edges)) for row in rows] == [("cold", 2), ("staged", 1), ("cold", 1)]
 
 
 def test_untrained_lengths_are_counted_by_their_multiple_of_the_edge():
     def beyond(edge, scores):
-        return [{"length": edge * 2**i, "score": score, "low": None if score is None else score - 0.02}
-                for i, score in enumerate(scores, 1)]  # fmt: skip
+        return [Untrained(edge * 2**i, score, score and score - 0.02) for i, score in enumerate(scores, 1)]
 
-    first = found(0, [rung(5, True), rung(10, False)], 10, beyond(5, (0.99, 0.91, 0.5)), "staged")
-    second = found(1, [rung(5, True), rung(10, True)], 10, beyond(10, (0.95, 0.95, None)), "staged")
+    first = of_seed(0, [rung(5, True), rung(10, False)], 10, beyond(5, (0.99, 0.91, 0.5)), "staged")
+    second = of_seed(1, [rung(5, True), rung(10, True)], 10, beyond(10, (0.95, 0.95, None)), "staged")
     (row,) = edges([first, second])
-    assert [(it.factor, it.seeds, it.held) for it in row.beyond] == [(2, 2, 2), (4, 2, 1), (8, 2, 0)]
+    assert [beyond[:3] for beyond in row.beyond] == [(2, 2, 2), (4, 2, 1), (8, 2, 0)]
     assert row.beyond[0].median == pytest.approx(0.97) and row.beyond[2].median is None
 
 
@@ -328,9 +330,9 @@ def test_untrained_lengths_are_counted_by_their_multiple_of_the_edge():
 def some():
     jump = [rung(4, True), rung(8, False), rung(16, True), rung(6, False)]
     whole = [rung(length, True) for length in (4, 8, 16)]
-    beyond = [{"length": 20, "score": 0.97, "low": 0.95}, {"length": 40, "score": None, "low": None}]
-    staged = found(0, [rung(5, True), rung(10, True), rung(16, False)], 16, beyond, "staged")
-    return [found(0, jump, 16), found(1, whole, 16), found(2, [rung(4, False), rung(8, False)], 16), staged]
+    beyond = [Untrained(20, 0.97, 0.95), Untrained(40, None, None)]
+    staged = of_seed(0, [rung(5, True), rung(10, True), rung(16, False)], 16, beyond, "staged")
+    return [of_seed(0, jump, 16), of_seed(1, whole, 16), of_seed(2, [rung(4, False), rung(8, False)], 16), staged]
 
 
 def test_the_table_shows_every_seed_and_marks_what_is_unusual(some):
@@ -343,7 +345,15 @@ def test_the_table_shows_every_seed_and_marks_what_is_unusual(some):
     assert PROBE.table([]) == "Nothing was measured."
 
 
-def test_the_picture_is_drawn(some, tmp_path):
-    for name, shown in (("all.png", some), ("cold.svg", some[:3]), ("staged.png", some[3:]), ("failed.png", some[2:3])):
-        path = PROBE.draw(shown, tmp_path / "plots" / name)
-        assert path.stat().st_size > 10_000
+def test_the_picture_shows_what_was_measured(some, tmp_path):
+    chart = PROBE.chart(some)
+    assert [panel.title.partition(":")[0] for panel in chart.panels] == [
+        "recall, smoke, cpu", "recall, cold", "recall, staged"]  # fmt: skip
+    seeds, odd, median, *_ = chart.panels[0].marks
+    assert sorted([*seeds.x, *odd.x]) == [2, 4, 16] and list(odd.x) == [4]  # 0 stands at half the shortest length
+    assert (median.x, median.low, median.high) == ([4], [2], [float("inf")])
+    assert any("also solved longer" in note for note in chart.notes)
+    curves = [mark for mark in chart.panels[2].marks if hasattr(mark, "dash")]
+    assert [(list(curve.x), list(curve.y)) for curve in curves] == [([10, 20, 40], [0.95, 0.97, -0.12])]
+    assert len(PROBE.chart(some[2:3]).panels) == 2 and len(PROBE.chart(some[3:]).panels) == 2  # no empty ones
+    assert draw(chart, tmp_path / "plots" / "all.png").stat().st_size > 10_000

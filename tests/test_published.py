@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from seqbench.board import board, read_tables
-from seqbench.board.plots import figure_files
-from seqbench.claims_command import run_claims
+from seqbench.board import load_results, make_tables, render
+from seqbench.board.charts import picture_files
+from seqbench.cli.claims import Claims
+from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 
 BOARD = ROOT / "results" / "board"
@@ -19,12 +20,25 @@ LEDGER = BOARD / "CLAIMS.md"
 
 
 @pytest.fixture(scope="module")
-def plots():
-    return figure_files(read_tables([BOARD]), BOARD / "plots")
+def tables():
+    return make_tables(load_results(BOARD))
 
 
-def test_the_page_is_made_from_the_records(plots):
-    assert PAGE.read_text(encoding="utf-8") == board([BOARD], "markdown", "all", BOARD, plots=plots)
+@pytest.fixture(scope="module")
+def plots(tables):
+    return picture_files(tables, BOARD / "plots")
+
+
+def test_the_page_is_made_from_the_records(tables, plots):
+    assert PAGE.read_text(encoding="utf-8") == render(tables, base=BOARD, plots=plots)
+
+
+def test_the_page_says_that_figures_belong_to_their_budget():
+    head, _ = PAGE.read_text(encoding="utf-8").split("\n## ", 1)
+    assert (
+        "All figures belong to the budget in their heading" in head
+        and "the order of the models may change" in " ".join(head.split())
+    )
 
 
 def test_every_link_of_the_page_leads_to_what_it_shows(plots):
@@ -32,7 +46,7 @@ def test_every_link_of_the_page_leads_to_what_it_shows(plots):
     assert {str(path.relative_to(BOARD)) for path in plots.values()} < targets
     for target in targets:
         assert (BOARD / target).is_file(), target
-    assert {folder / "record.json" for record, folder in Store(BOARD).records() if record.status == "ok"} <= {
+    assert {folder / "record.json" for record, folder in Store(BOARD).records(RunRecord) if record.status == "ok"} <= {
         BOARD / target for target in targets
     }
 
@@ -42,7 +56,7 @@ def ledger(tmp_path_factory):
     """The folder of a ledger that was written anew, from a copy of the records alone."""
     folder = tmp_path_factory.mktemp("published") / "board"
     shutil.copytree(BOARD, folder, ignore=shutil.ignore_patterns("*.png", "CLAIMS.md", "claims.json"))
-    assert run_claims("quick", folder, folder, 1, "cpu", report=True) == 0
+    assert Claims(out=folder, board=folder, device="cpu", report=True)() == 0
     return folder
 
 
@@ -72,6 +86,14 @@ def test_every_claim_has_a_figure_a_verdict_and_its_records():
         assert any(condition["value"] is not None for condition in claim["conditions"]), claim["sentence"]
     for target in set(re.findall(r"\]\(([^)#]+)\)", LEDGER.read_text(encoding="utf-8"))):
         assert (BOARD / target).is_file(), target
+
+
+def test_the_verdict_on_an_lstms_memory_is_said_with_its_caution():
+    """Until it is measured with a net that predicts the text better than n-grams do."""
+    claims = json.loads((BOARD / "claims.json").read_text(encoding="utf-8"))["claims"]
+    assert [claim["number"] for claim in claims if claim["caution"].startswith("under review")] == [2]
+    page = LEDGER.read_text(encoding="utf-8")
+    assert page.count("**; under review") == 2 and "worse (1.93 bits per character) than an n-gram" in page
 
 
 def test_records_are_there_without_weights():

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from reader_files import packed_gz, tar_of, told, write, zip_of
 
-from seqbench.data import opening, plain, table
 from seqbench.errors import UserError
+from seqbench.readers import archives, tables
 from seqbench.readers.archives import open_own, suffix_of, unchanged
 from seqbench.readers.tables import read_table, read_text
 
@@ -110,35 +110,35 @@ def test_what_is_no_regular_file_is_told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("pack", [packed_gz, bz2.compress, lzma.compress, lambda raw: zip_of(("a.csv", raw))])
 def test_a_bomb_ends_in_a_sentence(tmp_path, monkeypatch, pack):
-    monkeypatch.setattr(opening, "LIMIT", 2**20)
+    monkeypatch.setattr(archives, "LIMIT", 2**20)
     suffix = {packed_gz: "gz", bz2.compress: "bz2", lzma.compress: "xz"}.get(pack, "zip")
     path = write(tmp_path / f"bomb.csv.{suffix}", pack(b"a\n" * 2**20))
     told(path, lambda: read_table(path), "more than")
     path = write(tmp_path / f"bomb.txt.{suffix}", pack(b"a\n" * 2**20))
     told(path, lambda: read_text(path), "more than")
-    monkeypatch.setattr(opening, "MEMORY_LIMIT", 2**10)
+    monkeypatch.setattr(archives, "MEMORY_LIMIT", 2**10)
     path = write(tmp_path / f"bomb.parquet.{suffix}", pack(b"a\n" * 2**10))
     told(path, lambda: read_table(path), "more than")
 
 
 def test_limits_of_rows_columns_lines_and_characters(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain, "MAX_ROWS", 1)
-    monkeypatch.setattr(table, "MAX_ROWS", 1)
+    monkeypatch.setattr(tables, "MAX_ROWS", 1)
+    monkeypatch.setattr(tables, "MAX_ROWS", 1)
     pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "a.parquet")
     write(tmp_path / "a.csv", 'a,b\n1,"2"\n1,2\n')
     write(tmp_path / "b.csv", "a,b\n1,2\n1,2\n")
     write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": 1}\n')
     for name in ("a.parquet", "a.csv", "b.csv", "a.jsonl"):
         told(tmp_path / name, lambda name=name: read_table(tmp_path / name), "more than 1 rows")
-    monkeypatch.setattr(plain, "MAX_COLUMNS", 1)
+    monkeypatch.setattr(tables, "MAX_COLUMNS", 1)
     told(tmp_path / "a.csv", lambda: read_table(tmp_path / "a.csv"), "line 1", "columns")
-    monkeypatch.setattr(plain, "MAX_FIELD", 3)
+    monkeypatch.setattr(tables, "MAX_FIELD", 3)
     path = write(tmp_path / "c.csv", 'a\n1\n"long field"\n')
     told(path, lambda: read_table(path), "line 3", "too long")
-    monkeypatch.setattr(opening, "MAX_LINE", 2**21)
+    monkeypatch.setattr(archives, "MAX_LINE", 2**21)
     path = write(tmp_path / "d.csv", "a\n1\n" + "x" * 2**22)
     told(path, lambda: read_table(path), "line 3", "longer")
-    monkeypatch.setattr(plain, "MAX_CHARACTERS", 8)
+    monkeypatch.setattr(tables, "MAX_CHARACTERS", 8)
     path = write(tmp_path / "a.txt", "0123456789")
     told(path, lambda: read_text(path), "more than 8 characters")
 

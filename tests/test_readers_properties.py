@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reader_files import genbank, packed_gz, tar_of, write, zip_of
 
-from seqbench.data import table
 from seqbench.errors import UserError
+from seqbench.readers import tables
 from seqbench.readers.archives import suffix_of, unchanged
 from seqbench.readers.sequences import read_sequences
 from seqbench.readers.tables import read_table, read_text
@@ -28,7 +28,7 @@ def read_any(path):
         suffix = suffix_of(path)
         if suffix == ".txt":
             return read_text(path)
-        if suffix not in table.SUFFIXES:
+        if suffix not in tables.SUFFIXES:
             return read_sequences(path)
         found = read_table(path)
         for ask in (found.texts, found.labels, found.numbers, found.times):

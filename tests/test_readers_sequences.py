@@ -3,7 +3,7 @@
 import pytest
 from reader_files import genbank, packed_gz, told, write
 
-from seqbench.data import sequences
+from seqbench.readers import sequences
 from seqbench.readers.sequences import read_sequences
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
-from seqbench.jobs.record import Record
+from seqbench.jobs.record import Record, RunRecord
 from seqbench.jobs.store import RECORD, Store
 
 SMALL = {"task": "toy-wave", "model": "rnn", "hidden": (8,), "budget": "smoke"}
@@ -75,35 +75,35 @@ def test_nan_is_refused_on_reading_and_writing(done):
 
 def test_the_store_finds_what_it_holds(done, tmp_path):
     root = done.folder.parents[3]
-    assert [record for record, _ in Store(root).records()] == [done.record]
-    assert list(Store(tmp_path).records()) == []
+    assert [record for record, _ in Store(root).records(RunRecord)] == [done.record]
+    assert list(Store(tmp_path).records(RunRecord)) == []
 
 
 @pytest.mark.parametrize("part", ["task", "model", "budget"])
 def test_no_path_leaves_the_root(tmp_path, part):
     names = {"task": "a", "model": "b", "budget": "c", part: "../../up"}
     with pytest.raises(UserError, match="name"):
-        Store(tmp_path).cell(**names, seed=0, key="0" * 64)
+        Store(tmp_path).folder((names["task"], names["model"]), names["budget"], seed=0, key="0" * 64)
 
 
 def test_a_torn_record_is_an_error_and_never_skipped(done, tmp_path):
     store = Store(tmp_path)
-    cell = store.cell("toy-wave", "rnn", "smoke", 0, done.record.key)
+    cell = store.folder_of(done.job)
     (cell / "run-1").mkdir(parents=True)
     (cell / "run-1" / RECORD).write_text(done.record.to_json()[:500])
     with pytest.raises(UserError, match="not valid JSON"):
-        store.find(cell, done.record.key)
+        store.find(done.job)
 
 
 def test_an_abandoned_temporary_folder_is_not_a_run_and_is_swept_up(done, tmp_path):
     store = Store(tmp_path)
-    cell = store.cell("toy-wave", "rnn", "smoke", 0, done.record.key)
+    cell = store.folder_of(done.job)
     old = cell / ".tmp-old"
     old.mkdir(parents=True)
     os.utime(old, (0, 0))
-    assert store.find(cell, done.record.key) is None
+    assert store.find(done.job) is None
     with store.writing(cell) as folder:
-        store.publish(folder, cell, done.record)
+        store.publish(folder, done.job, done.record)
     assert not old.exists() and [path.name for path in cell.iterdir()] == ["run-1"]
 
 
@@ -113,20 +113,19 @@ def test_ten_runs_are_ordered_by_number(done, tmp_path):
     assert [path.name for path in Store.runs(tmp_path)] == ["run-1", "run-2", "run-9", "run-10"]
 
 
-def _publish_at(root, text, moment, queue):
+def _publish_at(root, job, text, moment, queue):
     record, store = Record.from_json(text), Store(root)
-    cell = store.cell("toy-wave", "rnn", "smoke", 0, record.key)
-    with store.writing(cell) as folder:
+    with store.writing(store.folder_of(job)) as folder:
         (folder / "who").write_text(str(os.getpid()))
         time.sleep(max(0.0, moment - time.time()))
-        _, where = store.publish(folder, cell, record)
-    queue.put(str(where))
+        outcome = store.publish(folder, job, record)
+    queue.put(str(outcome.folder))
 
 
 def test_of_many_workers_on_one_cell_exactly_one_leaves_a_record(done, tmp_path):
     context = multiprocessing.get_context("fork")
     queue, moment = context.Queue(), time.time() + 0.5
-    args = (tmp_path, done.record.to_json(), moment, queue)
+    args = (tmp_path, done.job, done.record.to_json(), moment, queue)
     workers = [context.Process(target=_publish_at, args=args) for _ in range(6)]
     for worker in workers:
         worker.start()
@@ -138,26 +137,24 @@ def test_of_many_workers_on_one_cell_exactly_one_leaves_a_record(done, tmp_path)
     assert sorted(path.name for path in Path(place).parent.iterdir()) == ["run-1"]
 
 
-def _publish_for_ever(root, text):
+def _publish_for_ever(root, job, text):
     record, store = Record.from_json(text), Store(root)
-    cell = store.cell("toy-wave", "rnn", "smoke", 0, record.key)
     while True:
-        with store.writing(cell) as folder:
+        with store.writing(store.folder_of(job)) as folder:
             (folder / "predictions.npz").write_bytes(b"x" * 200_000)
-            store.publish(folder, cell, record, again=True)
+            store.publish(folder, job, record, again=True)
 
 
 def test_a_kill_at_any_moment_leaves_whole_runs_only(done, tmp_path):
     context = multiprocessing.get_context("fork")
     store, seen = Store(tmp_path), 0
     for i in range(1000):
-        worker = context.Process(target=_publish_for_ever, args=(tmp_path, done.record.to_json()))
+        worker = context.Process(target=_publish_for_ever, args=(tmp_path, done.job, done.record.to_json()))
         worker.start()
         time.sleep(0.02 + 0.0037 * (i % 25))
         os.kill(worker.pid, signal.SIGKILL)
         worker.join(30)
-        cell = store.cell("toy-wave", "rnn", "smoke", 0, done.record.key)
-        runs = Store.runs(cell)
+        runs = Store.runs(store.folder_of(done.job))
         assert len(runs) >= seen  # nothing that was there is lost
         seen = len(runs)
         for run in runs:

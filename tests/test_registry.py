@@ -103,7 +103,7 @@ def test_installed_plugins_come_in_by_entry_point(tmp_path, text, says):
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-model\nVersion: 2.0\n")
     (about / "entry_points.txt").write_text("[seqbench.models]\nmean = their_model\n")
-    code = "from seqbench.registry import MODELS; print(MODELS.entry('installed-mean').origin)"
+    code = "from seqbench.models.mixer import MODELS; print(MODELS.entry('installed-mean').origin)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

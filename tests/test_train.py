@@ -10,14 +10,14 @@ import safetensors.torch
 import torch
 
 import seqbench
+from seqbench.cli.run import metric_interval, read_predictions
 from seqbench.config import RunConfig
 from seqbench.device import settings
-from seqbench.experiment import plan, run_cell
+from seqbench.experiment import resolve, run_cell
 from seqbench.jobs.store import Store
-from seqbench.models.backbone import build
+from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS, generate, verbatim_share
 from seqbench.models.mixer import MODELS
-from seqbench.result import primary_interval, read_predictions
 from seqbench.task import TASKS, Budget, parse_options
 from seqbench.training import fit, learning_rate, predict
 
@@ -85,13 +85,13 @@ def test_a_stored_result_is_found_and_force_keeps_the_old_one(tmp_path):
 )
 def test_whatever_decides_the_result_changes_the_key(change):
     config = RunConfig(task="toy-wave", model="rnn", hidden=(16,), budget="smoke")
-    assert plan(config).key != plan(dataclasses.replace(config, **change)).key
+    assert resolve(config).job.key != resolve(dataclasses.replace(config, **change)).job.key
 
 
 def test_writing_the_same_differently_does_not_change_the_key():
     a = RunConfig(task="toy-wave", model="rnn", hidden=(16, 16), sequence_length=10)
     b = RunConfig(task="toy-wave", model="elman", hidden=(16,), layers=2, option=("sequence-length=10",), device="cpu")
-    assert plan(a).key == plan(b).key
+    assert resolve(a).job.key == resolve(b).job.key
 
 
 @pytest.mark.parametrize(("task", "at_least"), [("toy-first", 0.8), ("toy-wave", 0.5), ("toy-text", 0.5)])
@@ -118,8 +118,8 @@ def test_full_stops_when_nothing_gets_better(tmp_path):
 
 
 def test_steps_and_whole_windows_generate_the_same_text():
-    data = plan(RunConfig(task="toy-text", model="lstm")).data
-    model = build("gru", "generate", data, (16,)).eval()
+    data = resolve(RunConfig(task="toy-text", model="lstm")).data
+    model = build("gru", "generate", shape_of("generate", data), (16,)).eval()
     by_steps = generate(model, data.val.tokens[:12], 40, 12, np.random.default_rng(0))
     type(model).steps, kept = property(lambda self: False), type(model).steps
     try:
@@ -147,7 +147,7 @@ def test_stored_predictions_give_the_recorded_metric_and_its_interval(tmp_path):
         spec = TASKS.get(task)
         predictions, truth = read_predictions(outcome.folder)
         assert spec.score(predictions, truth)[spec.primary.name] == pytest.approx(outcome.record.primary.value)
-        interval = primary_interval(spec, predictions, truth)
+        interval = metric_interval(spec, spec.primary.name, predictions, truth)
         assert interval.low <= outcome.record.primary.value <= interval.high
         assert interval.low < interval.high or outcome.record.primary.value == spec.perfect
 
@@ -155,7 +155,7 @@ def test_stored_predictions_give_the_recorded_metric_and_its_interval(tmp_path):
 def test_predictions_come_back_in_the_order_of_the_examples():
     spec = TASKS.get("toy-first")
     data = spec.load("embedded", parse_options(spec, {}))
-    model = build("lstm", "classify", data, (16,)).eval()
+    model = build("lstm", "classify", shape_of("classify", data), (16,)).eval()
     config = RunConfig(task="toy-first", model="lstm")
     together = predict(model, data.test, config)
     batch = data.test[np.arange(len(data.test))]
@@ -169,7 +169,7 @@ def test_text_is_scored_as_a_plain_loop_would(tmp_path):
     """Every character's loss after the context its window gives it, summed by hand."""
     spec = TASKS.get("toy-text")
     data = spec.load("embedded", parse_options(spec, {}))
-    model = build("gru", "generate", data, (16,)).eval()
+    model = build("gru", "generate", shape_of("generate", data), (16,)).eval()
     nats, counted, stream = 0.0, 0, data.test
     for start, skip in zip(stream.starts, stream.skip, strict=True):
         tokens = torch.from_numpy(stream.tokens[start : start + stream.window + 1].astype(np.int64))
@@ -186,11 +186,11 @@ def test_a_step_of_training_is_the_step_written_out():
     """`fit` against a bare loop with the same batches: the very same weights after 20 steps."""
     spec = TASKS.get("toy-wave")
     config = RunConfig(task="toy-wave", model="lstm", hidden=(16,), learning_rate=2e-3, weight_decay=0.01, dropout=0.0)
-    data, budget = plan(config).data, Budget(20, 16, 1)
+    data, budget = resolve(config).data, Budget(20, 16, 1)
 
     def fresh():
         torch.manual_seed(7)
-        return build("lstm", "forecast", data, (16,))
+        return build("lstm", "forecast", shape_of("forecast", data), (16,))
 
     with settings(torch.device("cpu"), config):
         ours, theirs = fresh(), fresh()
@@ -221,8 +221,8 @@ def test_the_learning_rate_rises_and_falls():
 def test_text_is_generated_by_steps_and_from_its_seed(tmp_path):
     outcome = run(tmp_path, "toy-text", "lstm")
     assert len((outcome.folder / "sample.txt").read_text()) == 300
-    data = plan(RunConfig(task="toy-text", model="lstm")).data
-    model = build("transformer", "generate", data, (16,)).eval()
+    data = resolve(RunConfig(task="toy-text", model="lstm")).data
+    model = build("transformer", "generate", shape_of("generate", data), (16,)).eval()
     prompt = data.val.tokens[:5]
     made = [generate(model, prompt, 20, 12, np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])

@@ -1,20 +1,20 @@
 """Verdicts follow from intervals by rule."""
 
+import dataclasses
 import itertools
 import math
 
 import pytest
 
-from seqbench.claims.claim import Claim, short
-from seqbench.claims.verdict import Condition, Verdict, judge, within
-from seqbench.report.text import rounded
+from seqbench.claims.rules import Claim, Condition, Verdict, judge, within
+from seqbench.report.text import interval_text, rounded
 from seqbench.stats import Interval
 
 NAN, INF = math.nan, math.inf
 
 
 def condition(low, high, bounds=(0.0, 20.0), **axes):
-    return Condition.of(axes, Interval((low + high) / 2, low, high), "steps", bounds, "at most 20", ())
+    return Condition.of(axes, Interval((low + high) / 2, low, high), "steps", bounds)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,15 @@ def test_an_interval_lies_inside_outside_or_neither(figure, bounds, side):
     assert within(Interval(*figure), *bounds) is side
 
 
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [((0, 20), "at most 20"), ((2, INF), "at least 2"), ((-0.02, INF), "at least -0.02"), ((3.2, 4.8), "3.2 to 4.8"),
+     ((0.75, 0.75), "exactly 0.75"), ((0, 0), "exactly 0")],
+)  # fmt: skip
+def test_a_condition_names_its_region(bounds, words):
+    assert condition(1, 2, bounds).region == words
+
+
 def test_the_four_verdicts():
     inside, outside, neither = condition(5, 10), condition(30, 40), condition(15, 25)
     assert judge([]) == Verdict("not measured")
@@ -45,11 +54,11 @@ def test_the_four_verdicts():
 
 
 def test_the_verdict_names_the_fewest_axes_that_decide():
-    found = [
+    conditions = [
         condition(*((5, 10) if regime == "cold" else (80, INF)), regime=regime, problem=problem)
         for regime, problem in itertools.product(("cold", "staged"), ("recall", "adding"))
     ]
-    assert str(judge(found)) == "depends on regime"
+    assert str(judge(conditions)) == "depends on regime"
     both = [
         condition(*((5, 10) if (regime, problem) == ("cold", "recall") else (80, 90)), regime=regime, problem=problem)
         for regime, problem in itertools.product(("cold", "staged"), ("recall", "adding"))
@@ -66,23 +75,31 @@ def test_the_verdict_names_the_fewest_axes_that_decide():
     # axes that do not tell them apart are not named
     assert str(judge([condition(5, 10, regime="cold"), condition(30, 40, regime="cold")])) == "depends"
     # what is undecided does not hide the axis that decides the rest
-    assert str(judge([*found, condition(15, 25, regime="cold", problem="copy")])) == "depends on regime"
+    assert str(judge([*conditions, condition(15, 25, regime="cold", problem="copy")])) == "depends on regime"
+
+
+def test_what_rests_on_few_seeds_decides_nothing_and_says_so():
+    assert condition(5, 10).if_seeds(5).inside is True
+    few = condition(5, 10).if_known(True, "unseen").if_seeds(4)
+    assert few.inside is None and few.note == "fewer than 5 seeds: no verdict from it"
 
 
 def test_a_claim_has_the_verdict_of_its_conditions_and_no_other():
-    claim = Claim(1, "a", "b", "c", "d", [condition(5, 10)])
+    claim = Claim("a", "b", "c", "d", [condition(5, 10)])
     assert claim.verdict == Verdict("supported")
     with pytest.raises(AttributeError):
         claim.verdict = Verdict("refuted")
+    assert dataclasses.replace(claim, lacks="a record").verdict == Verdict("incomplete")
+    assert dataclasses.replace(claim, conditions=[], lacks="a record").verdict == Verdict("not measured")
 
 
 def test_figures_as_text():
     assert [rounded(x) for x in (0.0, 3.0, 12.34, 131584.0, 0.01234, INF, NAN)] == [
         "0", "3", "12.3", "131,584", "0.0123", "∞", "?"
     ]  # fmt: skip
-    assert short(Interval(12, 8, 16), "steps") == "12 steps (8 to 16)"
-    assert short(Interval(320, 320, INF), "steps", at_least=True) == "at least 320 steps"
-    assert short(Interval(4, 4, INF), "pairs") == "4 pairs (4 and more)"  # the median of seeds that failed beyond
-    assert short(Interval(INF, 8, INF), "times") == "more than 8 times"
-    assert short(Interval(NAN, NAN, NAN)) == "unknown" and rounded(-0.0) == "0"
-    assert short(Interval(4, 4, 4), "times") == "4 times"
+    assert interval_text(Interval(12, 8, 16), "steps") == "12 steps (8 to 16)"
+    assert interval_text(Interval(320, 320, INF), "steps", at_least=True) == "at least 320 steps"
+    assert interval_text(Interval(4, 4, INF), "pairs") == "4 pairs (4 and more)"  # the median of seeds that failed
+    assert interval_text(Interval(INF, 8, INF), "times") == "more than 8 times"
+    assert interval_text(Interval(NAN, NAN, NAN)) == "unknown" and rounded(-0.0) == "0"
+    assert interval_text(Interval(4, 4, 4), "times") == "4 times"

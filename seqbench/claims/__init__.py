@@ -1,5 +1,74 @@
-"""The ledger of documented limits: what texts say of recurrent networks, what was measured, and the verdict. No torch.
+"""The ledger of claims: what texts say of recurrent networks, what was measured, and the verdict.
 
-Every claim is a function from measured cases to a `claim.Claim`; its verdict follows from the intervals of its
-conditions by the rules of `verdict`, and its sentences are made of the figures.
+A claim is a function from `Evidence` to a `rules.Claim`, registered with `register_claim` under its number and with
+what it needs. Those that come with seqbench are found by listing this package; a user's file adds its own by
+``--plugin``. A verdict follows from intervals by rule (`rules`); `ledger` measures what is needed and writes the page.
 """
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seqbench.board import BoardTable
+from seqbench.claims.rules import Claim
+from seqbench.probes import Measured, ProbeSpec
+from seqbench.registry import Registry
+
+__all__ = ["CLAIMS", "Evidence", "all_claims", "register_claim"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims rest on.
+
+    Attributes:
+        measured: measurements of any probe.
+        missing: those that were planned and have no result.
+        tables: of the board, see `ledger.read_board`.
+    """
+
+    measured: Sequence[Measured[Any]] = ()
+    missing: Sequence[ProbeSpec] = ()
+    tables: Sequence[BoardTable] = ()
+
+    def of(self, probe: str) -> list[Measured[Any]]:
+        """The measurements of one probe."""
+        return [one for one in self.measured if one.spec.probe == probe]
+
+    def lacks(self, probe: str, models: Sequence[str]) -> str:
+        """How many measurements that ``models`` take part in are missing, in words; without models those of all."""
+        specs = [spec for spec in self.missing if spec.probe == probe]
+        count = sum(not models or bool(set(models) & set(spec.models)) for spec in specs)
+        return f"{count} measurement{'s' if count > 1 else ''} of the {probe} probe" if count else ""
+
+
+Judged = Callable[[Evidence], Claim]
+CLAIMS: Registry[Judged] = Registry("claim", "seqbench.claims", group="seqbench.claims")
+
+
+def register_claim(number: int, *, needs: Mapping[str, Sequence[str]] | None = None) -> Callable[[Judged], Judged]:
+    """Register the decorated function as claim ``number``.
+
+    Args:
+        number: its place in the ledger.
+        needs: probe to models; without one of their measurements that was planned, there is no verdict. No models: any.
+    """
+
+    def decorate(judged: Judged) -> Judged:
+        @functools.wraps(judged)
+        def numbered(evidence: Evidence) -> Claim:
+            claim = judged(evidence)
+            lacks = [claim.lacks, *(evidence.lacks(probe, models) for probe, models in (needs or {}).items())]
+            return replace(claim, number=number, lacks="; ".join(filter(None, lacks)))
+
+        return CLAIMS.add(str(number), numbered, module=judged.__module__)
+
+    return decorate
+
+
+def all_claims(evidence: Evidence) -> list[Claim]:
+    """Every registered claim, by number; what was not measured says so."""
+    return sorted((entry.value(evidence) for entry in CLAIMS.entries()), key=lambda claim: claim.number)

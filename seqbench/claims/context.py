@@ -1,122 +1,151 @@
-"""Claim 2: how much of its text a trained LSTM uses, and what the same cell does on made-up problems. No torch."""
+"""Claim 2: how much of its text a trained LSTM uses, and what the same cell does on made-up problems."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean
-from typing import Any
 
-from seqbench.claims.claim import Aside, Asides, Claim
-from seqbench.claims.memory import FEW, SEEDS, edge_text, folders
-from seqbench.claims.names import LSTM, MODELS, TEXT_TITLE, title
-from seqbench.claims.verdict import Condition
-from seqbench.probes import Found
-from seqbench.probes.context_stats import effective_context, still_falls
-from seqbench.probes.memory_view import edges
+from seqbench.board import BoardTable
+from seqbench.claims import Evidence, register_claim
+from seqbench.claims.memory import edge_text
+from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, title
+from seqbench.claims.rules import NOT_MEASURED, Aside, Asides, Claim, Condition
+from seqbench.probes import Measured
+from seqbench.probes.context import TOLERANCES, TextResult, effective_context, still_falls
+from seqbench.probes.memory import edges
 from seqbench.report.text import interval_text, rounded
 from seqbench.stats import Interval
 
 __all__ = ["lstm_context"]
 
 CONTEXT = (150.0, 400.0)
-REGION = f"{CONTEXT[0]:.0f} to {CONTEXT[1]:.0f}"
-TOLERANCES = (0.005, 0.01, 0.02)
+SHARE = 0.01  # of the loss that may be lost
 BOUND = "the windows of training are not twice as long: no verdict from it"
 
 
-def lstm_context(texts: Sequence[Found], found: Sequence[Found]) -> Claim:
-    """``texts`` are cases of the context probe, ``found`` those of the memory probe."""
-    conditions, said = [], []
-    for training, mine in _by_training([one for one in texts if one.case.models == (LSTM,)]):
-        figures = list(_figures(mine))
-        for step, unit, size in figures:
-            conditions.append(_condition(mine, training, step, unit, size))
-        uses = " or ".join(_used(mine, size, unit) for _, unit, size in figures)
-        said.append(f"{uses} after {training} ({_quality(mine)})")
-    first = next((one.result for one in texts if one.case.models == (LSTM,)), None)
+class Trained:
+    """All seeds of one model that were trained alike.
+
+    Attributes:
+        training, quality: how it was trained, and how well it predicts the test text, in words.
+        bits: per character of the test text, mean over seeds.
+        units: what a step may be, the unit's name, and its size in characters; words only of a text that has spaces.
+        used: effective context in characters, and whether it is a lower bound only, by the loss that may be lost.
+    """
+
+    def __init__(self, measured: Sequence[Measured[TextResult]]) -> None:
+        results, training = [one.result for one in measured], measured[0].spec.options["training"]
+        self.first, self.steps, self.seeds = results[0], int(training["steps"]), len(results)
+        self.folders = [one.folder for one in measured]
+        self.training = f"{self.steps:,} steps of {training['batch_size']} windows"
+        self.bits = mean(result.test for result in results)
+        self.quality = f"{rounded(self.bits)} bits per character"
+        size = self.first.chars_per_word
+        self.units = [("a word", "words", size)] if size is not None else []
+        self.units.append(("a character", "characters", 1.0))
+        self.used = {share: (effective_context(results, share), still_falls(results, share)) for share in TOLERANCES}
+
+    def context(self, size: float = 1.0, share: float = SHARE) -> tuple[Interval, bool]:
+        """In units of ``size`` characters, and whether it is a lower bound only."""
+        figure, falls = self.used[share]
+        return Interval(*(end / size for end in figure)), falls
+
+    def text(self, size: float = 1.0, unit: str = "", share: float = SHARE) -> str:
+        """The same in words."""
+        figure, falls = self.context(size, share)
+        return interval_text(figure, unit, at_least=falls)
+
+
+@register_claim(2, needs={"context": (LSTM,)})
+def lstm_context(evidence: Evidence) -> Claim:
+    """The LSTM's context on text, in words and in characters, after every training that was measured."""
+    texts = [one for one in evidence.of("context") if isinstance(one.result, TextResult) and one.result.task == TEXT]
+    nets = _by_training(texts, LSTM)
     return Claim(
-        2,
         "An LSTM's effective memory is about 200 to 300 steps.",
         "Khandelwal et al. 2018 (about 200 words, of a far larger model); texts since, often without saying of what",
         "the least number of characters before a target at which the loss is within 1% of that with all of them, and "
         "stays so; zero state before them; interval by bootstrap over seeds and over blocks of text. A step is a word "
         "in the source and a character to this net, so the sentence is tested twice",
-        "Not measured."
-        if first is None
-        else f"An LSTM of {first['params']:,} parameters, trained on windows of {first['length']} characters"
-        f"{_as_words(first)} of {TEXT_TITLE}, gains no more than 1% of its loss from what lies further back than "
-        f"{'; '.join(said)}.",
-        conditions,
+        _statement(nets) if nets else NOT_MEASURED,
+        [_condition(net, *unit) for net in nets for unit in net.units],
         [
-            Asides("Characters used, by the loss that may be lost:", _others(texts)),
+            Asides(
+                "Characters used, by the loss that may be lost:",
+                [_tolerances(model, net) for model in COMPARED for net in _by_training(texts, model)],
+            ),
             Asides(
                 "The same cell on made-up problems, where the figure is a matter of how it starts and is taught:",
-                _edges_beside(found),
+                _ladders(evidence),
             ),
+            Asides("Against published results:", [_published(nets)] if nets else []),
         ],
+        caution=_caution(nets, evidence.tables),
     )
 
 
-def _figures(mine: Sequence[Found]) -> Iterator[tuple[str, str, float]]:
-    """What a step may be, the unit's name and its size in characters; words only of a text that has spaces."""
-    per_word = mine[0].result["chars_per_word"]
-    if per_word is not None:
-        yield "a word", "words", per_word
-    yield "a character", "characters", 1.0
+def _by_training(texts: Sequence[Measured[TextResult]], model: str) -> list[Trained]:
+    """Measurements of ``model`` by the number of training steps, fewest first."""
+    groups: dict[tuple[int, int], list[Measured[TextResult]]] = {}
+    for one in texts:
+        if one.spec.models == (model,):
+            training = one.spec.options["training"]
+            groups.setdefault((training["steps"], training["batch_size"]), []).append(one)
+    return [Trained(groups[key]) for key in sorted(groups)]
 
 
-def _as_words(result: Mapping[str, Any]) -> str:
-    per_word = result["chars_per_word"]
-    return "" if per_word is None else f" ({result['length'] / per_word:.0f} words)"
+def _condition(net: Trained, step: str, unit: str, size: float) -> Condition:
+    """Undecided where the context ends before the region and the windows of training may be why."""
+    figure, falls = net.context(size)
+    axes = {"training": net.training, "what a step is": step}
+    known = Condition.of(axes, figure, unit, CONTEXT, net.folders, at_least=falls)
+    bounded = net.first.length / size / 2 <= figure.high < CONTEXT[0]
+    return known.if_seeds(net.seeds).if_known(not bounded, BOUND)
 
 
-def _context(mine: Sequence[Found], size: float = 1.0, share: float = 0.01) -> Interval:
-    return Interval(*(end / size for end in effective_context([one.result for one in mine], share)))
-
-
-def _used(mine: Sequence[Found], size: float, unit: str, share: float = 0.01) -> str:
-    falls = still_falls([one.result for one in mine], share)
-    return interval_text(_context(mine, size, share), unit, at_least=falls)
-
-
-def _condition(mine: Sequence[Found], training: str, step: str, unit: str, size: float) -> Condition:
-    """Undecided where it ends before the region and the windows of training may be why."""
-    axes, figure = {"training": training, "what a step is": step}, _context(mine, size)
-    records, falls = [one.folder for one in mine], still_falls([one.result for one in mine])
-    known = Condition.of(axes, figure, unit, CONTEXT, REGION, records, at_least=falls)
-    bounded = mine[0].result["length"] / size / 2 <= figure.high < CONTEXT[0]
-    return known.if_known(len(mine) >= SEEDS, FEW).if_known(not bounded, BOUND)
-
-
-def _by_training(found: Sequence[Found]) -> list[tuple[str, list[Found]]]:
-    """Cases by the number of training steps, fewest first."""
-    groups: dict[tuple[int, int], list[Found]] = {}
-    for one in found:
-        training = one.case.options["training"]
-        groups.setdefault((training["steps"], training["batch_size"]), []).append(one)
-    return [(f"{steps:,} steps of {batch} windows", groups[steps, batch]) for steps, batch in sorted(groups)]
-
-
-def _quality(found: Sequence[Found]) -> str:
-    return f"{rounded(mean(one.result['test'] for one in found))} bits per character"
-
-
-def _others(texts: Sequence[Found]) -> list[Aside]:
-    """At other tolerances, and of other models."""
-    lines = []
-    for model in MODELS:
-        for training, mine in _by_training([one for one in texts if one.case.models == (model,)]):
-            said = [f"{_used(mine, 1.0, '', share)} at {share:.1%}" for share in TOLERANCES]
-            limit = mine[0].result["limit"]
-            words = [title(model), training, f"{len(mine)} seed{'s' if len(mine) > 1 else ''}", _quality(mine)]
-            words += [f"reads {limit:,} at most"] if limit is not None else []
-            lines.append(Aside(f"{', '.join(words)}: {', '.join(said)}", [one.folder for one in mine]))
-    return lines
-
-
-def _edges_beside(found: Sequence[Found]) -> list[Aside]:
-    rows = [row for row in edges(found) if row.model == LSTM and row.axis == "steps"]
-    return [
-        Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", folders(found, row))
-        for row in sorted(rows, key=lambda row: (row.problem, row.regime, row.initialisation))
+def _statement(nets: Sequence[Trained]) -> str:
+    said = [
+        f"{' or '.join(net.text(size, unit) for _, unit, size in net.units)} after {net.training} ({net.quality})"
+        for net in nets
     ]
+    first = nets[0].first
+    words = "".join(f" ({first.length / size:.0f} {unit})" for _, unit, size in nets[0].units[:-1])
+    return (
+        f"An LSTM of {first.params:,} parameters, trained on windows of {first.length} characters{words} of "
+        f"{TEXT_TITLE}, gains no more than {SHARE:.0%} of its loss from what lies further back than {'; '.join(said)}."
+    )
+
+
+def _caution(nets: Sequence[Trained], tables: Sequence[BoardTable]) -> str:
+    """A net that predicts a text worse than n-grams do shows what it can't do, not what its kind can."""
+    baselines = [table.baselines for table in tables if table.conditions.task == TEXT]
+    known = [named[NGRAMS].value for named in baselines if NGRAMS in named]
+    best = min(nets, key=lambda net: net.bits, default=None)
+    if best is None or not known or best.bits <= max(known):
+        return ""
+    return (
+        f"under review: the net of {best.first.params:,} parameters predicts this text worse ({best.quality}) than an "
+        f"n-gram model does ({NGRAMS}: {rounded(max(known))}), so how far back it reads says little of LSTMs"
+    )
+
+
+def _tolerances(model: str, net: Trained) -> Aside:
+    words = [title(model), net.training, f"{net.seeds} seed{'s' if net.seeds > 1 else ''}", net.quality]
+    words += [f"reads {net.first.limit:,} at most"] if net.first.limit is not None else []
+    used = ", ".join(f"{net.text(share=share)} at {share:.1%}" for share in TOLERANCES)
+    return Aside(f"{', '.join(words)}: {used}", net.folders)
+
+
+def _ladders(evidence: Evidence) -> list[Aside]:
+    rows = [row for row in edges(evidence.of("memory")) if row.model == LSTM and row.axis == "steps"]
+    rows.sort(key=lambda row: (row.problem, row.regime, row.initialisation))
+    return [Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", row.folders) for row in rows]
+
+
+def _published(nets: Sequence[Trained]) -> Aside:
+    text = (
+        "Khandelwal et al. 2018 find about 200 words. Their nets have three layers of 1,150 units, read words, and "
+        f"were trained until they improved no more; these have {nets[0].first.width} units, read characters, and were "
+        f"trained for {max(net.steps for net in nets):,} steps at most: what holds for one says little of the other."
+    )
+    return Aside(text, [folder for net in nets for folder in net.folders])

@@ -1,15 +1,17 @@
-"""Who the claims are about: the only place of the engine that knows models and a task by name. No torch."""
+"""Models and a task that the claims are about: the only place of the engine that knows them by name."""
 
 from __future__ import annotations
 
-__all__ = ["ATTENTION", "GRU", "LSTM", "MODELS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "title"]
+__all__ = ["ATTENTION", "COMPARED", "GRU", "LSTM", "NGRAMS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "title"]
 
 RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
-TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is read
 RECURRENT = (RNN, LSTM, GRU)
-MODELS = (*RECURRENT, ATTENTION)
+COMPARED = (*RECURRENT, ATTENTION)
+TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is read
+NGRAMS = "kneser-ney"  # a baseline of that task
 
 
-def title(model: str) -> str:
-    """As a text writes it."""
-    return {RNN: "plain RNN", LSTM: "LSTM", GRU: "GRU", ATTENTION: "Transformer layer"}.get(model, model)
+def title(model: str, article: bool = False) -> str:
+    """``plain RNN``, ``LSTM``, or with an article ``an LSTM``."""
+    name = {RNN: "plain RNN", LSTM: "LSTM", GRU: "GRU", ATTENTION: "Transformer layer"}.get(model, model)
+    return f"{'an' if model == LSTM else 'a'} {name}" if article else name

@@ -1,17 +1,17 @@
-"""Claim 6: what of a step is serial. No torch."""
+"""Claim 6: what of a training step is serial."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from seqbench.claims.claim import Aside, Asides, Claim, machine
-from seqbench.claims.names import ATTENTION, LSTM, RECURRENT, title
-from seqbench.claims.verdict import Condition
-from seqbench.probes import Found
+from seqbench.claims import Evidence, register_claim
+from seqbench.claims.names import ATTENTION, COMPARED, RECURRENT, title
+from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Asides, Claim, Condition
+from seqbench.probes import Measured
+from seqbench.probes.parallel import ParallelResult
+from seqbench.probes.shared.fits import machine_text, open_interval
 from seqbench.report.text import interval_text, listed, rounded
-from seqbench.stats import Interval
 
 __all__ = ["recurrence_serial"]
 
@@ -20,108 +20,88 @@ NO_FIT = "the shapes can't tell the terms of the fit apart"
 UNTRUSTED = "the fit misses shapes that were left out by more than 15%: no verdict from it"
 
 
-def recurrence_serial(found: Sequence[Found]) -> Claim:
-    """Claim 6."""
-    conditions = []
-    for one in found:
-        for model in one.result["models"]:
-            if model in (*RECURRENT, ATTENTION):
-                conditions += [_serial(one, model), *_slower(one, model)]
+@register_claim(6, needs={"parallel": ()})
+def recurrence_serial(evidence: Evidence) -> Claim:
+    """The serial time of each time step, and the tokens per second."""
+    timings: list[Measured[ParallelResult]] = evidence.of("parallel")
+    said = next((one for one in timings if set(RECURRENT) & set(one.result.change)), None)
     return Claim(
-        6,
         "Recurrence can't be parallelised: time grows with length.",
         "Vaswani et al. 2017 and texts since",
         "training steps at a constant number of tokens, from many short sequences to few long ones; a fit of the time "
         "to a + s T + w B T + q B T^2, in which only s is serial; true of a recurrent layer if s is above 0 and its "
         "tokens per second fall by a fifth at least from the shortest to the longest, of attention if its s may be 0",
-        _serial_statement(found),
-        conditions,
-        [_hidden(found)],
+        _statement(said) if said else NOT_MEASURED,
+        [
+            condition
+            for one in timings
+            for model in one.result.models
+            if model in COMPARED
+            for condition in (_serial(one, model), *_slower(one, model))
+        ],
+        [
+            Asides(
+                "The batch at which the work takes as long as the serial part:",
+                [aside for one in timings for aside in _hidden(one)],
+            )
+        ],
     )
 
 
-def _serial_statement(found: Sequence[Found]) -> str:
-    for one in found:
-        first, last = one.result["lengths"][0], one.result["lengths"][-1]
-        kept = [f"{_title(model)} {_kept(one, model)}" for model in RECURRENT if model in one.result["change"]]
-        if kept:
-            sizes = listed([f"{int(tokens):,}" for tokens in one.result["tokens"]])
-            return (
-                f"In training steps of {sizes} tokens (torch's kernels, {machine(one)}), sequences of {last:,} steps "
-                f"instead of {first:,} leave {listed(kept)} of the tokens per second; {_serial_times(one)}."
-            )
-    return "Not measured."
+def _statement(one: Measured[ParallelResult]) -> str:
+    result = one.result
+    kept = []
+    for model in (model for model in RECURRENT if model in result.change):
+        shares = [interval_text(change, digits=2) for change in result.change[model].values()]
+        kept.append(f"{title(model, article=True)} {' and '.join(shares)}")
+    sizes = listed([f"{tokens:,}" for tokens in result.tokens])
+    return (
+        f"In training steps of {sizes} tokens (torch's kernels, {machine_text(one.spec)}), sequences of "
+        f"{result.lengths[-1]:,} steps instead of {result.lengths[0]:,} leave {listed(kept)} of the tokens per second; "
+        f"{_serial_times(one)}."
+    )
 
 
-def _title(model: str) -> str:
-    return f"{'an' if model == LSTM else 'a'} {title(model)}"
-
-
-def _kept(one: Found, model: str) -> str:
-    """Shares at each number of tokens, with intervals."""
-    changes = one.result["change"][model].values()
-    return " and ".join(interval_text(_figure(change), digits=2) for change in changes)
-
-
-def _serial_times(one: Found) -> str:
-    """``what of a step no batch hides takes 78 µs (70 to 86) in a plain RNN and ...``; who can't be told, last."""
+def _serial_times(one: Measured[ParallelResult]) -> str:
+    """``however large the batch, each time step costs 78 µs (70 to 86) in a plain RNN``, who is unknown last."""
     known, small, unknown = [], [], []
-    for model in (it for it in (*RECURRENT, ATTENTION) if it in one.result["fit"]):
-        fit = one.result["fit"][model]
-        if fit is None or not fit["trusted"]:
-            unknown.append(_title(model))
-        elif (s := _microseconds(fit)).low > 0:
-            known.append(f"{interval_text(s, 'µs', 2)} in {_title(model)}")
+    for model in (model for model in COMPARED if model in one.result.fit):
+        fit, name = one.result.fit[model], title(model, article=True)
+        if fit is None or not fit.trusted:
+            unknown.append(name)
+        elif (serial := open_interval(fit.s, 1e6)).low > 0:
+            known.append(f"{interval_text(serial, 'µs', 2)} in {name}")
         else:
-            small.append(f"{_title(model)} (at most {rounded(s.high, 2)} µs)")
+            small.append(f"{name} (at most {rounded(serial.high, 2)} µs)")
     known += [f"too little to measure in {listed(small)}"] if small else []
-    said = [f"what of a step no batch hides takes {listed(known)}"] if known else []
+    said = [f"however large the batch, each time step costs {listed(known)}"] if known else []
     said += [f"the serial time of a step can't be told for {listed(unknown)}"] if unknown else []
     return "; ".join(said)
 
 
-def _figure(limits: Sequence[float | None]) -> Interval:
-    return Interval(*(math.nan if x is None else x for x in limits))
-
-
-def _microseconds(fit: Mapping[str, Any]) -> Interval:
-    """The serial time of a step; no upper limit is infinite."""
-    low, high = (math.inf if limit is None else limit * 1e6 for limit in fit["s"][1:])
-    return Interval(fit["s"][0] * 1e6, low, high)
-
-
-def _serial(one: Found, model: str) -> Condition:
+def _serial(one: Measured[ParallelResult], model: str) -> Condition:
     """The serial time of a step, of which an interval that reaches 0 tells nothing for a recurrent layer."""
-    fit, recurrent = one.result["fit"].get(model), model != ATTENTION
-    axes, region = {"model": model, "measure": "serial time of a step"}, "above 0" if recurrent else "may be 0"
-    if fit is None:
-        unknown = Interval(math.nan, math.nan, math.nan)
-        return Condition(axes, unknown, "µs", None, region, [one.folder], f"{title(model)}: {NO_FIT}")
-    figure = _microseconds(fit)
+    fit, recurrent = one.result.fit[model], model != ATTENTION
+    figure = UNKNOWN if fit is None else open_interval(fit.s, 1e6)
     side: bool | None = figure.low == 0
-    if recurrent:
+    if recurrent or fit is None:
         side = True if figure.low > 0 else (False if figure.high == 0 else None)
-    known = Condition(axes, figure, "µs", side, region, [one.folder])
-    return known.if_known(fit["trusted"], f"{title(model)}: {UNTRUSTED}")
+    axes, region = {"model": model, "measure": "serial time of a step"}, "above 0" if recurrent else "may be 0"
+    why = NO_FIT if fit is None else UNTRUSTED
+    condition = Condition(axes, figure, "µs", side, region, [one.folder])
+    return condition.if_known(fit is not None and fit.trusted, f"{title(model)}: {why}")
 
 
-def _slower(one: Found, model: str) -> list[Condition]:
-    conditions = []
-    for tokens, change in one.result["change"][model].items() if model != ATTENTION else ():
-        figure = _figure(change)
-        axes = {"model": model, "measure": f"tokens per second, {int(tokens):,} a step"}
-        conditions.append(Condition.of(axes, figure, "times", (0.0, SLOWER), f"at most {SLOWER:g}", [one.folder]))
-    return conditions
+def _slower(one: Measured[ParallelResult], model: str) -> Iterator[Condition]:
+    for tokens, change in one.result.change[model].items() if model != ATTENTION else ():
+        axes = {"model": model, "measure": f"tokens/s in steps of {int(tokens):,}"}
+        yield Condition.of(axes, change, "times", (0.0, SLOWER), [one.folder])
 
 
-def _hidden(found: Sequence[Found]) -> Asides:
+def _hidden(one: Measured[ParallelResult]) -> Iterator[Aside]:
     """The batch that hides the serial part, of fits that can be trusted."""
-    said = []
-    for one in found:
-        for model, fit in one.result["fit"].items():
-            if fit is None or not fit["trusted"]:
-                continue
-            value, low, high = (math.inf if x is None else x for x in fit["hidden_batch"])
-            text = interval_text(Interval(value, low, high)) if math.isfinite(value) else "no batch hides it"
-            said.append(Aside(f"{title(model)}: {text}", [one.folder]))
-    return Asides("The batch at which the work takes as long as the serial part:", said)
+    for model, fit in one.result.fit.items():
+        if fit is not None and fit.trusted:
+            batch = open_interval(fit.hidden_batch)
+            shown = interval_text(batch) if math.isfinite(batch.value) else "no batch hides it"
+            yield Aside(f"{title(model)}: {shown}", [one.folder])

@@ -42,7 +42,7 @@ class Command(Protocol):
 Commands = dict[str, Callable[..., Command]]
 NAMES = ("run", "list", "predict", "leaderboard", "claims")  # each is a module of this package; so are:
 GROUPS = {  # commands of two words
-    "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), or get a canonical set (`fetch`).",
+    "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
 }
 DESCRIPTION = (
@@ -52,7 +52,7 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str], prog: str) -> Command:
     """The command that ``argv`` asks for; raises `UserError` for a wrong one, SystemExit(0) after --help."""
-    words = list(argv)
+    words = [*argv]  # not list(argv): the module of that command has taken the name
     if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help"):
         words.insert(0, "run")
     if words and words[0] in GROUPS:
@@ -122,7 +122,7 @@ def _sentence(complaint: str, prog: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]
     prog = Path(sys.argv[0]).name if argv is None else "seqbench"
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):  # a console that can't show a letter must not end a run
@@ -158,5 +158,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
     message = " ".join(message.split())  # one line, whatever a library wrote
-    print(f"seqbench: {message}", file=sys.stderr)  # noqa: T201 - this is where a command talks to its user
+    print(f"seqbench: {message}", file=sys.stderr)
     return code

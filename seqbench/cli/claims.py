@@ -66,10 +66,10 @@ class Claims:
             outcomes = [known for job in jobs if (known := store.find(job))]
             if not outcomes:
                 raise UserError(
-                    f"{self.out} holds none of the {len(jobs)} records of budget {self.budget}: run it without --report."
+                    f"{self.out} holds none of the {len(jobs)} records of budget {self.budget}: leave --report out."
                 )
         else:
-            ledger.check_board(self.board)  # one that can't be read is found before hours of work
+            ledger.read_board(self.board)  # one that can't be read is found before hours of work
             outcomes = measure_all(jobs, store, self.jobs, plugins=self.common.plugin)
         for path in ledger.write(jobs, outcomes, self.budget, self.out, self.board):
             print(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,10 +18,11 @@ from seqbench.config import parse_options_text
 from seqbench.data import Segments, Split, Stream, Windows
 from seqbench.errors import UserError
 from seqbench.prepare import Prepared, download_folder, fit_baselines, prepare
+from seqbench.report.chart import COLOURS, GREY, Axis, Bars, Chart, Line, Look, Matrix, Panel
 from seqbench.report.text import format_value
 from seqbench.task import TASKS, TaskSpec, parse_options
 
-__all__ = ["DataFetch", "DataPrepare", "DataShow", "group"]
+__all__ = ["DataFetch", "DataPrepare", "DataShow", "data_chart", "group"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ class DataShow:
 
     def __call__(self) -> int:
         """Print it, and draw it if asked to."""
-        from seqbench.cli_pictures import data_chart
         from seqbench.report.draw import draw, need_matplotlib
 
         if self.plot is not None:
@@ -208,8 +208,8 @@ def _balance(prepared: Prepared) -> list[dict[str, Any]]:
 def _inputs(split: Split) -> npt.NDArray[Any]:
     """(L, D) the steps of a split with features."""
     arrays = split.arrays()
-    found: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
-    return found.reshape(-1, found.shape[-1])
+    steps: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
+    return steps.reshape(-1, steps.shape[-1])
 
 
 def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
@@ -256,7 +256,7 @@ def _step(prepared: Prepared, values: npt.NDArray[Any]) -> str:
 
 
 def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
-    """Validation and test of the primary metric, then the test's other metrics, one row a baseline."""
+    """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
     primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
     unit = f" ({primary.unit})" if primary.unit else ""
     rows = []
@@ -266,3 +266,111 @@ def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
         row |= {f"test {primary.name}": format_value(scores["test"][primary.name])}
         rows.append(row | {metric.name: format_value(scores["test"][metric.name]) for metric in others})
     return rows
+
+
+Array = npt.NDArray[np.float64]
+LOOKS = {"train": Look(GREY), "val": Look(COLOURS[0]), "test": Look(COLOURS[1])}
+MOST_POINTS = 3000  # of a line; more can't be told apart
+MOST_SYMBOLS = 30
+MOST_SHARES = 6  # symbols of which the share is shown at every step
+BINS = 60
+
+
+def data_chart(prepared: Prepared) -> Chart:
+    """Balance and lengths of what is classified, a series with its splits, or what a text is made of."""
+    train = prepared.data.train
+    if isinstance(train, Stream):
+        panels = [_symbols(train, prepared.data.vocabulary), _sizes_panel(prepared.data.splits)]
+    elif isinstance(train, Windows):
+        panels = [_series(prepared.data.splits), _histogram(prepared.data.splits)]
+    elif isinstance(train, Segments):
+        panels = [_balance_panel(prepared), _means(train, prepared)]
+    else:
+        panels = [_balance_panel(prepared), _lengths_panel(prepared)]
+    title = f"{prepared.spec.name} · {prepared.source}"
+    return Chart(title, [[panel] for panel in panels], prepared.spec.description)
+
+
+def _label(part: str, split: Split) -> str:
+    return f"{part}, {len(split):,} {'windows' if isinstance(split, Windows) else 'examples'}"
+
+
+def _balance_panel(prepared: Prepared) -> Panel:
+    classes = prepared.data.classes
+    marks = []
+    for part, split in prepared.data.splits.items():
+        shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
+        marks.append(Bars(classes, shares.tolist(), LOOKS[part], _label(part, split)))
+    return Panel("Classes", marks, y=Axis("share of the examples"))
+
+
+def _lengths_panel(prepared: Prepared) -> Panel:
+    """How long the sequences are; where all are alike, how often each symbol stands at each step."""
+    splits, vocabulary = prepared.data.splits, prepared.data.vocabulary
+    if splits["train"].lengths is None:
+        inputs = splits["train"].arrays()["inputs"]
+        present = [symbol for symbol in range(len(vocabulary)) if (inputs == symbol).any()][:MOST_SHARES]
+        shares = [(inputs == symbol).mean(axis=0).tolist() for symbol in present]
+        lines = [
+            Line(range(len(share)), share, Look(COLOURS[i]), label=vocabulary[symbol])
+            for i, (symbol, share) in enumerate(zip(present, shares, strict=True))
+        ]
+        return Panel("Symbols by step", lines, Axis("step"), Axis("share of the training examples"))
+    longest = max(int(np.asarray(split.lengths).max()) for split in splits.values())
+    width = 1 + longest // BINS  # as many lengths in each bin
+    edges = np.arange(0.5, longest + width, width)
+    marks = [_outline(part, split, np.asarray(split.lengths), edges) for part, split in splits.items()]
+    return Panel("Lengths", marks, Axis("steps"), Axis("density"))
+
+
+def _outline(part: str, split: Split, values: npt.NDArray[np.generic], edges: Array) -> Line:
+    """A histogram as a line: of the values between the first and the last edge."""
+    heights, _ = np.histogram(values, edges, density=True)
+    return Line([edges[0], *edges], [0.0, *heights, 0.0], LOOKS[part], label=_label(part, split), steps=True)
+
+
+def _targets(split: Split) -> Array:
+    assert isinstance(split, Windows)
+    return np.asarray(split.target_series[:, 0], dtype=np.float64)
+
+
+def _series(splits: dict[str, Split]) -> Panel:
+    marks = []
+    start = 0
+    for part, split in splits.items():
+        values = _targets(split)
+        kept = np.arange(0, len(values), max(1, len(values) // MOST_POINTS))
+        marks.append(Line((start + kept).tolist(), values[kept].tolist(), LOOKS[part], label=_label(part, split)))
+        start += len(values)
+    return Panel("Series", marks, Axis("step (series laid end to end)"), Axis("target, as read"))
+
+
+def _histogram(splits: dict[str, Split]) -> Panel:
+    together = np.concatenate([_targets(split) for split in splits.values()])
+    low, high = np.quantile(together, (0.002, 0.998))  # one crash would squeeze the rest
+    edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, low + 0.5])
+    marks = [_outline(part, split, _targets(split), edges) for part, split in splits.items()]
+    title = "Values: does the test look like the training?"
+    return Panel(title, marks, Axis("target, as read"), Axis("density"))
+
+
+def _means(train: Segments, prepared: Prepared) -> Panel:
+    """Where each class has each measurement: what a linear model could see."""
+    classes, features = prepared.data.classes, prepared.data.features
+    last = train.series[train.starts + train.lookback - 1]
+    means = [last[train.targets == label].mean(axis=0).tolist() for label in range(len(classes))]
+    matrix = Matrix(means, classes, features, -3, 3, diverging=True, label="training deviations")
+    return Panel("Mean of each measurement by class", [matrix])
+
+
+def _symbols(train: Stream, vocabulary: Sequence[str]) -> Panel:
+    shares = np.bincount(train.tokens, minlength=len(vocabulary)) / len(train.tokens)
+    order = np.argsort(-shares)[:MOST_SYMBOLS]
+    names = [repr(vocabulary[i])[1:-1].replace(" ", "space") for i in order]
+    bars = Bars(names, shares[order].tolist(), LOOKS["train"])
+    return Panel("Most frequent symbols, training", [bars], y=Axis("share of the characters"))
+
+
+def _sizes_panel(splits: dict[str, Split]) -> Panel:
+    bars = Bars(list(splits), [split.n_scored for split in splits.values()], LOOKS["train"], across=True)
+    return Panel("Splits, in the order of the text", [bars], Axis("characters"))

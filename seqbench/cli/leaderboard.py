@@ -36,15 +36,15 @@ class Leaderboard:
 
     def __call__(self) -> int:
         """Print or write it, and draw it if asked to."""
-        from seqbench.board import board, read_tables
-        from seqbench.board.plots import draw_board
-        from seqbench.report.draw import need_matplotlib
+        from seqbench.board import load_results, make_tables
+        from seqbench.board.page import render
 
-        drawn = {}
+        tables, drawn = make_tables(load_results(self.results)), {}
         if self.plots is not None:
-            need_matplotlib()
-            drawn = draw_board(read_tables(self.results), self.plots, self.plot_format)
-        text = board(self.results, self.format, self.columns, self.out.parent if self.out else Path(), plots=drawn)
+            from seqbench.board.charts import draw_board
+
+            drawn = draw_board(tables, self.plots, self.plot_format)
+        text = render(tables, self.format, self.columns, self.out.parent if self.out else Path(), drawn)
         if self.out is None:
             sys.stdout.write(text)
         else:

@@ -1,8 +1,9 @@
-"""`run`: train models on tasks, one here and now or a grid of them, and show what came out."""
+"""`run`: train models on tasks, one here and now or a grid of them, and show what came out: text, table and picture."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 import statistics
 import zipfile
@@ -19,19 +20,20 @@ from seqbench.cli.common import Common, Flag, check_range, check_time_limit
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
+from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
 from seqbench.report.text import duration, format_value
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     import numpy as np
 
-    from seqbench.data.splits import Truth
+    from seqbench.data import Truth
     from seqbench.experiment import Grid
     from seqbench.jobs.job import Outcome
     from seqbench.jobs.record import RunRecord
     from seqbench.stats import Interval
     from seqbench.task import TaskSpec
 
-__all__ = ["COMMAND", "GridOptions", "Run", "metric_interval", "read_predictions", "show_result"]
+__all__ = ["COMMAND", "GridOptions", "Run", "metric_interval", "read_predictions", "run_chart", "show_result"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ class Run:
         return self._run_one()
 
     def _run_one(self) -> int:
-        from seqbench.cli_pictures import run_chart
         from seqbench.experiment import run_cell
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
@@ -202,7 +203,7 @@ def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
     """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
     import numpy as np
 
-    from seqbench.data.splits import Truth
+    from seqbench.data import Truth
 
     path = folder / "predictions.npz"
     try:
@@ -298,3 +299,85 @@ def _show_cost(record: RunRecord) -> None:
         f"cost    {cost.train_seconds:.1f} s for {cost.steps:,} steps, {cost.tokens_per_second:,.0f} tokens/s, "
         f"{flops} a sample forward, peak {cost.peak_memory_bytes / 2**20:,.0f} MiB"
     )
+
+
+def run_chart(record: RunRecord, folder: Path) -> Chart:
+    """The learning curve, and the test predictions as their kind of task is best seen.
+
+    Args:
+        folder: holds the record and the files of its run.
+
+    Raises:
+        UserError: the predictions are missing or damaged.
+    """
+    from seqbench.task import TASKS
+
+    spec = TASKS.get(record.task.name).at(record.task.source)
+    columns = [[_learning_curve(record, spec, folder)]]
+    if record.task.kind in TEST_PANELS:
+        predictions, truth = read_predictions(folder)
+        columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
+    about = f"{record.task.name} · {record.model.name} · {record.budget} · seed {record.seed}"
+    return Chart(about, columns, f"{spec.primary.name}: {spec.primary.direction} is better")
+
+
+def _learning_curve(record: RunRecord, spec: TaskSpec, folder: Path) -> Panel:
+    assert record.primary is not None
+    points = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    name, unit = spec.primary.name, f" ({spec.primary.unit})" if spec.primary.unit else ""
+    steps, values = [point["step"] for point in points], [point[f"val_{name}"] for point in points]
+    figures = {"this run": record.primary.value, **record.baselines}
+    rules = [
+        Rule(value, f"{whose} {format_value(value)}", strong=whose == "this run", widen="always")
+        for whose, value in figures.items()
+    ]
+    return Panel(
+        "Learning curve",
+        [Line(steps, values, look_of(record.model.name), label="validation", marked=True), *rules],
+        Axis("optimiser step", limits=(0, 1.03 * max(steps))),
+        Axis(name + unit),
+        note="Lines across are figures on the test split: of this run's best state, and of the baselines.",
+    )
+
+
+def _confusion(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    import numpy as np
+
+    names = json.loads((folder / "model.json").read_text(encoding="utf-8"))["classes"]
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (truth.targets, predictions.argmax(axis=1)), 1)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    texts = [[f"{counts[i, j]:,}\n{shares[i, j]:.1%}" for j in range(len(names))] for i in range(len(names))]
+    matrix = Matrix(shares.tolist(), names, names, texts=texts, label="share of the examples of the true class")
+    return Panel("Test: which classes are taken for which", [matrix], Axis("predicted"), Axis("true"))
+
+
+def _forecast(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    """The median and the worst test window by squared error, so that not only pretty ones are shown."""
+    import numpy as np
+
+    order = np.argsort(((predictions - truth.targets) ** 2).mean(axis=(1, 2)))
+    ahead = list(range(1, predictions.shape[1] + 1))
+    marks = []
+    for name, index, colour in (("median", order[len(order) // 2], COLOURS[0]), ("worst", order[-1], COLOURS[1])):
+        for what, windows, dash in (("truth", truth.targets, "solid"), ("forecast", predictions, "dashed")):
+            values = windows[index, :, 0].tolist()
+            marks.append(Line(ahead, values, Look(colour), label=f"{name} window: {what}", dash=dash))  # type: ignore[arg-type]
+    label = "target, scaled by training mean and deviation"
+    return Panel("Test: the windows with the median and the greatest error", marks, Axis("steps ahead"), Axis(label))
+
+
+def _bits(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    from seqbench.metrics import bits_per_character
+
+    bits = [bits_per_character(predictions[[i]], truth.targets[[i]]) for i in range(len(truth))]
+    line = Line(truth.groups.tolist(), bits, Look(COLOURS[0]))
+    return Panel("Test: how well each block is predicted", [line], Axis("block of 2,048 test characters"),
+                 Axis("bits per character"))  # fmt: skip
+
+
+TEST_PANELS: dict[str, Callable[[np.ndarray, Truth, Path], Panel]] = {
+    "classify": _confusion,
+    "forecast": _forecast,
+    "generate": _bits,
+}

@@ -30,6 +30,7 @@ __all__ = [
     "RunRecord",
     "Status",
     "TaskInfo",
+    "hash_of",
     "now",
     "probe_key",
     "run_key",
@@ -280,15 +281,15 @@ def run_key(task: dict[str, Any], model: dict[str, Any], config: dict[str, Any],
 
     ``config`` is resolved and holds seed, budget, steps, batch size, precision and threads.
     """
-    return _hash_of({"task": task, "model": model, "config": config, "device": device})
+    return hash_of({"task": task, "model": model, "config": config, "device": device})
 
 
 def probe_key(probe: dict[str, Any], models: list[dict[str, Any]], case: dict[str, Any]) -> str:
     """SHA-256 of everything that decides what a probe gives: the probe, the models' code, and the case."""
-    return _hash_of({"probe": probe, "models": models, "case": case})
+    return hash_of({"probe": probe, "models": models, "case": case})
 
 
-def _hash_of(content: dict[str, Any]) -> str:
+def hash_of(content: dict[str, Any]) -> str:
     """SHA-256 of the canonical JSON of ``content``."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,7 +9,8 @@ that ``--help`` answers at once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
@@ -22,7 +23,7 @@ from seqbench.jobs.job import Listener
 from seqbench.registry import Registry
 from seqbench.report.chart import Chart
 
-__all__ = ["PROBES", "Measured", "NoOptions", "Probe", "ProbeSpec", "Request", "register_probe"]
+__all__ = ["PROBES", "Measured", "NoProbeOptions", "Probe", "ProbeSpec", "Request", "register_probe", "seeds_together"]
 
 Json = Any  # what JSON can hold: None, bool, int, float (finite), str, lists and dicts with string keys of those
 R = TypeVar("R")
@@ -90,8 +91,8 @@ class ProbeSpec:
     def name(self) -> str:
         """What a reader tells it by."""
         models = ", ".join(self.models) if len(self.models) < 3 else f"{len(self.models)} models"
-        about = " ".join(str(value) for value in self.options.values() if isinstance(value, str))
-        return f"{self.probe} {models} {about} seed {self.seed}"
+        words = (value for value in self.options.values() if isinstance(value, str))
+        return " ".join((self.probe, models, *words, f"seed {self.seed}"))
 
     @property
     def alike(self) -> tuple[str, ...]:
@@ -128,8 +129,18 @@ class Measured(Generic[R]):
     folder: Path
 
 
+def seeds_together(measured: Iterable[Measured[R]]) -> list[list[Measured[R]]]:
+    """Lists of what differs in nothing but the seed, in the order of their first; seeds ascending."""
+    groups: dict[str, list[Measured[R]]] = {}
+    for one in measured:
+        spec = one.spec
+        same = json.dumps([spec.models, spec.options, spec.device, spec.budget], sort_keys=True)
+        groups.setdefault(same, []).append(one)
+    return [sorted(group, key=lambda one: one.spec.seed) for group in groups.values()]
+
+
 @dataclass(frozen=True)
-class NoOptions:
+class NoProbeOptions:
     """A probe without options of its own."""
 
 
@@ -148,7 +159,7 @@ class Probe(Generic[R]):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     timed: ClassVar[bool] = False
-    Options: ClassVar[type[Any]] = NoOptions
+    Options: ClassVar[type[Any]] = NoProbeOptions
     Result: ClassVar[type[Any]]
 
     def plan(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[ProbeSpec]:
@@ -159,6 +170,17 @@ class Probe(Generic[R]):
                 largest that fits); before anything is run.
         """
         raise TypeError(f"{type(self).__name__} must define plan(request, options, models, device)")
+
+    def specs(self, request: Request, device: str, model: str, options: Any, seeds: int = 1) -> list[ProbeSpec]:
+        """Measurements of ``model``, one for each seed: as many as ``request`` asks for, else ``seeds``.
+
+        ``options`` are all else that decides the result: a mapping of what JSON holds, or a dataclass of that.
+        """
+        about = dict(options) if isinstance(options, Mapping) else dataclasses.asdict(options)
+        return [
+            ProbeSpec(self.name, (model,), seed, request.budget, device, request.threads, about)
+            for seed in request.all_seeds(seeds)
+        ]
 
     def measure(self, spec: ProbeSpec, listener: Listener) -> R:
         """Measure once.

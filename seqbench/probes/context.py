@@ -1,184 +1,1316 @@
-"""`probe context`: how far back models trained on real data use their input.
+"""`probe context`: how far back models that are trained on real data use their input.
 
-For tasks of kind `generate` a case trains a model and scores characters of the test text after exactly k others
-(`context_text`), and with what lies beyond k shuffled, swapped or dropped (`context_far`). For other kinds with an
-option ``sequence_length`` a case trains on one input length, and at the longest also tests with far inputs swapped
-(`context_inputs`). The data is each task's embedded one; one mixer layer in the bare backbone.
+For tasks of kind `generate` a measurement trains a model and scores characters of the test text after exactly k others,
+read from zero state. The effective context is the least k from which on the loss stays within 1% of the least loss at
+any k. What lies beyond a few k is also dropped, shuffled, or swapped for another passage (after Khandelwal et al. 2018,
+who shuffled and dropped the words of a trained language model's context).
 
-Result of `generate` (losses in nats, six digits):
-    task, kind, what ("text"), length (T trained at), ks [K], blocks (G), counts [G], sums [G][K]: summed losses of the
-    targets of a block after exactly k characters; carried {sums [G], counts [G]} with a state carried over the text, or
-    None for a model whose state grows; limit: T for such a model, which reads no more than that, else None;
-    chars_per_word (None without spaces); perturbed {kind: {k: {sums [permutations][blocks], counts [blocks]}}} with
-    "intact" at the whole window, or None; metric, unit, test (primary metric); params; width.
+For other kinds with an option ``sequence_length`` a measurement trains on one length of the input, and at the longest
+length also tests with everything farther than k from an anchor taken from another example.
 
-Result of other kinds:
-    task, kind, what ("inputs"), length, metric, unit, direction, value, left_out (the value without each test group),
-    reference, reference_value (the reference baseline's), examples (scored), common (whether they are those of the
-    longest length), anchor, masks [{k, values [permutations], left_out}] at the longest length else None, masks_why,
-    params, width.
+The data is each task's embedded one; the model is one mixer layer in the bare backbone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import json
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from seqbench.data.splits import Stream
-from seqbench.errors import UserError
-from seqbench.models.backbone import SequenceModel, build, check_widths
-from seqbench.models.heads import HEADS, Shape
-from seqbench.models.mixer import MODELS
+import numpy as np
+import numpy.typing as npt
+import tyro
+
+from seqbench.baselines import BASELINES
+from seqbench.config import RunConfig
+from seqbench.data import BLOCK, Rows, Segments, Split, Stream, TaskData, Truth, Windows
+from seqbench.errors import NotApplicable, UserError
+from seqbench.jobs.job import Listener
 from seqbench.prepare import Prepared, prepare
-from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.context_fit import training_options
-from seqbench.probes.context_inputs import measure_inputs
-from seqbench.probes.context_stats import effective_context
-from seqbench.probes.context_text import measure_text, place_targets
-from seqbench.probes.options import ContextOptions
-from seqbench.probes.shared.nets import check_fits
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.report.chart import GREY, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Rule, dashes_of, look_of
+from seqbench.report.text import NONE, aligned_table, between, format_value, interval_text, listed, rounded, short
+from seqbench.stats import Estimate, Interval, estimate
 from seqbench.task import TASKS, TaskSpec, parse_options
 
-__all__ = ["PROBE", "ContextProbe"]
+if TYPE_CHECKING:
+    from seqbench.experiment import Experiment
+    from seqbench.models.backbone import SequenceModel
 
-TEXT = "generate"
+__all__ = [
+    "TOLERANCES",
+    "Changed",
+    "ContextOptions",
+    "ContextProbe",
+    "ContextResult",
+    "InputsResult",
+    "Mask",
+    "OfModel",
+    "Summed",
+    "Targets",
+    "TextResult",
+    "carried_excess",
+    "effective_context",
+    "excess_curve",
+    "least_context",
+    "masked_change",
+    "mean_metric",
+    "perturbation_excess",
+    "reference_distance",
+    "still_falls",
+]
+
+Array = npt.NDArray[Any]
+TOLERANCES = (0.005, 0.01, 0.02)  # of the loss, for the effective context
+
+
+@dataclass(frozen=True)
+class ContextOptions:
+    """Options of `probe context`; None stands for what the budget says."""
+
+    task: str | None = None
+    """Task whose models are measured, several with commas; by default every task of kind generate."""
+    sequence_length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    """generate: characters of a training window; by default 512 (smoke: 64)."""
+    targets: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """generate: least number of characters of the test text that are scored; by default 5,000 (smoke: 200)."""
+    longest: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """generate: most characters read before each; by default 2,048 (smoke: 128)."""
+    perturb: bool | None = None
+    """generate: also shuffle or replace what lies beyond some distances; by default yes (smoke: no)."""
+    lengths: Annotated[str | None, tyro.conf.arg(metavar="T[,T...]")] = None
+    """Other kinds: input lengths, each trained for; by default shares and multiples of the task's that it allows."""
+    anchor: Literal["end", "centre"] | None = None
+    """Other kinds: from where distance is counted; by default the end (forecast) or the centre (else)."""
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width of the one mixer layer; by default 128 (smoke: 32)."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Optimiser steps; by default the task's (smoke: 20; quick on text: twice as many, of fewer characters)."""
+    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """Peak learning rate; by default the task's."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured; what a task allows is asked of the task."""
+        ranges = {"targets": (2, 10_000_000), "longest": (1, 32_767), "hidden": (1, 65_536), "steps": (1, 10_000_000)}
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UserError(f"--{name} {value} is out of range: take {least} to {most:,}.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise UserError(f"--learning-rate {self.learning_rate} is out of range: take a number above 0.")
+        if self.lengths is not None and not all(word.strip().isdecimal() for word in self.lengths.split(",")):
+            raise UserError(f"--lengths {self.lengths} is not a list of lengths: write it like 24,48,72.")
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Nats of the targets of each of G blocks of text, summed: ``sums`` (G,); and their number: ``counts`` (G,)."""
+
+    sums: Sequence[float]
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The same for each of P permutations: ``sums`` (P, G) and ``counts`` (G,)."""
+
+    sums: Sequence[Sequence[float]]
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class OfModel:
+    """What both kinds of result have.
+
+    Attributes:
+        task, kind: name and kind of the task.
+        length: T, steps of an input in training.
+        metric, unit: the task's primary metric.
+        params, width: of the model.
+    """
+
+    task: str
+    kind: str
+    length: int
+    metric: str
+    unit: str
+    params: int
+    width: int
+
+
+@dataclass(frozen=True)
+class TextResult(OfModel):
+    """What one model made of a text. Losses are in nats, with six significant digits.
+
+    Attributes:
+        ks: (K,) numbers of characters after which targets are scored.
+        blocks: G, into how many stretches the text is cut.
+        counts, sums: (G,) targets of each block, and (G, K) their losses after exactly k characters, summed.
+        carried: the same with a state that is carried over the text; None for a model whose state grows.
+        limit: T for a model whose state grows, which is read at most at T characters; None for others.
+        chars_per_word: of the whole test text; None where it has no spaces.
+        perturbed: by kind of change and k: losses with what lies beyond k changed, "intact" at the whole window.
+        test: the metric on the whole test text.
+    """
+
+    what: Literal["text"]
+    ks: Sequence[int]
+    blocks: int
+    counts: Sequence[int]
+    sums: Sequence[Sequence[float]]
+    carried: Summed | None
+    limit: int | None
+    chars_per_word: float | None
+    perturbed: Mapping[str, Mapping[str, Changed]] | None
+    test: float
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The metric with inputs farther than ``k`` swapped: once for each permutation, and without each test group."""
+
+    k: int
+    values: Sequence[float]
+    left_out: Sequence[float]
+
+
+@dataclass(frozen=True)
+class InputsResult(OfModel):
+    """What one model made of inputs of one length.
+
+    Attributes:
+        direction: of the metric.
+        value, left_out: the metric on the test split, and without each test group.
+        reference, reference_value: the task's reference baseline, and its value.
+        examples, common: how many are scored, and whether they are those that the longest length has, too.
+        anchor: end or centre, from where distance is counted.
+        masks, masks_why: at the longest length: with far inputs swapped, or why there is nothing to swap; else None.
+    """
+
+    what: Literal["inputs"]
+    direction: str
+    value: float
+    left_out: Sequence[float]
+    reference: str
+    reference_value: float
+    examples: int
+    common: bool
+    anchor: str
+    masks: Sequence[Mask] | None
+    masks_why: str | None
+
+
+ContextResult = TextResult | InputsResult
+
+
+@register_probe("context")
+class ContextProbe(Probe[ContextResult]):
+    """How much of its real input a trained model uses."""
+
+    Options = ContextOptions
+    Result: ClassVar[Any] = ContextResult
+
+    def plan(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """One for each seed, task and model; for other kinds than text one for each length of the input, too.
+
+        Raises:
+            UserError: a task that has no input to shorten, lengths that it refuses or that do not fit into memory.
+        """
+        planned = []
+        for task in _tasks(options.task):
+            propose, usual = (_text_variants, TEXT_SEEDS) if task.kind == TEXT else (_inputs_variants, INPUTS_SEEDS)
+            prepared, variants = propose(task, request.budget, options)
+            for model in models:
+                _check_model(prepared, model, variants[0], device)
+            seeds = request.all_seeds(usual[request.budget])
+            planned += [
+                ProbeSpec(self.name, (model,), seed, request.budget, device, request.threads, chosen)
+                for seed in seeds
+                for model in models
+                for chosen in variants
+                # what no seed can measure is planned once, to say why
+                if seed == seeds[0] or (_may_see(task, model) and "refused" not in chosen)
+            ]
+        return sorted(planned, key=lambda spec: spec.seed)
+
+    def measure(self, spec: ProbeSpec, listener: Listener) -> ContextResult:
+        """Train the model of ``spec`` and test it with less input than there is.
+
+        Raises:
+            NotApplicable: the task refuses the length, or the model sees what the task is to predict.
+            Diverged: a loss is not finite.
+        """
+        if "refused" in spec.options:
+            raise NotApplicable(spec.options["refused"]["sentence"])
+        trained = _train(spec, listener)
+        if spec.options["what"] == "text":
+            return _measure_text(spec, trained, listener)
+        return _measure_inputs(spec, trained, listener)
+
+    def headline(self, result: ContextResult) -> str:
+        """The effective context at 1%, or the metric at this length."""
+        if isinstance(result, TextResult):
+            context = between(effective_context([result]).value, ".0f")
+            return f"{result.metric} {format_value(result.test)}, effective context {context} characters"
+        return f"{result.metric} {format_value(result.value)} at length {result.length}"
+
+    def table(self, measured: Sequence[Measured[ContextResult]]) -> str:
+        """One table for each task, with sentences below it, and one of what changing far input does."""
+        parts: list[str] = []
+        for texts in _by("task", _groups(measured, TextResult)):
+            parts += _text_tables(texts)
+        for inputs in _by("task", _groups(measured, InputsResult)):
+            parts += _inputs_tables(inputs)
+        return "\n\n".join(parts)
+
+    def chart(self, measured: Sequence[Measured[ContextResult]]) -> Chart:
+        """Excess loss against k, effective contexts and changed text; metrics against the length of the input."""
+        texts, inputs = _groups(measured, TextResult), _groups(measured, InputsResult)
+        models = {group.label: group.model for group in texts} | {group.label: group.model for group in inputs}
+        dashes = dashes_of(models)
+        panels: list[Panel] = []
+        for of_text in _by("task", texts):
+            panels += _text_panels(of_text, dashes)
+        for of_inputs in _by("task", inputs):
+            panels += _inputs_panels(of_inputs, dashes)
+        columns = [panels[::2], panels[1::2]]  # so that they are read row by row
+        return Chart("Effective context on real data", columns, notes=[*_notes(texts, inputs)], aligned=True)
+
+
+# ---- plan: what is trained and scored -----------------------------------------------------------------------------
+
+TEXT = "generate"  # the kind of task
+TEXT_SEEDS = {"smoke": 1, "quick": 5, "standard": 5}
+INPUTS_SEEDS = {"smoke": 1, "quick": 3, "standard": 5}
+HIDDEN = {"smoke": 32, "quick": 128, "standard": 128}
 LENGTH = {"smoke": 64, "quick": 512, "standard": 512}
 TARGETS = {"smoke": 200, "quick": 5_000, "standard": 5_000}
 LONGEST = {"smoke": 128, "quick": 2_048, "standard": 2_048}
 PERTURBED = {"smoke": 100, "quick": 300, "standard": 1_000}  # targets
 NEAR = {"smoke": (4, 16), "quick": (4, 16, 64), "standard": (4, 16, 64, 256)}  # characters that stay as they are
-SEEDS = {TEXT: {"smoke": 1, "quick": 5, "standard": 5}, "": {"smoke": 1, "quick": 3, "standard": 5}}
 SHARES = {"smoke": (1 / 2, 1), "quick": (1 / 3, 1 / 2, 1), "standard": (1 / 4, 1 / 3, 1 / 2, 1, 2, 3)}
+SMOKE = {"steps": 20, "evaluations": 1}
+SMOKE_TEXT = 20_000  # characters of validation and test text: reading all of it would take longer than training
 
 
-class ContextProbe:
-    """See the module."""
-
-    name = "context"
-    version = 1
-    options: type[Any] = ContextOptions
-    timed = False
-
-    def cases(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[Case]:
-        """One a seed, task and model for text; for other kinds one for each input length too.
-
-        Raises:
-            UserError: a task that has no input to shorten, lengths that it refuses or that do not fit into memory.
-        """
-        names = TASKS.names() if options.task is None else [word.strip() for word in options.task.split(",")]
-        specs = [TASKS.get(name) for name in names]
-        if options.task is None:
-            specs = [spec for spec in specs if spec.kind == TEXT]
-        groups = []
-        for spec in specs:
-            if "sequence_length" not in {item.name for item in dataclasses.fields(spec.options)}:
-                raise UserError(f"task {spec.name} has no option sequence_length, so its context can't be measured.")
-            about = [*(_text if spec.kind == TEXT else _inputs)(spec, request.budget, options, models, device)]
-            seeds = request.all_seeds(SEEDS.get(spec.kind, SEEDS[""])[request.budget])
-            groups += [
-                (model, seed, one) for seed in seeds for model, one in about if _wanted(spec, model, one, seed, seeds)
-            ]
-        groups.sort(key=lambda group: group[1])
-        return [
-            Case(self.name, (model,), seed, request.budget, device, request.threads, one) for model, seed, one in groups
-        ]
-
-    def measure(self, case: Case, told: Told) -> dict[str, Any]:
-        """See the module for what comes back."""
-        return measure_text(case, told) if case.options["what"] == "text" else measure_inputs(case, told)
-
-    def headline(self, case: Case, result: Mapping[str, Any]) -> str:
-        """The effective context at 1%, or the metric at this length."""
-        if result["what"] == "text":
-            found = effective_context([result])
-            return f"{result['metric']} {result['test']:.4g}, effective context {found.value:.0f} characters"
-        return f"{result['metric']} {result['value']:.4g} at length {result['length']}"
-
-    def table(self, found: Sequence[Found]) -> str:
-        """Effective contexts with intervals, losses under perturbation, and metrics by input length."""
-        from seqbench.probes.context_table import context_table
-
-        return context_table(found)
-
-    def draw(self, found: Sequence[Found], path: Path) -> Path:
-        """Excess loss against k, perturbations, and metrics against input length."""
-        from seqbench.probes.context_view import draw_context
-
-        return draw_context(found, path)
+def _tasks(names: str | None) -> Iterator[TaskSpec]:
+    """The tasks asked for; every task of text where none is."""
+    for name in TASKS.names() if names is None else names.split(","):
+        task = TASKS.get(name.strip())
+        if names is None and task.kind != TEXT:
+            continue
+        if "sequence_length" not in {item.name for item in dataclasses.fields(task.options)}:
+            raise UserError(f"task {task.name} has no option sequence_length, so its context can't be measured.")
+        yield task
 
 
-def _wanted(spec: TaskSpec, model: str, about: Mapping[str, Any], seed: int, seeds: range) -> bool:
-    """Not for every seed what can't be measured: once is enough to say why."""
-    sees_ahead = HEADS.get(spec.kind).causal and not MODELS.get(model).mixer.can_be_causal
-    return seed == seeds[0] or not (sees_ahead or "refused" in about)
+def _may_see(task: TaskSpec, model: str) -> bool:
+    """Whether ``model`` can be kept from seeing what ``task`` is to predict."""
+    from seqbench.models.heads import HEADS
+    from seqbench.models.mixer import MODELS
+
+    return not HEADS.get(task.kind).causal or MODELS.get(model).mixer.can_be_causal
 
 
-def _text(
-    spec: TaskSpec, budget: str, options: Any, models: Sequence[str], device: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tuple[Prepared, list[dict[str, Any]]]:
+    """The data, and the options of the one measurement of each model."""
     length = LENGTH[budget] if options.sequence_length is None else options.sequence_length
     targets, longest = options.targets or TARGETS[budget], options.longest or LONGEST[budget]
-    prepared = prepare(spec.name, {"sequence_length": length})
+    prepared = prepare(task.name, {"sequence_length": length})
     test = prepared.data.test
     if not isinstance(test, Stream):
-        raise UserError(f"task {spec.name} holds no stream of text, so its context can't be measured.")
+        raise UserError(f"task {task.name} holds no stream of text, so its context can't be measured.")
     perturb = budget != "smoke" if options.perturb is None else options.perturb
-    training = training_options(prepared, budget, options, length)
+    training = _training_options(prepared, budget, options, length)
     place_targets(min(len(test.tokens), training["text"] or len(test.tokens)), targets, longest)
-    chosen = {"targets": targets, "longest": longest, "near": list(NEAR[budget]) if perturb else []}
-    chosen["perturbed"] = PERTURBED[budget] if perturb else 0
-    for model in models:
-        _check_model(prepared, model, training, device, length, "--sequence-length")
-        yield model, {"task": spec.name, "what": "text", "length": length, **chosen, **training}
+    chosen = {"task": task.name, "what": "text", "length": length, "targets": targets, "longest": longest}
+    changes = {"near": list(NEAR[budget]) if perturb else [], "perturbed": PERTURBED[budget] if perturb else 0}
+    return prepared, [{**chosen, **changes, **training}]
 
 
-def _inputs(
-    spec: TaskSpec, budget: str, options: Any, models: Sequence[str], device: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    usual = int(spec.options().sequence_length)
+def _inputs_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tuple[Prepared, list[dict[str, Any]]]:
+    """The data at the longest length, and the options of a measurement at each; none that the user names is dropped."""
+    usual = int(task.options().sequence_length)
     asked = options.lengths and sorted({int(word) for word in options.lengths.split(",")})
     lengths = asked or sorted({int(usual * share) for share in SHARES[budget]})
-    refused = {length: why for length in lengths if (why := _refusal(spec, length))}
+    refused = {length: why for length in lengths if (why := _refusal(task, length))}
     allowed = [length for length in lengths if length not in refused]
     if not allowed:
-        raise UserError(f"no length is left for {spec.name}: {next(iter(refused.values()))}")
-    prepared = prepare(spec.name, {"sequence_length": allowed[-1]})
-    anchor = options.anchor or ("end" if spec.kind == "forecast" else "centre")
-    training = training_options(prepared, budget, options, allowed[-1])
-    chosen = {"longest": allowed[-1], "anchor": anchor, **training}
-    for model in models:
-        _check_model(prepared, model, training, device, allowed[-1], "--lengths")
-        for length in allowed:
-            yield model, {"task": spec.name, "what": "inputs", "length": length, **chosen}
-        for length, why in refused.items() if asked else ():
-            refusal = {"sentence": why}
-            yield model, {"task": spec.name, "what": "inputs", "length": length, "refused": refusal, **chosen}
+        raise UserError(f"no length is left for {task.name}: {next(iter(refused.values()))}")
+    prepared = prepare(task.name, {"sequence_length": allowed[-1]})
+    anchor = options.anchor or ("end" if task.kind == "forecast" else "centre")
+    shared = {"longest": allowed[-1], "anchor": anchor, **_training_options(prepared, budget, options, allowed[-1])}
+    chosen: list[dict[str, Any]] = [{"length": length} for length in allowed]
+    chosen += [{"length": length, "refused": {"sentence": refused[length]}} for length in refused if asked]
+    return prepared, [{"task": task.name, "what": "inputs", **one, **shared} for one in chosen]
 
 
-def _refusal(spec: TaskSpec, length: int) -> str | None:
+def _refusal(task: TaskSpec, length: int) -> str | None:
     """The sentence with which the task's options refuse a length."""
     try:
-        parse_options(spec, {"sequence_length": length})
+        parse_options(task, {"sequence_length": length})
     except UserError as error:
         return str(error)
     return None
 
 
-def _check_model(
-    prepared: Prepared, model: str, training: Mapping[str, Any], device: str, length: int, option: str
-) -> None:
+def _training_options(prepared: Prepared, budget: str, options: ContextOptions, length: int) -> dict[str, Any]:
+    """All that decides how a model is trained at ``length`` but the model and the seed, as JSON has it.
+
+    Batches of long windows of text are smaller than the task's. At `smoke` a step holds as many characters as the
+    task's does; at `quick` half as many, for twice the steps: few updates on long windows learn little (an LSTM of
+    width 128 on a Bible reached 2.23 bits after 1,500 steps of 8 windows of 512, 2.05 after 5,000 of 4). At `standard`,
+    which is for a GPU, batch and steps are the task's.
+    """
+    task, usual = prepared.spec, prepared.spec.budgets[budget]
+    chosen = {**dataclasses.asdict(usual), **(SMOKE if budget == "smoke" else {})}
+    if task.kind == TEXT and budget != "standard":
+        times = 2 if budget == "quick" else 1
+        chosen["batch_size"] = max(1, usual.batch_size * int(task.options().sequence_length) // (times * length))
+        chosen["steps"] *= times
+    chosen |= {} if options.steps is None else {"steps": options.steps}
+    chosen["evaluations"] = min(chosen["evaluations"], chosen["steps"])
+    training = dataclasses.asdict(task.training)
+    training |= {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    return {
+        "hidden": options.hidden or HIDDEN[budget],
+        "training": {**chosen, **training},
+        "text": max(SMOKE_TEXT, 4 * length) if budget == "smoke" and task.kind == TEXT else None,
+        "data": {
+            "version": task.version,
+            "code_sha256": TASKS.entry(task.name).code,
+            "data_sha256": prepared.data_sha256,
+        },
+    }
+
+
+def _check_model(prepared: Prepared, model: str, chosen: Mapping[str, Any], device: str) -> None:
     """Refuse widths that the model can't have and lengths whose training does not fit into memory."""
-    kind, data, width = prepared.spec.kind, prepared.data, training["hidden"]
-    check_widths(model, (width,))
-    shape = Shape(len(data.vocabulary), len(data.features), (1,))
+    from seqbench.models.backbone import build, check_widths, shape_of
+    from seqbench.probes.shared.nets import check_fits
 
-    def net() -> SequenceModel:
-        return build(model, kind, data, (width,))
+    kind, widths, length = prepared.spec.kind, (chosen["hidden"],), prepared.options["sequence_length"]
+    check_widths(model, widths)
+    if _may_see(prepared.spec, model):
+        shape, batch = shape_of(kind, prepared.data), chosen["training"]["batch_size"]
+        option = "--sequence-length" if kind == TEXT else "--lengths"
+        check_fits(lambda: build(model, kind, shape, widths), shape, batch, length, device, option)
 
-    if not HEADS.get(kind).causal or MODELS.get(model).mixer.can_be_causal:
-        check_fits(net, shape, training["training"]["batch_size"], length, device, option)
+
+# ---- measure: a trained model -------------------------------------------------------------------------------------
 
 
-PROBE = ContextProbe()
+class _Trained(NamedTuple):
+    experiment: Experiment
+    data: TaskData
+    model: SequenceModel
+
+
+def _train(spec: ProbeSpec, listener: Listener) -> _Trained:
+    """The model of ``spec`` in the state that did best on validation, trained as `run` trains it; nothing is stored.
+
+    Raises:
+        NotApplicable: the model sees what the task is to predict.
+        Diverged: a loss is not finite.
+    """
+    from seqbench.experiment import build_model, check_sees_no_future, resolve
+    from seqbench.training import fit
+
+    training = spec.options["training"]
+    config = RunConfig(
+        task=spec.options["task"],
+        model=spec.models[0],
+        budget=spec.budget,  # type: ignore[arg-type]  # one of the names that `Request` allows
+        seed=spec.seed,
+        sequence_length=spec.options["length"],
+        hidden=(spec.options["hidden"],),
+        device=spec.device,  # type: ignore[arg-type]  # the name of a device that is there
+        threads=spec.threads,
+        **{name: training[name] for name in ("learning_rate", "weight_decay", "dropout")},
+    )
+    experiment = resolve(config, listener)
+    model = build_model(experiment).to(experiment.device)
+    data, usual = _shortened(experiment.data, spec.options["text"]), experiment.budget
+    budget = dataclasses.replace(usual, **{item.name: training[item.name] for item in dataclasses.fields(usual)})
+    check_sees_no_future(model, data, 8)
+    listener.begin(budget.steps)
+    fit(model, experiment.prepared.spec, data, experiment.config, budget, listener.step)
+    check_sees_no_future(model, data)
+    return _Trained(experiment, data, model.eval())
+
+
+def _shortened(data: TaskData, most: int | None) -> TaskData:
+    """Validation and test on their first ``most`` characters."""
+    if most is None:
+        return data
+    assert isinstance(data.val, Stream) and isinstance(data.test, Stream)
+    val, test = (Stream.evaluation(part.tokens[:most], part.window) for part in (data.val, data.test))
+    return dataclasses.replace(data, val=val, test=test)
+
+
+def _shared_fields(spec: ProbeSpec, trained: _Trained) -> dict[str, Any]:
+    """The fields of `OfModel`."""
+    from seqbench.models.backbone import count_parameters
+
+    task, params = trained.experiment.prepared.spec, count_parameters(trained.model)
+    named = {"task": task.name, "kind": task.kind, "metric": task.primary.name, "unit": task.primary.unit}
+    return {**named, "length": spec.options["length"], "params": params, "width": spec.options["hidden"]}
+
+
+def _six_digits(value: Any) -> Any:
+    """Six significant digits of a number, or of each in an array."""
+    return [_six_digits(part) for part in value] if np.ndim(value) else float(f"{value:.6g}")
+
+
+# ---- measure: text ------------------------------------------------------------------------------------------------
+#
+# The loss of character t after exactly k others needs a pass from zero state at t - k. Targets stand at every s-th
+# character, so that a pass from each s-th character serves every k that s divides: it predicts one target after s
+# characters, the next after 2 s ... That costs as many passes as there are targets, not one for each target and k, and
+# the figures are the very same (the protocol asks for single passes and k = 1, 2, 4, ...; those between, 3, 6, 12, ...,
+# are nearly free).
+#
+# A model whose state grows with the length (attention) is read at most at the length it was trained at: beyond it its
+# positions are new to it, which is a question of its own, and its cost is quadratic.
+
+MOST_BLOCKS = 80  # more would fill records, not sharpen intervals
+CHUNK = 1 << 17  # characters that are read at once: their outputs fit into any memory
+STRETCH = 1 << 15  # characters of a pass with carried state
+WINDOW = 1024  # characters before a target of which the farther ones are perturbed
+PERMUTATIONS = 3
+FAR_BLOCKS = 25
+KINDS = ("drop", "swap", "shuffle words", "shuffle characters")  # of changes to what is far
+TEXT_SEED = 4  # of all changes, which are the same for every model and seed: the test text is
+
+
+class Targets(NamedTuple):
+    """The characters of a text that are scored: ``first``, ``first + stride``, ..., ``number`` of them."""
+
+    first: int
+    stride: int
+    number: int
+
+    @property
+    def positions(self) -> Array:
+        """(N,) where they stand."""
+        return self.first + self.stride * np.arange(self.number)
+
+
+def place_targets(length: int, targets: int, longest: int) -> Targets:
+    """At least ``targets`` characters, evenly over a text of ``length`` after its first ``longest``.
+
+    The stride is a power of two, so there are at most twice as many.
+
+    Raises:
+        UserError: less than two blocks of text would be left, or fewer characters than ``targets``.
+    """
+    most = length - 2 * BLOCK
+    if most < 1:
+        raise UserError(f"a test text of {length:,} characters is too short for two blocks of {BLOCK:,}.")
+    if longest > most:
+        raise UserError(f"--longest {longest} leaves too little of a test text of {length:,}: take at most {most}.")
+    span = length - longest
+    if targets > span:
+        raise UserError(f"--targets {targets} is more than the test text has: take at most {span:,}.")
+    stride = 1 << ((span // targets).bit_length() - 1)
+    return Targets(longest, stride, -(-span // stride))
+
+
+def text_distances(longest: int, stride: int) -> list[int]:
+    """k = 1, 2, 4, ... up to ``longest``, and between them 3, 6, 12, ... where that costs next to nothing."""
+    powers = [1 << j for j in range(longest.bit_length())]
+    between_them = [3 * k for k in powers if 3 * k <= longest and (3 * k <= 2 * stride or 3 * k % stride == 0)]
+    return sorted({*powers, *between_them, longest})
+
+
+def _measure_text(spec: ProbeSpec, trained: _Trained, listener: Listener) -> TextResult:
+    """Score the targets of the test text after every k."""
+    from seqbench.training import evaluate
+
+    experiment, data, model = trained
+    about, task = spec.options, experiment.prepared.spec
+    assert isinstance(data.test, Stream)
+    length, tokens = about["length"], np.array(data.test.tokens, dtype=np.int64)
+    targets = place_targets(len(tokens), about["targets"], about["longest"])
+    grows = model.state_size(2 * length) > model.state_size(length)
+    ks = [k for k in text_distances(about["longest"], targets.stride) if k <= length or not grows]
+    blocks = min(MOST_BLOCKS, targets.number, (len(tokens) - targets.first) // BLOCK)
+    listener.say(f"scoring {targets.number:,} characters after {ks[0]} to {ks[-1]} others")
+    by_k = [_summed(nats, blocks) for nats in truncated_losses(model, tokens, targets, ks).T]
+    words = word_count(tokens, is_space(data))
+    return TextResult(
+        **_shared_fields(spec, trained),
+        what="text",
+        ks=ks,
+        blocks=blocks,
+        counts=by_k[0].counts,
+        sums=[list(row) for row in zip(*(summed.sums for summed in by_k), strict=True)],
+        carried=None if grows else _summed(carried_losses(model, tokens, targets), blocks),
+        limit=length if grows else None,
+        chars_per_word=_six_digits(len(tokens) / words) if words > 1 else None,
+        perturbed=_perturbed(trained, tokens, targets, about),
+        test=_six_digits(evaluate(model, task, data.test, experiment.config)[task.primary.name]),
+    )
+
+
+def truncated_losses(model: SequenceModel, tokens: Array, targets: Targets, ks: Sequence[int]) -> Array:
+    """(N, K) nats of each target after exactly k characters, read from zero state; ``tokens`` is the text (L,)."""
+    table = np.empty((targets.number, len(ks)))
+    shared = [k for k in ks if k % targets.stride == 0]
+    for together in [*([k] for k in ks if k not in shared), *([shared] if shared else [])]:
+        longest = max(together)
+        before = (longest - np.array(together)) // targets.stride
+        passes = np.arange(targets.number)[:, None] + before  # the one that begins k before the target
+        starts = targets.first - longest + targets.stride * np.arange(passes.max() + 1)
+        order = passes.argsort(axis=None, kind="stable")
+        wanted = np.broadcast_to(targets.positions[:, None], passes.shape).ravel()
+        nats = np.empty(passes.size)
+        nats[order] = _text_losses(model, tokens, starts, longest, passes.ravel()[order], wanted[order])
+        table[:, [ks.index(k) for k in together]] = nats.reshape(passes.shape)
+    return table
+
+
+def carried_losses(model: SequenceModel, tokens: Array, targets: Targets) -> Array:
+    """(N,) nats of each target with a state carried over at least ``first`` and up to 32,768 characters."""
+    span = len(tokens) - targets.first
+    n_stretches = -(-span // max(1, STRETCH - targets.first))
+    scored = -(-span // n_stretches)
+    passes = (targets.positions - targets.first) // scored
+    starts = scored * np.arange(n_stretches)
+    return _text_losses(model, tokens, starts, targets.first + scored - 1, passes, targets.positions)
+
+
+def last_losses(model: SequenceModel, inputs: Array, wanted: Array) -> Array:
+    """(N,) nats of the symbols ``wanted`` (N,) after ``inputs`` (N, k)."""
+    rows, steps = np.arange(len(inputs)), np.full(len(inputs), inputs.shape[1] - 1)
+    return _losses(model, lambda passes: inputs[passes], inputs.shape[1], rows, steps, wanted)
+
+
+def _text_losses(model: SequenceModel, tokens: Array, starts: Array, length: int, passes: Array, at: Array) -> Array:
+    """(N,) nats of the characters ``at`` (N,) of a text by ``passes`` (N,) of ``length`` from ``starts[pass]`` on."""
+
+    def read(numbers: Array) -> Array:
+        # past the end of the text stands its last character, which no scored output sees
+        return tokens[np.minimum(starts[numbers, None] + np.arange(length), len(tokens) - 1)]
+
+    return _losses(model, read, length, passes, at - starts[passes] - 1, tokens[at])
+
+
+def _losses(
+    model: SequenceModel, read: Callable[[Array], Array], length: int, passes: Array, steps: Array, wanted: Array
+) -> Array:
+    """(N,) nats of the symbols ``wanted`` (N,), each by the output of one of ``passes`` (N,) at one of ``steps`` (N,).
+
+    ``read`` gives the inputs (B, length) of passes (B,), which are numbered from 0; ``passes`` ascend.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    device = next(model.parameters()).device
+    nats, at_once, number = np.empty(len(wanted)), max(1, CHUNK // length), int(passes[-1]) + 1
+    for i in range(0, number, at_once):
+        part = slice(*np.searchsorted(passes, [i, i + at_once]))
+        arrays = read(np.arange(i, min(number, i + at_once))), passes[part] - i, steps[part], wanted[part]
+        inputs, rows, at, symbols = (torch.from_numpy(array).to(device) for array in arrays)
+        with torch.no_grad():
+            nats[part] = F.cross_entropy(model(inputs)[rows, at].float(), symbols, reduction="none").cpu().numpy()
+    return nats
+
+
+def _summed(nats: Array, blocks: int) -> Summed:
+    """Nats (N,) by block."""
+    of_block = np.arange(len(nats)) * blocks // len(nats)
+    return Summed(_six_digits(np.bincount(of_block, weights=nats)), np.bincount(of_block).tolist())
+
+
+def is_space(data: TaskData) -> Array:
+    """(V,) whether a symbol separates words."""
+    return np.array([symbol.isspace() for symbol in data.vocabulary])
+
+
+def word_count(tokens: Array, space: Array) -> int:
+    """Runs of symbols that are no space; 0 where nothing separates words."""
+    inside = ~space[tokens]
+    if inside.all():
+        return 0
+    return int(np.sum(inside[1:] & ~inside[:-1]) + inside[0])
+
+
+# ---- measure: far text that is changed ----------------------------------------------------------------------------
+#
+# Dropping it takes both its content and its presence; a shuffle leaves its letters, or words, and takes their order; a
+# swap leaves ordinary text that has nothing to do with the target. What shuffles cost and a swap does not is the shock
+# of strange text.
+
+
+def _perturbed(
+    trained: _Trained, tokens: Array, targets: Targets, about: Mapping[str, Any]
+) -> dict[str, dict[str, Changed]] | None:
+    """Losses of some of the targets, with and without what lies farther than k in a window changed."""
+    window = min(WINDOW, about["length"])
+    near = [k for k in about["near"] if k < window]
+    if not near:
+        return None
+    at = targets.positions[:: max(1, targets.number // about["perturbed"])]
+    at = at[at >= window]
+    summed: dict[str, dict[str, list[Summed]]] = {}
+    for kind, k, inputs in perturbed_inputs(tokens, at, window, near, PERMUTATIONS, is_space(trained.data)):
+        nats = last_losses(trained.model, inputs, tokens[at])
+        summed.setdefault(kind, {}).setdefault(str(k), []).append(_summed(nats, min(FAR_BLOCKS, len(at))))
+    return {
+        kind: {k: Changed([one.sums for one in several], several[0].counts) for k, several in by_k.items()}
+        for kind, by_k in summed.items()
+    }
+
+
+def perturbed_inputs(
+    tokens: Array, at: Array, window: int, near: Sequence[int], permutations: int, space: Array
+) -> Iterator[tuple[str, int, Array]]:
+    """For targets ``at`` (N,) of a text (L,): kind of change, k and inputs (N, <= window), as a model reads them.
+
+    First ``intact`` with k = ``window``; then each of `KINDS` for each k of ``near``, as many times as there are
+    ``permutations`` (``drop`` once): the last k characters before a target stay. ``space`` (V,) says which symbols
+    separate words; without any, words are not shuffled.
+    """
+    whole = tokens[at[:, None] + np.arange(-window, 0)]
+    yield "intact", window, whole
+    for k in near:
+        far, close = whole[:, : window - k], whole[:, window - k :]
+        yield "drop", k, close
+        for i in range(permutations):
+            rng = np.random.default_rng([TEXT_SEED, k, i])
+            yield "shuffle characters", k, np.concatenate([rng.permuted(far, axis=1), close], axis=1)
+            if space[tokens].any():
+                yield "shuffle words", k, np.concatenate([shuffle_words(far, space, rng), close], axis=1)
+            yield "swap", k, np.concatenate([swap_passages(tokens, at, window, window - k, rng), close], axis=1)
+
+
+def shuffle_words(rows: Array, space: Array, rng: np.random.Generator) -> Array:
+    """Each row (N, M) with its words, each with the space after it, in an order of its own."""
+    starts = np.zeros(rows.shape, dtype=np.int64)
+    starts[:, 1:] = space[rows[:, :-1]] & ~space[rows[:, 1:]]
+    word = starts.cumsum(axis=1)
+    places = np.argsort(rng.random(rows.shape), axis=1)  # one for each word; the rest are not used
+    order = np.argsort(np.take_along_axis(places, word, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(rows, order, axis=1)
+
+
+def swap_passages(tokens: Array, at: Array, window: int, length: int, rng: np.random.Generator) -> Array:
+    """(N, length) passages that touch no target's own ``window``; needs a text of over four windows."""
+    starts = rng.integers(0, len(tokens) - length + 1, len(at))
+    while (touching := (starts < at + 1) & (starts + length > at - window)).any():
+        starts[touching] = rng.integers(0, len(tokens) - length + 1, int(touching.sum()))
+    passages: Array = tokens[starts[:, None] + np.arange(length)]
+    return passages
+
+
+# ---- measure: other inputs ----------------------------------------------------------------------------------------
+#
+# A longer input leaves fewer places for windows in a series, so every length is scored on those test examples that the
+# longest has too. Of the model trained at the longest length, the inputs farther than k from the anchor are replaced by
+# those of another test example at the same places: that keeps what such inputs look like, which zeros would not.
+
+INPUTS_SEED = 5  # of the permutations, which are the same for every model and seed
+PART = 4096  # examples whose inputs are put together at once
+
+
+def _measure_inputs(spec: ProbeSpec, trained: _Trained, listener: Listener) -> InputsResult:
+    """Score the common test examples; at the longest length also with far inputs swapped."""
+    from seqbench.training import predict
+
+    experiment, data, model = trained
+    about, prepared, config = spec.options, experiment.prepared, experiment.config
+    task, options = prepared.spec, {**prepared.options, "sequence_length": about["longest"]}
+    common = common_examples(data.test, prepare(task.name, options, prepared.source).data.test)
+    scored = np.arange(len(data.test)) if common is None else common
+    constants = task.calibrated(predict(model, data.val, config), data.val.truth())
+    truth = data.test.truth().with_constants(constants)
+    value, left_out = _scores(task, predict(model, data.test, config)[scored], truth[scored])
+    baseline = BASELINES.get(task.reference).fit(data.train, data.val, data)(data.test)
+    masks, why = None, None
+    if about["length"] == about["longest"]:
+        if data.test.lengths is None:
+            listener.say("testing with far inputs of other examples")
+            masks = _masked(trained, truth, about["anchor"])
+        else:
+            why = "inputs vary in length, so they have no common places to swap"
+    return InputsResult(
+        **_shared_fields(spec, trained),
+        what="inputs",
+        direction=task.primary.direction,
+        value=value,
+        left_out=left_out,
+        reference=task.reference,
+        reference_value=_six_digits(task.score(baseline[scored], truth[scored])[task.primary.name]),
+        examples=len(scored),
+        common=common is not None,
+        anchor=about["anchor"],
+        masks=masks,
+        masks_why=why,
+    )
+
+
+def common_examples(test: Split, other: Split) -> Array | None:
+    """Indices of the examples of ``test`` that ``other``, made with longer inputs, has too; None if it can't be told.
+
+    Windows and segments are the same example where they end at the same step of the same series and have the same
+    target; other examples by their number, if they all have the same targets.
+    """
+    mine, theirs = test.truth().targets, other.truth().targets
+    if isinstance(test, Windows | Segments) and isinstance(other, Windows | Segments):
+        ends, their_ends = test.starts + test.lookback, other.starts + other.lookback
+        common = np.flatnonzero(np.isin(ends, their_ends))
+        where = {int(end): i for i, end in enumerate(their_ends)}
+        same = [where[int(end)] for end in ends[common]]
+        return common if len(common) == len(other) and np.array_equal(mine[common], theirs[same]) else None
+    return np.arange(len(test)) if np.array_equal(mine, theirs) else None
+
+
+def mask_distances(length: int, anchor: str) -> list[int]:
+    """A few k: shares of what can be kept on one side of the anchor."""
+    reach = length if anchor == "end" else length // 2
+    return sorted({max(1, round(reach * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)} - {reach})
+
+
+def kept_steps(length: int, k: int, anchor: str) -> Array:
+    """(T,) whether a step is within k of the anchor: the last k steps, or k on each side of the centre."""
+    steps = np.arange(length)
+    if anchor == "end":
+        return steps >= length - k
+    return np.abs(2 * steps - (length - 1)) < 2 * k
+
+
+def swapped(inputs: Array, others: Array, k: int, anchor: str) -> Array:
+    """Inputs (B, T) or (B, T, D) with what is farther than ``k`` from the anchor taken from ``others``."""
+    near = kept_steps(inputs.shape[1], k, anchor)
+    return np.where(near.reshape(1, -1, *[1] * (inputs.ndim - 2)), inputs, others)
+
+
+def _masked(trained: _Trained, truth: Truth, anchor: str) -> list[Mask]:
+    """For each k the metric, once for each permutation, and without each group, permutations averaged."""
+    from seqbench.training import predict
+
+    experiment, data, model = trained
+    test, n, masks = data.test, len(data.test), []
+    for k in mask_distances(test.sequence_length, anchor):
+        scores = []
+        for i in range(PERMUTATIONS):
+            order = np.random.default_rng([INPUTS_SEED, k, i]).permutation(n)
+            other = np.empty(n, dtype=np.int64)
+            other[order] = np.roll(order, 1)  # one cycle: nobody is its own other
+            parts = []
+            for j in range(0, n, PART):
+                here = np.arange(j, min(n, j + PART))
+                inputs = swapped(np.asarray(test[here].inputs), np.asarray(test[other[here]].inputs), k, anchor)
+                rows = Rows(inputs, truth.targets[here], truth.groups[here])
+                parts.append(predict(model, rows, experiment.config))
+            scores.append(_scores(experiment.prepared.spec, np.concatenate(parts), truth))
+        left_out = np.mean([without for _, without in scores], axis=0)
+        masks.append(Mask(k, [value for value, _ in scores], _six_digits(left_out)))
+    return masks
+
+
+def _scores(task: TaskSpec, predictions: Array, truth: Truth) -> tuple[float, list[float]]:
+    """The primary metric, and without each group of examples."""
+    value = task.score(predictions, truth)[task.primary.name]
+    return _six_digits(value), _six_digits(task.leave_one_out(predictions, truth))
+
+
+# ---- figures over several seeds -----------------------------------------------------------------------------------
+#
+# Seeds and stretches of text are crossed: every seed is scored on the same targets. So seeds and blocks of text are
+# drawn apart from each other, 2,000 times each; the variances of the two bootstraps, each with its n / (n - 1), add up
+# to that of `seqbench.stats.Estimate`, and the interval is its Student's t. The 2.5% and 97.5% points of drawing both
+# at once (the pigeonhole bootstrap; Owen 2007) cover .83 where five seeds differ and the blocks hardly do; these cover
+# .95. What is a length is taken as its logarithm. One seed tells nothing of others: its intervals are over text only.
+
+DRAWS = 2000
+
+
+def effective_context(results: Sequence[TextResult], tolerance: float = 0.01, draws: int = DRAWS) -> Interval:
+    """Characters beyond which a model gains no more than ``tolerance`` of its loss, with its 95% interval.
+
+    The least k such that the loss is at most ``tolerance`` above the reference at k and all longer ones, linear in
+    log k between the k that were measured. The reference is the least loss at any k, usually the longest k's. A model
+    that gets worse on contexts longer than it can use (`reference_distance`) is measured up to the longest k at which
+    it is within ``tolerance`` of its best.
+
+    Where the loss still falls by more than that at the longest k, or the interval reaches it, the upper limit is
+    infinite: nothing says that a longer context would not help.
+
+    Args:
+        results: of the same model, task and options, one for each seed.
+        tolerance: of the excess loss, .01 for 1%.
+        draws: of the bootstrap.
+
+    Raises:
+        ValueError: results that differ in k or in blocks.
+    """
+    ks, sums, counts = _stacked(results)
+    (log,) = _intervals(lambda losses: np.log(least_context(losses, ks, tolerance))[..., None], sums, counts, draws)
+    value, low, high = (min(max(math.exp(end), ks[0]), ks[-1]) for end in log)
+    return Interval(value, low, math.inf if still_falls(results, tolerance) or high >= ks[-1] else high)
+
+
+def still_falls(results: Sequence[TextResult], tolerance: float = 0.01) -> bool:
+    """Whether the last step to the longest k still gains more than ``tolerance``: `effective_context` is a lower bound.
+
+    Not so where the loss was least before: there a longer context does harm.
+    """
+    _, losses = _mean_losses(results)
+    return len(losses) < 2 or bool(losses.argmin() == len(losses) - 1 and losses[-2] > (1 + tolerance) * losses[-1])
+
+
+def least_context(losses: Array, ks: Sequence[int], tolerance: float) -> Array:
+    """(...) the least k of `effective_context` for mean losses (..., K)."""
+    excess = losses / _least(losses) - 1
+    places, enough = np.arange(len(ks)), excess <= tolerance
+    end = np.where(enough, places, -1).max(axis=-1, keepdims=True)  # beyond it the model fails
+    last = np.where(~enough & (places < end), places, -1).max(axis=-1)  # the last that is too short
+    here = last.clip(min=0)[..., None]
+    after = np.minimum(here + 1, len(ks) - 1)
+    above, below = (np.take_along_axis(excess, i, axis=-1)[..., 0] for i in (here, after))
+    log = np.log(ks)
+    share = (above - tolerance) / np.where(last < 0, 1.0, above - below)
+    between_them = log[here[..., 0]] + share * (log[after[..., 0]] - log[here[..., 0]])
+    least: Array = np.where(last < 0, ks[0], np.exp(between_them))
+    return least
+
+
+def _least(losses: Array) -> Array:
+    least: Array = losses.min(axis=-1, keepdims=True)
+    return least
+
+
+def reference_distance(results: Sequence[TextResult]) -> tuple[int, float]:
+    """The k of the least loss, and by what share of that the loss after the longest k is above it."""
+    ks, losses = _mean_losses(results)
+    return ks[int(losses.argmin())], float(losses[-1] / losses.min() - 1)
+
+
+def excess_curve(results: Sequence[TextResult]) -> dict[int, Interval]:
+    """By k: excess loss over the least at any k, as a share of that."""
+    ks, sums, counts = _stacked(results)
+    # each draw against its own best k would make the excess at the best of all one-sided
+    best = int(_mean_losses(results)[1].argmin())
+    curve = _intervals(lambda losses: losses / losses[..., [best]] - 1, sums, counts)
+    return dict(zip(ks, curve, strict=True))
+
+
+def carried_excess(results: Sequence[TextResult]) -> Interval | None:
+    """How far the loss with carried state lies above the least loss at any k; None where no state was carried."""
+    carried = [result.carried.sums for result in results if result.carried is not None]
+    if len(carried) < len(results):
+        return None
+    _, sums, counts = _stacked(results)
+    together = np.concatenate([sums, np.array(carried)[:, :, None]], axis=2)
+    return _intervals(lambda losses: losses[..., [-1]] / _least(losses[..., :-1]) - 1, together, counts)[0]
+
+
+def perturbation_excess(results: Sequence[TextResult]) -> dict[str, dict[int, Interval]]:
+    """By kind of change and k: excess loss over the intact window, permutations averaged; empty where there is none."""
+    perturbed = [result.perturbed for result in results if result.perturbed]
+    if len(perturbed) < len(results):
+        return {}
+    ((whole, intact),) = perturbed[0]["intact"].items()
+    counts = np.array(intact.counts, dtype=float)
+
+    def sums(kind: str, k: str) -> Array:
+        return np.array([np.mean(changes[kind][k].sums, axis=0) for changes in perturbed])
+
+    def excess(kind: str, k: str) -> Interval:
+        pair = np.stack([sums("intact", whole), sums(kind, k)], axis=2)
+        return _intervals(lambda losses: losses[..., [1]] / losses[..., [0]] - 1, pair, counts)[0]
+
+    return {kind: {int(k): excess(kind, k) for k in by_k} for kind, by_k in perturbed[0].items() if kind != "intact"}
+
+
+def mean_metric(results: Sequence[InputsResult]) -> Interval:
+    """The mean over seeds of the metric, with its interval over seeds and test groups; NaN limits from one seed."""
+    return _estimated((result.value, result.left_out) for result in results)
+
+
+def masked_change(results: Sequence[InputsResult]) -> dict[int, Interval]:
+    """By k: how much the metric changes when inputs farther than k are those of another example."""
+    masks = [result.masks for result in results if result.masks]
+    if len(masks) < len(results):
+        return {}
+    return {
+        of_seeds[0].k: _estimated(
+            (float(np.mean(mask.values)) - result.value, np.subtract(mask.left_out, result.left_out))
+            for mask, result in zip(of_seeds, results, strict=True)
+        )
+        for of_seeds in zip(*masks, strict=True)
+    }
+
+
+def _estimated(figures: Iterable[tuple[float, Any]]) -> Interval:
+    """From the figure of each seed, and that without each test group."""
+    values, left_out = zip(*figures, strict=True)
+    return estimate(np.array(values), np.array(left_out)).interval()
+
+
+def _mean_losses(results: Sequence[TextResult]) -> tuple[list[int], Array]:
+    """The common k, and the (K,) mean losses over seeds and targets."""
+    ks, sums, counts = _stacked(results)
+    return ks, sums.sum(axis=(0, 1)) / counts.sum()
+
+
+def _stacked(results: Sequence[TextResult]) -> tuple[list[int], Array, Array]:
+    """The common k, (S, G, K) sums of nats and the (G,) counts that all seeds share."""
+    if not results:
+        raise ValueError("no results")
+    first = results[0]
+    for other in results[1:]:
+        if other.ks != first.ks or other.counts != first.counts:
+            raise ValueError("results with other distances or other blocks can't be put together")
+    return list(first.ks), np.array([result.sums for result in results]), np.array(first.counts, dtype=float)
+
+
+def _intervals(statistic: Callable[[Array], Array], sums: Array, counts: Array, draws: int = DRAWS) -> list[Interval]:
+    """Of each entry of ``statistic``, which maps mean losses (..., K) to (..., M)."""
+    n_seeds, n_blocks, _ = sums.shape
+    rng = np.random.default_rng(0)
+    whole = sums.sum(axis=(0, 1)) / (n_seeds * counts.sum())
+    seeds = _drawn(rng, n_seeds, draws) @ sums.sum(axis=1) / (n_seeds * counts.sum())
+    drawn = _drawn(rng, n_blocks, draws)
+    blocks = drawn @ sums.sum(axis=0) / (n_seeds * drawn @ counts)[:, None]
+    values = statistic(whole)
+    of_seeds, of_blocks = (
+        np.var(statistic(losses), axis=0, ddof=1) * n / max(1, n - 1)
+        for losses, n in ((seeds, n_seeds), (blocks, n_blocks))
+    )
+    return [
+        _interval(float(value), float(a), float(b), n_seeds, n_blocks)
+        for value, a, b in zip(values, of_seeds, of_blocks, strict=True)
+    ]
+
+
+def _drawn(rng: np.random.Generator, n: int, draws: int) -> Array:
+    """(draws, n) how often each of n is drawn of n."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
+
+
+def _interval(value: float, of_seeds: float, of_blocks: float, n_seeds: int, n_blocks: int) -> Interval:
+    """From the two variances."""
+    total = of_seeds / max(1, n_seeds - 1) + of_blocks / max(1, n_blocks - 1)
+    if total < 1e-24:  # alike everywhere: what is left is rounding
+        return Interval(value, value, value)
+    return Estimate(value, of_seeds, of_blocks, (of_seeds + of_blocks) / total).interval()
+
+
+# ---- table --------------------------------------------------------------------------------------------------------
+
+R = TypeVar("R", TextResult, InputsResult)
+_About = tuple[str, str, int, int]  # task, model, length of the input, steps of training
+
+
+class _Group(NamedTuple, Generic[R]):
+    """Results of one model on one task with the same options, seeds together; ``label`` tells groups apart."""
+
+    task: str
+    model: str
+    length: int
+    steps: int  # of training
+    results: list[R]
+    label: str = ""
+
+    @property
+    def first(self) -> R:
+        """What does not vary with the seed may be read from it."""
+        return self.results[0]
+
+
+def _groups(measured: Sequence[Measured[ContextResult]], kind: type[R]) -> list[_Group[R]]:
+    """All groups with one kind of result, by task, model and length."""
+    by_options: dict[tuple[*_About, str], list[R]] = {}
+    for one in sorted(measured, key=lambda one: one.spec.seed):
+        options = one.spec.options
+        about: _About = options["task"], one.spec.models[0], options["length"], options["training"]["steps"]
+        if isinstance(one.result, kind):
+            by_options.setdefault((*about, json.dumps(options, sort_keys=True)), []).append(one.result)
+    groups = [_Group(*key[:4], by_options[key]) for key in sorted(by_options)]
+    return [group._replace(label=_label(group, groups)) for group in groups]
+
+
+def _label(group: _Group[R], groups: Sequence[_Group[R]]) -> str:
+    """The model's name, with what tells it from others of the same model on that task."""
+    others = [other for other in groups if (other.task, other.model) == (group.task, group.model)]
+    words = []
+    if len({other.first.width for other in others}) > 1:
+        words.append(f"width {group.first.width}")
+    if group.first.what == "text" and len({other.length for other in others}) > 1:
+        words.append(f"T {group.length}")
+    if len({other.steps for other in others}) > 1:
+        words.append(f"{group.steps:,} steps")
+    return group.model + (f" ({', '.join(words)})" if words else "")
+
+
+def _by(name: str, groups: Iterable[_Group[R]]) -> list[list[_Group[R]]]:
+    """Groups of the same task, or of the same label, in order."""
+    parts: dict[str, list[_Group[R]]] = {}
+    for group in groups:
+        parts.setdefault(getattr(group, name), []).append(group)
+    return list(parts.values())
+
+
+def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
+    """Of one task: effective contexts with sentences, and what far text that is changed costs."""
+    first = groups[0].first
+    rows = []
+    for group in groups:
+        contexts = {tolerance: effective_context(group.results, tolerance) for tolerance in TOLERANCES}
+        words = _scaled(contexts[0.01], 1 / (first.chars_per_word or math.nan))
+        carried = carried_excess(group.results)
+        rows.append(
+            {
+                "model": group.label,
+                "seeds": str(len(group.results)),
+                f"test {first.unit or first.metric}": between(mean(one.test for one in group.results), ".3f"),
+                **{f"k* at {tolerance:.1%}": interval_text(figure) for tolerance, figure in contexts.items()},
+                "words at 1.0%": NONE if first.chars_per_word is None else interval_text(words),
+                "longest": str(group.first.ks[-1]),
+                "carried": between(carried and carried.value, "+z.2%"),
+            }
+        )
+    lengths = ", ".join(map(str, sorted({group.length for group in groups})))
+    title = (
+        f"{first.task}: effective context in characters (with its 95% interval over seeds and text), models trained on "
+        f"{lengths} characters at a time"
+    )
+    yield _table(title, rows, _text_notes(groups))
+    rows = [
+        {"model": group.label, "beyond k": str(k), **{kind: _percent(by_k[k]) for kind, by_k in changes.items()}}
+        for group in groups
+        if (changes := perturbation_excess(group.results))
+        for k in changes["drop"]
+    ]
+    if rows:
+        window = ", ".join(sorted({k for group in groups for k in (group.first.perturbed or {}).get("intact", {})}))
+        title = f"{first.task}: excess loss with what lies beyond k characters changed, in a window of {window}"
+        yield _table(title, rows)
+
+
+def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
+    """How to read the table, and what to know before one trusts the figures of some models."""
+    first = groups[0].first
+    yield (
+        "k* is the least number of characters, read from zero state, after which the loss stays within 0.5%, 1% or 2% "
+        "of the least loss at any number; longest is the largest number that was tried."
+    )
+    yield f"{sum(first.counts):,} characters of the test text are scored, in {first.blocks} blocks."
+    if first.chars_per_word is not None:
+        yield f"A word has {between(first.chars_per_word, '.2f')} characters here, its space included."
+    yield (
+        "carried is the loss with a state carried over the text so far, against that least loss; a state that grows "
+        "with the text is not carried."
+    )
+    for sentence, doubtful in {
+        "read at most the characters of a training window here: their state grows with the text.": [
+            group.label for group in groups if group.first.limit is not None
+        ],
+        "read more characters here than in any training window.": [
+            group.label for group in groups if group.first.limit is None and group.first.ks[-1] > group.length
+        ],
+        "measured with one seed: intervals are over the text alone.": [
+            group.label for group in groups if len(group.results) < 2
+        ],
+    }.items():
+        if doubtful:
+            yield f"{listed(doubtful)} {sentence}"
+    for group in groups:
+        best, excess = reference_distance(group.results)
+        if excess > min(TOLERANCES):
+            worse = f"by {between(excess, '.1%')} at {group.first.ks[-1]}"
+            yield f"{group.label} gets worse beyond {best} characters, {worse}: its reference is the loss at {best}."
+
+
+def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
+    """Of one task: the metric by length, and how it changes when far inputs are swapped."""
+    first, lengths = groups[0].first, sorted({group.length for group in groups})
+    rows = []
+    for own in _by("label", groups):
+        metrics = {group.length: _with_half(mean_metric(group.results)) for group in own}
+        row = {"model": own[0].label, "seeds": str(max(len(group.results) for group in own))}
+        rows.append(row | {f"T = {length}": metrics.get(length, NONE) for length in lengths})
+    references = {group.length: format_value(group.first.reference_value) for group in groups}
+    row = {"model": first.reference, "seeds": NONE}
+    rows.append(row | {f"T = {length}": references[length] for length in lengths})
+    common = all(result.common for group in groups for result in group.results)
+    note = (
+        f"Trained and tested at each length, {'on the same' if common else 'each on its own'} test examples; "
+        "± is half the 95% interval over seeds and test groups."
+    )
+    title = f"{first.task}: test {_metric(first)}, {first.direction} is better, by the length of the input"
+    yield _table(title, rows, [note])
+    rows = [
+        {"model": group.label, **{f"k = {k}": _with_half(figure, "+") for k, figure in changes.items()}}
+        for group in groups
+        if (changes := masked_change(group.results))
+    ]
+    if rows:
+        what = f"{first.task}: change of {first.metric} when inputs farther than k from the {first.anchor} are"
+        yield _table(f"{what} another example's (T = {lengths[-1]})", rows)
+
+
+def _table(title: str, rows: Sequence[Mapping[str, str]], notes: Iterable[str] = ()) -> str:
+    lines = "\n".join(line for note in notes for line in textwrap.wrap(note, 120))
+    return "\n\n".join(part for part in (title, aligned_table(rows), lines) if part)
+
+
+def _metric(result: InputsResult) -> str:
+    return result.metric + (f" ({result.unit})" if result.unit else "")
+
+
+def _scaled(figure: Interval, factor: float) -> Interval:
+    return Interval(*(factor * end for end in figure))
+
+
+def _percent(figure: Interval) -> str:
+    """``+1.2% (+0.9% to +1.5%)``."""
+    value, low, high = (between(end, "+z.1%") for end in figure)
+    return f"{value} ({low} to {high})"
+
+
+def _with_half(figure: Interval, sign: str = "") -> str:
+    """The value, and half its interval where there is one."""
+    half = (figure.high - figure.low) / 2
+    return between(figure.value, f"{sign}.4g") + ("" if math.isnan(half) else f" ± {rounded(half, 2)}")
+
+
+# ---- chart --------------------------------------------------------------------------------------------------------
+
+LEAST, MOST = 1e-3, 3.0  # excess loss that is drawn
+DONE = {
+    "drop": "is dropped",
+    "swap": "is another passage",
+    "shuffle words": "has its words shuffled",
+    "shuffle characters": "has its characters shuffled",
+}
+
+
+def _curve(group: _Group[R], dash: Dash, figures: Mapping[float, Interval], *, band: bool = False) -> list[Mark]:
+    """A line through ``figures`` by their place on the x axis, with a band or with an interval for each."""
+    if not figures:
+        return []
+    look, x, (y, low, high) = look_of(group.model), list(figures), zip(*figures.values(), strict=True)
+    if band:
+        return [Line(x, y, look, low, high, group.label, dash, marked=True)]
+    return [Line(x, y, look, label=group.label, dash=dash), Points(x, y, look, low, high, label=group.label)]
+
+
+def _text_panels(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
+    """Of one task: excess loss by k, effective contexts, and a panel for each kind of change to far text."""
+    task, longest = groups[0].task, max(group.first.ks[-1] for group in groups)
+    marks: list[Mark] = [Rule(tolerance, f"{tolerance:.1%}") for tolerance in TOLERANCES]
+    marks += [Rule(length, f"T = {length}", "x", strong=True) for length in sorted({group.length for group in groups})]
+    for group in groups:
+        curve = {float(k): excess for k, excess in excess_curve(group.results).items() if excess.value >= LEAST}
+        marks += _curve(group, dashes[group.label], curve, band=True)
+    yield Panel(
+        f"{task}: loss after k characters, over the least",
+        marks,
+        Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
+        Axis("excess loss", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1)]),
+        weight=1.4,
+    )
+    yield _contexts_panel(groups)
+    changes = [(group, perturbation_excess(group.results)) for group in groups]
+    ends = [100 * end for _, kinds in changes for by_k in kinds.values() for figure in by_k.values() for end in figure]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    room = 0.06 * (high - low) or 1.0
+    for kind in KINDS:
+        drawn = [(group, kinds[kind]) for group, kinds in changes if kind in kinds]
+        marks = [Rule(0.0, strong=True)]
+        for shift, (group, by_k) in zip(_side_by_side(1.13, len(drawn)), drawn, strict=True):
+            shares = {shift * k: _scaled(figure, 100) for k, figure in by_k.items()}
+            marks += _curve(group, dashes[group.label], shares)
+        if drawn:
+            yield Panel(
+                f"{task}: what lies beyond k {DONE[kind]}",
+                marks,
+                Axis("k: characters left as they are", "log2"),
+                Axis("excess loss (%)", limits=(low - room, high + room)),
+            )
+
+
+def _contexts_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
+    """Effective contexts: k* at 1% large; at 2% and 0.5% small, above and below it."""
+    marks, rows = [], []
+    for i, group in enumerate(groups):
+        look = look_of(group.model)
+        for tolerance, shift in zip(TOLERANCES, (0.24, 0.0, -0.24), strict=True):
+            value, low, high = effective_context(group.results, tolerance)
+            marks.append(Points([value], [i + shift], look, [low], [high], "x", small=shift != 0))
+            rows += [] if shift else [f"{group.label}: {rounded(value)}"]
+    per_word = groups[0].first.chars_per_word
+    words = "" if per_word is None else f" (a word has {between(per_word, '.2f')})"
+    axis = Axis(f"k*: effective context in characters{words}", "log2")
+    return Panel(f"{groups[0].task}: effective context with 95% intervals", marks, axis, rows=rows)
+
+
+def _inputs_panels(groups: Sequence[_Group[InputsResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
+    """Of one task: the metric by the length of the input, and how it changes when far inputs are swapped."""
+    first, by_label = groups[0].first, _by("label", groups)
+    references = dict(sorted({group.length: group.first.reference_value for group in groups}.items()))
+    name = f"{short(first.reference)} (baseline)"
+    metrics: list[Mark] = [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")]
+    changes: list[Mark] = []
+    shifts = zip(_side_by_side(1.012, len(by_label)), _side_by_side(1.05, len(by_label)), strict=True)
+    for (shift, shift_of_k), own in zip(shifts, by_label, strict=True):
+        dash = dashes[own[0].label]
+        metrics += _curve(own[0], dash, {shift * group.length: mean_metric(group.results) for group in own})
+        change = {shift_of_k * k: figure for k, figure in masked_change(own[-1].results).items()}
+        changes += _curve(own[0], dash, change)
+    yield Panel(
+        f"{first.task}: trained on shorter inputs ({first.direction} is better)",
+        metrics,
+        _steps_axis("length of the input in steps", [*references]),
+        Axis(f"test {_metric(first)}"),
+    )
+    if changes:
+        where = "the last steps" if first.anchor == "end" else "the steps on each side of the centre"
+        ks = sorted({mask.k for group in groups for mask in group.first.masks or ()})
+        yield Panel(
+            f"{first.task}: trained on {max(references)} steps, what lies beyond k is another example's",
+            [Rule(0.0, strong=True), *changes],
+            _steps_axis(f"k: {where} that stay as they are", ks),
+            Axis(f"change of {_metric(first)}"),
+        )
+
+
+def _side_by_side(ratio: float, number: int) -> list[float]:
+    """Factors by which marks are shifted on a logarithmic axis so that their intervals can be told apart."""
+    return [ratio ** (i - (number - 1) / 2) for i in range(number)]
+
+
+def _steps_axis(label: str, steps: Sequence[int]) -> Axis:
+    """With the steps that were measured as ticks, if they are enough."""
+    return Axis(label, "log2", ticks=[(step, str(step)) for step in steps] if len(steps) >= 3 else None)
+
+
+def _notes(texts: Sequence[_Group[TextResult]], inputs: Sequence[_Group[InputsResult]]) -> Iterator[str]:
+    """How to read the chart."""
+    if texts:
+        yield (
+            "Excess loss is over the least loss at any k, each k read from zero state; bands and intervals: 95% over "
+            f"seeds and blocks of text. Below {LEAST:.1%} nothing is drawn. Effective context: the large mark is k* at "
+            "1%, which stands beside the name; the small ones are k* at 2% (above) and at 0.5% (below)."
+        )
+    limited = sorted({group.label for group in texts if group.first.limit is not None})
+    if limited:
+        yield f"{listed(limited)}: read at most at the length trained on (the state grows with the length)."
+    if any(group.first.perturbed for group in texts):
+        yield (
+            "Dropping takes what is beyond k away; a swap puts another passage of the text there, shuffles keep its "
+            "words or letters: what a shuffle costs beyond a swap is the shock of strange text, not information."
+        )
+    if inputs:
+        yield "Each length is trained for anew; intervals: 95% over seeds and test groups, if there are several seeds."
+    for why in sorted({group.first.masks_why for group in inputs if group.first.masks_why}):
+        yield f"No far inputs are swapped: {why}."

@@ -1,48 +1,151 @@
 """`probe cost`: what a layer costs. Parameters, FLOPs and state by counting; seconds and bytes by measuring.
 
-One case times all chosen models side by side in one process, as ratios count only within one backend, device, type of
-number and thread count. `kernel` is a model's own forward, `loop` its step form in a Python loop; the two are never
-compared. Timed are forward alone (no gradients, evaluation mode) and a training step without its optimiser (gradients
-cleared, forward, backward to the embedded inputs), on (B, T, width) inputs that are already embedded, with a readout of
-the last step (`timing_net`).
+One measurement times all chosen models side by side in one process, as ratios count only within one backend, device,
+type of number and thread count. `kernel` is a model's own forward, `loop` its step form in a Python loop; the two are
+never compared. Timed are forward alone (no gradients, evaluation mode) and a training step without its optimiser
+(gradients cleared, forward, backward to the embedded inputs), on (B, T, width) inputs that are already embedded, with a
+readout of the last step (`shared.timing`).
 
 At equal parameters every model has the width at which its layer has nearest to as many parameters as the reference's at
-``hidden``. Times are fitted by t = a + s T + w B T + q B T^2 (`fit`); ratios to the reference are geometric means over
-shapes, an average a repeat, with Student's interval over repeats. A `standard` run also times layers of width 8, whose
-work is next to nothing: a floor under the serial time.
+``hidden``. Times are fitted by t = a + s T + w B T + q B T^2 (`shared.fits`); ratios to the reference are geometric
+means over shapes, one per repeat, with Student's interval over repeats. A `standard` run also times layers of width 8,
+whose work is next to nothing: a floor under the serial time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
-import torch
+import tyro
+from tabulate import tabulate
 
+from seqbench.config import Count
 from seqbench.errors import UserError
-from seqbench.models.backbone import check_widths
-from seqbench.models.heads import Shape
-from seqbench.models.mixer import MODELS
-from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.cost_memory import peak_bytes
-from seqbench.probes.cost_view import cost_headline, cost_table, draw_costs
-from seqbench.probes.fit import fit_times, geometric
-from seqbench.probes.options import CostOptions
-from seqbench.probes.shared.nets import check_fits, check_length
-from seqbench.probes.timing import Jobs, Reading, side_by_side, significant
-from seqbench.probes.timing_net import Timed, facts, flops_at, loops, mixer_parameters, timed_net, width_of
+from seqbench.jobs.job import Listener
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.probes.shared.fits import (
+    LayerCounts,
+    TimeFit,
+    as_recorded,
+    check_timing,
+    events,
+    fit_cells,
+    fit_times,
+    geometric,
+    lengths_to,
+    machine_text,
+    spread,
+    walls,
+)
+from seqbench.report.chart import Axis, Chart, Line, Mark, Panel, Points, Rule, look_of
+from seqbench.report.text import NONE, between, interval_text, rounded
+from seqbench.stats import Interval
 
-__all__ = ["PROBE", "grid", "lengths_to"]
+if TYPE_CHECKING:
+    import torch
 
-SHORTEST, LOOP_LONGEST = 32, 256
-FLOOR = 8  # width of the serial floor
-EMBEDDED = Shape(tokens=0, features=1, outputs=(1,))
+    from seqbench.probes.shared.timing import Steps, Timed
+
+__all__ = ["Cost", "CostOptions", "CostResult", "CudaCostResult", "Kind", "TimeRatios", "WidthTimes", "grid"]
+
+Kind = Literal["forward", "train"]
+T = TypeVar("T")
+ByModel = Mapping[str, Mapping[Kind, T]]
+KINDS: tuple[Kind, Kind] = ("forward", "train")
+LOOP_LONGEST = 256  # steps of a loop in Python
+COUNTED_LONGEST = 256  # steps at which FLOPs and state are counted
+FLOOR_WIDTH = 8  # of the serial floor
+LENGTHS = Axis("length T, steps", "log2")
+TEXTBOOK = 4.0  # an LSTM's weights over a plain RNN's, and by many a text its cost
+TRACKS = {"width": "equal width", "params": "equal parameters"}
 
 
-class Budget(NamedTuple):
+@dataclass(frozen=True)
+class CostOptions:
+    """Options of `probe cost`; None stands for what the budget says."""
+
+    backend: Literal["kernel", "loop"] | None = None
+    """The model's own forward, or its step form in a Python loop; by default both."""
+    track: Literal["width", "params"] | None = None
+    """Compare at equal width or at equal parameters; by default both (the loop at equal width only)."""
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width, at equal parameters the reference's; by default 128 (smoke: 32)."""
+    longest: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    """Steps of the longest sequences; by default 64, 2048 or 4096, by budget; the loop stops at 256."""
+    tokens: Count = None
+    """Most tokens of a batch, batch size times length; by default 512, 32,768 or 262,144, by budget."""
+    repeats: Annotated[int | None, tyro.conf.arg(metavar="R")] = None
+    """How often everything is timed, in a new order; by default 3, 7 or 10, by budget."""
+    reference: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Model that the others are divided by; by default the recurrent one with the fewest parameters at equal width."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured; lengths are checked against the machine later."""
+        check_timing(self.hidden, self.repeats, () if self.tokens is None else (self.tokens,))
+
+
+@dataclass(frozen=True)
+class WidthTimes:
+    """Seconds of a step at one width, one per repeat, and ``params`` as `LayerCounts` has them."""
+
+    forward: Sequence[float]
+    train: Sequence[float]
+    params: int
+
+
+@dataclass(frozen=True)
+class TimeRatios:
+    """A model's time over the reference's: geometric means over all shapes, and ``by_shape`` in the order of these."""
+
+    forward: Interval
+    train: Interval
+    by_shape: Mapping[Kind, Sequence[Interval]]
+
+
+@dataclass(frozen=True)
+class CostResult:
+    """What one measurement gives.
+
+    Attributes:
+        backend, track, reference, repeats: as asked.
+        shapes: batch and length.
+        counted_at: steps at which FLOPs and state are counted.
+        models: what is counted, by model.
+        seconds: of a step, by model and kind; for each shape one per repeat.
+        widths: by width and model, at ``width_shape``.
+        fit: by model and kind; None where the shapes can't tell the terms apart.
+        ratios: to the reference, by model.
+        peak_bytes: of a training step at each shape, beyond weights and inputs; None where it was not measured.
+        dtype: type of number.
+    """
+
+    backend: str
+    track: str
+    reference: str
+    shapes: Sequence[tuple[int, int]]
+    repeats: int
+    counted_at: int
+    models: Mapping[str, LayerCounts]
+    seconds: ByModel[Sequence[Sequence[float]]]
+    widths: Mapping[str, Mapping[str, WidthTimes]]
+    width_shape: tuple[int, int] | None
+    fit: ByModel[TimeFit | None]
+    ratios: Mapping[str, TimeRatios]
+    peak_bytes: Mapping[str, Sequence[int | None]]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class CudaCostResult(CostResult):
+    """On CUDA also ``event_seconds``: by model and kind the median, for each shape, of the device's own clock."""
+
+    event_seconds: ByModel[Sequence[float]]
+
+
+class CostBudget(NamedTuple):
     """What is timed where the user does not say."""
 
     hidden: int
@@ -55,19 +158,132 @@ class Budget(NamedTuple):
 
 
 BATCHES, WIDTHS = (1, 4, 16, 64, 256), (32, 64, 128, 256, 512)
-BUDGETS = {
-    "smoke": Budget(32, 64, 512, 3, (1, 4, 16), (16, 32), (4, 32)),
-    "quick": Budget(128, 2048, 32_768, 7, BATCHES, WIDTHS, (16, 128)),
-    "standard": Budget(128, 4096, 262_144, 10, (*BATCHES, 1024), (*WIDTHS, 1024), (64, 256)),
+COST_BUDGETS = {
+    "smoke": CostBudget(32, 64, 512, 3, (1, 4, 16), (16, 32), (4, 32)),
+    "quick": CostBudget(128, 2048, 32_768, 7, BATCHES, WIDTHS, (16, 128)),
+    "standard": CostBudget(128, 4096, 262_144, 10, (*BATCHES, 1024), (*WIDTHS, 1024), (64, 256)),
 }
 
 
-def lengths_to(longest: int) -> list[int]:
-    """``longest`` and its halves down to 32, three lengths at least; ascending."""
-    lengths = [longest]
-    while lengths[-1] >= 2 * SHORTEST or len(lengths) < 3:
-        lengths.append(lengths[-1] // 2)
-    return lengths[::-1]
+@register_probe("cost")
+class Cost(Probe[CostResult]):
+    """What a layer costs: parameters, FLOPs, state, time and memory, side by side."""
+
+    timed = True
+    Options = CostOptions
+    Result = CudaCostResult | CostResult  # told apart by their keys
+
+    def plan(self, request: Request, options: CostOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """One measurement for each backend and track, all models in it; and one for each model that has no loop."""
+        from seqbench.models.mixer import MODELS
+        from seqbench.probes.shared.timing import check_lengths, check_nets
+
+        usual = COST_BUDGETS[request.budget]
+        hidden = options.hidden or usual.hidden
+        longest = usual.longest if options.longest is None else options.longest
+        tokens = options.tokens or max(usual.tokens, longest)
+        check_lengths(longest, tokens)
+        preferred = options.reference and MODELS.entry(options.reference).name
+        chosen = [*models, preferred] if preferred and preferred not in models else list(models)
+        check_nets(chosen, hidden, _full_batch(grid(usual.batches, longest, tokens)), longest, device)
+        wanted = [(backend, track, hidden) for backend, track in _tracks(options.backend, options.track)]
+        if request.budget == "standard" and options.hidden is None and ("kernel", "width", hidden) in wanted:
+            wanted.append(("kernel", "width", FLOOR_WIDTH))
+        specs = []
+        for backend, track, width in wanted:
+            for group in _groups(models, chosen, backend, width):
+                reference, widths = _compared(track, group, width, preferred)
+                resolved = {
+                    "backend": backend,
+                    "track": track,
+                    "hidden": width,
+                    "shapes": grid(usual.batches, min(longest, LOOP_LONGEST) if backend == "loop" else longest, tokens),
+                    "repeats": options.repeats or usual.repeats,
+                    "widths": list(usual.widths) if (backend, track, width) == ("kernel", "width", hidden) else [],
+                    "width_shape": list(usual.width_shape),
+                    "reference": reference,
+                    "model_widths": widths,
+                }
+                where = request.seed, request.budget, device, request.threads
+                specs.append(ProbeSpec(self.name, tuple(group), *where, resolved))
+        return specs
+
+    def measure(self, spec: ProbeSpec, listener: Listener) -> CostResult:
+        """Time all models of ``spec``."""
+        import torch
+
+        from seqbench.probes.shared.timing import Timed, side_by_side
+
+        asked, device = spec.options, torch.device(spec.device)
+        shapes = [(batch, length) for batch, length in asked["shapes"]]
+        batch, length = asked["width_shape"]
+        nets = {name: Timed(name, asked["model_widths"][name], asked["backend"], device) for name in spec.models}
+        by_width = {
+            width: {name: Timed(name, width, "kernel", device) for name in spec.models if _can_be(name, width)}
+            for width in asked["widths"]
+        }
+        places = [(nets, shape) for shape in shapes] + [(those, (batch, length)) for those in by_width.values()]
+        readings = side_by_side(places, _steps, asked["repeats"], spec.seed, device, listener)
+        at_shapes, at_widths = readings[: len(shapes)], readings[len(shapes) :]
+        seconds: ByModel[list[list[float]]] = {
+            name: {kind: [walls(reading[name][kind]) for reading in at_shapes] for kind in KINDS} for name in nets
+        }
+        widths = {
+            str(width): {
+                name: WidthTimes(walls(reading[name]["forward"]), walls(reading[name]["train"]), net.params)
+                for name, net in those.items()
+            }
+            for (width, those), reading in zip(by_width.items(), at_widths, strict=True)
+        }
+        result = CostResult(
+            **{name: asked[name] for name in ("backend", "track", "reference", "repeats")},
+            shapes=shapes,
+            counted_at=(counted_at := min(COUNTED_LONGEST, max(length for _, length in shapes))),
+            models={name: net.counts(counted_at) for name, net in nets.items()},
+            seconds=seconds,
+            widths=widths,
+            width_shape=(batch, length) if widths else None,
+            fit={
+                name: {kind: fit_times(shapes, times, spec.seed) for kind, times in kinds.items()}
+                for name, kinds in seconds.items()
+            },
+            ratios=_ratios(seconds, asked["reference"]),
+            peak_bytes={name: _peaks(net, shapes, device) for name, net in nets.items()},
+            dtype="float32",
+        )
+        if device.type != "cuda":
+            return result
+        event_seconds: ByModel[list[float]] = {
+            name: {kind: [events(reading[name][kind]) for reading in at_shapes] for kind in KINDS} for name in nets
+        }
+        return CudaCostResult(**vars(result), event_seconds=event_seconds)
+
+    def headline(self, result: CostResult) -> str:
+        """Training time as a multiple of the reference's."""
+        ratios = [f"{name} {ratio.train.value:.2f}x" for name, ratio in result.ratios.items()]
+        if not ratios:
+            return "nothing to compare with"
+        return f"training time over {result.reference}'s: {', '.join(ratios)}"
+
+    def table(self, measured: Sequence[Measured[CostResult]]) -> str:
+        """Counts, ratios and fits."""
+        return "\n\n".join(_table(one) for one in measured)
+
+    def chart(self, measured: Sequence[Measured[CostResult]]) -> Chart:
+        """For each measurement a column: time against length, ratios, memory against length."""
+        columns = [[_times_panel(one), _ratios_panel(one.result), _memory_panel(one.result)] for one in measured]
+        notes = [
+            "A training step without its optimiser: gradients cleared, forward, backward. Time against length: medians "
+            "over repeats, bands from the least to the greatest.",
+            "Ratios: geometric means of times over all shapes with 95% intervals over repeats; filled: training step, "
+            "hollow: forward alone.",
+            "Times belong to one backend, device, type of number and thread count; kernel and loop are not to be "
+            "compared.",
+        ]
+        return Chart("What a layer costs", columns, notes=notes, aligned=True)
+
+
+# ---- what is planned ----------------------------------------------------------------------------------------------
 
 
 def grid(batches: Sequence[int], longest: int, tokens: int) -> list[list[int]]:
@@ -75,133 +291,50 @@ def grid(batches: Sequence[int], longest: int, tokens: int) -> list[list[int]]:
     return [[batch, length] for batch in batches for length in lengths_to(longest) if batch * length <= tokens]
 
 
-class Cost:
-    """The probe: see the module."""
-
-    name = "cost"
-    version = 1
-    options = CostOptions
-    timed = True
-
-    def cases(self, request: Request, options: CostOptions, models: Sequence[str], device: str) -> list[Case]:
-        """One case for each backend and track, all models in it; and one for each model that has no loop."""
-        usual = BUDGETS[request.budget]
-        hidden = options.hidden or usual.hidden
-        longest = usual.longest if options.longest is None else options.longest
-        tokens = options.tokens or max(usual.tokens, longest)
-        check_length(longest, "--longest", least=4)
-        if tokens < longest:
-            raise UserError(f"--tokens {tokens} is less than one sequence of --longest {longest}: give more.")
-        chosen = list(models)
-        if options.reference is not None and (name := MODELS.entry(options.reference).name) not in chosen:
-            chosen.append(name)
-        batch = max(b for b, t in grid(usual.batches, longest, tokens) if t == longest)
-        for name in chosen:
-            check_widths(name, (hidden,))
-            check_fits(partial(timed_net, name, hidden), EMBEDDED, batch, longest, device, "--longest")
-        wanted = [(backend, track, hidden) for backend, track in _tracks(options.backend, options.track)]
-        if request.budget == "standard" and options.hidden is None and ("kernel", "width", hidden) in wanted:
-            wanted.append(("kernel", "width", FLOOR))
-        cases = []
-        for backend, track, width in wanted:
-            loop = backend == "loop"
-            plan = {
-                "backend": backend,
-                "track": track,
-                "hidden": width,
-                "shapes": grid(usual.batches, min(longest, LOOP_LONGEST) if loop else longest, tokens),
-                "repeats": options.repeats or usual.repeats,
-                "widths": list(usual.widths) if (backend, track, width) == ("kernel", "width", hidden) else [],
-                "width_shape": list(usual.width_shape),
-            }
-            able = [name for name in chosen if _can_be(name, width) and (not loop or loops(name))]
-            without = [name for name in models if loop and not loops(name)]
-            for group in ([able] if able else []) + [[name] for name in without]:
-                reference = _reference(options.reference, group, width)
-                each = _widths(track, group, width, reference)
-                about = {**plan, "reference": reference, "model_widths": each}
-                cases.append(
-                    Case(self.name, tuple(group), request.seed, request.budget, device, request.threads, about)
-                )
-        return cases
-
-    def measure(self, case: Case, told: Told) -> dict[str, Any]:
-        """Time all models of ``case``; the keys of the result are in `cost_view`."""
-        plan, device = case.options, torch.device(case.device)
-        nets = {name: Timed(name, plan["model_widths"][name], plan["backend"], device) for name in case.models}
-        by_width = {
-            width: {name: Timed(name, width, "kernel", device) for name in case.models if _can_be(name, width)}
-            for width in plan["widths"]
-        }
-        shapes, shape = plan["shapes"], plan["width_shape"]
-        places = [(nets, *one) for one in shapes] + [(those, *shape) for those in by_width.values()]
-        readings = side_by_side(places, _jobs, plan["repeats"], case.seed, device, told)
-        mine = readings[: len(shapes)]
-        seconds = {
-            name: {kind: [_walls(reading[name][kind]) for reading in mine] for kind in ("forward", "train")}
-            for name in case.models
-        }
-        result: dict[str, Any] = {name: plan[name] for name in ("backend", "track", "reference", "shapes", "repeats")}
-        result["counted_at"] = counted_at = min(256, max(length for _, length in shapes))
-        result["models"] = {
-            name: facts(net.net, counted_at, flops_at(net.mixer)(counted_at)) for name, net in nets.items()
-        }
-        result["seconds"] = seconds
-        if device.type == "cuda":
-            result["event_seconds"] = {name: _events(name, mine) for name in case.models}
-        result["widths"] = {
-            str(width): {name: _at_width(those[name], reading[name]) for name in those}
-            for (width, those), reading in zip(by_width.items(), readings[len(shapes) :], strict=True)
-        }
-        result["width_shape"] = shape if by_width else None
-        result["fit"] = {
-            name: {kind: fit_times(shapes, of, case.seed) for kind, of in kinds.items()}
-            for name, kinds in seconds.items()
-        }
-        result["ratios"] = _ratios(seconds, plan["reference"])
-        result["peak_bytes"] = {name: _peaks(net, shapes, device) for name, net in nets.items()}
-        result["dtype"] = "float32"
-        return result
-
-    def headline(self, case: Case, result: Mapping[str, Any]) -> str:
-        """Ratios of training time."""
-        return cost_headline(result)
-
-    def table(self, found: Sequence[Found]) -> str:
-        """Counts, ratios and fits."""
-        return cost_table(found)
-
-    def draw(self, found: Sequence[Found], path: Path) -> Path:
-        """Times, ratios and memory."""
-        return draw_costs(found, path)
+def _full_batch(shapes: Sequence[Sequence[int]]) -> int:
+    """The largest batch that has every length."""
+    lengths = {length for _, length in shapes}
+    return max(batch for batch, _ in shapes if {t for b, t in shapes if b == batch} == lengths)
 
 
 def _tracks(backend: str | None, track: str | None) -> list[tuple[str, str]]:
     """Backends and tracks to time; the loop at equal parameters only if asked for."""
     every = [("kernel", "width"), ("kernel", "params"), ("loop", "width"), ("loop", "params")]
-    found = [(b, t) for b, t in every if backend in (None, b) and track in (None, t)]
-    return found if track == "params" and backend is not None else [one for one in found if one != every[-1]]
+    wanted = [(b, t) for b, t in every if backend in (None, b) and track in (None, t)]
+    return wanted if track == "params" and backend is not None else [pair for pair in wanted if pair != every[-1]]
 
 
 def _can_be(model: str, width: int) -> bool:
+    from seqbench.models.mixer import MODELS
+
     return width % MODELS.get(model).mixer.width_multiple == 0
 
 
-def _reference(wanted: str | None, models: Sequence[str], hidden: int) -> str:
-    """The model that others are divided by: the one asked for, or the plainest recurrent one of those there are."""
-    if wanted is not None and (name := MODELS.entry(wanted).name) in models:
-        return name
-    recurrent = [name for name in models if loops(name)] or list(models)
-    return min(recurrent, key=lambda name: (mixer_parameters(name, hidden), name))
+def _groups(models: Sequence[str], chosen: Sequence[str], backend: str, width: int) -> list[list[str]]:
+    """What is timed together: of ``chosen`` those that can be; and by itself each of ``models`` that has no loop."""
+    from seqbench.probes.shared.timing import loops
+
+    able = [name for name in chosen if _can_be(name, width) and (backend != "loop" or loops(name))]
+    without = [[name] for name in models if backend == "loop" and not loops(name)]
+    return [able, *without] if able else without
 
 
-def _widths(track: str, models: Sequence[str], hidden: int, reference: str) -> dict[str, int]:
-    """Every model's width: the same, or the one with nearest to the reference's number of parameters."""
+def _compared(track: str, models: Sequence[str], hidden: int, preferred: str | None) -> tuple[str, dict[str, int]]:
+    """The reference, which is ``preferred`` or the plainest recurrent one of ``models``; and every model's width.
+
+    Raises:
+        UserError: a model can't have as few parameters as the reference.
+    """
+    from seqbench.probes.shared.timing import loops, mixer_parameters, width_of
+
+    recurrent = [name for name in models if loops(name)] or models
+    plainest = min(recurrent, key=lambda name: (mixer_parameters(name, hidden), name))
+    reference = preferred if preferred is not None and preferred in models else plainest
     if track == "width":
-        return dict.fromkeys(models, hidden)
+        return reference, dict.fromkeys(models, hidden)
     params = mixer_parameters(reference, hidden)
     try:
-        return {name: width_of(params, name) for name in models}
+        return reference, {name: width_of(params, name) for name in models}
     except UserError:
         raise UserError(
             f"--hidden {hidden}: {reference} then has {params:,} parameters, and some model can't have so few: take a "
@@ -209,60 +342,170 @@ def _widths(track: str, models: Sequence[str], hidden: int, reference: str) -> d
         ) from None
 
 
-def _jobs(place: tuple[Mapping[str, Timed], int, int]) -> Jobs:
-    nets, batch, length = place
-    return {name: net.steps(batch, length) for name, net in nets.items()}
+# ---- what is measured ---------------------------------------------------------------------------------------------
 
 
-def _walls(readings: Sequence[Reading]) -> list[float]:
-    """Rounded as the record holds them, so that all else can be computed from the record again."""
-    return [significant(reading.wall) for reading in readings]
+def _steps(place: tuple[Mapping[str, Timed], tuple[int, int]]) -> Steps:
+    nets, shape = place
+    return {name: net.steps(*shape) for name, net in nets.items()}
 
 
-def _events(name: str, readings: Sequence[Mapping[str, Mapping[str, Sequence[Reading]]]]) -> dict[str, list[float]]:
-    """Medians over repeats of the seconds between events on the device."""
-    found: dict[str, list[float]] = {"forward": [], "train": []}
-    for kind, medians in found.items():
-        for reading in readings:
-            events = [one.event for one in reading[name][kind] if one.event is not None]
-            medians.append(significant(float(np.median(events))))
-    return found
-
-
-def _at_width(net: Timed, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Any]:
-    return {kind: _walls(of) for kind, of in readings.items()} | {"params": net.params}
-
-
-def _ratios(seconds: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], reference: str) -> dict[str, Any]:
+def _ratios(seconds: ByModel[list[list[float]]], reference: str) -> dict[str, TimeRatios]:
     """Of each model but the reference: time over the reference's, paired by repeat and shape."""
-    found: dict[str, Any] = {}
-    for name, kinds in seconds.items():
-        if name == reference:
-            continue
-        found[name] = {"by_shape": {}}
-        for kind, of in kinds.items():
-            ratio = np.array(of) / np.array(seconds[reference][kind])  # (S, R)
-            found[name][kind] = _three(np.exp(np.log(ratio).mean(axis=0)))
-            found[name]["by_shape"][kind] = [_three(one) for one in ratio]
-    return found
+    ratios = {}
+    for name in (name for name in seconds if name != reference):
+        pairs = {kind: np.array(seconds[name][kind]) / np.array(seconds[reference][kind]) for kind in KINDS}  # (S, R)
+        forward, train = (as_recorded(geometric(np.exp(np.log(pairs[kind]).mean(axis=0)))) for kind in KINDS)
+        by_shape = {kind: [as_recorded(geometric(ratio)) for ratio in pairs[kind]] for kind in KINDS}
+        ratios[name] = TimeRatios(forward, train, by_shape)
+    return ratios
 
 
-def _three(values: Any) -> list[float]:
-    return [significant(x) for x in geometric(values)]
+def _peaks(net: Timed, shapes: Sequence[tuple[int, int]], device: torch.device) -> list[int | None]:
+    """Of a training step at each shape. On a CPU, where the profiler takes about 1 ms per step, at one batch only."""
+    from seqbench.probes.shared.timing import peak_bytes
 
-
-def _peaks(net: Timed, shapes: Sequence[Sequence[int]], device: torch.device) -> list[int | None]:
-    """Of a training step at each shape. A CPU's profiler is slow, a millisecond or so a step: one batch size there."""
-    everywhere = device.type == "cuda"
-    lengths = {length for _, length in shapes}
-    whole = max(b for b, _ in shapes if {t for batch, t in shapes if batch == b} == lengths)
-    found: list[int | None] = []
+    profiled = _full_batch(shapes)
+    peaks: list[int | None] = []
     for batch, length in shapes:
         step = net.steps(batch, length)["train"]
         net.clear()
-        found.append(peak_bytes(step, device) if everywhere or batch == whole else None)
+        peaks.append(peak_bytes(step, device) if device.type == "cuda" or batch == profiled else None)
     net.clear()
-    return found
+    return peaks
 
 
-PROBE = Cost()
+# ---- the table ----------------------------------------------------------------------------------------------------
+
+
+def _table(one: Measured[CostResult]) -> str:
+    result = one.result
+    rows = [_row(name, result) for name in sorted(result.models, key=lambda name: _ratio(name, result))]
+    lines = [
+        f"Cost: {_title(one)}, {result.repeats} repeats",
+        tabulate(rows, headers="keys", tablefmt="github"),
+        f"Times are ratios: geometric means over {len(result.shapes)} shapes, with 95% intervals over repeats. FLOPs "
+        f"(forward, per token) and state (floats) at {result.counted_at} steps.",
+    ]
+    if result.width_shape is not None:
+        batch, length = result.width_shape
+        medians = [
+            {"model": name}
+            | {
+                width: rounded(1e3 * spread(of[name].train).value) if name in of else NONE
+                for width, of in result.widths.items()
+            }
+            for name in result.models
+        ]
+        lines += ["", f"Training step by width, ms (batch {batch}, length {length}):"]
+        lines.append(tabulate(medians, headers="keys", tablefmt="github"))
+    fits = [
+        {"model": name, "step": kind} | fit_cells(fit, ("a", "s", "w", "q"))
+        for name, kinds in result.fit.items()
+        for kind, fit in kinds.items()
+        if fit is not None
+    ]
+    if fits:
+        lines += ["", tabulate(fits, headers="keys", tablefmt="github"), _reading(result)]
+    return "\n".join(lines)
+
+
+def _title(one: Measured[CostResult]) -> str:
+    result = one.result
+    return f"{result.backend} at {TRACKS[result.track]}, reference {result.reference} of {machine_text(one.spec)}"
+
+
+def _row(name: str, result: CostResult) -> dict[str, str]:
+    counts, base = result.models[name], result.models[result.reference]
+    ratio = result.ratios.get(name)
+    return {
+        "model": name + ("" if ratio else " (reference)"),
+        "width": str(counts.width),
+        "parameters": f"{counts.params_mixer:,} ({counts.params_mixer / max(1, base.params_mixer):.2f}x)",
+        "FLOPs": between(counts.flops_per_token, ",.0f"),
+        "state": f"{counts.state_size:,}",
+        "forward time": interval_text(ratio.forward) if ratio else "1",
+        "training time": interval_text(ratio.train) if ratio else "1",
+    }
+
+
+def _ratio(name: str, result: CostResult) -> float:
+    return result.ratios[name].train.value if name in result.ratios else 1.0
+
+
+def _reading(result: CostResult) -> str:
+    """What the fits say of the serial part."""
+    verdicts: dict[str, list[str]] = {
+        "a serial part in training": [],
+        "none to be seen": [],
+        "can't be told (held-out residual above 15%)": [],
+    }
+    serial, free, unsure = verdicts.values()
+    for name, kinds in result.fit.items():
+        fit = kinds["train"]
+        (unsure if fit is None or not fit.trusted else serial if fit.s[1] else free).append(name)
+    said = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in verdicts.items() if names)
+    return f"t = a + s T + w B T + q B T^2; {said}."
+
+
+# ---- the chart ----------------------------------------------------------------------------------------------------
+
+
+def _at_full_batch(result: CostResult) -> tuple[int, list[tuple[int, int]]]:
+    """The largest batch that has every length; lengths with the places of their shapes, ascending."""
+    batch = _full_batch(result.shapes)
+    return batch, sorted((length, i) for i, (b, length) in enumerate(result.shapes) if b == batch)
+
+
+def _times_panel(one: Measured[CostResult]) -> Panel:
+    batch, places = _at_full_batch(one.result)
+    lengths = [length for length, _ in places]
+    marks = []
+    for name, kinds in one.result.seconds.items():
+        times = [spread(1e3 * np.array(kinds["train"][i])) for _, i in places]
+        middle, low, high = zip(*times, strict=True)
+        marks.append(Line(lengths, middle, look_of(name), low, high, name, marked=True))
+    return Panel(_title(one), marks, LENGTHS, Axis(f"ms per training step, batch {batch}", "log10"))
+
+
+def _ratios_panel(result: CostResult) -> Panel:
+    names = sorted(result.ratios, key=lambda name: _ratio(name, result))
+    marks: list[Mark] = [Rule(1.0, axis="x", strong=True), Rule(TEXTBOOK, f"textbook: {TEXTBOOK:g}x", axis="x")]
+    most = TEXTBOOK
+    for i, name in enumerate(names):
+        for (value, low, high), shift in ((result.ratios[name].train, -0.2), (result.ratios[name].forward, 0.2)):
+            marks.append(Points([value], [i + shift], look_of(name), [low], [high], "x", hollow=shift > 0))
+            most = max(most, high)
+    base = result.models[result.reference]
+    for label, marker, what in (("parameters", "|", "params_mixer"), ("FLOPs", "x", "flops_per_token")):
+        counts = [(getattr(result.models[name], what), i) for i, name in enumerate(names)]
+        known = [(count / getattr(base, what), i) for count, i in counts if count and getattr(base, what)]
+        if known:
+            ratios, rows = zip(*known, strict=True)
+            marks.append(Points(ratios, rows, label=f"{label}, over the reference's", marker=marker))
+            most = max(most, *ratios)
+    return Panel(
+        "Ratios to the reference",
+        marks,
+        Axis(f"times {result.reference}'s", limits=(0.0, 1.1 * most)),
+        rows=names,
+        weight=1.6,
+        note="" if names else "nothing to compare with",
+    )
+
+
+def _memory_panel(result: CostResult) -> Panel:
+    batch, places = _at_full_batch(result)
+    marks = []
+    for name, sizes in result.peak_bytes.items():
+        points = [(length, size / 2**20) for length, i in places if (size := sizes[i])]
+        if points:
+            lengths, mebibytes = zip(*points, strict=True)
+            marks.append(Line(lengths, mebibytes, look_of(name), label=name, marked=True))
+    return Panel(
+        "Memory of a training step beyond weights and inputs",
+        marks,
+        LENGTHS,
+        Axis(f"peak MiB, batch {batch}", "log10"),
+        note="" if marks else "the device does not tell",
+    )

@@ -1,40 +1,209 @@
-"""`probe gradient`: how the influence of an input on the last output shrinks or grows with its distance.
+"""How the influence of an input on the last output shrinks or grows with its distance, by exact Jacobians.
 
-J_k = dh_T / de_(T-k) for k = 0 ... T-1 (see `jacobian`), at the start and after training on recall in stages, on recall
-sequences in both cases. Each sample's norm comes first, then the median of the log norms: the mean of vectors would let
-samples cancel each other. Curves start at k = 1: J_0 lacks the recurrence, and holds the skip of a residual backbone.
-Vanishing is not forgetting, so a trained net's record also says how well it answers at T steps.
+J_k = dh_T / de_(T-k) for k = 0 ... T-1, h the last output and e the embedded inputs, at the start and after training on
+recall in stages, on recall sequences in both cases. Beside it the Jacobian of the last state by each earlier one, of
+which Bengio, Simard and Frasconi 1994 and Pascanu, Mikolov and Bengio 2013 (section 2.1) speak; training sees the
+input's. Each sample's norm comes first, then the median of the log norms: the mean of vectors would let samples cancel
+each other. Curves start at k = 1: J_0 lacks the recurrence, and holds the skip of a residual backbone. Vanishing is not
+forgetting, so a trained net's record also says how well it answers at T steps.
+
+Norms in records are natural logarithms; what is shown of them is in decades (log10), slopes and exponents stay natural.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import torch
-from torch import Generator
+import numpy as np
+import numpy.typing as npt
+import tyro
 
-from seqbench.errors import UserError, nearest
-from seqbench.models.backbone import SequenceModel, check_widths
-from seqbench.models.mixer import MODELS
-from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.gradient_curves import number, summary
-from seqbench.probes.gradient_plot import draw
-from seqbench.probes.gradient_view import headline, table
-from seqbench.probes.jacobian import double_copy, input_log_norms, no_state, state_log_norms
-from seqbench.probes.options import GradientOptions
-from seqbench.probes.shared.nets import build_net, check_fits, check_length
-from seqbench.probes.shared.problems import Recall
-from seqbench.probes.shared.training import assess, stage_lengths, train_in_stages
-from seqbench.training import Diverged
+from seqbench.errors import Diverged, UserError
+from seqbench.jobs.job import Listener
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
+from seqbench.probes.shared import SOLVED
+from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Rule, dashes_of, look_of
+from seqbench.report.text import NONE, aligned_table, listed, short
+from seqbench.stats import Estimate, Interval
 
-__all__ = ["PROBE", "Gradient"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Generator, Tensor
 
-PROBLEM = Recall()
+    from seqbench.models.backbone import SequenceModel
+
+__all__ = [
+    "AtLength",
+    "Gradient",
+    "GradientBudget",
+    "GradientOptions",
+    "GradientResult",
+    "InputCurve",
+    "Jacobians",
+    "RecallScores",
+    "StateCurve",
+    "Summary",
+    "behaviour",
+    "double_copy",
+    "input_log_norms",
+    "last_output",
+    "lyapunov",
+    "no_state",
+    "over_seeds",
+    "state_log_norms",
+    "summaries",
+    "taught",
+]
+
+Array = npt.NDArray[np.float64]
+NEAR, FAR = 100, 200  # distances to which slopes are taken
+VANISHED = 3.0  # decades by which a norm has fallen at NEAR that counts as vanished
 
 
-class Budget(NamedTuple):
+@dataclass(frozen=True)
+class GradientOptions:
+    """Options of `probe gradient`; None stands for what the budget says."""
+
+    when: Literal["start", "trained", "both"] = "both"
+    """Before training, after training on recall in stages, or both."""
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width of the layers; by default 16, 64 or 128, by budget."""
+    length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    """Steps of the sequences, and so the greatest distance; by default 32, 200 or 512, by budget."""
+    samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Sequences, each with Jacobians of its own; by default 4 or 16, by budget."""
+    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
+    """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
+    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Number of mixer layers."""
+    backbone: Literal["bare", "residual"] = "bare"
+    """Stack the layers as they are, or wrap each in norm and skip."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured; lengths are checked against the machine later."""
+        for name, most in (("hidden", 65_536), ("samples", 10_000), ("layers", 1_000)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise UserError(f"--{name} {value} is out of range: take 1 to {most}.")
+        if not all(name.strip() for name in self.initialisation.split(",")):
+            raise UserError("--initialisation is empty: take default, all, or names with commas.")
+
+
+Curve = tuple[float | None, ...]  # natural logarithms by distance; None: zero, or too large for double precision
+
+
+@dataclass(frozen=True)
+class InputCurve:
+    """Norms of input Jacobians: median over samples, and quartiles."""
+
+    log_norm: Curve
+    low: Curve
+    high: Curve
+
+
+@dataclass(frozen=True)
+class StateCurve:
+    """Norms of state Jacobians: median over samples."""
+
+    log_norm: Curve
+
+
+@dataclass(frozen=True)
+class AtLength:
+    """Log norms of input Jacobians of sequences of ``length`` steps: at k = T - 1, at k = 1, and the mean of k >= 1."""
+
+    length: int
+    last: float | None
+    first: float | None
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class RecallScores:
+    """How well a trained net recalls: 0 is guessing, 1 all right.
+
+    Attributes:
+        length: the longest trained on.
+        solved: the longest of those that it solved.
+        score: at ``length``.
+        score_at_measured_length: over as many steps as Jacobians are measured, on which it was not trained.
+    """
+
+    length: int | None
+    solved: int | None
+    score: float | None
+    score_at_measured_length: float | None
+
+
+@dataclass(frozen=True)
+class Jacobians:
+    """What is made of the Jacobians of one net.
+
+    Attributes:
+        k: the distances at which curves are given, all of them up to 512.
+        input: of inputs.
+        explosion: share of samples with |J_k| > 10 |J_1|.
+        explosion_most: its greatest value.
+        state: of states, None where there are none.
+        lyapunov: leading Lyapunov exponent, natural log per step.
+        slope: of the log norm per step by least squares over ``slope_range``.
+        slope_range: [1, at most 100].
+        half_life: in steps; None unless the slope is negative.
+        slope_far, slope_far_range: likewise over [1, at most 200].
+        fall: log10 of |J_1| / |J_k| at k = ``fall_at``; where J_k can't be told from zero at least that much.
+        fall_at: 100 or T - 1.
+        fall_is_least: J_k can't be told from zero there.
+        by_length: of sequences of several lengths.
+    """
+
+    k: tuple[int, ...]
+    input: InputCurve
+    explosion: tuple[float, ...]
+    explosion_most: float
+    state: StateCurve | None
+    lyapunov: float | None
+    slope: float | None
+    slope_range: tuple[int, int] | None
+    half_life: float | None
+    slope_far: float | None
+    slope_far_range: tuple[int, int] | None
+    fall: float | None
+    fall_at: int | None
+    fall_is_least: bool
+    by_length: tuple[AtLength, ...]
+
+
+@dataclass(frozen=True)
+class GradientResult(Jacobians):
+    """What one measurement gives.
+
+    Attributes:
+        when, initialisation, samples, length, width: as in `GradientSetting`.
+        params: parameters of the net.
+        state_reason: why there are no state Jacobians; None where there are.
+        trained: None at the start.
+    """
+
+    when: str
+    initialisation: str
+    samples: int
+    length: int
+    width: int
+    params: int
+    state_reason: str | None
+    trained: RecallScores | None
+
+
+# ---- plan ---------------------------------------------------------------------------------------------------------
+
+
+class GradientBudget(NamedTuple):
     """Sizes of a budget; training is in stages of lengths up to ``longest``, of ``steps`` steps at most each."""
 
     hidden: int
@@ -46,137 +215,773 @@ class Budget(NamedTuple):
 
 
 BUDGETS = {
-    "smoke": Budget(16, 32, 4, 1, 5, 100),
-    "quick": Budget(64, 200, 16, 6, 40, 300),
-    "standard": Budget(128, 512, 16, 6, 320, 300),
+    "smoke": GradientBudget(16, 32, 4, 1, 5, 100),
+    "quick": GradientBudget(64, 200, 16, 6, 40, 300),
+    "standard": GradientBudget(128, 512, 16, 6, 320, 300),
 }
 
 
-class Gradient:
-    """The probe."""
+@dataclass(frozen=True)
+class GradientSetting:
+    """All that decides a result but model, seed and machine.
 
-    name, version, options, timed = "gradient", 1, GradientOptions, False
+    Attributes:
+        when: ``start`` or ``trained``.
+        initialisation, hidden, layers, backbone: of the net.
+        length: steps T of the sequences.
+        samples: sequences.
+        stages: lengths of recall that it is trained on, none at the start.
+        steps: of each stage, the most that training takes.
+    """
 
-    def cases(self, request: Request, options: GradientOptions, models: Sequence[str], device: str) -> list[Case]:
-        """For each seed, model and initialisation one at the start and one trained, or the one asked for."""
-        budget = BUDGETS[request.budget]
-        seeds = request.all_seeds(budget.seeds)
-        whens = ["start", "trained"] if options.when == "both" else [options.when]
-        plans: list[tuple[str, dict[str, Any], range]] = []
-        for model in models:
-            sizes = _sizes(options, budget, model, device)
-            own = [
-                {"when": when, "initialisation": initialisation, **sizes, **_training(when, budget)}
-                for initialisation in _initialisations(options.initialisation, model, models)
-                for when in whens
-            ]
-            # a model that sees the future is refused in measuring, for which once is enough
-            whole = MODELS.get(model).mixer.can_be_causal
-            plans += [(model, about, seeds if whole else seeds[:1]) for about in (own if whole else own[:1])]
-        return [
-            Case(self.name, (model,), seed, request.budget, device, request.threads, about)
-            for seed in seeds
-            for model, about, its_seeds in plans
-            if seed in its_seeds
-        ]
+    when: str
+    initialisation: str
+    hidden: int
+    layers: int
+    backbone: str
+    length: int
+    samples: int
+    stages: list[int]
+    steps: int
 
-    def measure(self, case: Case, told: Told) -> dict[str, Any]:
-        """One net's Jacobians; `gradient_curves.summary` says what is in the result."""
-        about = case.options
-        T, trained = about["length"], None
-        net = build_net(
-            case.models[0], PROBLEM.shape, about["hidden"],
-            layers=about["layers"], backbone=about["backbone"], initialisation=about["initialisation"],
-        ).to(case.device)  # fmt: skip
-        # streams of their own: neither that of the weights, nor one for both training and measuring
-        teacher, drawn = (Generator(case.device).manual_seed((part << 32) + case.seed) for part in (1, 2))
-        if about["when"] == "trained":
-            trained = _train(net, about["stages"], about["steps"], T, teacher)
-        double = double_copy(net, "cpu" if case.device == "mps" else case.device)
-        samples = {length: _inputs(double, about["samples"], length, drawn) for length in _lengths(T)}
-        norms = {length: input_log_norms(double, inputs).cpu().numpy() for length, inputs in samples.items()}
-        reason = no_state(double, T)
-        state = state_log_norms(double, samples[T]).cpu().numpy() if reason is None else None
-        size = sum(p.numel() for p in double.parameters())
-        kept = {name: about[name] for name in ("when", "initialisation", "samples", "length")}
-        return {**kept, "width": about["hidden"], "params": size, **summary(norms, state), "state_reason": reason,
-                "trained": trained}  # fmt: skip
+    def net(self, model: str) -> SequenceModel:
+        """A new net of ``model``, its weights from torch's generator."""
+        from seqbench.probes.shared.nets import build_net
+        from seqbench.probes.shared.problems import Recall
 
-    def headline(self, case: Case, result: Mapping[str, Any]) -> str:
-        """Half-life and fall."""
-        return headline(result)
-
-    def table(self, found: Sequence[Found]) -> str:
-        """Seeds together, and what to make of it."""
-        return table(found)
-
-    def draw(self, found: Sequence[Found], path: Path) -> Path:
-        """All models in one picture."""
-        return draw(found, path)
+        return build_net(
+            model,
+            Recall().shape,
+            self.hidden,
+            layers=self.layers,
+            backbone=self.backbone,
+            initialisation=self.initialisation,
+        )
 
 
-def _training(when: str, budget: Budget) -> dict[str, Any]:
-    trained = when == "trained"
-    return {"stages": stage_lengths(budget.longest) if trained else [], "steps": budget.steps if trained else 0}
+def _settings(
+    options: GradientOptions, budget: GradientBudget, model: str, starts: Sequence[str], device: str
+) -> list[GradientSetting]:
+    """What was asked for of ``model``, found to be possible."""
+    from seqbench.models.backbone import check_widths
+    from seqbench.models.mixer import MODELS
+    from seqbench.probes.shared.nets import check_fits, check_length
+    from seqbench.probes.shared.problems import Recall
+    from seqbench.probes.shared.training import stage_lengths
 
-
-def _lengths(longest: int) -> list[int]:
-    return sorted({max(2, longest // part) for part in (1, 2, 4, 8)})
-
-
-def _sizes(options: GradientOptions, budget: Budget, model: str, device: str) -> dict[str, Any]:
-    """Width, layers, backbone, length and samples, found to be possible for ``model``."""
     multiple = MODELS.get(model).mixer.width_multiple
     hidden = options.hidden or -(-budget.hidden // multiple) * multiple  # the budget's, or the next that it can have
     length = budget.length if options.length is None else options.length
     samples = options.samples or budget.samples
-    check_length(length, least=PROBLEM.steps(PROBLEM.least))
+    problem = Recall()
+    check_length(length, least=problem.steps(problem.least))
     check_widths(model, (hidden,))
+    settings = [
+        GradientSetting(
+            when=when,
+            initialisation=start,
+            hidden=hidden,
+            layers=options.layers,
+            backbone=options.backbone,
+            length=length,
+            samples=samples,
+            stages=stage_lengths(budget.longest) if when == "trained" else [],
+            steps=budget.steps if when == "trained" else 0,
+        )
+        for start in starts
+        for when in (("start", "trained") if options.when == "both" else (options.when,))
+    ]
+    if settings:
+        check_fits(lambda: settings[0].net(model).double(), problem.shape, samples, length, device)
+    return settings
 
-    def net() -> SequenceModel:
-        return build_net(model, PROBLEM.shape, hidden, layers=options.layers, backbone=options.backbone).double()
 
-    check_fits(net, PROBLEM.shape, samples, length, device)
+# ---- measure: the Jacobians ---------------------------------------------------------------------------------------
+
+# ln of the smallest norm that is still exact: a part of it that is smaller by the precision is a normal number, too
+FLOOR = math.log(sys.float_info.min / sys.float_info.epsilon)
+ENTRIES = 1 << 24  # of the state Jacobians that are worked on together
+
+
+def double_copy(net: SequenceModel, device: torch.device | str) -> SequenceModel:
+    """A copy of ``net`` in double precision and evaluation mode, whose weights need no gradient."""
+    return copy.deepcopy(net).to(device).double().eval().requires_grad_(False)
+
+
+def last_output(net: SequenceModel, embedded: Tensor) -> Tensor:
+    """(B, H) what the head reads at the last step, from (B, T, D) embedded inputs: after the last norm, if any."""
+    y = net.mix(embedded, None)
+    h: Tensor = (net.norms[-1](y) if net.residual else y)[:, -1]
+    return h
+
+
+def input_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
+    """(T, B) log Frobenius norms of J_k = dh_T / de_(T-k), k = 0 first; h is `last_output`, e the embedded input.
+
+    By one vector-Jacobian product for each of the H outputs, summed over the batch, as samples do not touch each
+    other. Minus infinity where nothing is left that can be told from zero (`FLOOR`), infinity where it overflows.
+
+    Args:
+        net: a `double_copy`.
+        inputs: (B, T) tokens or (B, T, D) features.
+    """
+    import torch
+
+    embedded = net.embed(inputs).detach().requires_grad_()
+    squared = embedded.new_full(embedded.shape[:2], -math.inf)
+    # cuDNN differentiates recurrent layers in training mode only
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        h = last_output(net, embedded)
+        for i in range(h.shape[1] if h.requires_grad else 0):
+            (row,) = torch.autograd.grad(h[:, i].sum(), embedded, retain_graph=True, materialize_grads=True)
+            squared = torch.logaddexp(squared, 2 * _log_norm(row, (2,)))
+    norms: Tensor = squared.div(2).nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+    return norms.masked_fill(norms < FLOOR, -math.inf).flip(1).T
+
+
+def _log_norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Log Euclidean norm over ``dims``, whose squares must not underflow."""
+    largest = x.abs().amax(dims, keepdim=True)
+    scale = largest.where((largest > 0) & largest.isfinite(), largest.new_ones(()))
+    return (x / scale).square().sum(dims).log() / 2 + scale.log().squeeze(dims)
+
+
+def no_state(net: SequenceModel, length: int) -> str | None:
+    """Why there is no state Jacobian of ``net``; None if there is one."""
+    if not net.steps:
+        return "it offers no step form"
+    if net.state_size(1) != net.state_size(2 * length):
+        return "its state grows with the length"
+    leaves = list(_leaves(net.initial_state(2)))
+    if not leaves:
+        return "it carries no state"
+    if any(leaf.shape[:1] != (2,) for leaf in leaves):
+        return "its state does not have one row per sequence"
+    return None
+
+
+def state_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
+    """(T, B) log Frobenius norms of ds_T / ds_(T-k), k = 0 first, s all that all layers carry from step to step.
+
+    The product is taken from the last step backwards and rescaled to norm 1 at every step, so it neither underflows nor
+    overflows; minus infinity where it is exactly zero.
+
+    Args:
+        net: a `double_copy` without a reason in `no_state`.
+        inputs: (B, T) tokens or (B, T, D) features.
+    """
+    import torch
+
+    size = _state_size(net)
+    together = max(1, ENTRIES // (size * size))
+    return torch.cat([_state_log_norms(net, part) for part in torch.split(inputs, together)], dim=1)
+
+
+def _state_size(net: SequenceModel) -> int:
+    return sum(leaf[0].numel() for leaf in _leaves(net.initial_state(1)))
+
+
+def _state_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
+    import torch
+
+    B, T = inputs.shape[:2]
+    states = [net.initial_state(B)]
+    with torch.no_grad():
+        for t in range(T - 1):
+            states.append(net.step(inputs[:, t], states[-1])[1])
+    size, like = _state_size(net), next(net.parameters())
+    product = torch.eye(size, dtype=like.dtype, device=like.device)[:, None].repeat(1, B, 1)  # (S, B, S)
+    norms = [product.new_full((B,), math.log(size) / 2)]
+    product = product / math.sqrt(size)
+    for t in range(T - 1, 0, -1):  # from ds_T / ds_(t+1) to ds_T / ds_t
+        product = _times_step(net, inputs[:, t], states[t], product)
+        grown = _log_norm(product, (0, 2)).nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+        norms.append(norms[-1] + grown)
+        product = product / grown.exp().where(grown.isfinite(), grown.new_ones(()))[:, None]
+    return torch.stack(norms)
+
+
+def _times_step(net: SequenceModel, x_t: Tensor, state: Any, product: Tensor) -> Tensor:
+    """``product`` (S, B, S) times the Jacobian of one step from ``state``; each of its S rows is run as a sequence."""
+    import torch
+
+    S, B = product.shape[:2]
+    leaves = [_repeat(leaf, S).requires_grad_() for leaf in _leaves(state)]
+    source = iter(leaves)
+    rows = _rebuilt(state, lambda leaf: next(source) if leaf.is_floating_point() else _repeat(leaf, S))
+    with torch.enable_grad():
+        after = list(_leaves(net.step(_repeat(x_t, S), rows)[1]))
+    pieces = torch.split(product, [leaf[0].numel() for leaf in after], dim=2)
+    reached = [
+        (leaf, piece.reshape(leaf.shape)) for leaf, piece in zip(after, pieces, strict=True) if leaf.requires_grad
+    ]
+    if not reached:
+        return torch.zeros_like(product)
+    outputs, cotangents = zip(*reached, strict=True)
+    gradients = torch.autograd.grad(outputs, leaves, cotangents, materialize_grads=True)
+    return torch.cat([gradient.reshape(S, B, -1) for gradient in gradients], dim=2)
+
+
+def _repeat(leaf: Tensor, times: int) -> Tensor:
+    return leaf.repeat(times, *[1] * (leaf.ndim - 1)) if leaf.ndim else leaf
+
+
+def _leaves(state: Any) -> Iterator[Tensor]:
+    """The tensors of real numbers in a state, however nested; counters and the like have no derivative."""
+    import torch
+
+    if isinstance(state, torch.Tensor):
+        yield from (state,) if state.is_floating_point() else ()
+    elif isinstance(state, (tuple, list)):
+        for part in state:
+            yield from _leaves(part)
+
+
+def _rebuilt(state: Any, of: Callable[[Tensor], Tensor]) -> Any:
+    import torch
+
+    if isinstance(state, torch.Tensor):
+        return of(state)
+    if not isinstance(state, (tuple, list)):
+        return state
+    parts: Iterable[Any] = [_rebuilt(part, of) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+
+
+# ---- measure: what is made of their norms -------------------------------------------------------------------------
+
+EXPLODED = math.log(10.0)
+MOST_POINTS = 512  # of a curve in a record
+
+
+def jacobians(norms: Mapping[int, Array], state: Array | None) -> Jacobians:
+    """From log norms (T, B) of input Jacobians, by length T, and of state Jacobians at the longest."""
+    T = max(norms)
+    logs = norms[T]
+    middle, low, high = (_quantile(logs, q) for q in (0.5, 0.25, 0.75))
+    exploded: Array = (logs > EXPLODED + logs[1]).mean(axis=1)  # of zero norms: false
+    exploded[:1] = 0.0
+    slope, near = line(middle, NEAR)
+    far, beyond = line(middle, FAR)
+    fall, fall_at, fall_is_least = _fall(middle)
+    kept = _distances(T)
+    return Jacobians(
+        k=tuple(kept),
+        input=InputCurve(_listed(middle, kept), _listed(low, kept), _listed(high, kept)),
+        explosion=tuple(round(float(exploded[k]), 4) for k in kept),
+        explosion_most=round(float(exploded.max()), 4),
+        state=None if state is None else StateCurve(_listed(_quantile(state, 0.5), kept)),
+        lyapunov=None if state is None else _number(lyapunov(state)),
+        slope=_number(slope),
+        slope_range=near,
+        half_life=_number(math.log(2.0) / -slope) if slope is not None and slope < 0 else None,
+        slope_far=_number(far),
+        slope_far_range=beyond,
+        fall=fall,
+        fall_at=fall_at,
+        fall_is_least=fall_is_least,
+        by_length=tuple(_at_length(length, logs) for length, logs in sorted(norms.items())),
+    )
+
+
+def line(curve: Array, most: int) -> tuple[float | None, tuple[int, int] | None]:
+    """Slope by least squares of ``curve`` (T,) from k = 1 to ``most`` or its last k before one that is not finite.
+
+    Returns:
+        The slope and its first and last k; None and None where fewer than two points are there.
+    """
+    finite = np.isfinite(curve[1 : most + 1])
+    last = len(finite) if finite.all() else int(finite.argmin())
+    if last < 2:
+        return None, None
+    k = np.arange(1.0, last + 1) - (last + 1) / 2
+    return float(k @ curve[1 : last + 1] / (k @ k)), (1, last)
+
+
+def lyapunov(state: Array) -> float | None:
+    """Leading Lyapunov exponent, natural log per step: the growth of the rescaled product of one-step Jacobians.
+
+    From log norms (T, B), backwards from the last step: over the middle half of the steps, so that neither the state's
+    way from zero nor the product's turn towards its leading direction counts; median over samples. The norm of a
+    product of all directions leaves nothing to the luck of a starting vector. None where the product becomes zero.
+    """
+    T = len(state)
+    first, last = T // 4, T - 1 - T // 4
+    with np.errstate(invalid="ignore"):
+        growth = float(np.median((state[last] - state[first]) / (last - first)))
+    return growth if math.isfinite(growth) else None
+
+
+def _fall(curve: Array) -> tuple[float | None, int | None, bool]:
+    """``fall``, ``fall_at`` and ``fall_is_least`` of `Jacobians`."""
+    k = min(NEAR, len(curve) - 1)
+    first, there = float(curve[1]), float(curve[k])
+    lost = there == -math.inf
+    if not math.isfinite(first) or there == math.inf:
+        return None, None, False
+    return _number((first - (FLOOR if lost else there)) / math.log(10.0)), k, lost
+
+
+def _at_length(length: int, logs: Array) -> AtLength:
+    middle = _quantile(logs, 0.5)
+    peak = middle[1:].max()
+    mean = peak + math.log(np.exp(middle[1:] - peak).mean()) if math.isfinite(peak) else peak
+    return AtLength(length, last=_number(middle[-1]), first=_number(middle[1]), mean=_number(mean))
+
+
+def _quantile(logs: Array, q: float) -> Array:
+    """Over samples, (T, B) to (T,); infinite between a finite and an infinite one."""
+    values: Array = np.quantile(np.clip(logs, -1e9, 1e9), q, axis=1)
+    return np.where(np.abs(values) < 1e6, values, np.copysign(math.inf, values))
+
+
+def _distances(length: int) -> list[int]:
+    if length <= MOST_POINTS:
+        return list(range(length))
+    half = MOST_POINTS // 2
+    return [*range(half), *np.linspace(half, length - 1, half).round().astype(int).tolist()]
+
+
+def _number(value: float | None) -> float | None:
+    """Rounded to six decimals; None where there is no finite number."""
+    return round(float(value), 6) if value is not None and math.isfinite(value) else None
+
+
+def _listed(curve: Array, kept: Sequence[int]) -> Curve:
+    return tuple(round(float(curve[k]), 4) if math.isfinite(curve[k]) else None for k in kept)
+
+
+# ---- the probe ----------------------------------------------------------------------------------------------------
+
+
+@register_probe("gradient")
+class Gradient(Probe[GradientResult]):
+    """How gradients shrink or grow with distance."""
+
+    Options = GradientOptions
+    Result = GradientResult
+
+    def plan(self, request: Request, options: GradientOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """For each seed, model and initialisation one at the start and one trained, or the one asked for.
+
+        Of a model that sees later steps one measurement, whose record says why it can't be made.
+        """
+        from seqbench.models.mixer import MODELS
+        from seqbench.probes.shared.nets import initialisations
+
+        budget = BUDGETS[request.budget]
+        specs: list[ProbeSpec] = []
+        for model, starts in initialisations(options.initialisation, models).items():
+            settings = _settings(options, budget, model, starts, device)
+            own = [spec for each in settings for spec in self.specs(request, device, model, each, budget.seeds)]
+            specs += own if MODELS.get(model).mixer.can_be_causal else own[:1]
+        return sorted(specs, key=lambda spec: spec.seed)
+
+    def measure(self, spec: ProbeSpec, listener: Listener) -> GradientResult:
+        """One net's Jacobians."""
+        from torch import Generator
+
+        from seqbench.probes.shared.problems import Recall
+
+        setting = GradientSetting(**spec.options)
+        T, problem = setting.length, Recall()
+        net = setting.net(spec.models[0]).to(spec.device)
+        # streams of their own: neither that of the weights, nor one for both training and measuring
+        teacher, drawn = (Generator(spec.device).manual_seed((part << 32) + spec.seed) for part in (1, 2))
+        trained = _train(net, setting, teacher) if setting.when == "trained" else None
+        double = double_copy(net, "cpu" if spec.device == "mps" else spec.device)
+        samples: dict[int, Tensor] = {}
+        for length in sorted({max(2, T // part) for part in (1, 2, 4, 8)}):
+            inputs, _ = problem.draw(setting.samples, length - 1, drawn, drawn.device)
+            samples[length] = inputs.to(next(double.parameters()).device)
+        norms = {length: input_log_norms(double, inputs).cpu().numpy() for length, inputs in samples.items()}
+        reason = no_state(double, T)
+        state = state_log_norms(double, samples[T]).cpu().numpy() if reason is None else None
+        return GradientResult(
+            **vars(jacobians(norms, state)),
+            when=setting.when,
+            initialisation=setting.initialisation,
+            samples=setting.samples,
+            length=T,
+            width=setting.hidden,
+            params=sum(p.numel() for p in double.parameters()),
+            state_reason=reason,
+            trained=trained,
+        )
+
+    def headline(self, result: GradientResult) -> str:
+        """Half-life and fall."""
+        if result.slope is None:
+            return "no gradient beyond its own step"
+        words = [f"slope {result.slope:+.3g} a step"]
+        if result.half_life is not None:
+            words.append(f"half-life {result.half_life:.3g} steps")
+        if result.fall is not None:
+            words.append(f"{_fold(result.fall)} by k = {result.fall_at}")
+        if result.trained and result.trained.score_at_measured_length is not None:
+            words.append(f"recall {result.trained.score_at_measured_length:.2f} at {result.length} steps")
+        return ", ".join(words)
+
+    def table(self, measured: Sequence[Measured[GradientResult]]) -> str:
+        """A line for each model, initialisation and time, what the columns mean, what vanishing does not mean."""
+        return _table(summaries(measured))
+
+    def chart(self, measured: Sequence[Measured[GradientResult]]) -> Chart:
+        """A column before and one after training: input Jacobians, state Jacobians, the first input's against T."""
+        return _chart(summaries(measured))
+
+
+def _train(net: SequenceModel, setting: GradientSetting, generator: Generator) -> RecallScores:
+    """Train on recall in stages."""
+    from seqbench.probes.shared.problems import Recall
+    from seqbench.probes.shared.training import assess, train_in_stages
+
+    problem = Recall()
+    stages = list(train_in_stages(net, problem, setting.stages, generator, steps=setting.steps))
+    there = assess(net, problem, setting.length - 1, generator)
+    last = stages[-1]
+    if last.diverged:
+        raise Diverged(f"training diverged at length {last.length}")
+    return RecallScores(
+        length=last.length,
+        solved=max((stage.length for stage in stages if stage.solved), default=None),
+        score=_number(last.score),
+        score_at_measured_length=None if there is None else _number(there.value),
+    )
+
+
+# ---- seeds together -----------------------------------------------------------------------------------------------
+
+FLAT, FLAT_TO = math.log(10.0) / 1000, 199  # slopes that count as none, and how far they must have been followed
+VARIED = ("hidden", "layers", "backbone", "length", "samples")  # named where they differ
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All seeds of one model, initialisation and time of measuring, else alike.
+
+    Intervals are Student's over seeds, 95%; NaN where a seed has no figure, their ends also where there is one seed.
+
+    Attributes:
+        measured: of each seed.
+        slope: of the log norm against k = 1 ... ``slope_to``, natural log per step.
+        slope_to: 100 at most; less where some seed's norm becomes zero before; 0 without slopes.
+        slope_far: likewise to 200 at most.
+        slope_far_to: its last k.
+        half_life: ln 2 / -slope in steps; NaN unless the slope is negative, infinite where its interval holds 0.
+        fall: log10 |J_1| / |J_k| at k = ``fall_at``, which is 100 or T - 1.
+        fall_at: None where nothing is there.
+        fall_is_least: some seed's norm is zero there, so that its fall is that to the least measurable norm.
+        explosion: share of samples with |J_k| > 10 |J_1|, at the k where it is greatest.
+        lyapunov: leading Lyapunov exponent, natural log per step.
+        score: on recall at the last length trained on, 0 guessing and 1 all right; NaN at the start.
+        score_at_length: on recall over the measured T steps, which it was not trained on.
+    """
+
+    measured: tuple[Measured[GradientResult], ...]
+    slope: Interval
+    slope_to: int
+    slope_far: Interval
+    slope_far_to: int
+    half_life: Interval
+    fall: Interval
+    fall_at: int | None
+    fall_is_least: bool
+    explosion: Interval
+    lyapunov: Interval
+    score: Interval
+    score_at_length: Interval
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.measured[0].spec.models[0]
+
+    @property
+    def setting(self) -> GradientSetting:
+        """How it was measured."""
+        return GradientSetting(**self.measured[0].spec.options)
+
+    @property
+    def results(self) -> list[GradientResult]:
+        """Of each seed."""
+        return [one.result for one in self.measured]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of each seed's record."""
+        return [one.folder for one in self.measured]
+
+
+def over_seeds(values: Iterable[float | None]) -> Interval:
+    """Mean and 95% interval by Student's t over seeds; NaN if one is missing, as a mean of the rest would flatter."""
+    known: Array = np.array([math.nan if value is None else value for value in values], dtype=float)
+    spread = float(known.var(ddof=1)) / len(known) if len(known) > 1 else math.nan
+    return Estimate(float(known.mean()), spread, 0.0, len(known) - 1.0).interval()
+
+
+def summaries(measured: Iterable[Measured[GradientResult]]) -> list[Summary]:
+    """Measurements that differ in their seed only taken together, in order of appearance."""
+    return [_summary(group) for group in seeds_together(measured)]
+
+
+def _summary(group: Sequence[Measured[GradientResult]]) -> Summary:
+    results = [one.result for one in group]
+    slope = over_seeds(result.slope for result in results)
+    trained = [result.trained for result in results]
+    return Summary(
+        measured=tuple(group),
+        slope=slope,
+        slope_to=min(result.slope_range[1] if result.slope_range else 0 for result in results),
+        slope_far=over_seeds(result.slope_far for result in results),
+        slope_far_to=min(result.slope_far_range[1] if result.slope_far_range else 0 for result in results),
+        half_life=Interval(_half_life(slope.value), _half_life(slope.low), _half_life(slope.high)),
+        fall=over_seeds(result.fall for result in results),
+        fall_at=next((result.fall_at for result in results if result.fall_at is not None), None),
+        fall_is_least=any(result.fall_is_least for result in results),
+        explosion=over_seeds(result.explosion_most for result in results),
+        lyapunov=over_seeds(result.lyapunov for result in results),
+        score=over_seeds(scores.score if scores else None for scores in trained),
+        score_at_length=over_seeds(scores.score_at_measured_length if scores else None for scores in trained),
+    )
+
+
+def _half_life(slope: float) -> float:
+    if math.isnan(slope):
+        return math.nan
+    return math.log(2.0) / -slope if slope < 0 else math.inf
+
+
+def behaviour(summary: Summary) -> str:
+    """By the rule of the ledger, which takes intervals over seeds: all of them must be on one side.
+
+    - ``vanishes``: slope below 0, and the norm falls 1,000-fold at least from k = 1 to 100;
+    - ``explodes``: likewise upwards;
+    - ``neither``: slope between -ln 10 / 1000 and ln 10 / 1000 per step up to k = 199 at least (1,000-fold in 3,000);
+    - ``in between``: anything else; ``unknown``: no intervals.
+    """
+    slope, fall, far = summary.slope, summary.fall, summary.slope_far
+    if math.isnan(slope.low) or math.isnan(fall.low):
+        return "unknown"
+    if slope.high < 0 and fall.low >= VANISHED:
+        return "vanishes"
+    if slope.low > 0 and fall.high <= -VANISHED:
+        return "explodes"
+    if summary.slope_far_to >= FLAT_TO and far.low > -FLAT and far.high < FLAT:
+        return "neither"
+    return "in between"
+
+
+def _labels(rows: Sequence[Summary]) -> list[str]:
+    """A name for each: the model, its initialisation unless that has no name of its own, and what differs."""
+    varied = [name for name in VARIED if len({getattr(row.setting, name) for row in rows}) > 1]
+    names = []
+    for row in rows:
+        words = [] if row.setting.initialisation == "default" else [row.setting.initialisation]
+        words += [f"{name} {getattr(row.setting, name)}" for name in varied]
+        names.append(row.model + (f" ({', '.join(words)})" if words else ""))
+    return names
+
+
+def taught(rows: Sequence[Summary]) -> str:
+    """On what length of recall trained nets were trained."""
+    longest = sorted({max(row.setting.stages) for row in rows if row.setting.stages})
+    return f"trained on at most {' or '.join(map(str, longest))}" if longest else "none trained"
+
+
+def _fold(decades: float) -> str:
+    """``down 250-fold``, ``up 10^12-fold``, ``level``."""
+    size = abs(decades)
+    if size < 0.1:
+        return "level"
+    times = f"10^{size:.0f}" if size >= 6 else f"{float(f'{10**size:.2g}'):,.6g}"
+    return f"{'down' if decades > 0 else 'up'} {times}-fold"
+
+
+# ---- table --------------------------------------------------------------------------------------------------------
+
+
+def _table(rows: Sequence[Summary]) -> str:
+    names = _labels(rows)
+    lines = [
+        aligned_table(_cells(row, name, rows) for row, name in zip(rows, names, strict=True)),
+        "",
+        "J_k is the Jacobian of the last output by the input k steps before, |J_k| its Frobenius norm, the median over",
+        "samples; means over seeds with 95% intervals. Slope: of ln |J_k| from k = 1 to 100 at most; half-life: ln 2 /",
+        "-slope, in steps; fall: log10 |J_1| / |J_k|, so 3 is 1,000-fold; explodes: share of samples with |J_k| > 10",
+        "|J_1| at the worst k; Lyapunov: leading exponent of the state, natural log per step; recall: score of the",
+        f"trained net over that many steps, {taught(rows)}, 0 is guessing and 1 all right.",
+        *_reasons(rows, names),
+        *(f"\n{sentence}" for sentence in _remarks(rows, names)),
+    ]
+    return "\n".join(lines)
+
+
+def _cells(row: Summary, name: str, rows: Sequence[Summary]) -> dict[str, str]:
+    reach = max((other.fall_at for other in rows if other.fall_at is not None), default=NEAR)
+    lengths = " or ".join(map(str, sorted({other.setting.length for other in rows})))
     return {
-        "hidden": hidden,
-        "layers": options.layers,
-        "backbone": options.backbone,
-        "length": length,
-        "samples": samples,
+        "model": name,
+        "when": row.setting.when,
+        "seeds": str(len(row.measured)),
+        "slope per step": _shown(row.slope, "+z.4f"),
+        "half-life": "never" if row.half_life.value == math.inf else _shown(row.half_life, ".3g", ends=True),
+        f"fall to k={reach}": ("≥ " if row.fall_is_least else "") + _shown(row.fall, "z.1f"),
+        "explodes": _shown(row.explosion, ".2f"),
+        "Lyapunov": _shown(row.lyapunov, "+z.3f"),
+        "so it": behaviour(row) if len(row.measured) > 1 else NONE,
+        f"recall at {lengths}": _shown(row.score_at_length, ".2f") if row.setting.when == "trained" else "",
     }
 
 
-def _initialisations(asked: str, model: str, models: Sequence[str]) -> list[str]:
-    """Those of ``asked`` that ``model`` has; an unknown name is refused if no model has it."""
-    of = {name: MODELS.get(name).mixer.initialisations for name in models}
-    names = [name.strip() for name in asked.split(",")]
-    known = {"default", "all", *(name for has in of.values() for name in has)}
-    for name in names:
-        if name not in known:
-            raise UserError(nearest(name, known, "initialisation"))
-    if "all" in names:
-        return list(of[model])
-    return [name for name in of[model] if name in names or ("default" in names and name == of[model][0])]
+def _shown(value: Interval, pattern: str, *, ends: bool = False) -> str:
+    """``-0.0123 ± 0.0004``, or with ``ends`` ``12 (11 to 13)``; the dash if there is none."""
+    if not math.isfinite(value.value):
+        return NONE
+    text = format(value.value, pattern)
+    if math.isnan(value.low):
+        return text
+    if ends:
+        low, high = (format(end, pattern) if math.isfinite(end) else "never" for end in value[1:])
+        return f"{text} ({low} to {high})"
+    reach = format(value.high - value.value, pattern.lstrip("+z"))
+    return f"{text} ± {reach}" if float(reach) else text
 
 
-def _inputs(net: SequenceModel, samples: int, length: int, generator: Generator) -> torch.Tensor:
-    """(B, T) recall sequences of ``length`` steps, where ``net`` is."""
-    inputs, _ = PROBLEM.draw(samples, length - 1, generator, generator.device)
-    return inputs.to(next(net.parameters()).device)
+def _reasons(rows: Sequence[Summary], names: Sequence[str]) -> list[str]:
+    """Why some have no Lyapunov exponent, and what it means if such a curve rises."""
+    why: dict[str, list[str]] = {}
+    rises = False
+    for row, name in zip(rows, names, strict=True):
+        reason = row.results[0].state_reason
+        if reason:
+            rises = rises or row.explosion.value > 0
+            if name not in why.setdefault(reason, []):
+                why[reason].append(name)
+    lines = [f"No state Jacobian for {listed(whom)}: {reason}." for reason, whom in why.items()]
+    if rises:
+        lines.append("Where such a model's |J_k| rises it looks there: that is no product of many steps.")
+    return lines
 
 
-def _train(net: SequenceModel, stages: list[int], steps: int, length: int, generator: Generator) -> dict[str, Any]:
-    """Train in stages; scores are 0 for guessing and 1 for all right, ``length`` is the last stage's."""
-    ran = list(train_in_stages(net, PROBLEM, stages, generator, steps=steps))
-    there = assess(net, PROBLEM, length - 1, generator)
-    if ran and ran[-1].diverged:
-        raise Diverged(f"training diverged at length {ran[-1].length}")
-    return {
-        "length": ran[-1].length if ran else None,
-        "solved": max((one.length for one in ran if one.solved), default=None),
-        "score": number(ran[-1].score) if ran else None,
-        "score_at_measured_length": None if there is None else number(there.value),
-    }
+def _remarks(rows: Sequence[Summary], names: Sequence[str]) -> list[str]:
+    """Where a net answers right over T steps though its gradient has vanished long before."""
+    sayings = [
+        f"{name} scores {row.score_at_length.value:.2f} on recall over {row.setting.length} steps, with |J| "
+        f"{_fold(row.fall.value)} from k = 1 to {row.fall_at}"
+        for row, name in zip(rows, names, strict=True)
+        if row.score_at_length.value >= SOLVED and row.fall.value >= VANISHED
+    ]
+    return [f"Vanishing is not forgetting: {'; '.join(sayings)}."] if sayings else []
 
 
-PROBE = Gradient()
+# ---- chart --------------------------------------------------------------------------------------------------------
+
+DECADE = math.log(10.0)
+LOWEST, HIGHEST = -16.0, 8.0  # decades that an axis shows: below, sums in double precision would not notice
+WHEN = {"start": "At the start", "trained": "After training on recall in stages"}
+Named = list[tuple[str, Summary]]  # with their labels
+
+
+def _chart(rows: Sequence[Summary]) -> Chart:
+    names = _labels(rows)
+    dashes = dashes_of({name: row.model for name, row in zip(names, rows, strict=True)})
+    columns = []
+    for when, words in WHEN.items():
+        here = [(name, row) for name, row in zip(names, rows, strict=True) if row.setting.when == when]
+        if here:
+            panels = [_input_panel(here, dashes, words), _state_panel(here, dashes), _length_panel(here, dashes)]
+            columns.append([panel for panel in panels if panel is not None])
+    sizes = {name: ", ".join(map(str, sorted({getattr(row.setting, name) for row in rows}))) for name in VARIED}
+    seeds = max(len(row.measured) for row in rows)
+    many = f"{seeds} seeds: median, band from least to greatest" if seeds > 1 else "1 seed"
+    scores = [
+        f"{name} {row.score_at_length.value:.2f}"
+        for name, row in zip(names, rows, strict=True)
+        if math.isfinite(row.score_at_length.value)
+    ]
+    return Chart(
+        "How far gradients reach: the last output differentiated by the input k steps before",
+        columns,
+        f"width {sizes['hidden']}, {sizes['length']} steps, {sizes['samples']} sequences per seed, {many}",
+        [
+            "Frobenius norm of each sample's Jacobian, exact, in double precision; the median over samples of its "
+            "logarithm. A decade is a factor of 10.",
+            *([f"Recall over {sizes['length']} steps, {taught(rows)} (0 guessing, 1 all right): {', '.join(scores)}."]
+              if scores else []),
+            *_remarks(rows, names),
+            *_reasons(rows, names),
+        ],
+        aligned=True,
+    )  # fmt: skip
+
+
+def _input_panel(rows: Named, dashes: Mapping[str, Dash], words: str) -> Panel | None:
+    curves = {name: [result.input.log_norm for result in row.results] for name, row in rows}
+    return _distance_panel(
+        rows, dashes, curves, 1, f"{words}: input Jacobian", "log10 |J_k| / |J_1| (decades)",
+        "distance k from the last step back to the input (steps)",
+    )  # fmt: skip
+
+
+def _state_panel(rows: Named, dashes: Mapping[str, Dash]) -> Panel | None:
+    curves = {name: [result.state.log_norm for result in row.results if result.state] for name, row in rows}
+    title = "State Jacobian S_k = ds_T / ds_(T-k)"
+    return _distance_panel(rows, dashes, curves, 0, title, "log10 |S_k| / |S_0| (decades)", "distance k (steps)")
+
+
+def _distance_panel(
+    rows: Named, dashes: Mapping[str, Dash], curves: Mapping[str, list[Curve]], first: int, title: str, y: str, x: str
+) -> Panel | None:
+    """Medians over seeds from k = ``first``, relative to it, and bands from least to greatest; None without curves."""
+    marks: list[Mark] = []
+    low, high, reach = -VANISHED - 1, 1.0, 0
+    leaving = []
+    for name, row in rows:
+        if not curves[name]:
+            continue
+        k = row.results[0].k[first:]
+        logs: Array = np.array(curves[name], dtype=float) / DECADE
+        logs = logs[:, first:] - logs[:, [first]]
+        middle = np.median(logs, axis=0)
+        low_end, high_end = (logs.min(axis=0).tolist(), logs.max(axis=0).tolist()) if len(logs) > 1 else (None, None)
+        marks.append(Line(k, middle.tolist(), look_of(row.model), low_end, high_end, short(name), dashes[name]))
+        seen = np.flatnonzero(np.isfinite(middle))
+        if not len(seen):
+            continue
+        reach = max(reach, k[-1])
+        low, high = min(low, float(middle[seen].min())), max(high, float(middle[seen].max()))
+        end = float(middle[seen[-1]])
+        if not LOWEST <= end <= HIGHEST:
+            leaving.append(f"{short(name)} goes on to 10^{end:.0f} at k = {k[int(seen[-1])]}")
+    if not marks:
+        return None
+    low, high = max(low - 0.5, LOWEST), min(high + 0.5, HIGHEST)
+    rules = {-VANISHED: "1,000-fold weaker", VANISHED: "1,000-fold stronger"}
+    marks += [Rule(at, words) for at, words in rules.items() if low < at < high]
+    marks += [Rule(0.0, strong=True)]
+    marks += [Rule(NEAR, axis="x")] if reach > NEAR else []
+    return Panel(title, marks, Axis(x), Axis(y, limits=(low, high)), note="; ".join(leaving))
+
+
+def _length_panel(rows: Named, dashes: Mapping[str, Dash]) -> Panel | None:
+    """The norm at the first input against T, with a line that falls as 1/T does."""
+    marks: list[Mark] = []
+    values_seen, lengths = [0.0], set[int]()
+    for name, row in rows:
+        steps = [point.length for point in row.results[0].by_length]
+        values = np.array([[point.last for point in result.by_length] for result in row.results], dtype=float) / DECADE
+        middle = np.median(values, axis=0)
+        marks.append(
+            Line(steps, middle.tolist(), look_of(row.model), label=short(name), dash=dashes[name], marked=True)
+        )
+        values_seen += middle[np.isfinite(middle)].tolist()
+        lengths |= set(steps)
+    if len(values_seen) == 1:
+        return None
+    ticks = sorted(lengths)
+    thin = [-math.log10(length / ticks[0]) for length in ticks]
+    marks.append(Line(ticks, thin, label="falling as 1/T does", dash="dashed"))
+    low, high = max(min(values_seen) - 0.5, LOWEST), min(max(values_seen) + 0.5, HIGHEST)
+    x = Axis("length T of the sequence (steps, logarithmic)", "log2", ticks=[(length, str(length)) for length in ticks])
+    return Panel("Jacobian of the first input", marks, x, Axis("log10 |J_(T-1)| (decades)", limits=(low, high)))

@@ -8,25 +8,277 @@ Lengths are steps, or pairs to hold (`problems.Selective`), which double from 2 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
-import torch
+import tyro
 
-from seqbench.device import CUDNN_LONGEST
-from seqbench.models.backbone import SequenceModel, count_parameters
-from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.memory_plan import net_of, plans_of, problem_of
-from seqbench.probes.memory_plot import draw_edges
-from seqbench.probes.memory_view import edges_table
-from seqbench.probes.options import MemoryOptions
-from seqbench.probes.shared.problems import Problem
-from seqbench.probes.shared.training import Trained, assess, passed_untrained, train
+from seqbench.config import Count
+from seqbench.errors import UserError
+from seqbench.jobs.job import Listener
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
+from seqbench.probes.shared import SOLVED
+from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Points, Rule, dashes_of, look_of
+from seqbench.report.text import NONE, aligned_table, short
 
-__all__ = ["PROBE", "Edge", "Memory", "edge_of"]
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from seqbench.models.backbone import SequenceModel
+    from seqbench.probes.shared.problems import Problem
+    from seqbench.probes.shared.training import Trained
+
+__all__ = ["Beyond", "EdgeRow", "Ladder", "Memory", "MemoryOptions", "MemoryResult", "Rung", "Untrained", "edges"]
+
+MEANING = {"cold": "learnable", "staged": "retainable"}  # the regimes, and what each measures
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """Options of `probe memory`; None stands for what the budget says."""
+
+    problem: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Recall, adding, copy or selective, several with commas, or all; by default all, and recall in smoke."""
+    regime: Literal["both", "cold", "staged"] = "both"
+    """A fresh net for every length (learnable lag), one net through growing lengths (retainable lag), or both."""
+    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
+    """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width of the layers; by default 32, 64 or 128, by budget."""
+    params: Count = None
+    """Number of parameters, from which each model's width is found, instead of --hidden."""
+    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Number of mixer layers."""
+    backbone: Literal["bare", "residual"] = "bare"
+    """Stack the layers as they are, or wrap each in norm and skip."""
+    longest: Annotated[int | None, tyro.conf.arg(metavar="L")] = None
+    """Steps at which both ladders end; by default the budget's: 128 cold and 320 staged in quick, 1024 in standard."""
+    pairs: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """Most pairs of selective recall, for which the net has room; by default 4, 16 or 32, by budget."""
+    blank: bool = False
+    """Recall across steps of one token, not of noise."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured; lengths are checked against the problem and the machine later."""
+        ranges = {"hidden": (1, 65_536), "params": (1, 10**12), "layers": (1, 1_000), "pairs": (2, 65_536)}
+        for name, (least, most) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UserError(f"--{name} {value} is out of range: take {least} to {most}.")
+        if self.hidden is not None and self.params is not None:
+            raise UserError("--hidden and --params can't both be given: a width follows from a number of parameters.")
+        for name in ("problem", "initialisation"):
+            value = getattr(self, name)
+            if value is not None and not all(part.strip() for part in value.split(",")):
+                raise UserError(f"--{name} is empty or has an empty name: take one, several with commas, or all.")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One attempt at a length; ``score`` and ``low`` are None where training diverged (see `training.Trained`)."""
+
+    length: int
+    learning_rate: float
+    steps: int
+    solved: bool
+    diverged: bool
+    attempt: int
+    score: float | None
+    low: float | None
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The score at a length longer than those trained on, and the lower end of its 95% interval."""
+
+    length: int
+    score: float | None
+    low: float | None
+
+
+@dataclass(frozen=True)
+class MemoryResult:
+    """What one climb of a ladder gives.
+
+    Attributes:
+        problem, regime, initialisation, width: as in `Ladder`.
+        axis: what lengths count, ``steps`` or ``pairs``.
+        params: trainable parameters of the net.
+        chance: quality of a net without memory at the longest length.
+        memoryless: who scores 0, in words.
+        rungs: every attempt, in order.
+        edge: the longest length with every tested one up to it solved; 0: none.
+        first_fail: the shortest length that failed; None: none did.
+        monotone: no length longer than ``first_fail`` was solved.
+        at_least: the ladder ended at ``edge``, so that the edge may lie anywhere beyond.
+        beyond: of a net taught in stages, scores at 2, 4 and 8 times the last length that it solved.
+    """
+
+    problem: str
+    regime: str
+    initialisation: str
+    width: int
+    axis: str
+    params: int
+    chance: float
+    memoryless: str
+    rungs: tuple[Rung, ...]
+    edge: int
+    first_fail: int | None
+    monotone: bool
+    at_least: bool
+    beyond: tuple[Untrained, ...]
+
+
+# ---- plan ---------------------------------------------------------------------------------------------------------
+
+
+class Effort(NamedTuple):
+    """What a budget spends on a problem: seeds, longest of each regime (the most pairs in both), steps of a rung.
+
+    ``regimes`` are those measured where both are asked for.
+    """
+
+    seeds: int
+    cold: int
+    staged: int
+    steps: int
+    regimes: tuple[str, ...] = tuple(MEANING)
+
+
+FIRST = {"cold": 4, "staged": 5}  # steps; doubled from rung to rung
+FIRST_PAIRS = 2
+WIDTHS = {"smoke": 32, "quick": 64, "standard": 128}
+BUDGETS = {
+    "smoke": {
+        "recall": Effort(1, 16, 10, 125),
+        "adding": Effort(1, 8, 5, 200),
+        "copy": Effort(1, 4, 5, 50),
+        "selective": Effort(1, 4, 4, 150),
+    },
+    "quick": {
+        "recall": Effort(6, 128, 320, 600),
+        "adding": Effort(6, 128, 320, 1_500),
+        "copy": Effort(3, 16, 40, 4_000, ("staged",)),  # an LSTM takes 4,000 steps for T = 5, too long for a ladder
+        "selective": Effort(6, 16, 16, 2_000),
+    },
+    "standard": {
+        "recall": Effort(6, 1_024, 1_024, 3_000),
+        "adding": Effort(6, 1_024, 1_024, 3_000),
+        "copy": Effort(6, 1_024, 1_024, 6_000),
+        "selective": Effort(6, 32, 32, 3_000),
+    },
+}
+USUAL = {"smoke": ["recall"]}  # problems of a budget where they are not all
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All that decides a result but model, seed and machine: the problem, its lengths, the net and its training.
+
+    Attributes:
+        problem, blank, largest: what `problems.make_problem` takes; ``largest`` is None unless lengths are pairs.
+        regime: ``cold`` or ``staged``.
+        width, layers, backbone, initialisation: of the net.
+        lengths: the rungs.
+        steps: of each rung, the most that training takes.
+        learning_rate: of the first attempt at each.
+    """
+
+    problem: str
+    regime: str
+    width: int
+    layers: int
+    backbone: str
+    blank: bool
+    largest: int | None
+    lengths: list[int]
+    steps: list[int]
+    learning_rate: float
+    initialisation: str
+
+    def made(self) -> Problem:
+        """The problem itself."""
+        from seqbench.probes.shared.problems import make_problem
+
+        return make_problem(self.problem, blank=self.blank, largest=self.largest)
+
+    def net(self, model: str) -> SequenceModel:
+        """A new net of ``model``, its weights from torch's generator."""
+        from seqbench.probes.shared.nets import build_net
+
+        return build_net(
+            model,
+            self.made().shape,
+            self.width,
+            layers=self.layers,
+            backbone=self.backbone,
+            initialisation=self.initialisation,
+        )
+
+
+def _ladder(request: Request, options: MemoryOptions, model: str, name: str, regime: str, start: str) -> Ladder:
+    """What was asked for; refuses lengths and widths that can't be."""
+    from seqbench.models.backbone import check_widths
+    from seqbench.models.mixer import MODELS
+    from seqbench.probes.shared.nets import check_length, width_of_size
+    from seqbench.probes.shared.problems import PROBLEMS
+    from seqbench.probes.shared.training import LEARNING_RATE, STAGE_STEPS, stage_lengths
+
+    effort, pairs = BUDGETS[request.budget][name], PROBLEMS[name].axis == "pairs"
+    asked, option = (options.pairs, "--pairs") if pairs else (options.longest, "--longest")
+    longest = (effort.cold if regime == "cold" else effort.staged) if asked is None else asked
+    check_length(longest, option, PROBLEMS[name].least)
+    lengths = stage_lengths(longest, FIRST_PAIRS if pairs else FIRST[regime])
+    # but for the first stage, in which the problem itself must be learned, a stage only stretches what is there
+    later = effort.steps if regime == "cold" or pairs else STAGE_STEPS
+    ladder = Ladder(
+        problem=name,
+        regime=regime,
+        width=options.hidden or WIDTHS[request.budget],
+        layers=options.layers,
+        backbone=options.backbone,
+        blank=options.blank and name == "recall",
+        largest=longest if pairs else None,
+        lengths=lengths,
+        steps=[effort.steps] + [later] * (len(lengths) - 1),
+        learning_rate=LEARNING_RATE,
+        initialisation=start,
+    )
+    if options.params is not None and MODELS.get(model).mixer.can_be_causal:
+        shape = ladder.made().shape
+        width = width_of_size(options.params, model, shape, layers=options.layers, backbone=options.backbone)
+        ladder = replace(ladder, width=width)
+    check_widths(model, (ladder.width,))
+    return ladder
+
+
+def _check_longest(model: str, ladders: Sequence[Ladder], device: str) -> None:
+    """Refuse ladders whose last rung the device can't run or hold."""
+    from seqbench.device import CUDNN_LONGEST
+    from seqbench.probes.shared.nets import check_fits
+    from seqbench.probes.shared.training import BATCH
+
+    longest: dict[str, Ladder] = {}
+    for ladder in ladders:
+        longest[ladder.problem] = max(longest.get(ladder.problem, ladder), ladder, key=lambda it: it.lengths[-1])
+    for ladder in longest.values():
+        problem, length, option = ladder.made(), ladder.lengths[-1], "--pairs" if ladder.largest else "--longest"
+        if device == "cuda" and problem.steps(length) > CUDNN_LONGEST:
+            raise UserError(
+                f"{option} {length}: CUDA runs at most {CUDNN_LONGEST:,} steps: take less, or --device cpu."
+            )
+        check_fits(partial(ladder.net, model), problem.shape, BATCH, length, device, option)
+
+
+# ---- measure ------------------------------------------------------------------------------------------------------
 
 RETRY = 1 / 3  # of the learning rate
 FAILURES = 2  # rungs, after which a cold ladder ends
@@ -34,173 +286,498 @@ BEYOND, BEYOND_SEQUENCES = (2, 4, 8), 512
 
 
 class Edge(NamedTuple):
-    """The longest length with every tested one up to it solved (0: none), the shortest that failed, and whether none
-    longer than that was solved."""
+    """As in `MemoryResult`."""
 
     edge: int
     first_fail: int | None
     monotone: bool
 
 
-def edge_of(rungs: Sequence[Mapping[str, Any]]) -> Edge:
-    """The edge of one seed, from all its attempts (``length``, ``solved``); any of a length's attempts may solve it."""
-    solved = {rung["length"] for rung in rungs if rung["solved"]}
-    first_fail = min((rung["length"] for rung in rungs if rung["length"] not in solved), default=None)
+def edge_of(rungs: Sequence[Rung]) -> Edge:
+    """The edge of one seed, from all its attempts; any of a length's attempts may solve it."""
+    solved = {rung.length for rung in rungs if rung.solved}
+    first_fail = min((rung.length for rung in rungs if rung.length not in solved), default=None)
     below = [length for length in solved if first_fail is None or length < first_fail]
     return Edge(max(below, default=0), first_fail, len(below) == len(solved))
 
 
-@dataclass(frozen=True)
-class Memory:
-    """The probe."""
+class _Climb:
+    """One seed on its ladder; ``rungs`` and ``beyond`` fill as it goes."""
 
-    name = "memory"
-    version = 1
-    options = MemoryOptions
-    timed = False
+    def __init__(self, spec: ProbeSpec, ladder: Ladder, listener: Listener) -> None:
+        self.spec, self.ladder, self.problem, self.listener = spec, ladder, ladder.made(), listener
+        self.rungs: list[Rung] = []
+        self.beyond: list[Untrained] = []
 
-    def cases(self, request: Request, options: MemoryOptions, models: Sequence[str], device: str) -> list[Case]:
-        """Seeds outermost; see `seqbench.probes.Probe`."""
-        plans = plans_of(request, options, models, device)
-        return [
-            Case(self.name, (plan.model,), seed, request.budget, device, request.threads, plan.options)
-            for i, seed in enumerate(request.all_seeds(max(plan.seeds for plan in plans)))
-            for plan in plans
-            if i < plan.seeds
-        ]
+    def fresh(self, length: int = 0, attempt: int = 1) -> tuple[SequenceModel, Generator]:
+        """A net and a generator of data that depend on the seed, the length and the attempt, not on what ran before."""
+        import torch
 
-    def measure(self, case: Case, told: Told) -> dict[str, Any]:
-        """Every attempt of every rung, and the edge; see `seqbench.probes.Probe`."""
-        plan = case.options
-        problem = problem_of(plan)
-        params = count_parameters(_fresh(case)[0])
-        told.begin(len(plan["lengths"]))
-        rungs, beyond = (_cold if plan["regime"] == "cold" else _staged)(case, told)
-        edge, last = edge_of(rungs), plan["lengths"][-1]
-        return {
-            **{name: plan[name] for name in ("problem", "regime", "initialisation", "width")},
-            "axis": problem.axis,
-            "params": params,
-            "chance": problem.chance(last),
-            "memoryless": problem.memoryless,
-            "rungs": rungs,
-            **edge._asdict(),
-            "at_least": edge.edge == last,
-            "beyond": beyond,
-        }
+        of_weights, of_data = np.random.SeedSequence([self.spec.seed, length, attempt]).generate_state(2).tolist()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(of_weights)
+            net = self.ladder.net(self.spec.models[0])
+        return net.to(self.spec.device), torch.Generator(self.spec.device).manual_seed(of_data)
 
-    def headline(self, case: Case, result: Mapping[str, Any]) -> str:
-        """For example ``recall cold: at least 128 steps``."""
-        fail = result["first_fail"]
-        most = f"at least {result['edge']}" if result["at_least"] else f"{result['edge']}, not {fail}"
-        return f"{result['problem']} {result['regime']}: {most} {result['axis']}"
+    def note(self, trained: Trained, attempt: int) -> bool:
+        """Keep an attempt; whether it solved its length."""
+        score, low = (None if value is None else round(value, 6) for value in (trained.score, trained.low))
+        same = {name: getattr(trained, name) for name in ("length", "learning_rate", "steps", "solved", "diverged")}
+        self.rungs.append(Rung(**same, attempt=attempt, score=score, low=low))
+        return trained.solved
 
-    def table(self, found: Sequence[Found]) -> str:
-        """See `memory_view.edges_table`."""
-        return edges_table(found)
+    def cold(self) -> None:
+        """A fresh net for each rung until two have failed, then one rung between the edge and the first failure."""
+        failed = 0
+        for i, length in enumerate(self.ladder.lengths, 1):
+            failed += not self._solves(length)
+            self.listener.step(i)
+            if failed == FAILURES:
+                break
+        edge, first_fail, _ = edge_of(self.rungs)
+        if edge and first_fail is not None and first_fail - edge > 1:
+            self._solves((edge + first_fail) // 2)
 
-    def draw(self, found: Sequence[Found], path: Path) -> Path:
-        """See `memory_view.draw_edges`."""
-        return draw_edges(found, path)
+    def _solves(self, length: int) -> bool:
+        from seqbench.probes.shared.training import train
 
-
-def _fresh(case: Case, length: int = 0, attempt: int = 1) -> tuple[SequenceModel, torch.Generator]:
-    """A net and a generator of data that depend on the seed, the length and the attempt, not on what ran before."""
-    device = torch.device(case.device)
-    of_weights, of_data = np.random.SeedSequence([case.seed, length, attempt]).generate_state(2).tolist()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(of_weights)
-        net = net_of(case.models[0], case.options)
-    return net.to(device), torch.Generator(device).manual_seed(of_data)
-
-
-Climbed = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # the rungs, and the lengths beyond
-
-
-def _cold(case: Case, told: Told) -> Climbed:
-    """A fresh net for each rung until two have failed, then one more rung between the edge and the first failure."""
-    rungs: list[dict[str, Any]] = []
-    problem, rate, steps = problem_of(case.options), case.options["learning_rate"], case.options["steps"][0]
-
-    def solves(length: int) -> bool:
         for attempt, factor in enumerate((1.0, RETRY), 1):
-            net, generator = _fresh(case, length, attempt)
-            found = train(net, problem, length, generator, learning_rate=factor * rate, steps=steps)
-            rungs.append(_rung(found, attempt))
-            if found.solved:
+            net, generator = self.fresh(length, attempt)
+            rate, steps = factor * self.ladder.learning_rate, self.ladder.steps[0]
+            if self.note(train(net, self.problem, length, generator, learning_rate=rate, steps=steps), attempt):
                 return True
         return False
 
-    failed = 0
-    for i, length in enumerate(case.options["lengths"], 1):
-        failed += not solves(length)
-        told.report(i, 0.0)
-        if failed == FAILURES:
-            break
-    edge, first_fail, _ = edge_of(rungs)
-    if edge and first_fail is not None and first_fail - edge > 1:
-        solves((edge + first_fail) // 2)
-    return rungs, []
+    def staged(self) -> None:
+        """One net through all stages until one fails; then, as it was after the last it solved, on lengths beyond.
 
-
-def _staged(case: Case, told: Told) -> Climbed:
-    """One net through all stages until one fails; then, as it was after the last it solved, on lengths beyond.
-
-    A stage that the net passes as it is counts as solved in 0 steps, and a failed one is tried once more from where it
-    began, as cold ones are. Without either, the edge measures the training and not the state: a plain RNN that had
-    learned 40 steps and held 320 untrained lost it all in training on 80.
-    """
-    problem, plan = problem_of(case.options), case.options
-    net, generator = _fresh(case)
-    rungs, solved = [], 0
-    for i, (length, steps) in enumerate(zip(plan["lengths"], plan["steps"], strict=True), 1):
-        before = {name: value.clone() for name, value in net.state_dict().items()}
-        for attempt, found in enumerate(_stage(net, problem, length, generator, plan["learning_rate"], steps), 1):
-            rungs.append(_rung(found, attempt))
-            if found.solved:
-                solved = length
+        A stage that the net passes as it is counts as solved in 0 steps, and a failed one is tried once more from where
+        it began, as cold ones are. Without either, the edge measures the training and not the state: a plain RNN that
+        had learned 40 steps and held 320 untrained lost it all in training on 80.
+        """
+        net, generator = self.fresh()
+        solved = 0
+        for i, (length, steps) in enumerate(zip(self.ladder.lengths, self.ladder.steps, strict=True), 1):
+            before = {name: value.clone() for name, value in net.state_dict().items()}
+            for attempt, trained in enumerate(self._stage(net, length, generator, steps), 1):
+                if self.note(trained, attempt):
+                    solved = length
+                    break
+                net.load_state_dict(before)
+            self.listener.step(i)
+            if solved < length:
                 break
-            net.load_state_dict(before)
-        told.report(i, 0.0)
-        if solved < length:
-            break
-    return rungs, _beyond(case, net, generator, solved) if solved else []
+        if solved:
+            self.beyond += self._scores_beyond(net, generator, solved)
+
+    def _stage(self, net: SequenceModel, length: int, generator: Generator, steps: int) -> Iterator[Trained]:
+        """The net as it is, if it passes; else after training at the learning rate, then at a third of it."""
+        from seqbench.probes.shared.training import passed_untrained, train
+
+        as_it_is = passed_untrained(net, self.problem, length, generator)
+        if as_it_is is not None:
+            yield as_it_is
+            return
+        lengths = max(self.problem.least, length // 2), length
+        for factor in (1.0, RETRY):
+            rate = factor * self.ladder.learning_rate
+            yield train(net, self.problem, lengths, generator, learning_rate=rate, steps=steps)
+
+    def _scores_beyond(self, net: SequenceModel, generator: Generator, solved: int) -> Iterator[Untrained]:
+        """At multiples of the last length that was solved, as far as the net has room and the device goes."""
+        from seqbench.device import CUDNN_LONGEST
+        from seqbench.probes.shared.training import assess
+
+        largest = math.inf if self.ladder.largest is None else self.ladder.largest
+        longest = CUDNN_LONGEST if self.spec.device == "cuda" else math.inf
+        for length in (factor * solved for factor in BEYOND):
+            if length <= largest and self.problem.steps(length) <= longest:
+                score = assess(net, self.problem, length, generator, BEYOND_SEQUENCES)
+                value, low = (None, None) if score is None else (round(score.value, 6), round(score.low, 6))
+                yield Untrained(length, value, low)
 
 
-def _stage(
-    net: SequenceModel, problem: Problem, length: int, generator: torch.Generator, rate: float, steps: int
-) -> Iterator[Trained]:
-    """The net as it is, if it passes; else after training at ``rate``, then at a third of it."""
-    as_it_is = passed_untrained(net, problem, length, generator)
-    if as_it_is is not None:
-        yield as_it_is
-        return
-    lengths = max(problem.least, length // 2), length
-    for factor in (1.0, RETRY):
-        yield train(net, problem, lengths, generator, learning_rate=factor * rate, steps=steps)
+@register_probe("memory")
+class Memory(Probe[MemoryResult]):
+    """How far back a model can learn to look, and can hold what it has seen."""
+
+    Options = MemoryOptions
+    Result = MemoryResult
+
+    def plan(self, request: Request, options: MemoryOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """Of a model that sees later steps one measurement, whose record says why it can't be made."""
+        from seqbench.models.mixer import MODELS
+        from seqbench.probes.shared.nets import initialisations, pick_names
+
+        efforts = BUDGETS[request.budget]
+        problems = USUAL.get(request.budget, list(efforts))
+        if options.problem is not None:
+            problems = pick_names(options.problem, list(efforts), "problem")
+        starts = initialisations(options.initialisation, models)
+        specs: list[ProbeSpec] = []
+        for model in models:
+            ladders = [
+                _ladder(request, options, model, problem, regime, start)
+                for problem in problems
+                for regime in (efforts[problem].regimes if options.regime == "both" else (options.regime,))
+                for start in starts[model]
+            ]
+            own = [
+                spec
+                for ladder in ladders
+                for spec in self.specs(request, device, model, ladder, efforts[ladder.problem].seeds)
+            ]
+            if MODELS.get(model).mixer.can_be_causal:
+                _check_longest(model, ladders, device)
+                specs += own
+            else:
+                specs += own[:1]
+        return sorted(specs, key=lambda spec: spec.seed)
+
+    def measure(self, spec: ProbeSpec, listener: Listener) -> MemoryResult:
+        """Climb the ladder."""
+        from seqbench.models.backbone import count_parameters
+
+        ladder = Ladder(**spec.options)
+        climb = _Climb(spec, ladder, listener)
+        params = count_parameters(climb.fresh()[0])
+        listener.begin(len(ladder.lengths))
+        (climb.cold if ladder.regime == "cold" else climb.staged)()
+        edge, last = edge_of(climb.rungs), ladder.lengths[-1]
+        return MemoryResult(
+            problem=ladder.problem,
+            regime=ladder.regime,
+            initialisation=ladder.initialisation,
+            width=ladder.width,
+            axis=climb.problem.axis,
+            params=params,
+            chance=climb.problem.chance(last),
+            memoryless=climb.problem.memoryless,
+            rungs=tuple(climb.rungs),
+            **edge._asdict(),
+            at_least=edge.edge == last,
+            beyond=tuple(climb.beyond),
+        )
+
+    def headline(self, result: MemoryResult) -> str:
+        """For example ``recall cold: at least 128 steps``."""
+        reached = f"at least {result.edge}" if result.at_least else f"{result.edge}, not {result.first_fail}"
+        return f"{result.problem} {result.regime}: {reached} {result.axis}"
+
+    def table(self, measured: Sequence[Measured[MemoryResult]]) -> str:
+        """Edges of every seed, their median and range, and how many seeds held untrained lengths; how to read it."""
+        rows = edges(measured)
+        if not rows:
+            return "Nothing was measured."
+        blocks = [_block(list(group)) for _, group in groupby(sorted(rows, key=_block_of), key=_block_of)]
+        return "\n\n".join([*blocks, "\n".join(filter(None, (_sums(rows), _reading(rows))))])
+
+    def chart(self, measured: Sequence[Measured[MemoryResult]]) -> Chart:
+        """For each problem a column: edges, seeds as marks, and scores against length, cold and staged."""
+        return _chart(edges(measured))
 
 
-def _beyond(case: Case, net: SequenceModel, generator: torch.Generator, solved: int) -> list[dict[str, Any]]:
-    """Scores at 2, 4 and 8 times the last length that was solved."""
-    problem, found = problem_of(case.options), []
-    for length in (factor * solved for factor in BEYOND if _can_go(case, problem, factor * solved)):
-        score = assess(net, problem, length, generator, BEYOND_SEQUENCES)
-        value, low = (None, None) if score is None else (round(score.value, 6), round(score.low, 6))
-        found.append({"length": length, "score": value, "low": low})
-    return found
+# ---- seeds together -----------------------------------------------------------------------------------------------
 
 
-def _can_go(case: Case, problem: Problem, length: int) -> bool:
-    """Whether the net has room for as many pairs, and the device runs as many steps."""
-    largest = case.options["largest"]
-    return (largest is None or length <= largest) and (case.device != "cuda" or problem.steps(length) <= CUDNN_LONGEST)
+class Beyond(NamedTuple):
+    """Untrained lengths ``factor`` times each seed's edge: of ``seeds`` tested, ``held`` still solved it."""
+
+    factor: int
+    seeds: int
+    held: int
+    median: float | None
 
 
-def _rung(found: Trained, attempt: int) -> dict[str, Any]:
-    """One attempt, as JSON holds it."""
-    score, low = (None if value is None else round(value, 6) for value in (found.score, found.low))
-    own = {name: getattr(found, name) for name in ("length", "learning_rate", "steps", "solved", "diverged")}
-    return {**own, "attempt": attempt, "score": score, "low": low}
+@dataclass(frozen=True)
+class EdgeRow:
+    """All seeds of one model with one initialisation on one problem in one regime.
+
+    Attributes:
+        measured: of each seed.
+        model, initialisation, problem, regime, width, params, device, budget: of all of them.
+        axis: what lengths count, ``steps`` or ``pairs``.
+        setting: whatever else was asked for that is not usual, in words.
+        memoryless: who scores 0.
+        edges: of each seed the longest length with every tested one up to it solved; 0: none.
+        at_least: of each seed, whether its ladder ended there, so that the edge may lie anywhere beyond.
+        monotone: of each seed, whether no length beyond one that failed was solved.
+        median: of the edges, the lower of two middle ones.
+        median_at_least: whether the median is a lower bound only.
+        low, high: least last pass and greatest first fail; None where some seed's ladder ended before it failed.
+        coverage: probability that the median edge of all seeds there could be lies from ``low`` to ``high``: all n
+            seeds fall on one side of it with 2 / 2^n.
+        beyond: lengths longer than those trained on.
+    """
+
+    measured: tuple[Measured[MemoryResult], ...]
+    model: str
+    initialisation: str
+    problem: str
+    regime: str
+    width: int
+    params: int
+    device: str
+    budget: str
+    axis: str
+    setting: str
+    memoryless: str
+    edges: tuple[int, ...]
+    at_least: tuple[bool, ...]
+    monotone: tuple[bool, ...]
+    median: int
+    median_at_least: bool
+    low: int
+    high: int | None
+    coverage: float
+    beyond: tuple[Beyond, ...]
+
+    @property
+    def results(self) -> list[MemoryResult]:
+        """Of each seed."""
+        return [one.result for one in self.measured]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of each seed's record."""
+        return [one.folder for one in self.measured]
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """What rows must share to be compared: problem, setting, budget and device."""
+        return self.problem, self.setting, self.budget, self.device
+
+    @property
+    def label(self) -> str:
+        """Model and initialisation."""
+        return self.model if self.initialisation == "default" else f"{self.model} {self.initialisation}"
 
 
-PROBE = Memory()
+def edges(measured: Iterable[Measured[MemoryResult]]) -> list[EdgeRow]:
+    """A row for every model, initialisation, problem and regime, in the order of their first measurement."""
+    return [_row(group) for group in seeds_together(measured)]
+
+
+def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
+    spec, results = group[0].spec, [one.result for one in group]
+    first = results[0]
+    # one whose ladder ended counts as longer than an equal one that failed beyond
+    order = sorted((result.edge, result.at_least) for result in results)
+    middle, more = order[(len(order) - 1) // 2]  # of an even number the lower one: a length that was tried
+    fails = [result.first_fail for result in results if result.first_fail is not None]
+    return EdgeRow(
+        measured=tuple(group),
+        model=spec.models[0],
+        initialisation=first.initialisation,
+        problem=first.problem,
+        regime=first.regime,
+        width=first.width,
+        params=first.params,
+        device=spec.device,
+        budget=spec.budget,
+        axis=first.axis,
+        setting=_setting(Ladder(**spec.options)),
+        memoryless=first.memoryless,
+        edges=tuple(result.edge for result in results),
+        at_least=tuple(result.at_least for result in results),
+        monotone=tuple(result.monotone for result in results),
+        median=middle,
+        median_at_least=more,
+        low=order[0][0],
+        high=max(fails) if len(fails) == len(results) else None,
+        coverage=1 - 2.0 ** (1 - len(results)),
+        beyond=tuple(_beyond(results)),
+    )
+
+
+def _setting(ladder: Ladder) -> str:
+    """What of the options is not usual."""
+    words = {
+        f"{ladder.layers} layers": ladder.layers > 1,
+        f"{ladder.backbone} backbone": ladder.backbone != "bare",
+        "blank distractors": ladder.blank,
+    }
+    return ", ".join(word for word, unusual in words.items() if unusual)
+
+
+def _beyond(results: Sequence[MemoryResult]) -> Iterator[Beyond]:
+    tested: dict[int, list[Untrained]] = {}
+    for result in results:
+        for untrained in result.beyond:
+            tested.setdefault(untrained.length // result.edge, []).append(untrained)
+    for factor, group in sorted(tested.items()):
+        scores = [untrained.score for untrained in group if untrained.score is not None]
+        held = sum(untrained.low is not None and untrained.low >= SOLVED for untrained in group)
+        yield Beyond(factor, len(group), held, median(scores) if len(scores) == len(group) else None)
+
+
+# ---- table --------------------------------------------------------------------------------------------------------
+
+
+def _block_of(row: EdgeRow) -> tuple[str, ...]:
+    return (*row.place, row.regime)
+
+
+def _block(rows: Sequence[EdgeRow]) -> str:
+    """A table of what can be compared, under a heading."""
+    first = rows[0]
+    setting = "".join(f", {words}" for words in (first.setting, first.budget, first.device) if words)
+    lag = MEANING[first.regime] + (" lag" if first.axis == "steps" else " number")
+    heading = f"{first.problem}, {first.regime}{setting}: {lag} in {first.axis} (score 0 is {first.memoryless})"
+    return f"{heading}\n\n{aligned_table(map(_cells, rows))}"
+
+
+def _cells(row: EdgeRow) -> dict[str, str]:
+    shares = f" ({row.coverage:.1%})" if len(row.edges) > 1 else ""
+    cells = {
+        "model": row.model,
+        "initialisation": row.initialisation,
+        "width": str(row.width),
+        "parameters": f"{row.params:,}",
+        "edge of each seed": " ".join(map(_edge, row.edges, row.at_least, row.monotone)),
+        "median": _edge(row.median, row.median_at_least),
+        "range": f"{row.low} to {'?' if row.high is None else row.high}{shares}",
+    }
+    if row.regime == "staged":
+        held = (f"{beyond.factor}x {beyond.held}/{beyond.seeds}" for beyond in row.beyond)
+        cells["seeds that hold more"] = ", ".join(held) or NONE
+    return cells
+
+
+def _edge(value: int, at_least: bool, monotone: bool = True) -> str:
+    return f"{'>=' if at_least else ''}{value}{'' if monotone else '!'}"
+
+
+def _sums(rows: Sequence[EdgeRow]) -> str:
+    """A line for each that was measured in both regimes."""
+
+    def words(row: EdgeRow) -> str:
+        return f"{'at least ' if row.median_at_least else ''}{row.median}" if row.median else "none"
+
+    staged = {(row.label, row.width, *row.place): row for row in rows if row.regime == "staged"}
+    pairs = [(row, staged.get((row.label, row.width, *row.place))) for row in rows if row.regime == "cold"]
+    lines = [
+        f"{cold.label} on {cold.problem}: {words(cold)} {cold.axis} from cold, {words(taught)} taught in stages."
+        for cold, taught in pairs
+        if taught is not None
+    ]
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def _reading(rows: Sequence[EdgeRow]) -> str:
+    lines = [
+        "An edge is the longest length with every tested one up to it solved (the 95% interval of the score at .9 or",
+        "above; 0: none). Cold: a fresh net for each length, what training finds. Staged: one net through growing",
+        "lengths, what the state can hold; beyond its edge the net is tried on 2, 4 and 8 times that, untrained. The",
+        "range goes from the least last pass to the greatest first fail; beside it the probability that it covers the",
+        "median edge.",
+    ]
+    if any(any(row.at_least) for row in rows):
+        lines.append(">= : the ladder ended there, the edge may lie anywhere beyond (in a range: ?).")
+    if not all(all(row.monotone) for row in rows):
+        lines.append("! : a longer length was solved after a shorter one had failed.")
+    return "\n".join(lines)
+
+
+# ---- chart --------------------------------------------------------------------------------------------------------
+
+LOWEST = -0.12  # of the scores that are drawn where they are
+ASIDE = {"cold": -0.2, "staged": 0.2}  # of a row: where the regimes stand if both were measured
+Curve = list[tuple[int, float]]
+
+
+def _chart(rows: Sequence[EdgeRow]) -> Chart:
+    dashes = dashes_of({row.label: row.model for row in rows})
+    columns = []
+    for place in dict.fromkeys(row.place for row in rows):
+        here = [row for row in rows if row.place == place]
+        where = ", ".join(word for word in place if word)
+        cold, staged = ([row for row in here if row.regime == regime] for regime in MEANING)
+        panels = [
+            _edge_panel(here, f"{where}: edge, the longest length solved"),
+            _score_panel(cold, dashes, _cold_curve, f"{place[0]}, cold: score at each length"),
+            _score_panel(staged, dashes, _untrained_curve, f"{place[0]}, staged: score at untrained lengths"),
+        ]
+        columns.append([panel for panel in panels if panel is not None])
+    shares = sorted({(len(row.edges), row.coverage) for row in rows if len(row.edges) > 1})
+    covered = ", ".join(f"{share:.1%} ({seeds} seeds)" for seeds, share in shares)
+    notes = [
+        "Edge: the longest length with every tested one up to it solved; cold (a fresh net for each length) above, "
+        "filled; staged (one net through growing lengths) below, hollow. Large marks are medians of the seeds, small "
+        "ones the seeds; the line goes from the least last pass to the greatest first fail, with an arrow where a "
+        "ladder ended before a net failed, so that the edge may lie anywhere beyond."
+        + (f" It covers the median edge with {covered}." if covered else ""),
+        "Scores: 0 is a net without memory, 1 is perfect; a line for every seed: of fresh nets at each length (cold), "
+        f"of one net from the last length that it solved (staged). Scores below {LOWEST} are drawn there.",
+    ]
+    if not all(all(row.monotone) for row in rows):
+        notes.append("A small x is the edge of a seed that also solved longer lengths, after one that failed.")
+    return Chart("How long a lag is learned (cold) and how long it can be held once taught (staged)", columns,
+                 notes=notes, aligned=True)  # fmt: skip
+
+
+def _edge_panel(rows: Sequence[EdgeRow], title: str) -> Panel:
+    """A row for each model and initialisation: medians with their ranges, and every seed."""
+    labels = list(dict.fromkeys(row.label for row in rows))
+    tested = [rung.length for row in rows for result in row.results for rung in result.rungs]
+    none, last = min(tested) / 2, max(tested)  # where an edge of 0 stands on an axis that has no 0
+    aside = ASIDE if len({row.regime for row in rows}) > 1 else {}
+    marks: list[Mark] = []
+    for row in rows:
+        look, y = look_of(row.model), labels.index(row.label) + aside.get(row.regime, 0.0)
+        middle = (len(row.edges) - 1) / 2
+        for usual, marker in ((True, None), (False, "x")):
+            seeds = [
+                (edge or none, y + 0.13 * (i - middle) / max(1.0, middle))
+                for i, (edge, monotone) in enumerate(zip(row.edges, row.monotone, strict=True))
+                if monotone == usual
+            ]
+            marks.append(Points([x for x, _ in seeds], [y for _, y in seeds], look, small=True, marker=marker))
+        high = math.inf if row.high is None else row.high
+        marks.append(
+            Points([row.median or none], [y], look, [row.low or none], [high], "x", hollow=row.regime == "staged")
+        )
+    powers = range(math.ceil(math.log2(1.4 * none)), math.floor(math.log2(last * 1.7)) + 1)
+    ticks = [(none, "none"), *((2.0**i, f"{2**i:,}") for i in powers)]
+    axis = Axis(f"edge ({rows[0].axis}, logarithmic)", "log2", (none / 1.3, last * 1.7), ticks)
+    return Panel(title, marks, axis, rows=[short(label) for label in labels], weight=1.7 if aside else 1.0)
+
+
+def _cold_curve(result: MemoryResult) -> Curve:
+    """The best attempt at each length."""
+    best: dict[int, float] = {}
+    for rung in result.rungs:
+        score = LOWEST if rung.score is None else rung.score
+        best[rung.length] = max(score, best.get(rung.length, -math.inf))
+    return sorted(best.items())
+
+
+def _untrained_curve(result: MemoryResult) -> Curve:
+    """From the last length that was solved to those never trained on."""
+    solved = [(rung.length, rung.score) for rung in result.rungs if rung.solved and rung.length == result.edge]
+    points = [*solved, *((untrained.length, untrained.score) for untrained in result.beyond)]
+    return [(length, LOWEST if score is None else score) for length, score in points]
+
+
+def _score_panel(
+    rows: Sequence[EdgeRow], dashes: dict[str, Dash], curve: Callable[[MemoryResult], Curve], title: str
+) -> Panel | None:
+    """A line for every seed, with the lines of no memory and of what counts as solved; None without figures."""
+    curves = [(row, points) for row in rows for points in map(curve, row.results) if points]
+    if not curves:
+        return None
+    marks: list[Mark] = [
+        Line(
+            [length for length, _ in points],
+            [max(LOWEST, score) for _, score in points],
+            look_of(row.model),
+            label=short(row.label),
+            dash=dashes[row.label],
+            marked=True,
+            faint=True,
+        )
+        for row, points in curves
+    ]
+    marks += [Rule(SOLVED, "solved"), Rule(0.0, "no memory")]
+    axes = Axis(f"length ({rows[0].axis}, logarithmic)", "log2"), Axis("normalised score", limits=(LOWEST - 0.05, 1.05))
+    return Panel(title, marks, *axes, note=f"score 0 is {rows[0].memoryless}")

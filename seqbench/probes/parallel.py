@@ -3,37 +3,122 @@
 The length T grows and the batch B = N / T shrinks, so the work of a recurrent layer stays the same and only its
 dependence on order grows: T steps one after the other, each on B rows. A layer without that limit keeps its speed,
 until the square of the length weighs. All models are timed side by side in one process, a training step without its
-optimiser, on embedded inputs (`timing_net`); so is one matrix product in every repeat, whose rate is the machine's
-peak. With two numbers of tokens or more, t = a + s T + w B T + q B T^2 tells the serial time s from the square q.
+optimiser, on embedded inputs (`shared.timing`); so is one matrix product in every repeat, whose rate is the machine's
+peak. With two numbers of tokens or more, t = a + s T + w B T + q B T^2 (`shared.fits`) tells the serial time s from the
+square q.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
+import tyro
+from tabulate import tabulate
 
-from seqbench.errors import UserError
-from seqbench.models.backbone import check_widths
-from seqbench.probes import Case, Found, Request, Told
-from seqbench.probes.cost import EMBEDDED, lengths_to
-from seqbench.probes.fit import fit_times, geometric
-from seqbench.probes.options import ParallelOptions
-from seqbench.probes.parallel_view import draw_parallel, parallel_headline, parallel_table
-from seqbench.probes.shared.nets import check_fits, check_length
-from seqbench.probes.timing import Jobs, Reading, Step, side_by_side, significant
-from seqbench.probes.timing_net import Timed, facts, flops_at, timed_net
+from seqbench.config import Widths
+from seqbench.jobs.job import Listener
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.probes.shared.fits import (
+    LayerCounts,
+    TimeFit,
+    as_recorded,
+    check_timing,
+    events,
+    fit_cells,
+    fit_times,
+    geometric,
+    lengths_to,
+    machine_text,
+    open_interval,
+    significant,
+    spread,
+    walls,
+)
+from seqbench.report.chart import Axis, Chart, Line, Panel, Rule, look_of
+from seqbench.report.text import between, interval_text, rounded
+from seqbench.stats import Interval
 
-__all__ = ["PROBE"]
+if TYPE_CHECKING:
+    import torch
 
-TRAINING = 3  # a backward pass costs two forward passes
+    from seqbench.probes.shared.timing import Step, Steps, Timed
+
+__all__ = ["CudaParallelResult", "Parallel", "ParallelOptions", "ParallelResult"]
+
+BACKWARD_AND_FORWARD = 3  # a backward pass costs two forward passes
+LENGTHS = Axis("length T, steps", "log2")
+FALL = 0.8  # of the speed: the rule for "falls by a fifth at least"
+Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
-class Budget(NamedTuple):
+@dataclass(frozen=True)
+class ParallelOptions:
+    """Options of `probe parallel`; None stands for what the budget says."""
+
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width; by default 128 (smoke: 32)."""
+    tokens: Widths = None
+    """Tokens of a batch, which stay the same while the length grows, two or more with commas, so that serial time and
+    the square of the length can be told apart; by default 256,512 or 2048,8192 or 32768,131072, by budget."""
+    longest: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    """Steps of the longest sequences; by default 128, 1024 or 4096, by budget."""
+    repeats: Annotated[int | None, tyro.conf.arg(metavar="R")] = None
+    """How often everything is timed, in a new order; by default 3, 11 or 11, by budget."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured; lengths are checked against the machine later."""
+        check_timing(self.hidden, self.repeats, self.tokens or ())
+
+
+@dataclass(frozen=True)
+class ParallelResult:
+    """What one measurement gives. Numbers of tokens N per batch are keys, as text.
+
+    Attributes:
+        tokens: the numbers of tokens per batch.
+        lengths: of the sequences, ascending.
+        shapes: batch and length, by tokens, then by lengths; the batch is N / T rounded down.
+        models: what is counted, by model.
+        counted_at: steps at which FLOPs and state are counted.
+        peak_size: rows of the square matrices that were multiplied.
+        peak_flops: FLOPs per second of that product: median, least and greatest over repeats.
+        seconds: of a training step, by model and N; for each length one per repeat.
+        tokens_per_second: by model and N, medians for each length.
+        change: of these from the shortest to the longest, by model and N: geometric mean of ratios within repeats.
+        fit: by model over all N; None with one N.
+        share: of the peak, by model and N, for each length; None where FLOPs can't be counted.
+        repeats: as asked.
+        dtype: type of number.
+    """
+
+    tokens: Sequence[int]
+    lengths: Sequence[int]
+    shapes: Sequence[tuple[int, int]]
+    models: Mapping[str, LayerCounts]
+    counted_at: int
+    peak_size: int
+    peak_flops: Interval
+    seconds: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+    tokens_per_second: Mapping[str, Mapping[str, Sequence[float]]]
+    change: Mapping[str, Mapping[str, Interval]]
+    fit: Mapping[str, TimeFit | None]
+    share: Mapping[str, Mapping[str, Sequence[float | None]]]
+    repeats: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class CudaParallelResult(ParallelResult):
+    """On CUDA also ``event_seconds``: by model the median, for each shape, of the device's own clock."""
+
+    event_seconds: Mapping[str, Sequence[float]]
+
+
+class ParallelBudget(NamedTuple):
     """What is timed where the user does not say; ``product``: rows and columns of the matrices."""
 
     hidden: int
@@ -43,106 +128,122 @@ class Budget(NamedTuple):
     product: int
 
 
-BUDGETS = {
-    "smoke": Budget(32, (256, 512), 128, 3, 256),
-    "quick": Budget(128, (2_048, 8_192), 1_024, 11, 1_024),
-    "standard": Budget(128, (32_768, 131_072), 4_096, 11, 8_192),
+PARALLEL_BUDGETS = {
+    "smoke": ParallelBudget(32, (256, 512), 128, 3, 256),
+    "quick": ParallelBudget(128, (2_048, 8_192), 1_024, 11, 1_024),
+    "standard": ParallelBudget(128, (32_768, 131_072), 4_096, 11, 8_192),
 }
 
 
-class Parallel:
-    """The probe: see the module."""
+@register_probe("parallel")
+class Parallel(Probe[ParallelResult]):
+    """What recurrence leaves of a machine: speed at a constant number of tokens per batch, as sequences grow."""
 
-    name = "parallel"
-    version = 1
-    options = ParallelOptions
     timed = True
+    Options = ParallelOptions
+    Result = CudaParallelResult | ParallelResult  # told apart by their keys
 
-    def cases(self, request: Request, options: ParallelOptions, models: Sequence[str], device: str) -> list[Case]:
-        """One case, with all models in it."""
-        usual = BUDGETS[request.budget]
+    def plan(self, request: Request, options: ParallelOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """One measurement, with all models in it."""
+        from seqbench.probes.shared.timing import check_lengths, check_nets
+
+        usual = PARALLEL_BUDGETS[request.budget]
         hidden = options.hidden or usual.hidden
         tokens = sorted(set(usual.tokens if options.tokens is None else options.tokens))
         longest = min(usual.longest, tokens[0]) if options.longest is None else options.longest
-        check_length(longest, "--longest", least=4)
-        if tokens[0] < longest:
-            raise UserError(f"--tokens {tokens[0]} is less than one sequence of --longest {longest}: give more.")
-        for name in models:
-            check_widths(name, (hidden,))
-            check_fits(partial(timed_net, name, hidden), EMBEDDED, tokens[-1] // longest, longest, device, "--longest")
-        plan = {
+        check_lengths(longest, tokens[0])
+        check_nets(models, hidden, tokens[-1] // longest, longest, device)
+        resolved = {
             "hidden": hidden,
             "tokens": tokens,
             "lengths": lengths_to(longest),
             "repeats": options.repeats or usual.repeats,
-            "product": usual.product if device != "cpu" else min(usual.product, BUDGETS["quick"].product),
+            "product": usual.product if device != "cpu" else min(usual.product, PARALLEL_BUDGETS["quick"].product),
         }
-        return [Case(self.name, tuple(models), request.seed, request.budget, device, request.threads, plan)]
+        return [ProbeSpec(self.name, tuple(models), request.seed, request.budget, device, request.threads, resolved)]
 
-    def measure(self, case: Case, told: Told) -> dict[str, Any]:
-        """Time all models and the matrix product; the keys of the result are in `parallel_view`."""
-        plan, device = case.options, torch.device(case.device)
-        tokens, lengths = plan["tokens"], plan["lengths"]
-        nets = {name: Timed(name, plan["hidden"], "kernel", device) for name in case.models}
-        shapes = [(n // length, length) for n in tokens for length in lengths]  # B rounded down: shapes hold it
-        product = {"": {"product": _product(plan["product"], device)}}
+    def measure(self, spec: ProbeSpec, listener: Listener) -> ParallelResult:
+        """Time all models and the matrix product."""
+        import torch
 
-        def make(place: tuple[int, int] | None) -> Jobs:
-            if place is None:
-                return product
-            return {name: {"train": net.steps(*place)["train"]} for name, net in nets.items()}
+        from seqbench.probes.shared.timing import Timed, side_by_side
 
-        readings = side_by_side([*shapes, None], make, plan["repeats"], case.seed, device, told)
-        *timed, peak = readings
-        rates = 2 * plan["product"] ** 3 / np.array(_walls(peak[""]["product"]))
-        result: dict[str, Any] = {
-            "tokens": tokens,
-            "lengths": lengths,
-            "shapes": [list(shape) for shape in shapes],
-            "models": {},
-            "counted_at": lengths[-1],
-            "peak_size": plan["product"],
-            "peak_flops": [significant(float(np.quantile(rates, x))) for x in (0.5, 0.0, 1.0)],
-        }
-        about: dict[str, dict[str, Any]] = {
-            key: {} for key in ("seconds", "tokens_per_second", "change", "fit", "share", "event_seconds")
-        }
-        for name, net in nets.items():
-            seconds = [_walls(one[name]["train"]) for one in timed]
-            about["fit"][name] = fit_times(shapes, seconds, case.seed)
-            count = flops_at(net.mixer)
-            result["models"][name] = facts(net.net, lengths[-1], count(lengths[-1]))
-            work = [_work(count(length), batch) for batch, length in shapes]
-            for key in ("seconds", "tokens_per_second", "change", "share"):
-                about[key][name] = {}
-            for i, n in enumerate(tokens):
-                mine = slice(i * len(lengths), (i + 1) * len(lengths))
-                about["seconds"][name][str(n)] = seconds[mine]
-                speed = np.array([b * t for b, t in shapes[mine]])[:, None] / np.array(seconds[mine])  # (T, R)
-                about["tokens_per_second"][name][str(n)] = [significant(float(x)) for x in np.median(speed, axis=1)]
-                about["change"][name][str(n)] = [significant(x) for x in geometric(speed[-1] / speed[0])]
-                about["share"][name][str(n)] = _shares(work[mine], np.array(seconds[mine]), rates)
-            if device.type == "cuda":
-                about["event_seconds"][name] = [_event(one[name]["train"]) for one in timed]
+        asked, device = spec.options, torch.device(spec.device)
+        tokens, lengths, size = asked["tokens"], asked["lengths"], asked["product"]
+        nets = {name: Timed(name, asked["hidden"], "kernel", device) for name in spec.models}
+        shapes = [(n // length, length) for n in tokens for length in lengths]
+        product = {"": {"product": _product(size, device)}}
+
+        def steps(shape: tuple[int, int] | None) -> Steps:
+            return product if shape is None else {n: {"train": net.steps(*shape)["train"]} for n, net in nets.items()}
+
+        *readings, products = side_by_side([*shapes, None], steps, asked["repeats"], spec.seed, device, listener)
+        peaks = 2 * size**3 / np.array(walls(products[""]["product"]))  # (R,) FLOPs per second
+        seconds = {name: [walls(reading[name]["train"]) for reading in readings] for name in nets}
+        sizes = np.array([batch * length for batch, length in shapes])[:, None]
+        speeds = {name: sizes / np.array(times) for name, times in seconds.items()}  # (S, R) tokens per second
+        shares = {name: _shares(net, shapes, seconds[name], peaks) for name, net in nets.items()}
+
+        def by_tokens(values: Sequence[Any]) -> dict[str, Any]:
+            """Those of all shapes, parted by their numbers of tokens."""
+            return {str(n): list(values[i * len(lengths) : (i + 1) * len(lengths)]) for i, n in enumerate(tokens)}
+
+        result = ParallelResult(
+            tokens=tokens,
+            lengths=lengths,
+            shapes=shapes,
+            models={name: net.counts(lengths[-1]) for name, net in nets.items()},
+            counted_at=lengths[-1],
+            peak_size=size,
+            peak_flops=as_recorded(spread(peaks)),
+            seconds={name: by_tokens(times) for name, times in seconds.items()},
+            tokens_per_second={
+                name: by_tokens([significant(float(np.median(speed))) for speed in of]) for name, of in speeds.items()
+            },
+            change={
+                name: {n: as_recorded(geometric(part[-1] / part[0])) for n, part in by_tokens(of).items()}
+                for name, of in speeds.items()
+            },
+            fit={name: fit_times(shapes, times, spec.seed) for name, times in seconds.items()},
+            share={name: by_tokens(of) for name, of in shares.items()},
+            repeats=asked["repeats"],
+            dtype="float32",
+        )
         if device.type != "cuda":
-            del about["event_seconds"]
-        return {**result, **about, "repeats": plan["repeats"], "dtype": "float32"}
+            return result
+        event_seconds = {name: [events(reading[name]["train"]) for reading in readings] for name in nets}
+        return CudaParallelResult(**vars(result), event_seconds=event_seconds)
 
-    def headline(self, case: Case, result: Mapping[str, Any]) -> str:
-        """The change of speed from the shortest to the longest."""
-        return parallel_headline(result)
+    def headline(self, result: ParallelResult) -> str:
+        """The change of speed from the shortest to the longest sequences."""
+        n, first, last = result.tokens[0], result.lengths[0], result.lengths[-1]
+        changes = [f"{name} {of[str(n)].value:.2f}x" for name, of in result.change.items()]
+        return f"tokens/s from T={first} to {last} at {n:,} a batch: {', '.join(changes)}"
 
-    def table(self, found: Sequence[Found]) -> str:
+    def table(self, measured: Sequence[Measured[ParallelResult]]) -> str:
         """Speeds, serial times and shares of the peak."""
-        return parallel_table(found)
+        return "\n\n".join(_table(one) for one in measured)
 
-    def draw(self, found: Sequence[Found], path: Path) -> Path:
-        """Speeds, serial shares and shares of the peak."""
-        return draw_parallel(found, path)
+    def chart(self, measured: Sequence[Measured[ParallelResult]]) -> Chart:
+        """Speed, serial share and share of the peak, each against length; a row for each measurement."""
+        columns = [[panel(one) for one in measured] for panel in (_speed_panel, _serial_panel, _share_panel)]
+        notes = [
+            "A training step without its optimiser: gradients cleared, forward, backward. Speed: medians over repeats, "
+            "bands from the least to the greatest. The batch shrinks as the length grows.",
+            "Serial share: s T / t of the fit t = a + s T + w B T + q B T^2; band: 95% interval of s.",
+            "Share of peak: FLOPs of a training step (three forward passes) per second, over those of a matrix product "
+            "timed in the same run. Of masked attention all T^2 pairs are counted, those that a kernel skips too.",
+        ]
+        return Chart("Speed at a constant number of tokens per batch", columns, notes=notes, aligned=True)
+
+
+# ---- what is measured ---------------------------------------------------------------------------------------------
 
 
 def _product(size: int, device: torch.device) -> Step:
-    """A product of two square matrices into a third, in single precision: two operations a multiply-add."""
+    """A product of two square matrices into a third, in single precision."""
+    import torch
+
     a, b, c = (torch.ones(size, size, device=device) for _ in range(3))
 
     def product() -> None:
@@ -152,25 +253,130 @@ def _product(size: int, device: torch.device) -> Step:
     return product
 
 
-def _walls(readings: Sequence[Reading]) -> list[float]:
-    return [significant(reading.wall) for reading in readings]
+def _shares(net: Timed, shapes: Sequence[tuple[int, int]], seconds: Any, peaks: Any) -> list[float | None]:
+    """For each shape the median over repeats of the rate over that repeat's peak, None where FLOPs can't be counted."""
+    shares: list[float | None] = []
+    for (batch, length), spent in zip(shapes, seconds, strict=True):
+        flops = net.flops(length)
+        work = None if flops is None else BACKWARD_AND_FORWARD * batch * flops
+        shares.append(None if work is None else significant(float(np.median(work / np.array(spent) / peaks))))
+    return shares
 
 
-def _event(readings: Sequence[Reading]) -> float:
-    return significant(float(np.median([reading.event for reading in readings if reading.event is not None])))
+# ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def _work(counted: int | None, batch: int) -> float | None:
-    """FLOPs of a training step of the mixer, from those of one sequence forward."""
-    return None if counted is None else float(TRAINING * batch * counted)
-
-
-def _shares(work: Sequence[float | None], seconds: Any, rates: Any) -> list[float | None]:
-    """For each length the median over repeats of the rate over that repeat's peak."""
-    return [
-        None if done is None else significant(float(np.median(done / spent / rates)))
-        for done, spent in zip(work, seconds, strict=True)
+def _table(one: Measured[ParallelResult]) -> str:
+    result = one.result
+    first, last = result.lengths[0], result.lengths[-1]
+    rows = [
+        {
+            "model": name,
+            "tokens per batch": f"{n:,}",
+            f"tokens/s at T={first}": f"{(speeds := result.tokens_per_second[name][str(n)])[0]:,.0f}",
+            f"at T={last}": f"{speeds[-1]:,.0f}",
+            "change": interval_text(result.change[name][str(n)]),
+            f"share of peak at T={first}": between((shares := result.share[name][str(n)])[0], ".0%"),
+            f"at T={last} ": between(shares[-1], ".0%"),
+        }
+        | fit_cells(result.fit[name], ("s",))
+        for name in result.models
+        for n in result.tokens
     ]
+    peak = interval_text(Interval(*(rate / 1e9 for rate in result.peak_flops)))
+    return "\n".join(
+        [
+            f"Parallelism: training at a constant number of tokens per batch, {machine_text(one.spec)}, "
+            f"{result.repeats} repeats",
+            tabulate(rows, headers="keys", tablefmt="github"),
+            f"change: tokens/s at T={last} over T={first}, 95% interval over repeats.",
+            f"Peak: {peak} GFLOP/s (median, least to greatest), a product of matrices, {result.peak_size} wide, in the "
+            "same run.",
+            *(f"{name}: {_speed_verdict(result, name)}; {_cause(fit)}." for name, fit in result.fit.items()),
+        ]
+    )
 
 
-PROBE = Parallel()
+def _speed_verdict(result: ParallelResult, name: str) -> str:
+    falls = [change.high <= FALL for change in result.change[name].values()]
+    if not any(falls):
+        return "no loss of a fifth is certain"
+    return f"loses a fifth of its speed or more{'' if all(falls) else ' at some numbers of tokens'}"
+
+
+def _cause(fit: TimeFit | None) -> str:
+    """Whether the serial time is why."""
+    if fit is None:
+        return "one number of tokens can't tell serial time from the square of the length"
+    if not fit.trusted:
+        return "its times do not follow the four terms, so no cause is given"
+    serial = "steps have a serial time" if fit.s[1] else "no serial time to be seen"
+    return serial + (", the work grows with the square of the length" if fit.q[1] else "")
+
+
+# ---- the chart ----------------------------------------------------------------------------------------------------
+
+
+def _dash(result: ParallelResult, n: int | str) -> Dash:
+    dashes: tuple[Dash, ...] = get_args(Dash)
+    return dashes[result.tokens.index(int(n)) % len(dashes)]
+
+
+def _speed_panel(one: Measured[ParallelResult]) -> Panel:
+    result = one.result
+    marks = [Line([], [], label=f"{n:,} tokens per batch", dash=_dash(result, n)) for n in result.tokens]
+    for name, by_tokens in result.seconds.items():
+        for n, seconds in by_tokens.items():
+            sizes = [int(n) // length * length for length in result.lengths]
+            speeds = [spread(size / np.array(times)) for size, times in zip(sizes, seconds, strict=True)]
+            middle, low, high = zip(*speeds, strict=True)
+            dash = _dash(result, n)
+            marks.append(
+                Line(
+                    result.lengths, middle, look_of(name), low, high, name if dash == "solid" else "", dash, marked=True
+                )
+            )
+    return Panel(f"Speed, {machine_text(one.spec)}", marks, LENGTHS, Axis("tokens per second, training", "log10"))
+
+
+def _serial_panel(one: Measured[ParallelResult]) -> Panel:
+    """Share of the step's time that the fit calls serial; fits that are not trusted are left out and named."""
+    result = one.result
+    largest, lengths = max(result.tokens), np.array(result.lengths)
+    marks = []
+    for name, fit in result.fit.items():
+        if fit is not None and fit.trusted:
+            times = [spread(seconds).value for seconds in result.seconds[name][str(largest)]]
+            value, low, high = (np.minimum(1.0, s * lengths / times).tolist() for s in open_interval(fit.s))
+            marks.append(
+                Line(result.lengths, value, look_of(name), low, high, dash=_dash(result, largest), marked=True)
+            )
+    left_out = [name for name, fit in result.fit.items() if fit is None or not fit.trusted]
+    return Panel(
+        f"Serial share at {largest:,} tokens per batch",
+        marks,
+        LENGTHS,
+        Axis("serial share of a step", limits=(-0.03, 1.03)),
+        note=f"no trusted fit: {', '.join(left_out)}" if left_out else "",
+    )
+
+
+def _share_panel(one: Measured[ParallelResult]) -> Panel:
+    result = one.result
+    marks = [
+        Line(
+            result.lengths,
+            [math.nan if share is None else share for share in shares],
+            look_of(name),
+            dash=_dash(result, n),
+            marked=True,
+        )
+        for name, by_tokens in result.share.items()
+        for n, shares in by_tokens.items()
+    ]
+    return Panel(
+        f"Share of the peak, {rounded(result.peak_flops.value / 1e9)} GFLOP/s in float32",
+        [*marks, Rule(1.0, "matrix product", strong=True, widen="always")],
+        LENGTHS,
+        Axis("share of the machine's peak"),
+    )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 __all__ = [
     "COLOURS",
@@ -22,6 +23,7 @@ __all__ = [
     "Axis",
     "Bars",
     "Chart",
+    "Dash",
     "Line",
     "Look",
     "Mark",
@@ -31,6 +33,7 @@ __all__ = [
     "Region",
     "Rule",
     "contrast",
+    "dashes_of",
     "drawable",
     "limits",
     "look_of",
@@ -48,6 +51,7 @@ BOUND = 1e100  # values beyond it are not drawn
 TINY = 1e-280  # values below it count as zero
 Scale = Literal["linear", "log2", "log10"]
 Way = Literal["x", "y"]
+Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
 class Look(NamedTuple):
@@ -64,6 +68,17 @@ def look_of(model: str) -> Look:
     """The look of ``model`` in every picture: by its name alone, whatever else is drawn beside it."""
     place = zlib.crc32(f"{SALT}{model}".encode())
     return Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
+
+
+def dashes_of(models: Mapping[str, str]) -> dict[str, Dash]:
+    """A kind of line for each label, given each label's model: those of one model share a colour and differ in it."""
+    kinds: tuple[Dash, ...] = get_args(Dash)
+    count: Counter[str] = Counter()
+    dashes = {}
+    for label, model in models.items():
+        dashes[label] = kinds[count[model] % len(kinds)]
+        count[model] += 1
+    return dashes
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,7 @@ class Line:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     label: str = ""
-    dash: Literal["solid", "dashed", "dotted", "dashdot"] = "solid"
+    dash: Dash = "solid"
     marked: bool = False
     faint: bool = False
     steps: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # numpy, which --help does not need
 
 __all__ = [
     "NONE",
+    "aligned_table",
     "between",
     "decimals",
     "duration",
@@ -63,6 +64,13 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[
     sides = set(left)
     rules = [":--" if name in sides else "--:" for name in headers]
     return ["| " + " | ".join(cells) + " |" for cells in (headers, rules, *rows)]
+
+
+def aligned_table(rows: Iterable[Mapping[str, str]]) -> str:
+    """A GitHub table that a terminal shows aligned, too; the keys of the first row are the headers."""
+    from tabulate import tabulate
+
+    return tabulate(list(rows), headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def decimals(values: Iterable[float], reaches: Iterable[float]) -> int:

@@ -13,8 +13,8 @@ import torch
 
 from seqbench.config import RunConfig
 from seqbench.device import settings
-from seqbench.experiment import plan
-from seqbench.models.backbone import build
+from seqbench.experiment import resolve
+from seqbench.models.backbone import build, shape_of
 from seqbench.task import Budget
 from seqbench.training import fit
 
@@ -52,12 +52,12 @@ def bare_loop(model, split, config, kind):
 
 @pytest.mark.parametrize(("task", "name"), CASES)
 def test_a_step_costs_what_the_bare_loop_costs(benchmark, monkeypatch, task, name):
-    planned = plan(RunConfig(task=task, model=name))
+    planned = resolve(RunConfig(task=task, model=name))
     config = planned.config
     spec, data = planned.prepared.spec, planned.data
     # the validation split is not part of a step
     monkeypatch.setattr("seqbench.training.evaluate", lambda *_: {spec.primary.name: 0.0})
-    model = build(name, spec.kind, data, (128,))
+    model = build(name, spec.kind, shape_of(spec.kind, data), (128,))
 
     def ours():
         return fit(model, spec, data, config, Budget(STEPS, 32, 1)).train_seconds / STEPS

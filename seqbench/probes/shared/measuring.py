@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import json
 import time
 import traceback
 from collections.abc import Iterable, Sequence
@@ -26,12 +27,12 @@ from seqbench.models.mixer import MODELS
 from seqbench.probes import PROBES, Measured, ProbeSpec, Request
 from seqbench.probes.shared.nets import check_mixer
 
-__all__ = ["failed", "job_of", "measure", "measure_all", "measured", "plan", "read_result", "run_spec"]
+__all__ = ["failed", "job_of", "measure", "measure_all", "measured", "plan_jobs", "read_result", "run_spec"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def plan(probe: str, request: Request, options: Any, models: Sequence[str]) -> list[Job]:
+def plan_jobs(probe: str, request: Request, options: Any, models: Sequence[str]) -> list[Job]:
     """The measurements of ``probe``, each once, after every model is held to the contract of its layer.
 
     Raises:
@@ -110,7 +111,8 @@ def _record(job: Job, status: Any, reason: str | None, started: str, seconds: fl
         probe=_info(spec),
         models=_models(spec),
         case=spec.to_json(),
-        result=None if result is None else dataclasses.asdict(result),
+        # as JSON has it, without tuples; what is no number for JSON is a mistake in the probe
+        result=None if result is None else json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False)),
         summary="" if result is None else probe.headline(result),
         seconds=round(seconds, 3),
         environment=environment_of(torch.device(spec.device), spec.threads),
@@ -125,14 +127,14 @@ def _spec(job: Job) -> ProbeSpec:
 
 
 @functools.cache
-def _reader(result: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(result)
+def _reader(probe: str) -> TypeAdapter[Any]:
+    return TypeAdapter(PROBES.get(probe).Result)
 
 
 def read_result(record: ProbeRecord) -> Any:
     """The result of ``record`` as its probe's own dataclass; raises `UserError` if it is not one."""
     try:
-        return _reader(PROBES.get(record.probe.name).Result).validate_python(record.result)
+        return _reader(record.probe.name).validate_python(record.result)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

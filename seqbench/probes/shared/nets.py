@@ -8,7 +8,7 @@ mean over all steps, which would hand it the first symbol; here it reads the las
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ __all__ = [
     "check_fits",
     "check_length",
     "check_mixer",
+    "initialisations",
     "mixer_of",
+    "pick_names",
     "training_bytes",
     "width_of_size",
 ]
@@ -88,6 +90,38 @@ def build_net(
             assert isinstance(layer, Mixer)
             layer.initialise(initialisation)
     return net
+
+
+def pick_names(asked: str, known: Sequence[str], noun: str) -> list[str]:
+    """Names of ``known``: ``asked`` is one, several with commas, or ``all``; an unknown one is a `UserError`."""
+    names = list(dict.fromkeys(name.strip() for name in asked.split(",")))
+    for name in names:
+        if name != "all" and name not in known:
+            raise UserError(nearest(name, known, noun))
+    return list(known) if "all" in names else names
+
+
+def initialisations(asked: str, models: Sequence[str]) -> dict[str, list[str]]:
+    """Of each model those that are ``asked`` for and that it has, in its own order.
+
+    Of one that can't be causal, which no probe of memory can measure, the usual one.
+
+    Args:
+        asked: ``default`` (each model's usual one), names with commas, or ``all``.
+        models: names.
+
+    Raises:
+        UserError: a name that none of the models has.
+    """
+    mixers = {model: MODELS.get(model).mixer for model in models}
+    known = dict.fromkeys(name for mixer in mixers.values() for name in ("default", *mixer.initialisations))
+    wanted = pick_names(asked, list(known), "initialisation")
+    own: dict[str, list[str]] = {}
+    for model, mixer in mixers.items():
+        usual, *others = mixer.initialisations
+        own[model] = [usual] if usual in wanted or "default" in wanted or not mixer.can_be_causal else []
+        own[model] += [name for name in others if name in wanted and mixer.can_be_causal]
+    return own
 
 
 def width_of_size(params: int, model: str, shape: Shape, *, layers: int = 1, backbone: str = "bare") -> int:

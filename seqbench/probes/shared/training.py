@@ -11,13 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from seqbench.jobs.job import Listener
 from seqbench.models.backbone import SequenceModel
+from seqbench.probes.shared import SOLVED
 from seqbench.probes.shared.problems import Problem
 from seqbench.training import AdamW
 
 __all__ = [
     "LEARNING_RATE",
-    "SOLVED",
     "Score",
     "Trained",
     "assess",
@@ -33,7 +34,6 @@ CLIP = 1.0  # of the gradient's norm
 EVERY = 25  # steps from check to check
 CHECKED, TESTED = 256, 2_048  # sequences of a check, and of the test that decides
 AT_ONCE = 1 << 17  # steps of all sequences scored together: what an LSTM of width 128 keeps of them takes 0.5 GiB
-SOLVED = 0.9
 FIRST_STAGE, STAGE_STEPS = 5, 300
 QUANTILE = 1.959964  # of the normal distribution, for 95%
 
@@ -85,6 +85,11 @@ class Trained:
     low: float | None
     diverged: bool
 
+    @property
+    def checked_at(self) -> tuple[int, ...]:
+        """Of each check, how many steps the optimiser had taken."""
+        return tuple(min(EVERY * i, self.steps) for i in range(1, len(self.checks) + 1))
+
 
 def train(
     net: SequenceModel,
@@ -95,6 +100,7 @@ def train(
     learning_rate: float = LEARNING_RATE,
     steps: int = STAGE_STEPS,
     batch: int = BATCH,
+    listener: Listener | None = None,
 ) -> Trained:
     """Train ``net`` on fresh data until the greatest of ``lengths`` is solved, for ``steps`` steps at most.
 
@@ -110,6 +116,7 @@ def train(
         learning_rate: kept throughout.
         steps: the most to take.
         batch: sequences in a step.
+        listener: hears of the steps at every check.
     """
     least, longest = (lengths, lengths) if isinstance(lengths, int) else lengths
     # lengths are drawn on the host: asking the device for one would wait for it at every step
@@ -129,6 +136,8 @@ def train(
         if step % EVERY and step < steps:
             continue
         checked = assess(net, problem, longest, generator, CHECKED)
+        if listener is not None:
+            listener.step(step, loss.item())
         if checked is None or not math.isfinite(loss.item()):  # once it is not finite it stays so
             return Trained(longest, learning_rate, step, (*checks, None), False, None, None, True)
         checks.append(checked.value)

@@ -5,8 +5,6 @@ import io
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -191,8 +189,3 @@ def test_decimals_suit_values_and_intervals(values, reaches, places):
 )
 def test_figures_as_text(value, reach, places, shown):
     assert with_reach(value, reach, places) == shown
-
-
-def test_a_board_needs_no_torch():
-    code = "import sys, seqbench.board; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -12,7 +12,7 @@ import pytest
 from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
 
 from seqbench import stats
-from seqbench.board import board, overviews, read_tables
+from seqbench.board import board, load_results, make_tables, overviews, paired_skill
 
 T1 = 12.7062047362  # the 97.5% quantile of Student's t with one degree of freedom
 
@@ -99,14 +99,14 @@ def test_differences_are_paired_adjusted_and_the_detectable_one_is_of_the_median
     assert f"found with 80% power: {least:.4f}" in board([tmp_path])
 
 
-def test_a_difference_that_only_holds_alone_is_not_called_real(tmp_path):
+def test_a_difference_that_only_holds_alone_is_not_called_significant(tmp_path):
     model(tmp_path, "alpha", [0.81, 0.82, 0.80, 0.83])
     model(tmp_path, "beta", [0.80, 0.80, 0.79, 0.80])
     model(tmp_path, "gamma", [0.5, 0.9, 0.7, 0.9])
     table = only_table(tmp_path)
     first = table["differences"][0]
     assert first["p"] < 0.05 < first["p_adjusted"] == pytest.approx(3 * first["p"])
-    assert first["better"] is None and "Real differences**: none" in board([tmp_path])
+    assert first["better"] is None and "Significant differences**: none" in board([tmp_path])
 
 
 def test_a_shared_test_set_pairs_models(tmp_path):
@@ -145,7 +145,7 @@ def test_one_seed_gives_no_p_values_and_says_so(tmp_path):
     interval = stats.estimate(np.array([0.9]), (0.9 + vary)[None]).test_interval(4)
     assert rows_of(table)["alpha"]["metric"]["low"] == pytest.approx(interval.low)
     text = board([tmp_path])
-    assert "No p-values" in text and "One seed only" in text and "Real differences**: " not in text
+    assert "No p-values" in text and "One seed only" in text and "Significant differences**: " not in text
 
 
 def test_records_without_leave_one_out_figures_have_no_interval_and_say_so(tmp_path):
@@ -271,10 +271,37 @@ def test_differences_of_mean_skill_are_of_paired_skills(tmp_path):
 
 def test_there_is_no_overview_of_one_task_or_of_different_conditions(tmp_path):
     grid(tmp_path, {"alpha": 0.9}, task__name="one")
-    assert overviews(read_tables([tmp_path])) == []
+    assert overviews(make_tables(load_results(tmp_path))) == []
     grid(tmp_path, {"alpha": 0.9}, task__name="two", config__precision="bf16")
-    assert overviews(read_tables([tmp_path])) == []
+    assert overviews(make_tables(load_results(tmp_path))) == []
     own = {"config__dropout": 0.5, "config__steps": 900, "config__weight_decay": 0.2}  # each task's own defaults
     grid(tmp_path, {"alpha": 0.9}, task__name="three", **own)
-    (overview,) = overviews(read_tables([tmp_path]))
-    assert [table.group.task.name for table in overview.tables] == ["one", "three"]
+    (overview,) = overviews(make_tables(load_results(tmp_path)))
+    assert [table.conditions.task for table in overview.tables] == ["one", "three"]
+
+
+# --- two models ------------------------------------------------------------------------------------------------------
+
+
+def test_skills_of_two_models_are_paired_over_seeds(tmp_path):
+    model(tmp_path, "alpha", [0.8, 0.9])
+    model(tmp_path, "beta", [0.7, 0.801])
+    (table,) = make_tables(load_results(tmp_path))
+    skill = paired_skill(table, "alpha", "beta")
+    assert skill.difference.value == pytest.approx(0.199)  # as skill is twice the accuracy - 1
+    assert skill.difference.high - skill.difference.low == pytest.approx(2 * T1 * math.sqrt(0.002**2 / 2 / 2))
+    assert skill.seeds == (0, 1) and skill.states == "alpha 2/2, beta 2/2" and len(set(skill.folders)) == 4
+    assert paired_skill(table, "beta", "alpha").difference.value == pytest.approx(-0.199)
+
+
+def test_skills_are_not_compared_where_a_model_is_incomplete_absent_or_not_one(tmp_path):
+    model(tmp_path, "alpha", [0.8, 0.9])
+    model(tmp_path, "beta", [0.7, None])
+    model(tmp_path, "gamma", [0.7, 0.7])
+    model(tmp_path, "gamma", [0.7, 0.7], model__version=2)
+    (table,) = make_tables(load_results(tmp_path))
+    skill = paired_skill(table, "alpha", "beta")
+    assert skill.difference is None and skill.states == "alpha 2/2, beta 1/2 (1 diverged)" and len(skill.folders) == 4
+    assert paired_skill(table, "alpha", "tfidf") is None  # a baseline
+    assert paired_skill(table, "alpha", "gamma") is None  # two versions of it
+    assert paired_skill(table, "alpha", "nobody") is None

@@ -1,4 +1,4 @@
-"""From figures with intervals to a verdict, by rule: nobody types one in. No torch."""
+"""Claims, their conditions, and the rule that makes a verdict of figures with intervals: nobody types one in."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from seqbench.stats import Interval
 
-__all__ = ["Condition", "Verdict", "judge", "within"]
+__all__ = ["NOT_MEASURED", "SEEDS", "UNKNOWN", "Aside", "Asides", "Claim", "Condition", "Verdict", "judge", "within"]
+
+SEEDS = 5  # fewer decide nothing
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+NOT_MEASURED = "Not measured."
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class Condition:
         region: that region, in words.
         records: folders of the records behind the figure.
         note: what a reader must know beside it.
-        at_least: whether the value is a lower bound only.
         regions: that region as intervals on the figure's scale, for the picture; none where it is not one.
+        at_least: whether the value is a lower bound only.
     """
 
     axes: Mapping[str, str]
@@ -35,9 +40,9 @@ class Condition:
     unit: str
     inside: bool | None
     region: str
-    records: Sequence[Path] = field(default=())
+    records: Sequence[Path] = ()
     note: str = ""
-    regions: tuple[tuple[float, float], ...] = ()
+    regions: Sequence[tuple[float, float]] = ()
     at_least: bool = False
 
     @classmethod
@@ -47,17 +52,21 @@ class Condition:
         figure: Interval,
         unit: str,
         bounds: tuple[float, float],
-        region: str,
-        records: Sequence[Path],
+        records: Sequence[Path] = (),
         note: str = "",
+        *,
         at_least: bool = False,
     ) -> Condition:
-        """The usual one, whose region is an interval."""
-        return cls(axes, figure, unit, within(figure, *bounds), region, records, note, (bounds,), at_least)
+        """The usual one, whose region is the interval ``bounds``."""
+        return cls(axes, figure, unit, within(figure, *bounds), _words(*bounds), records, note, (bounds,), at_least)
 
     def if_known(self, known: bool, why: str) -> Condition:
         """Itself, or undecided for the reason ``why`` where its interval can't be trusted."""
         return self if known else replace(self, inside=None, note="; ".join(filter(None, (self.note, why))))
+
+    def if_seeds(self, seeds: int) -> Condition:
+        """Itself, or undecided where it rests on too few seeds."""
+        return self.if_known(seeds >= SEEDS, f"fewer than {SEEDS} seeds: no verdict from it")
 
 
 @dataclass(frozen=True)
@@ -86,18 +95,25 @@ def within(figure: Interval, low: float = -math.inf, high: float = math.inf) -> 
     return False if figure.high < low or figure.low > high else None
 
 
+def _words(low: float, high: float) -> str:
+    """An interval as a region's name; what it is a number of can't be negative, unless the interval says so."""
+    if math.isinf(high):
+        return f"at least {low:g}"
+    if low == high:
+        return f"exactly {low:g}"
+    return f"{low:g} to {high:g}" if low else f"at most {high:g}"
+
+
 def judge(conditions: Sequence[Condition]) -> Verdict:
     """All inside: supported. All outside: refuted. Some inside and some outside: depends. Else inconclusive."""
-    sides = [condition.inside for condition in conditions]
+    sides = {condition.inside for condition in conditions}
     if not sides:
         return Verdict("not measured")
-    if all(side is True for side in sides):
+    if sides == {True}:
         return Verdict("supported")
-    if all(side is False for side in sides):
+    if sides == {False}:
         return Verdict("refuted")
-    if True in sides and False in sides:
-        return Verdict("depends", _deciding(conditions))
-    return Verdict("inconclusive")
+    return Verdict("depends", _deciding(conditions)) if {True, False} <= sides else Verdict("inconclusive")
 
 
 def _deciding(conditions: Sequence[Condition]) -> tuple[tuple[str, ...], ...]:
@@ -124,4 +140,50 @@ def _tells(axes: Sequence[str], decided: Sequence[Condition]) -> bool:
     sides: dict[tuple[str | None, ...], set[bool | None]] = {}
     for condition in decided:
         sides.setdefault(tuple(condition.axes.get(name) for name in axes), set()).add(condition.inside)
-    return all(len(found) == 1 for found in sides.values())
+    return all(len(alike) == 1 for alike in sides.values())
+
+
+class Aside(NamedTuple):
+    """A sentence (Markdown) with the folders of the records behind it."""
+
+    text: str
+    records: Sequence[Path] = ()
+
+
+class Asides(NamedTuple):
+    """What is said beside a claim's figures and no verdict rests on."""
+
+    heading: str
+    lines: Sequence[Aside]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the ledger.
+
+    Attributes:
+        sentence: what the texts say.
+        source: where.
+        method: how it was measured, and the region in which it is true.
+        statement: what came out, in a sentence that can be quoted without the rest.
+        conditions: the figures that the verdict follows from.
+        beside: what else was measured, which the verdict does not rest on.
+        lacks: what is missing of what the verdict needs, which then is not given.
+        caution: why the verdict must not be relied on yet, which is said wherever it stands.
+        number: given by `register_claim`.
+    """
+
+    sentence: str
+    source: str
+    method: str
+    statement: str
+    conditions: Sequence[Condition]
+    beside: Sequence[Asides] = field(default=())
+    lacks: str = ""
+    caution: str = ""
+    number: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """By rule, from all the figures or not at all."""
+        return Verdict("incomplete") if self.lacks and self.conditions else judge(self.conditions)

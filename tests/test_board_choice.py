@@ -4,6 +4,7 @@ import pytest
 from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
 
 from seqbench.board import board
+from seqbench.rates import chosen_rate
 
 # --- learning rates --------------------------------------------------------------------------------------------------
 
@@ -43,6 +44,21 @@ def test_the_choice_follows_direction_ties_and_failures(tmp_path, direction, tri
         value = None if val is None else 0.8
         write(tmp_path, rate=rate, value=value, val=val, primary__direction=direction)
     assert rows_of(only_table(tmp_path))["alpha"]["learning_rate"] == chosen
+
+
+@pytest.mark.parametrize(
+    ("trials", "direction", "rate"),
+    [
+        ([(0, 0.001, 0.5), (0, 0.003, 0.7)], "higher", 0.003),
+        ([(0, 0.001, 0.5), (0, 0.003, 0.7)], "lower", 0.001),
+        ([(0, 0.01, 0.7), (0, 0.003, 0.7)], "higher", 0.003),  # a tie
+        ([(0, 0.001, None), (0, 0.003, 0.1), (1, 0.001, 0.9)], "higher", 0.003),  # failed, and another seed
+        ([(1, 0.001, 0.9), (0, 0.003, None)], "higher", None),
+        ([], "lower", None),
+    ],
+)
+def test_the_rate_is_that_of_the_best_validation_at_seed_0(trials, direction, rate):
+    assert chosen_rate(trials, direction) == rate
 
 
 def test_a_rate_without_seed_0_is_not_chosen_over_one_with_it(tmp_path):

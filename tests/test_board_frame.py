@@ -1,26 +1,69 @@
-"""Records that the board must not believe: altered, moved and damaged ones."""
+"""The DataFrame of records: what it holds, that each record is read once, and records that nobody must believe."""
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from board_records import grid, signed, write
+from board_records import changed, grid, model, signed, write
 
+import seqbench
 from seqbench.board import board
+from seqbench.cli.leaderboard import Leaderboard
 from seqbench.errors import UserError
 from seqbench.jobs.store import LEFT_OUT, RECORD
 
 
+def test_there_is_one_row_per_record_for_groupby(tmp_path):
+    grid(tmp_path, {"alpha": 0.9, "beta": 0.7})
+    model(tmp_path, "gamma", [0.8, None], config__hidden=[64, 32], model__hidden=[64, 32])
+    frame = seqbench.load_results(tmp_path)
+    assert len(frame) == 8 and frame["key"].is_unique
+    means = frame.groupby("model")["value"].mean()
+    assert means.to_dict() == pytest.approx({"alpha": 0.9, "beta": 0.7, "gamma": 0.8})
+    assert frame.groupby(["task", "model", "hidden"])["skill"].max()["toy", "gamma", "64,32"] == pytest.approx(0.6)
+    assert frame.groupby("conditions", sort=False)["model"].unique().map(set).tolist() == [{"alpha", "beta"}, {"gamma"}]
+    first = frame.iloc[0]
+    assert (first.task, first.kind, first.metric, first.direction, first.unit) == (
+        "toy", "classify", "accuracy", "higher", "",
+    )  # fmt: skip
+    assert (first.cpu_seconds, first.peak_memory_bytes, first.params) == (10.0, 2**20 * 300, 12345)
+    assert first.baselines == {"majority": 0.5, "tfidf": 0.75} and first.left_out.shape == (4,)
+    assert Path(first.record).is_absolute() and Path(first.record).is_file() and first.record.endswith(RECORD)
+
+
+def test_what_a_failed_run_lacks_is_missing_and_its_columns_keep_their_types(tmp_path):
+    model(tmp_path, "alpha", [0.8, None])
+    frame = seqbench.load_results([tmp_path])
+    failed = frame[frame["status"] == "diverged"].iloc[0]
+    assert failed.reason == "loss is nan" and failed.metric is None and failed.left_out is None
+    for name in ("value", "validation", "skill", "steps", "train_seconds", "peak_memory_bytes", "interrupted"):
+        assert pd.isna(failed[name]), name
+    types = {name: str(frame[name].dtype) for name in ("seed", "value", "train_seconds", "params", "steps")}
+    assert types == {
+        "seed": "int64", "value": "float64", "train_seconds": "float64", "params": "Int64", "steps": "Int64"
+    }  # fmt: skip
+
+
+def test_every_record_is_read_once_for_page_and_pictures(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    grid(tmp_path / "records", {"alpha": 0.9, "beta": 0.7})
+    for path in (tmp_path / "records").rglob("run-1"):
+        (path / "curve.jsonl").write_text('{"step": 1, "val_accuracy": 0.5}\n{"step": 2, "val_accuracy": 0.6}\n')
+    opened, open_file = [], Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, *args, **given: opened.append(self) or open_file(self, *args, **given)
+    )
+    assert Leaderboard((tmp_path / "records",), out=tmp_path / "page.md", plots=tmp_path / "plots")() == 0
+    for name in (RECORD, LEFT_OUT, "curve.jsonl"):
+        paths = [path for path in opened if path.name == name]
+        assert len(paths) == len(set(paths)) == 6, name
+
+
 def edit(folder, **changes):
-    raw = json.loads((folder / RECORD).read_text())
-    for path, value in changes.items():
-        place = raw
-        *parts, last = path.split("__")
-        for part in parts:
-            place = place[part]
-        place[last] = value
-    return raw
+    return changed(json.loads((folder / RECORD).read_text()), changes)
 
 
 @pytest.mark.parametrize(
