@@ -256,7 +256,7 @@ def _step(prepared: Prepared, values: npt.NDArray[Any]) -> str:
 
 
 def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
-    """Validation and test of the primary metric, then the test's other metrics, one row a baseline."""
+    """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
     primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
     unit = f" ({primary.unit})" if primary.unit else ""
     rows = []

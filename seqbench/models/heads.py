@@ -1,4 +1,4 @@
-"""What a model predicts: a head for each kind of task, and the `Shape` of what goes into a model and comes out of it."""
+"""What a model predicts: a head for each kind of task, and the `Shape` of what goes into a model and what comes out."""
 
 from __future__ import annotations
 

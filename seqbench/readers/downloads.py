@@ -54,7 +54,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class _Again(Exception):
-    """A try failed in a way that time may mend; ``wait`` seconds at least, if the server said so."""
+    """A try failed in a way that may pass with time; ``wait`` seconds at least, if the server said so."""
 
     def __init__(self, what: str, advice: str, wait: float = 0.0) -> None:
         super().__init__(what)
@@ -62,7 +62,7 @@ class _Again(Exception):
 
 
 class Hub:
-    """A connection to the hub; what it can't mend by trying again is a `UserError` that says what to do."""
+    """A connection to the hub; what trying again does not help is a `UserError` that says what to do."""
 
     def __init__(self, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
         import requests

@@ -56,7 +56,7 @@ def read_sequences(path: Path) -> list[Sequence]:
         survey(own)
         sequences = list(_fasta(own) if suffix in FASTA else _genbank(own))
         if not sequences:
-            raise UserError(f"{own.name} holds no record: is it really {'FASTA' if suffix in FASTA else 'GenBank'}?")
+            raise UserError(f"{own.name} holds no record: is it {'FASTA' if suffix in FASTA else 'GenBank'}?")
         return sequences
 
 
