@@ -419,7 +419,7 @@ def _small(predictions: np.ndarray) -> np.ndarray:
 
 
 class Grid:
-    """Experiments with every task, model and seed; data is prepared once for each task. It keeps no state but the store.
+    """Experiments with every task, model and seed; data is prepared once for each task. No state but the store.
 
     Raises:
         UserError: for a name, option or value that can't be used; before anything is run.

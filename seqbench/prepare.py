@@ -96,7 +96,7 @@ def prepare(
     spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
-    found = find_source(spec, source, options, data)
+    origin = find_source(spec, source, options, data)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
     code = _code(spec.load, spec.module) + _makers()
     mark = fingerprint(
@@ -104,8 +104,8 @@ def prepare(
         version=spec.version,
         options=chosen,
         source=source,
-        suffixes=sorted(suffix_of(path) for path in found.files.values()),  # they decide how a file is read
-        hashes=dict(found.hashes),
+        suffixes=sorted(suffix_of(path) for path in origin.files.values()),  # they decide how a file is read
+        hashes=dict(origin.hashes),
         code=code,
         seqbench=seqbench_version(),
     )
@@ -113,8 +113,8 @@ def prepare(
 
     def build() -> TaskData:
         say(f"preparing the data of {spec.name} (once)")
-        with _watched(found):
-            return spec.load(found, options)
+        with _watched(origin):
+            return spec.load(origin, options)
 
     return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
 
@@ -162,7 +162,7 @@ def baselines_left_out(prepared: Prepared, say: Say = lambda line: None) -> list
 
 def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
     """What is kept of each baseline."""
-    found = {}
+    fitted = {}
     for name in prepared.spec.baselines:
         baseline = BASELINES.get(name)
         code = _code(baseline.fit, "seqbench.baselines", "seqbench.metrics", "seqbench.stats", prepared.spec.module)
@@ -171,8 +171,8 @@ def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
         if kept is None:
             say(f"fitting baseline {name} (once)")
             kept = _fit(prepared, baseline, path, code)
-        found[name] = kept
-    return found
+        fitted[name] = kept
+    return fitted
 
 
 def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[str, Any]:
@@ -237,9 +237,9 @@ def fingerprint(**inputs: Any) -> str:
 def load_or_build(folder: Path, build: Callable[[], TaskData]) -> TaskData:
     """The data in ``folder``; built there first if it is missing or damaged."""
     if folder.is_dir():
-        found = _read(folder)
-        if found is not None:
-            return found
+        cached = _read(folder)
+        if cached is not None:
+            return cached
         _set_aside(folder)
     data = build()
     try:
@@ -279,14 +279,14 @@ def _publish(data: TaskData, folder: Path) -> None:
 
 def _fields(split: Split) -> dict[str, Array]:
     """All arrays of a split by name, ``meta`` flattened."""
-    found = {}
+    fields = {}
     for item in dataclasses.fields(split):
         value = getattr(split, item.name)
         if isinstance(value, np.ndarray):
-            found[item.name] = value
+            fields[item.name] = value
         elif isinstance(value, Mapping):
-            found.update({f"{item.name}.{name}": np.asarray(rows) for name, rows in value.items()})
-    return found
+            fields.update({f"{item.name}.{name}": np.asarray(rows) for name, rows in value.items()})
+    return fields
 
 
 @contextlib.contextmanager

@@ -212,8 +212,8 @@ def _naive(data: TaskData, drift: float) -> Any:
 
     def predict(split: Any) -> Array:
         value = split.meta["close"] * math.exp(drift) if kept["recipe"] else np.full(len(split), drift)
-        found: Array = ((value - kept["offset"]) / kept["scale"])[:, None, None]
-        return found
+        scaled: Array = ((value - kept["offset"]) / kept["scale"])[:, None, None]
+        return scaled
 
     return predict
 

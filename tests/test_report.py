@@ -1,4 +1,4 @@
-"""What readers see: texts, and charts as the renderer draws them. Charts of all kinds of marks are read as a reader would."""
+"""What readers see: texts, and charts as the renderer draws them, read as a reader would."""
 
 import dataclasses
 import math
@@ -389,7 +389,7 @@ def test_texts_read_as_people_write(text, expected):
 def test_rounding_keeps_so_many_digits_and_no_more_than_it_needs(value, digits):
     text = rounded(value, digits)
     assert float(text.replace(",", "")) == pytest.approx(value, rel=0.5 * 10.0 ** (1 - digits), abs=1e-320)
-    assert "e" in text or not ("." in text and text.endswith("0")) and text != "-0"
+    assert "e" in text or (text != "-0" and not ("." in text and text.endswith("0")))
     assert rounded(float(text.replace(",", "")), digits) == text
 
 

@@ -93,8 +93,8 @@ def load_imdb(source: Source, options: ImdbOptions) -> TaskData:
     labels = np.array([int(label) for table in parts for label in table.labels("label")])
     groups = near_groups(reviews)
     indices, note = hold_out(groups, len(parts[0]), VAL)
-    found = texts.LabelledTexts(reviews, labels, groups, ("negative", "positive"), indices, [note])
-    return texts.build(found, source, options.sequence_length, 20_000)
+    labelled = texts.LabelledTexts(reviews, labels, groups, ("negative", "positive"), indices, [note])
+    return texts.build(labelled, source, options.sequence_length, 20_000)
 
 
 def _file(source: Source, part: str) -> Path:

@@ -60,12 +60,12 @@ def _ragged(sequences: Sequence[str], labels: Array, groups: Array) -> Ragged:
 def leave_out_known(sequences: Sequence[str], indices: dict[str, Array]) -> tuple[dict[str, Array], str]:
     """Without the validation and test sequences whose central bases a training sequence holds, and a note on them."""
     known = {core for i in indices["train"] for core in _pieces(sequences[i])}
-    found, dropped = dict(indices), {}
+    kept, dropped = dict(indices), {}
     for part in ("val", "test"):
         fresh = np.array([_core(sequences[i]) not in known for i in indices[part]], dtype=bool)
-        found[part], dropped[part] = indices[part][fresh], int((~fresh).sum())
-        known |= {core for i in found[part] for core in _pieces(sequences[i])}
-    return found, (
+        kept[part], dropped[part] = indices[part][fresh], int((~fresh).sum())
+        known |= {core for i in kept[part] for core in _pieces(sequences[i])}
+    return kept, (
         f"{dropped['val']} validation and {dropped['test']} test sequences are left out because the {CORE} bases "
         "around their centre stand in one that is trained or validated on."
     )

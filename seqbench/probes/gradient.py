@@ -356,7 +356,7 @@ def no_state(net: SequenceModel, length: int) -> str | None:
     if not leaves:
         return "it carries no state"
     if any(leaf.shape[:1] != (2,) for leaf in leaves):
-        return "its state does not have one row a sequence"
+        return "its state does not have one row per sequence"
     return None
 
 
