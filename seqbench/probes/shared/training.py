@@ -19,8 +19,8 @@ from seqbench.training import AdamW
 
 __all__ = [
     "LEARNING_RATE",
+    "Attempt",
     "Score",
-    "Trained",
     "assess",
     "score_of",
     "stage_lengths",
@@ -62,7 +62,7 @@ def score_of(problem: Problem, qualities: Tensor, length: int) -> Score:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Attempt:
     """What came of training on one length.
 
     Attributes:
@@ -101,7 +101,7 @@ def train(
     steps: int = STAGE_STEPS,
     batch: int = BATCH,
     listener: Listener | None = None,
-) -> Trained:
+) -> Attempt:
     """Train ``net`` on fresh data until the greatest of ``lengths`` is solved, for ``steps`` steps at most.
 
     Solved: a normalised score of .9 at two checks in a row (256 sequences, every 25 steps), then the lower end of its
@@ -139,16 +139,16 @@ def train(
         if listener is not None:
             listener.step(step, loss.item())
         if checked is None or not math.isfinite(loss.item()):  # once it is not finite it stays so
-            return Trained(longest, learning_rate, step, (*checks, None), False, None, None, True)
+            return Attempt(longest, learning_rate, step, (*checks, None), False, None, None, True)
         checks.append(checked.value)
         passed = passed + 1 if checked.value >= SOLVED else 0
         tested = assess(net, problem, longest, generator) if passed >= 2 or step == steps else None
         if passed >= 2 and tested is not None and tested.low >= SOLVED:
-            return Trained(longest, learning_rate, step, tuple(checks), True, *tested, diverged=False)
+            return Attempt(longest, learning_rate, step, tuple(checks), True, *tested, diverged=False)
         passed = passed if passed < 2 else 0
     if tested is None:
-        return Trained(longest, learning_rate, steps, tuple(checks), False, None, None, True)
-    return Trained(longest, learning_rate, steps, tuple(checks), False, *tested, diverged=False)
+        return Attempt(longest, learning_rate, steps, tuple(checks), False, None, None, True)
+    return Attempt(longest, learning_rate, steps, tuple(checks), False, *tested, diverged=False)
 
 
 def assess(
@@ -180,7 +180,7 @@ def train_in_stages(
     *,
     learning_rate: float = LEARNING_RATE,
     steps: int = STAGE_STEPS,
-) -> Iterator[Trained]:
+) -> Iterator[Attempt]:
     """Train ``net`` on each of ``stages`` in turn, lengths from half of it, weights kept; the first failure ends it."""
     for longest in stages:
         least = max(problem.least, longest // 2)
@@ -190,7 +190,7 @@ def train_in_stages(
             return
 
 
-def passed_untrained(net: SequenceModel, problem: Problem, length: int, generator: Generator) -> Trained | None:
+def passed_untrained(net: SequenceModel, problem: Problem, length: int, generator: Generator) -> Attempt | None:
     """``length`` as solved in 0 steps, if ``net`` passes the last test of `train` as it is; None if not."""
     checked = assess(net, problem, length, generator, CHECKED)
     if checked is None or checked.value < SOLVED:
@@ -198,4 +198,4 @@ def passed_untrained(net: SequenceModel, problem: Problem, length: int, generato
     score = assess(net, problem, length, generator)
     if score is None or score.low < SOLVED:
         return None
-    return Trained(length, 0.0, 0, (checked.value,), True, *score, diverged=False)
+    return Attempt(length, 0.0, 0, (checked.value,), True, *score, diverged=False)
