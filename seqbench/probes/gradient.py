@@ -664,23 +664,21 @@ class Summary:
 
     Attributes:
         measured: of each seed.
-        slope: of the log norm against k = 1 ... ``slope_to``, natural log per step.
-        slope_to: 100 at most; less where some seed's norm becomes zero before; 0 without slopes.
-        slope_far: likewise to 200 at most.
-        slope_far_to: its last k.
+        slope: of the log norm against k = 1 ... 100 at most, natural log per step.
+        slope_far: likewise to ``slope_far_to``.
+        slope_far_to: 200 at most; less where some seed's norm becomes zero before; 0 without slopes.
         half_life: ln 2 / -slope in steps; NaN unless the slope is negative, infinite where its interval holds 0.
         fall: log10 |J_1| / |J_k| at k = ``fall_at``, which is 100 or T - 1.
         fall_at: None where nothing is there.
         fall_is_least: some seed's norm is zero there, so that its fall is that to the least measurable norm.
         explosion: share of samples with |J_k| > 10 |J_1|, at the k where it is greatest.
         lyapunov: leading Lyapunov exponent, natural log per step.
-        score: on recall at the last length trained on, 0 guessing and 1 all right; NaN at the start.
-        score_at_length: on recall over the measured T steps, which it was not trained on.
+        score_at_length: of recall over the measured T steps, on which it was not trained: 0 guessing, 1 all right; NaN
+            at the start.
     """
 
     measured: tuple[Measured[GradientResult], ...]
     slope: Interval
-    slope_to: int
     slope_far: Interval
     slope_far_to: int
     half_life: Interval
@@ -689,7 +687,6 @@ class Summary:
     fall_is_least: bool
     explosion: Interval
     lyapunov: Interval
-    score: Interval
     score_at_length: Interval
 
     @property
@@ -732,7 +729,6 @@ def _summary(group: Sequence[Measured[GradientResult]]) -> Summary:
     return Summary(
         measured=tuple(group),
         slope=slope,
-        slope_to=min(result.slope_range[1] if result.slope_range else 0 for result in results),
         slope_far=over_seeds(result.slope_far for result in results),
         slope_far_to=min(result.slope_far_range[1] if result.slope_far_range else 0 for result in results),
         half_life=Interval(_half_life(slope.value), _half_life(slope.low), _half_life(slope.high)),
@@ -741,7 +737,6 @@ def _summary(group: Sequence[Measured[GradientResult]]) -> Summary:
         fall_is_least=any(result.fall_is_least for result in results),
         explosion=over_seeds(result.explosion_most for result in results),
         lyapunov=over_seeds(result.lyapunov for result in results),
-        score=over_seeds(scores.score if scores else None for scores in trained),
         score_at_length=over_seeds(scores.score_at_measured_length if scores else None for scores in trained),
     )
 
