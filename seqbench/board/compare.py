@@ -18,7 +18,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeGuard
@@ -38,7 +38,6 @@ __all__ = [
     "Entrant",
     "Overview",
     "OverviewRow",
-    "PairedSkill",
     "Row",
     "make_tables",
     "overviews",
@@ -47,6 +46,7 @@ __all__ = [
 
 ALPHA = 0.05
 Figures = Mapping[str, Sequence[Array]]  # of each model on each task; a table has one
+Version = tuple[str, int, str | None]  # of a model: name, version, SHA-256 of its code
 Ranks = tuple[int, int, int]  # the rank, and the least and greatest one that the significant differences leave open
 
 
@@ -237,37 +237,42 @@ def _baselines(results: Sequence[Result]) -> dict[str, BaselineResult]:
 
 @dataclass(frozen=True)
 class Row:
-    """A baseline or, as an `Entrant`, a model: means over the seeds with 95% intervals; incomplete models have none."""
+    """A baseline or, as an `Entrant`, a model: means over the seeds with 95% intervals.
+
+    Incomplete models have neither these nor ranks, baselines have no ranks.
+    """
 
     label: str
-    metric: Interval | None
-    skill: Interval | None
+    metric: Interval | None = None
+    skill: Interval | None = None
+    ranks: Ranks | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entrant(Row):
     """A model at its learning rate ``rate``.
 
     Attributes:
-        seeds: those of the table, all of which a model needs for a rank.
         results: those at ``rate``, by seed.
         trials: every rate tried, with its result at seed 0 if any.
         others: the number of results that are neither: further seeds at rates that were not taken.
-        skills: figures of skill; None as is ``ranks`` unless the model is complete.
+        seeds: those of the table, all of which a model needs for a rank.
+        skills: figures of skill; None unless the model is complete.
     """
 
     rate: float
-    seeds: tuple[int, ...]
     results: dict[int, Result]
     trials: dict[float, Result | None]
     others: int
-    skills: Array | None
-    ranks: Ranks | None
+    seeds: tuple[int, ...] = ()
+    skills: Array | None = None
 
     @property
     def not_applicable(self) -> str | None:
         """Why the model can't honestly be scored, if it can't."""
-        return None if _applicable(self.results) else self.first.reason or "no reason given"
+        if any(result.status != "not_applicable" for result in self.results.values()):
+            return None
+        return self.first.reason or "no reason given"
 
     @property
     def first(self) -> Result:
@@ -285,16 +290,30 @@ class Entrant(Row):
         return f"{done}/{len(self.seeds)}" + (f" ({why})" if why else "")
 
 
-def _applicable(results: Mapping[int, Result]) -> bool:
-    return any(result.status != "not_applicable" for result in results.values())
-
-
-def _rate(results: Sequence[Result], measure: Measure) -> float:
-    """The learning rate of one model, from its ``results``."""
-    trials = [(result.seed, result.learning_rate, result.validation) for result in results]
-    rate = chosen_rate(trials, measure.direction or "lower")
-    counts = Counter(result.learning_rate for result in results)  # where no run at seed 0 went well: most runs
-    return min(counts, key=lambda tried: (-counts[tried], tried)) if rate is None else rate
+def _entrants(results: Sequence[Result], labels: Mapping[Version, str], measure: Measure) -> list[Entrant]:
+    """The models of a table by label, each at its learning rate, without what the other ones decide."""
+    models: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda run: (labels[_version(run)], run.learning_rate, run.seed)):
+        models.setdefault(labels[_version(result)], []).append(result)
+    entrants = []
+    for label, runs in models.items():
+        counts = Counter(run.learning_rate for run in runs)
+        rate = chosen_rate(
+            [(run.seed, run.learning_rate, run.validation) for run in runs], measure.direction or "lower"
+        )
+        if rate is None:  # no run at seed 0 went well: the rate with most runs
+            rate = min(counts, key=lambda tried: (-counts[tried], tried))
+        first = {run.learning_rate: run for run in runs if run.seed == TRIAL_SEED}
+        entrants.append(
+            Entrant(
+                label=label,
+                rate=rate,
+                results={run.seed: run for run in runs if run.learning_rate == rate},
+                trials={tried: first.get(tried) for tried in counts},
+                others=sum(run.learning_rate != rate and run.seed != TRIAL_SEED for run in runs),
+            )
+        )
+    return entrants
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------
@@ -435,20 +454,14 @@ def _table(
 ) -> BoardTable:
     """Choose learning rates, rank the complete models, and compare them."""
     measure, baselines = _measure(results), _baselines(results)
-    models: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda run: (labels[_version(run)], run.learning_rate, run.seed)):
-        models.setdefault(labels[_version(result)], []).append(result)
-    rates = {label: _rate(runs, measure) for label, runs in models.items()}
-    chosen = {
-        label: {run.seed: run for run in runs if run.learning_rate == rates[label]} for label, runs in models.items()
-    }
-    seeds = tuple(sorted({seed for runs in chosen.values() if _applicable(runs) for seed in runs}))
+    entrants = _entrants(results, labels, measure)
+    seeds = tuple(sorted({seed for entrant in entrants if not entrant.not_applicable for seed in entrant.results}))
     sizes = Counter(len(result.left_out) for result in results if _finite(result.left_out))
     n_groups = max(sizes, key=lambda size: (sizes[size], size), default=0)  # as most of the records have it
     complete = {
-        label: [runs[seed] for seed in seeds]
-        for label, runs in chosen.items()
-        if seeds and all(seed in runs and runs[seed].status == "ok" for seed in seeds)
+        entrant.label: [entrant.results[seed] for seed in seeds]
+        for entrant in entrants
+        if seeds and all(seed in entrant.results and entrant.results[seed].status == "ok" for seed in seeds)
     }
     figures = {name: _figures([known.value], [known.left_out], n_groups) for name, known in baselines.items()}
     for label, runs in complete.items():
@@ -459,24 +472,20 @@ def _table(
     comparison = _compare({label: parts[label] for label in complete}, measure.sign)
     strongest = min(baselines, key=lambda name: (-measure.sign * baselines[name].value, name), default=None)
     against, _ = _family(parts, [(label, strongest) for label in complete if strongest], measure.sign)
-    entrants = []
-    for label, runs in models.items():
-        rate, first = rates[label], {run.learning_rate: run for run in runs if run.seed == TRIAL_SEED}
-        entrants.append(
-            Entrant(
-                label=label,
-                metric=metric.get(label),
-                skill=skill.get(label),
-                rate=rate,
+    rows = [
+        *(Row(name, metric[name], skill.get(name)) for name in baselines),
+        *(
+            replace(
+                entrant,
+                metric=metric.get(entrant.label),
+                skill=skill.get(entrant.label),
                 seeds=seeds,
-                results=chosen[label],
-                trials={run.learning_rate: first.get(run.learning_rate) for run in runs},
-                others=sum(run.learning_rate != rate and run.seed != TRIAL_SEED for run in runs),
-                skills=skills.get(label),
-                ranks=comparison.ranks.get(label),
+                skills=skills.get(entrant.label),
+                ranks=comparison.ranks.get(entrant.label),
             )
-        )
-    rows = [*(Row(name, metric[name], skill.get(name)) for name in baselines), *entrants]
+            for entrant in entrants
+        ),
+    ]
     return BoardTable(
         conditions=results[0],
         setting=setting,
@@ -614,8 +623,6 @@ def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | Non
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
-
-Version = tuple[str, int, str | None]
 
 
 def _version(result: Result) -> Version:

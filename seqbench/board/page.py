@@ -31,6 +31,7 @@ Json = dict[str, Any]
 BETTER = "significantly better than"
 LEFT = ("model", BETTER, "seeds")
 ABOUT = ("task", "task_version", "task_code_sha256", "kind", "options", "source", "data_sha256", "n_test")
+MODEL = ("model", "model_version", "model_code_sha256")
 FLAT = (
     "rank", "rank_low", "rank_high", "row", "label", "model_version", "value", "value_low", "value_high", "skill",
     "skill_low", "skill_high", "better_than", "parameters", "hidden", "learning_rate", "learning_rates_tried", "seeds",
@@ -121,7 +122,7 @@ class _Page:
         measure, model = table.measure, isinstance(row, Entrant)
         figure = f"{escape(measure.metric)} {'↑' if measure.sign > 0 else '↓'}" if measure.metric else "figure"
         cells = {
-            "rank": open_ranks(row.ranks) if isinstance(row, Entrant) else "",
+            "rank": open_ranks(row.ranks) if model else "",
             "model": escape(row.label) if model else f"*{escape(row.label)}*",
             figure: _figure(row.metric, places),
             "skill": _figure(row.skill, 3),
@@ -275,7 +276,7 @@ class _Page:
         about = {
             "label": row.label,
             "baseline": not isinstance(row, Entrant),
-            **_ranks(row.ranks if isinstance(row, Entrant) else None),
+            **_ranks(row.ranks),
             "metric": row.metric,
             "skill": row.skill,
             "better_than": table.better_than(row.label),
@@ -285,9 +286,7 @@ class _Page:
         first = row.first
         return {
             **about,
-            "model": first.model,
-            "model_version": first.model_version,
-            "model_code_sha256": first.model_code_sha256,
+            **{name: getattr(first, name) for name in MODEL},
             "parameters": first.params,
             "hidden": None if first.params is None else [int(width) for width in first.hidden.split(",")],
             "not_applicable": row.not_applicable,
