@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seqbench.board.compare import BoardTable, Overview, PairedSkill, Row, make_tables, overviews, paired_skill
+from seqbench.board.compare import BoardTable, make_tables, overviews, paired_skill
 from seqbench.board.frame import load_results
 from seqbench.board.page import Columns, Format, render
 
 __all__ = [
     "BoardTable",
-    "Overview",
-    "PairedSkill",
-    "Row",
     "board",
     "load_results",
     "make_tables",
