@@ -13,10 +13,9 @@ from seqbench.models.mixer import MODELS
 from seqbench.probes import context
 from seqbench.probes.context import (
     KINDS,
-    Targets,
     carried_losses,
-    last_losses,
-    perturbed_inputs,
+    losses_after,
+    perturbed_passes,
     place_targets,
     shuffle_words,
     swap_passages,
@@ -40,25 +39,23 @@ def one_by_one(model, tokens, begin, t):
 def test_losses_equal_a_direct_computation_one_by_one(monkeypatch, chunk, length, stride):
     monkeypatch.setattr(context, "CHUNK", chunk)
     model, tokens = net(MODELS.get("gru").mixer), text(length)
-    targets = Targets(64, stride, -(-(length - 64) // stride))
-    ks = text_distances(64, stride)
-    table = truncated_losses(model, tokens, targets, ks)
-    assert table.shape == (targets.number, len(ks))
-    checked = sorted({0, 1, targets.number // 2, targets.number - 1} & set(range(targets.number)))
-    for i in checked:
+    at, ks = np.arange(64, length, stride), text_distances(64, stride)
+    table = truncated_losses(model, tokens, at, ks)
+    assert table.shape == (len(at), len(ks))
+    for i in {0, 1, len(at) // 2, len(at) - 1}:
         for k, value in zip(ks, table[i], strict=True):
-            t = int(targets.positions[i])
+            t = int(at[i])
             assert value == pytest.approx(one_by_one(model, tokens, t - k, t), abs=1e-6)
 
 
 @pytest.mark.parametrize("stretch", [1 << 15, 150, 64])
 def test_carried_losses_equal_one_pass_from_where_the_stretch_begins(monkeypatch, stretch):
     monkeypatch.setattr(context, "STRETCH", stretch)
-    model, tokens, targets = net(MODELS.get("lstm").mixer), text(500), Targets(60, 7, 63)
-    found = carried_losses(model, tokens, targets)
+    model, tokens, at = net(MODELS.get("lstm").mixer), text(500), np.arange(60, 500, 7)
+    found = carried_losses(model, tokens, at)
     span = 500 - 60
     scored = -(-span // -(-span // max(1, stretch - 60)))
-    for i, t in enumerate(targets.positions.tolist()):
+    for i, t in enumerate(at.tolist()):
         begin = (t - 60) // scored * scored
         assert t - begin >= 60  # no target with less than what the longest truncated one has
         assert found[i] == pytest.approx(one_by_one(model, tokens, begin, t), abs=1e-6)
@@ -66,9 +63,9 @@ def test_carried_losses_equal_one_pass_from_where_the_stretch_begins(monkeypatch
 
 def test_a_windowed_model_gains_nothing_from_beyond_its_window_and_everything_is_exact():
     model, tokens = net(Windowed), text(9000)
-    targets = place_targets(len(tokens), 300, 64)
-    ks = text_distances(64, targets.stride)
-    table, carried = truncated_losses(model, tokens, targets, ks), carried_losses(model, tokens, targets)
+    at = place_targets(len(tokens), 300, 64)
+    ks = text_distances(64, int(at[1] - at[0]))
+    table, carried = truncated_losses(model, tokens, at, ks), carried_losses(model, tokens, at)
     enough = [i for i, k in enumerate(ks) if k >= WINDOW]
     assert np.ptp(table[:, enough], axis=1) == pytest.approx(0, abs=1e-6)
     assert carried == pytest.approx(table[:, -1], abs=1e-6)
@@ -80,15 +77,17 @@ def test_targets_have_all_their_predecessors_and_are_spread_over_whole_blocks():
     for _ in range(300):
         length = int(rng.integers(4200, 100_000))
         longest, wanted = int(rng.integers(1, length - 4096 + 1)), int(rng.integers(2, 1000))
-        targets = place_targets(length, wanted, longest)
-        at = targets.positions
-        assert wanted <= len(at) == targets.number < 2 * wanted + 2
-        assert at.min() == longest and at.max() < length <= at.max() + targets.stride
-        assert (np.diff(at) == targets.stride).all()
-        blocks = min(context.MOST_BLOCKS, targets.number, (length - longest) // 2048)
-        counts = np.bincount(np.arange(targets.number) * blocks // targets.number)
+        at = place_targets(length, wanted, longest)
+        stride = int(at[1] - at[0])
+        assert wanted <= len(at) < 2 * wanted + 2
+        assert at.min() == longest and at.max() < length <= at.max() + stride
+        assert (np.diff(at) == stride).all()
+        blocks = min(context.MOST_BLOCKS, len(at), (length - longest) // 2048)
+        summed = context._summed(np.ones(len(at)), blocks)
+        counts = np.array(summed.counts)
+        assert summed.sums == summed.counts
         assert blocks >= 2 and len(counts) == blocks and counts.max() - counts.min() <= 1
-        ks = text_distances(longest, targets.stride)
+        ks = text_distances(longest, stride)
         assert ks == sorted(set(ks)) and ks[0] == 1 and ks[-1] == longest
         assert {1 << i for i in range(longest.bit_length())} <= set(ks)
 
@@ -112,10 +111,10 @@ def test_changes_leave_what_is_near_and_change_what_is_far_as_they_say():
     tokens = text(5000)
     at = np.arange(300, 5000, 50)
     seen = {}
-    for name, k, inputs in perturbed_inputs(tokens, at, 256, [16, 64], 3, SPACE):
-        seen.setdefault((name, k), []).append(inputs)
-        near = np.stack([tokens[t - k : t] for t in at])
-        assert (inputs[:, len(inputs[0]) - k :] == near).all()
+    for name, k, passes in perturbed_passes(tokens, at, 256, [16, 64], SPACE):
+        seen.setdefault((name, k), []).append(passes[:, :-1])
+        near = np.stack([tokens[t - k : t + 1] for t in at])
+        assert (passes[:, len(passes[0]) - k - 1 :] == near).all()
     assert {name for name, _ in seen} == {"intact", *KINDS}
     assert {len(several) for (name, _), several in seen.items() if name not in ("intact", "drop")} == {3}
     (whole,) = seen["intact", 256]
@@ -157,8 +156,8 @@ def test_changes_beyond_the_window_of_a_windowed_model_change_nothing():
     model, tokens = net(Windowed), text(5000)
     at = np.arange(300, 5000, 50)
     nats = {}
-    for name, k, inputs in perturbed_inputs(tokens, at, 256, [4, 6], 2, SPACE):
-        found = last_losses(model, inputs, tokens[at])
+    for name, k, passes in perturbed_passes(tokens, at, 256, [4, 6], SPACE):
+        found = losses_after(model, passes, [passes.shape[1] - 1])
         nats.setdefault((name, k), []).append(found)
     for (name, k), several in nats.items():
         for found in several:
@@ -169,4 +168,4 @@ def test_changes_beyond_the_window_of_a_windowed_model_change_nothing():
 def test_words_are_counted_by_their_spaces():
     assert word_count(np.array([7, 0, 1, 7, 7, 2, 7]), SPACE) == 2
     assert word_count(np.array([0, 7, 1]), SPACE) == 2
-    assert word_count(np.array([0, 1, 2]), SPACE) == 0
+    assert word_count(np.array([0, 1, 2]), SPACE) == 1

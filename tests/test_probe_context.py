@@ -24,7 +24,6 @@ from seqbench.prepare import prepare
 from seqbench.probes import Measured, Request
 from seqbench.probes.context import (
     KINDS,
-    Changed,
     ContextOptions,
     ContextProbe,
     ContextResult,
@@ -34,7 +33,6 @@ from seqbench.probes.context import (
     common_examples,
     effective_context,
     excess_curve,
-    kept_steps,
     least_context,
     mask_distances,
     masked_change,
@@ -162,8 +160,8 @@ def test_a_carried_state_is_set_against_the_least_loss():
 def test_perturbations_are_averaged_and_set_against_the_intact_window():
     result = made_up([[2.0, 1.0]] * 2, [30, 10], [1, 8])
     changes = {
-        "intact": {"64": Changed([[10.0, 20.0]], [10, 20])},
-        "swap": {"8": Changed([[11.0, 22.0], [12.0, 24.0]], [10, 20])},
+        "intact": {"64": Summed([[10.0, 20.0]], [10, 20])},
+        "swap": {"8": Summed([[11.0, 22.0], [12.0, 24.0]], [10, 20])},
     }
     excess = perturbation_excess([dataclasses.replace(result, perturbed=changes)] * 2)
     assert list(excess) == ["swap"] and excess["swap"][8].value == pytest.approx(0.15)
@@ -247,9 +245,12 @@ def test_inputs_that_vary_in_length_are_shortened_but_not_masked():
 
 
 def test_the_steps_that_stay_and_those_of_others():
-    assert kept_steps(6, 2, "end").tolist() == [False] * 4 + [True] * 2
-    assert kept_steps(6, 2, "centre").tolist() == [False] + [True] * 4 + [False]
-    assert kept_steps(5, 1, "centre").tolist() == [False, False, True, False, False]
+    def kept(length, k, anchor):
+        return swapped(np.ones((1, length)), np.zeros((1, length)), k, anchor)[0].tolist()
+
+    assert kept(6, 2, "end") == [0, 0, 0, 0, 1, 1]
+    assert kept(6, 2, "centre") == [0, 1, 1, 1, 1, 0]
+    assert kept(5, 1, "centre") == [0, 0, 1, 0, 0]
     assert mask_distances(80, "end") == [5, 10, 20, 40, 60] and mask_distances(80, "centre") == [2, 5, 10, 20, 30]
     mine, others = np.zeros((2, 4, 3)), np.ones((2, 4, 3))
     assert swapped(mine, others, 1, "end")[:, :, 0].tolist() == [[1, 1, 1, 0]] * 2
@@ -359,7 +360,7 @@ def test_the_chart_holds_every_model_and_can_be_drawn(measured, tmp_path):
         assert len(ticks(panel.x, *limits(panel, "x"))) >= 3, panel.title
     looks = {mark.look for panel in chart.panels for mark in panel.marks if isinstance(mark, Line | Points)}
     assert looks == {look_of("gru"), look_of("transformer"), Look(GREY)}
-    assert "transformer: read at most" in " ".join(chart.notes)
+    assert "transformer read at most" in " ".join(chart.notes)
     assert draw(chart, tmp_path / "context.png").stat().st_size > 20_000
 
 
