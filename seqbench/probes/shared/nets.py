@@ -21,19 +21,7 @@ from seqbench.models.heads import Head, Shape
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import nearest_width
 
-__all__ = [
-    "Readout",
-    "available_bytes",
-    "build_net",
-    "check_fits",
-    "check_length",
-    "check_mixer",
-    "initialisations",
-    "mixer_of",
-    "pick_names",
-    "training_bytes",
-    "width_of_size",
-]
+__all__ = ["Readout", "build_net", "check_fits", "check_length", "check_mixer", "initialisations", "pick_names"]
 
 
 class Readout(Head):
@@ -52,29 +40,8 @@ class Readout(Head):
         return output
 
 
-def mixer_of(model: str, initialisation: str | None = None) -> type[Mixer]:
-    """The mixer class of ``model``, for a causal net.
-
-    Raises:
-        NotApplicable: it sees later steps.
-        UserError: no such model, or no such initialisation of it.
-    """
-    mixer = MODELS.get(model).mixer
-    if initialisation is not None and initialisation not in mixer.initialisations:
-        raise UserError(nearest(initialisation, mixer.initialisations, f"initialisation of {model}"))
-    if not mixer.can_be_causal:
-        raise NotApplicable(f"{model} sees later steps, so nothing need be carried from step to step")
-    return mixer
-
-
 def build_net(
-    model: str,
-    shape: Shape,
-    width: int,
-    *,
-    layers: int = 1,
-    backbone: str = "bare",
-    initialisation: str | None = None,
+    model: str, shape: Shape, width: int, *, layers: int = 1, backbone: str = "bare", initialisation: str | None = None
 ) -> SequenceModel:
     """A causal net of ``model``; its weights are drawn from torch's generator.
 
@@ -82,13 +49,18 @@ def build_net(
         NotApplicable: the model sees later steps.
         UserError: no such model or initialisation, or a width that the mixer can't have.
     """
-    mixer = mixer_of(model, initialisation)
+    mixer = MODELS.get(model).mixer
+    usual = mixer.initialisations[0]
+    start = initialisation or usual
+    if start not in mixer.initialisations:
+        raise UserError(nearest(start, mixer.initialisations, f"initialisation of {model}"))
+    if not mixer.can_be_causal:
+        raise NotApplicable(f"{model} sees later steps, so nothing need be carried from step to step")
     check_widths(model, (width,))
     net = SequenceModel(mixer, Readout, shape, (width,) * layers, 0.0, backbone)
-    if initialisation is not None and initialisation != mixer.initialisations[0]:
-        for layer in net.layers:
-            assert isinstance(layer, Mixer)
-            layer.initialise(initialisation)
+    for layer in net.layers if start != usual else ():
+        assert isinstance(layer, Mixer)
+        layer.initialise(start)
     return net
 
 
@@ -124,18 +96,22 @@ def initialisations(asked: str, models: Sequence[str]) -> dict[str, list[str]]:
     return own
 
 
-def width_of_size(params: int, model: str, shape: Shape, *, layers: int = 1, backbone: str = "bare") -> int:
+def width_of_size(params: int, model: str, shape: Shape, **options: Any) -> int:
     """The width at which ``model`` has nearest to ``params`` parameters, embedding and head included.
+
+    Args:
+        params: parameters wanted.
+        model: its name; a causal one.
+        shape: of the net.
+        options: of `build_net`.
 
     Raises:
         UserError: even the narrowest has more.
     """
-    multiple = mixer_of(model).width_multiple
-
-    def count(width: int) -> int:
-        return count_parameters(build_net(model, shape, width, layers=layers, backbone=backbone))
-
-    return nearest_width(params, model, count, multiple)
+    multiple = MODELS.get(model).mixer.width_multiple
+    return nearest_width(
+        params, model, lambda width: count_parameters(build_net(model, shape, width, **options)), multiple
+    )
 
 
 LONGEST = 1 << 24  # steps; beyond it no probe's arithmetic was thought of
