@@ -8,7 +8,7 @@ mean over all steps, which would hand it the first symbol; here it reads the las
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,19 @@ from seqbench.models.backbone import SequenceModel, check_widths, count_paramete
 from seqbench.models.heads import Head, Shape
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import nearest_width
+from seqbench.probes import ProbeSpec
 
-__all__ = ["Readout", "build_net", "check_fits", "check_length", "check_mixer", "initialisations", "pick_names"]
+__all__ = [
+    "Readout",
+    "build_net",
+    "check_fits",
+    "check_length",
+    "check_mixer",
+    "initialisations",
+    "pick_names",
+    "seeds_outermost",
+    "width_of_size",
+]
 
 
 class Readout(Head):
@@ -65,8 +76,13 @@ def build_net(
 
 
 def pick_names(asked: str, known: Sequence[str], noun: str) -> list[str]:
-    """Names of ``known``: ``asked`` is one, several with commas, or ``all``; an unknown one is a `UserError`."""
+    """Names of ``known``: ``asked`` is one, several with commas, or ``all``; others are a `UserError`.
+
+    ``noun`` is what they name, and the option that asks for them.
+    """
     names = list(dict.fromkeys(name.strip() for name in asked.split(",")))
+    if not all(names):
+        raise UserError(f"--{noun} is empty or has an empty name: take one, several with commas, or all.")
     for name in names:
         if name != "all" and name not in known:
             raise UserError(nearest(name, known, noun))
@@ -94,6 +110,17 @@ def initialisations(asked: str, models: Sequence[str]) -> dict[str, list[str]]:
         own[model] = [usual] if usual in wanted or "default" in wanted or not mixer.can_be_causal else []
         own[model] += [name for name in others if name in wanted and mixer.can_be_causal]
     return own
+
+
+def seeds_outermost(specs: Iterable[ProbeSpec]) -> list[ProbeSpec]:
+    """All ``specs`` by seed; of a model that sees later steps the first only, whose record gives the reason."""
+    kept: list[ProbeSpec] = []
+    refused: dict[str, ProbeSpec] = {}
+    for spec in specs:
+        (model,) = spec.models
+        if MODELS.get(model).mixer.can_be_causal or refused.setdefault(model, spec) is spec:
+            kept.append(spec)
+    return sorted(kept, key=lambda spec: spec.seed)
 
 
 def width_of_size(params: int, model: str, shape: Shape, **options: Any) -> int:
