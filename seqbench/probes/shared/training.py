@@ -17,7 +17,7 @@ from seqbench.probes.shared import SOLVED
 from seqbench.probes.shared.problems import Problem
 from seqbench.training import AdamW
 
-__all__ = ["LEARNING_RATE", "Score", "Attempt", "assess", "stage_lengths", "train", "train_in_stages"]
+__all__ = ["LEARNING_RATE", "Attempt", "Score", "assess", "stage_lengths", "train", "train_in_stages"]
 
 BATCH = 64
 LEARNING_RATE = 3e-3
