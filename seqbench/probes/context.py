@@ -16,14 +16,14 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
-from operator import attrgetter
+from itertools import chain, groupby, pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tyro
+from numpy.lib.stride_tricks import sliding_window_view
 
 from seqbench.baselines import BASELINES
 from seqbench.config import RunConfig
@@ -227,11 +227,9 @@ class ContextProbe(Probe[ContextResult]):
 
     def table(self, measured: Sequence[Measured[ContextResult]]) -> str:
         """One table for each task, with sentences below it, and one of what changing far input does."""
-        parts = [part for texts in _by("first.task", _groups(measured, TextResult)) for part in _text_tables(texts)]
-        parts += [
-            part for inputs in _by("first.task", _groups(measured, InputsResult)) for part in _inputs_tables(inputs)
-        ]
-        return "\n\n".join(parts)
+        tables = map(_text_tables, _by_task(_groups(measured, TextResult)))
+        more = map(_inputs_tables, _by_task(_groups(measured, InputsResult)))
+        return "\n\n".join(chain(*tables, *more))
 
     def chart(self, measured: Sequence[Measured[ContextResult]]) -> Chart:
         """Excess loss against k, effective contexts and changed text; metrics against the length of the input."""
@@ -239,8 +237,8 @@ class ContextProbe(Probe[ContextResult]):
         dashes = dashes_of(
             {group.label: group.model for group in texts} | {group.label: group.model for group in inputs}
         )
-        panels = [panel for of_text in _by("first.task", texts) for panel in _text_panels(of_text, dashes)]
-        panels += [panel for of_inputs in _by("first.task", inputs) for panel in _inputs_panels(of_inputs, dashes)]
+        panels = [*chain(*(_text_panels(of_task, dashes) for of_task in _by_task(texts)))]
+        panels += chain(*(_inputs_panels(of_task, dashes) for of_task in _by_task(inputs)))
         columns = [panels[::2], panels[1::2]]  # so that they are read row by row
         return Chart("Effective context on real data", columns, notes=[*_notes(texts, inputs)], aligned=True)
 
@@ -504,7 +502,7 @@ def truncated_losses(model: SequenceModel, tokens: Array, at: Array, ks: Sequenc
     stride = int(at[1] - at[0])
     nats = np.empty((len(at), len(ks)))
     shared = [k for k in ks if k % stride == 0]
-    for together in [*([k] for k in ks if k % stride), *([shared] if shared else [])]:
+    for together in filter(None, [shared, *([k] for k in ks if k % stride)]):
         longest = max(together)
         later = (longest - np.array(together)) // stride  # passes between those of the longest k and of this one
         passes = _passes(tokens, at[0] - longest, stride, len(at) + later.max(), longest)
@@ -529,8 +527,8 @@ def _passes(tokens: Array, first: int, stride: int, number: int, length: int) ->
 
     Past its end stands its last character, which no target's output sees.
     """
-    padded = np.pad(tokens, (0, length), mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, length + 1)[first::stride][:number]
+    stretches: Array = sliding_window_view(np.pad(tokens, (0, length), mode="edge"), length + 1)
+    return stretches[first::stride][:number]
 
 
 def losses_after(model: SequenceModel, passes: Array, ks: Sequence[int]) -> Array:
@@ -750,15 +748,10 @@ def effective_context(results: Sequence[TextResult], tolerance: float = 0.01, dr
     it is within ``tolerance`` of its best.
 
     Where the loss still falls by more than that at the longest k, or the interval reaches it, the upper limit is
-    infinite: nothing says that a longer context would not help.
-
-    Args:
-        results: of the same model, task and options, one for each seed.
-        tolerance: of the excess loss, .01 for 1%.
-        draws: of the bootstrap.
+    infinite: nothing says that a longer context would not help. ``results`` are those of the seeds of one model.
 
     Raises:
-        ValueError: results that differ in k or in blocks.
+        ValueError: no results, or some that differ in k or in blocks.
     """
     ks, sums, counts = _stacked(results)
     (log,) = _intervals(lambda losses: np.log(least_context(losses, ks, tolerance))[..., None], sums, counts, draws)
@@ -900,9 +893,12 @@ class _Group(NamedTuple, Generic[R]):
 
     @property
     def words(self) -> tuple[str, str, str]:
-        """What may tell it from others of the same model on the task; inputs of several lengths stand side by side."""
-        trained_at = f"T {self.first.length}" if self.first.what == "text" else ""
-        return f"width {self.first.width}", trained_at, f"{self.steps:,} steps"
+        """What may tell it from others of the same model; inputs of several lengths stand side by side instead."""
+        length = f"T {self.first.length}" if self.first.what == "text" else ""
+        return f"width {self.first.width}", length, f"{self.steps:,} steps"
+
+
+Curves = list[tuple[_Group[R], dict[int, Interval]]]  # to each group its figures by what stands on the x axis
 
 
 def _groups(measured: Sequence[Measured[ContextResult]], kind: type[R]) -> list[_Group[R]]:
@@ -922,12 +918,8 @@ def _groups(measured: Sequence[Measured[ContextResult]], kind: type[R]) -> list[
     return labelled
 
 
-Curves = list[tuple[_Group[R], dict[int, Interval]]]  # to each group its figures by what stands on the x axis
-
-
-def _by(name: str, groups: Iterable[_Group[R]]) -> list[list[_Group[R]]]:
-    """Sorted groups of the same task (``first.task``), or of the same ``label``."""
-    return [list(own) for _, own in groupby(groups, attrgetter(name))]
+def _by_task(groups: Iterable[_Group[R]]) -> list[list[_Group[R]]]:
+    return [list(own) for _, own in groupby(groups, lambda group: group.first.task)]
 
 
 def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
@@ -986,26 +978,26 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
             yield f"{group.label} gets worse beyond {best} characters, {worse}: its reference is the loss at {best}."
 
 
-def _doubts(groups: Iterable[_Group[TextResult]]) -> Iterator[str]:
+def _doubts(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """What sets some models apart from others in the same table or picture."""
-    models: dict[str, dict[str, None]] = {}
-    for group in groups:
-        first = group.first
-        doubts = {
-            "read at most the characters of a training window here: their state grows with the text.": bool(
-                first.limit
-            ),
-            "read more characters here than in any training window.": not first.limit and first.ks[-1] > first.length,
-            "measured with one seed: intervals are over the text alone.": len(group.results) < 2,
-        }
-        for sentence, applies in doubts.items():
-            models.setdefault(sentence, {}).update({group.label: None} if applies else {})
-    yield from (f"{listed([*labels])} {sentence}" for sentence, labels in models.items() if labels)
+    for sentence, doubtful in {
+        "read at most the characters of a training window here: their state grows with the text.": [
+            group.label for group in groups if group.first.limit is not None
+        ],
+        "read more characters here than in any training window.": [
+            group.label for group in groups if group.first.limit is None and group.first.ks[-1] > group.first.length
+        ],
+        "measured with one seed: intervals are over the text alone.": [
+            group.label for group in groups if len(group.results) < 2
+        ],
+    }.items():
+        if doubtful:
+            yield f"{listed([*dict.fromkeys(doubtful)])} {sentence}"
 
 
 def _input_curves(groups: Sequence[_Group[InputsResult]]) -> tuple[Curves[InputsResult], Curves[InputsResult]]:
     """Of each label: the metric by length, and at the longest length its change by k where far inputs are swapped."""
-    by_label = _by("label", groups)
+    by_label = [list(own) for _, own in groupby(groups, lambda group: group.label)]
     metrics = [(own[-1], {group.first.length: mean_metric(group.results) for group in own}) for own in by_label]
     return metrics, [(own[-1], change) for own in by_label if (change := masked_change(own[-1].results))]
 
@@ -1013,15 +1005,15 @@ def _input_curves(groups: Sequence[_Group[InputsResult]]) -> tuple[Curves[Inputs
 def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
     """Of one task: the metric by length, and how it changes when far inputs are swapped."""
     first, (metrics, changes) = groups[0].first, _input_curves(groups)
-    lengths = sorted({group.first.length for group in groups})
-    seeds = {label: max(len(group.results) for group in own) for label, own in groupby(groups, attrgetter("label"))}
-    rows = [
-        {"model": group.label, "seeds": str(seeds[group.label])}
-        | {f"T = {length}": _with_half(by_length[length]) if length in by_length else NONE for length in lengths}
+    references = {group.first.length: rounded(group.first.reference_value, 4) for group in groups}
+    cells = [
+        (group.label, str(len(group.results)), {length: _with_half(figure) for length, figure in by_length.items()})
         for group, by_length in metrics
     ]
-    references = {f"T = {group.first.length}": rounded(group.first.reference_value, 4) for group in groups}
-    rows.append({"model": first.reference, "seeds": NONE, **references})
+    rows = [
+        {"model": name, "seeds": seeds, **{f"T = {length}": texts.get(length, NONE) for length in sorted(references)}}
+        for name, seeds, texts in [*cells, (first.reference, NONE, references)]
+    ]
     common = all(result.common for group in groups for result in group.results)
     note = (
         f"Trained and tested at each length, {'on the same' if common else 'each on its own'} test examples; "
@@ -1030,9 +1022,12 @@ def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
     title = f"{first.task}: test {_metric(first)}, {first.direction} is better, by the length of the input"
     yield _table(title, rows, [note])
     if changes:
-        what = f"{first.task}: change of {first.metric} when inputs farther than k from the {first.anchor} are"
+        title = (
+            f"{first.task}: change of {first.metric} when inputs farther than k from the {first.anchor} are another "
+            f"example's (T = {max(references)})"
+        )
         yield _table(
-            f"{what} another example's (T = {lengths[-1]})",
+            title,
             [
                 {"model": group.label, **{f"k = {k}": _with_half(figure, "+") for k, figure in by_k.items()}}
                 for group, by_k in changes
@@ -1088,44 +1083,41 @@ def _text_panels(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Dash
     yield _excess_panel(groups, dashes)
     yield _contexts_panel(groups)
     changes = [(group, perturbation_excess(group.results)) for group in groups]
-    percent = {
-        kind: [
-            (group, {k: _scaled(figure, 100) for k, figure in by_kind[kind].items()})
-            for group, by_kind in changes
-            if kind in by_kind
-        ]
-        for kind in KINDS
-    }
-    ends = [end for curves in percent.values() for _, by_k in curves for figure in by_k.values() for end in figure]
+    ends = [100 * end for _, kinds in changes for by_k in kinds.values() for figure in by_k.values() for end in figure]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     room = 0.06 * (high - low) or 1.0
-    axis = Axis("excess loss (%)", limits=(low - room, high + room))
-    for kind, curves in percent.items():
+    for kind, words in KINDS.items():
+        curves = [
+            (group, {k: _scaled(figure, 100) for k, figure in kinds[kind].items()})
+            for group, kinds in changes
+            if kind in kinds
+        ]
         if curves:
-            title = f"{groups[0].first.task}: what lies beyond k {KINDS[kind]}"
-            yield _curves_panel(title, [Rule(0.0, strong=True)], curves, dashes, "k: characters left as they are", axis)
+            yield _curves_panel(
+                f"{groups[0].first.task}: what lies beyond k {words}",
+                [Rule(0.0, strong=True)],
+                curves,
+                dashes,
+                "k: characters left as they are",
+                Axis("excess loss (%)", limits=(low - room, high + room)),
+            )
 
 
 def _excess_panel(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Dash]) -> Panel:
     """Excess loss by k, with bands."""
+    longest, lengths = max(group.first.ks[-1] for group in groups), {group.first.length for group in groups}
     marks: list[Mark] = [Rule(tolerance, f"{tolerance:.1%}") for tolerance in TOLERANCES]
-    lengths = sorted({group.first.length for group in groups})
-    marks += [Rule(length, f"T = {length}", "x", strong=True) for length in lengths]
+    marks += [Rule(length, f"T = {length}", "x", strong=True) for length in sorted(lengths)]
     for group in groups:
         curve = {k: excess for k, excess in excess_curve(group.results).items() if excess.value >= LEAST}
         if curve:
-            ends = zip(*curve.values(), strict=True)
-            values, low, high = ends
+            values, low, high = zip(*curve.values(), strict=True)
             look, dash = look_of(group.model), dashes[group.label]
             marks.append(Line([*curve], values, look, low, high, group.label, dash, marked=True))
     return Panel(
         f"{groups[0].first.task}: loss after k characters, over the least",
         marks,
-        Axis(
-            "k: characters read before the one that is scored",
-            "log2",
-            (0.9, 1.1 * max(group.first.ks[-1] for group in groups)),
-        ),
+        Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
         Axis("excess loss", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1)]),
         weight=1.4,
     )
