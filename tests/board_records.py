@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 
-from seqbench.board import board, load_results, make_tables
+from seqbench.board import load_results, make_tables, render
+from seqbench.board.charts import pictures
 from seqbench.jobs.record import RunRecord, run_key
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
@@ -118,12 +119,22 @@ def model(root, name, values, **given):
     return [write(root, name, seed, value, **given) for seed, value in enumerate(values)]
 
 
+def tables_of(root):
+    return make_tables(load_results(root))
+
+
+def board(roots, *how, **given):
+    """The text of the board of all records under ``roots``."""
+    return render(tables_of(roots), *how, **given)
+
+
 def data(*roots, **given):
     return json.loads(board(list(roots), "json", **given))
 
 
-def tables_of(root):
-    return make_tables(load_results(root))
+def picture_files(tables, folder):
+    """What `draw_board` returns, without drawing."""
+    return {picture.heading: folder / f"{picture.name}.png" for picture in pictures(tables)}
 
 
 def only_table(root, **given):

@@ -11,10 +11,10 @@ import sys
 from urllib.parse import unquote
 
 import pytest
-from board_records import grid, model, tables_of, write
+from board_records import board, grid, model, picture_files, tables_of, write
 
-from seqbench.board import board, overviews
-from seqbench.board.charts import _unlike, draw_board, picture_files, pictures
+from seqbench.board import overviews
+from seqbench.board.charts import _unlike, draw_board, pictures
 from seqbench.errors import UserError
 from seqbench.report.chart import DARK, GREY, Line, Points, Region, Rule, limits, look_of
 

@@ -1,9 +1,8 @@
 """Which records stand in which table of the board: the learning rate, what is comparable, and the run that counts."""
 
 import pytest
-from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
+from board_records import board, data, grid, markdown_rows, model, only_table, rows_of, write
 
-from seqbench.board import board
 from seqbench.rates import chosen_rate
 
 # --- learning rates --------------------------------------------------------------------------------------------------

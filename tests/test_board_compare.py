@@ -9,10 +9,10 @@ import re
 
 import numpy as np
 import pytest
-from board_records import data, grid, markdown_rows, model, only_table, rows_of, tables_of, write
+from board_records import board, data, grid, markdown_rows, model, only_table, rows_of, tables_of, write
 
 from seqbench import stats
-from seqbench.board import board, overviews, paired_skill
+from seqbench.board import overviews, paired_skill
 
 T1 = 12.7062047362  # the 97.5% quantile of Student's t with one degree of freedom
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from board_records import changed, grid, model, signed, write
+from board_records import board, changed, grid, model, signed, write
 
 import seqbench
-from seqbench.board import board
 from seqbench.cli.leaderboard import Leaderboard
 from seqbench.errors import UserError
 from seqbench.jobs.store import LEFT_OUT, RECORD

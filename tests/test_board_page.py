@@ -9,9 +9,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from board_records import data, grid, markdown_rows, model, rows_of, write
+from board_records import board, data, grid, markdown_rows, model, rows_of, write
 
-from seqbench.board import board
 from seqbench.jobs.store import RECORD
 from seqbench.report.text import NONE, decimals, escape, with_reach
 

@@ -37,7 +37,7 @@ from seqbench.report.chart import (
 )
 from seqbench.report.text import listed, rounded, short
 
-__all__ = ["Picture", "draw_board", "picture_files", "pictures"]
+__all__ = ["Picture", "draw_board", "pictures"]
 
 CURVE = "curve.jsonl"
 MOST_NAME = 100  # characters of a file's name
@@ -66,11 +66,6 @@ def draw_board(tables: Sequence[BoardTable], folder: Path, fmt: Literal["png", "
 
     drawn = pictures(tables)
     return {picture.heading: draw(picture.chart, folder / f"{picture.name}.{fmt}") for picture in drawn}
-
-
-def picture_files(tables: Sequence[BoardTable], folder: Path, fmt: Literal["png", "svg"] = "png") -> dict[str, Path]:
-    """What `draw_board` returns, without drawing."""
-    return {picture.heading: folder / f"{picture.name}.{fmt}" for picture in pictures(tables)}
 
 
 def pictures(tables: Sequence[BoardTable]) -> list[Picture]:

@@ -1,8 +1,4 @@
-"""The board as a Markdown page for readers, and as JSON and CSV for programs.
-
-With the columns `quality` nothing is said that depends on the machine or the moment, so that two runs of one grid give
-the same text byte for byte.
-"""
+"""The board as a Markdown page for readers, and as JSON and CSV for programs."""
 
 from __future__ import annotations
 
@@ -23,10 +19,8 @@ from seqbench.report.text import NONE, decimals, escape, link, listed, open_rank
 from seqbench.report.text import table as table_lines
 from seqbench.stats import Interval
 
-__all__ = ["Columns", "Format", "render"]
+__all__ = ["render"]
 
-Columns = Literal["all", "quality"]
-Format = Literal["markdown", "json", "csv"]
 Json = dict[str, Any]
 BETTER = "significantly better than"
 LEFT = ("model", BETTER, "seeds")
@@ -63,12 +57,19 @@ the models may change.
 
 def render(
     tables: Sequence[BoardTable],
-    fmt: Format = "markdown",
-    columns: Columns = "all",
+    fmt: Literal["markdown", "json", "csv"] = "markdown",
+    columns: Literal["all", "quality"] = "all",
     base: Path = Path(),
     plots: Mapping[str, Path] | None = None,
 ) -> str:
-    """The text of a board; see `board`."""
+    """The text of a board.
+
+    Args:
+        columns: `quality` leaves out all that depends on the machine or the moment, so that two runs of one grid give
+            the same text byte for byte.
+        base: the directory that the text will be written into; links to records are relative to it.
+        plots: pictures by heading, as `charts.draw_board` gives them, for the Markdown page with `all` columns.
+    """
     page = _Page(columns == "quality", base.resolve(), plots or {})
     return {"markdown": page.markdown, "json": page.json, "csv": page.csv}[fmt](tables)
 
