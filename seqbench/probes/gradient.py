@@ -17,6 +17,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -208,13 +209,14 @@ class GradientSetting:
     stages: list[int]
     steps: int
 
-    def net(self, model: str) -> SequenceModel:
+    def net(self, model: str, *, double: bool = False) -> SequenceModel:
         """A new net of ``model``, its weights from torch's generator."""
         from seqbench.probes.shared.nets import build_net
         from seqbench.probes.shared.problems import Recall
 
         options = {name: getattr(self, name) for name in ("layers", "backbone", "initialisation")}
-        return build_net(model, Recall().shape, self.hidden, **options)
+        net = build_net(model, Recall().shape, self.hidden, **options)
+        return net.double() if double else net
 
 
 # ---- measure: the Jacobians ---------------------------------------------------------------------------------------
@@ -378,7 +380,7 @@ def jacobians(norms: Mapping[int, Array], state: Array | None) -> Jacobians:
         lyapunov=None if state is None else _number(lyapunov(state)),
         slope=_number(slope),
         slope_range=near,
-        half_life=_number(math.log(2.0) / -slope) if slope is not None and slope < 0 else None,
+        half_life=_number(_half_life(slope)),
         slope_far=_number(far),
         slope_far_range=beyond,
         fall=fall,
@@ -402,18 +404,18 @@ def line(curve: Array, most: int) -> tuple[float | None, tuple[int, int] | None]
     return float(k @ curve[1 : last + 1] / (k @ k)), (1, last)
 
 
-def lyapunov(state: Array) -> float | None:
+def lyapunov(state: Array) -> float:
     """Leading Lyapunov exponent, natural log per step: the growth of the rescaled product of one-step Jacobians.
 
     From log norms (T, B), backwards from the last step: over the middle half of the steps, so that neither the state's
     way from zero nor the product's turn towards its leading direction counts; median over samples. The norm of a
-    product of all directions leaves nothing to the luck of a starting vector. None where the product becomes zero.
+    product of all directions leaves nothing to the luck of a starting vector.
+    Not finite where the product becomes zero.
     """
     T = len(state)
     first, last = T // 4, T - 1 - T // 4
     with np.errstate(invalid="ignore"):
-        growth = float(np.median((state[last] - state[first]) / (last - first)))
-    return growth if math.isfinite(growth) else None
+        return float(np.median((state[last] - state[first]) / (last - first)))
 
 
 def _fall(curve: Array) -> tuple[float | None, int | None, bool]:
@@ -426,10 +428,16 @@ def _fall(curve: Array) -> tuple[float | None, int | None, bool]:
     return _number((first - (FLOOR if lost else there)) / math.log(10.0)), k, lost
 
 
+def _half_life(slope: float | None) -> float:
+    """In steps; NaN where there is no slope."""
+    if slope is None or math.isnan(slope):
+        return math.nan
+    return math.log(2.0) / -slope if slope < 0 else math.inf
+
+
 def _at_length(length: int, logs: Array) -> AtLength:
     middle = _quantile(logs, 0.5)
-    peak = middle[1:].max()
-    mean = peak + math.log(np.exp(middle[1:] - peak).mean()) if math.isfinite(peak) else peak
+    mean = float(np.logaddexp.reduce(middle[1:])) - math.log(length - 1)
     return AtLength(length, last=_number(middle[-1]), first=_number(middle[1]), mean=_number(mean))
 
 
@@ -453,98 +461,6 @@ def _number(value: float | None) -> float | None:
 
 def _listed(curve: Array, kept: Sequence[int]) -> Curve:
     return tuple(round(float(curve[k]), 4) if math.isfinite(curve[k]) else None for k in kept)
-
-
-# ---- the probe ----------------------------------------------------------------------------------------------------
-
-
-@register_probe("gradient")
-class Gradient(Probe[GradientResult]):
-    """How gradients shrink or grow with distance."""
-
-    Options = GradientOptions
-    Result = GradientResult
-
-    def plan(self, request: Request, options: GradientOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
-        """For each seed, model and initialisation one at the start and one trained, or the one asked for."""
-        from seqbench.models.backbone import check_widths
-        from seqbench.models.mixer import MODELS
-        from seqbench.probes.shared.nets import check_fits, check_length, initialisations, seeds_outermost
-        from seqbench.probes.shared.problems import Recall
-        from seqbench.probes.shared.training import stage_lengths
-
-        budget, problem = BUDGETS[request.budget], Recall()
-        length = budget.length if options.length is None else options.length
-        samples = options.samples or budget.samples
-        check_length(length, least=problem.steps(problem.least))
-        training = {"start": ([], 0), "trained": (stage_lengths(budget.longest), budget.steps)}
-        specs: list[ProbeSpec] = []
-        for model, starts in initialisations(options.initialisation, models).items():
-            multiple = MODELS.get(model).mixer.width_multiple
-            hidden = options.hidden or -(-budget.hidden // multiple) * multiple  # the budget's, or the next that can be
-            check_widths(model, (hidden,))
-            settings = [
-                GradientSetting(when, start, hidden, options.layers, options.backbone, length, samples, *training[when])
-                for start in starts
-                for when in (WHEN if options.when == "both" else (options.when,))
-            ]
-            if settings:
-                check_fits(lambda: settings[0].net(model).double(), problem.shape, samples, length, device)  # noqa: B023
-            specs += [spec for each in settings for spec in self.specs(request, device, model, each, budget.seeds)]
-        return seeds_outermost(specs)
-
-    def measure(self, spec: ProbeSpec, listener: Listener) -> GradientResult:
-        """One net's Jacobians."""
-        from torch import Generator
-
-        from seqbench.probes.shared.problems import Recall
-
-        setting = GradientSetting(**spec.options)
-        T, problem = setting.length, Recall()
-        net = setting.net(spec.models[0]).to(spec.device)
-        # streams of their own: neither that of the weights, nor one for both training and measuring
-        teacher, drawn = (Generator(spec.device).manual_seed((part << 32) + spec.seed) for part in (1, 2))
-        trained = _train(net, setting, teacher) if setting.when == "trained" else None
-        double = double_copy(net, "cpu" if spec.device == "mps" else spec.device)
-        samples: dict[int, Tensor] = {}
-        for length in sorted({max(2, T // part) for part in (1, 2, 4, 8)}):
-            inputs, _ = problem.draw(setting.samples, length - 1, drawn, drawn.device)
-            samples[length] = inputs.to(next(double.parameters()).device)
-        norms = {length: input_log_norms(double, inputs).cpu().numpy() for length, inputs in samples.items()}
-        reason = no_state(double, T)
-        state = state_log_norms(double, samples[T]).cpu().numpy() if reason is None else None
-        return GradientResult(
-            **vars(jacobians(norms, state)),
-            when=setting.when,
-            initialisation=setting.initialisation,
-            samples=setting.samples,
-            length=T,
-            width=setting.hidden,
-            params=sum(p.numel() for p in double.parameters()),
-            state_reason=reason,
-            trained=trained,
-        )
-
-    def headline(self, result: GradientResult) -> str:
-        """Half-life and fall."""
-        if result.slope is None:
-            return "no gradient beyond its own step"
-        words = [f"slope {result.slope:+.3g} a step"]
-        if result.half_life is not None:
-            words.append(f"half-life {result.half_life:.3g} steps")
-        if result.fall is not None:
-            words.append(f"{_fold(result.fall)} by k = {result.fall_at}")
-        if result.trained and result.trained.score_at_measured_length is not None:
-            words.append(f"recall {result.trained.score_at_measured_length:.2f} at {result.length} steps")
-        return ", ".join(words)
-
-    def table(self, measured: Sequence[Measured[GradientResult]]) -> str:
-        """A line for each model, initialisation and time, what the columns mean, what vanishing does not mean."""
-        return _table(summaries(measured))
-
-    def chart(self, measured: Sequence[Measured[GradientResult]]) -> Chart:
-        """A column before and one after training: input Jacobians, state Jacobians, the first input's against T."""
-        return _chart(summaries(measured))
 
 
 def _train(net: SequenceModel, setting: GradientSetting, generator: Generator) -> RecallScores:
@@ -580,17 +496,13 @@ class Summary(SeedGroup[GradientResult]):
 
     Attributes:
         label: the model, its initialisation unless that has no name of its own, and what tells it from others shown.
-        slope: of the log norm against k = 1 ... 100 at most, natural log per step.
-        slope_far: likewise to ``slope_far_to``.
-        slope_far_to: 200 at most; less where some seed's norm becomes zero before; 0 without slopes.
-        half_life: ln 2 / -slope in steps; NaN unless the slope is negative, infinite where its interval holds 0.
-        fall: log10 |J_1| / |J_k| at k = ``fall_at``, which is 100 or T - 1.
-        fall_at: None where nothing is there.
+        slope, slope_far, fall, fall_at, lyapunov: as in `Jacobians`.
+        slope_far_to: the last k of ``slope_far``, the least of the seeds'; 0 where one has no slope.
+        half_life: ln 2 / -slope in steps; infinite where the slope is not negative.
         fall_is_least: some seed's norm is zero there, so that its fall is that to the least measurable norm.
         explosion: share of samples with |J_k| > 10 |J_1|, at the k where it is greatest.
-        lyapunov: leading Lyapunov exponent, natural log per step.
-        score_at_length: of recall over the measured T steps, on which it was not trained: 0 guessing, 1 all right; NaN
-            at the start.
+        score_at_length: on recall over the measured T steps, which it was not trained on; NaN at the start.
+        dash: its lines, which tell those of one model apart.
     """
 
     label: str
@@ -604,6 +516,7 @@ class Summary(SeedGroup[GradientResult]):
     explosion: Interval
     lyapunov: Interval
     score_at_length: Interval
+    dash: Dash = "solid"
 
     @property
     def setting(self) -> GradientSetting:
@@ -613,7 +526,7 @@ class Summary(SeedGroup[GradientResult]):
 
 def over_seeds(values: Iterable[float | None]) -> Interval:
     """Mean and 95% interval by Student's t over seeds; NaN if one is missing, as a mean of the rest would flatter."""
-    known: Array = np.array([math.nan if value is None else value for value in values], dtype=float)
+    known: Array = np.array(list(values), dtype=float)  # None is NaN
     spread = float(known.var(ddof=1)) / len(known) if len(known) > 1 else math.nan
     return Estimate(float(known.mean()), spread, 0.0, len(known) - 1.0).interval()
 
@@ -623,14 +536,15 @@ def summaries(measured: Iterable[Measured[GradientResult]]) -> list[Summary]:
     groups = seeds_together(measured)
     options = [group[0].spec.options for group in groups]
     varied = [name for name in VARIED if len({each[name] for each in options}) > 1]
-    return [_summary(group, varied) for group in groups]
+    rows = [_summary(group, varied) for group in groups]
+    dashes = dashes_of({row.label: row.model for row in rows})
+    return [replace(row, dash=dashes[row.label]) for row in rows]
 
 
 def _summary(group: Sequence[Measured[GradientResult]], varied: Sequence[str]) -> Summary:
     spec, results = group[0].spec, [one.result for one in group]
     start = spec.options["initialisation"]
     words = [start] * (start != "default") + [f"{name} {spec.options[name]}" for name in varied]
-    trained = [result.trained for result in results]
     slope = over_seeds(result.slope for result in results)
     return Summary(
         group,
@@ -644,15 +558,8 @@ def _summary(group: Sequence[Measured[GradientResult]], varied: Sequence[str]) -
         fall_is_least=any(result.fall_is_least for result in results),
         explosion=over_seeds(result.explosion_most for result in results),
         lyapunov=over_seeds(result.lyapunov for result in results),
-        score_at_length=over_seeds(scores.score_at_measured_length if scores else None for scores in trained),
+        score_at_length=over_seeds(each.trained.score_at_measured_length if each.trained else None for each in results),
     )
-
-
-def _half_life(slope: float) -> float:
-    """In steps; NaN of NaN."""
-    if math.isnan(slope):
-        return math.nan
-    return math.log(2.0) / -slope if slope < 0 else math.inf
 
 
 def behaviour(summary: Summary) -> str:
@@ -692,33 +599,12 @@ def _fold(decades: float) -> str:
 
 # ---- table --------------------------------------------------------------------------------------------------------
 
-
-def _table(rows: Sequence[Summary]) -> str:
-    reach = max((row.fall_at for row in rows if row.fall_at is not None), default=NEAR)
-    lengths = " or ".join(map(str, sorted({row.setting.length for row in rows})))
-    cells = [
-        {
-            "model": row.label,
-            "when": row.setting.when,
-            "seeds": str(len(row.measured)),
-            "slope per step": _shown(row.slope, 4),
-            "half-life": "never" if row.half_life.value == math.inf else interval_text(row.half_life),
-            f"fall to k={reach}": ("≥ " if row.fall_is_least else "") + _shown(row.fall, 1),
-            "explodes": _shown(row.explosion, 2),
-            "Lyapunov": _shown(row.lyapunov, 3),
-            "so it": behaviour(row) if len(row.measured) > 1 else NONE,
-            f"recall at {lengths}": _shown(row.score_at_length, 2) if row.setting.when == "trained" else "",
-        }
-        for row in rows
-    ]
-    return f"""{aligned_table(cells)}
-
+READING = """
 J_k is the Jacobian of the last output by the input k steps before, |J_k| its Frobenius norm, the median over
 samples; means over seeds with 95% intervals. Slope: of ln |J_k| from k = 1 to 100 at most; half-life: ln 2 /
 -slope, in steps; fall: log10 |J_1| / |J_k|, so 3 is 1,000-fold; explodes: share of samples with |J_k| > 10
 |J_1| at the worst k; Lyapunov: leading exponent of the state, natural log per step; recall: score of the
-trained net over that many steps, {taught(rows)}, 0 is guessing and 1 all right.
-""" + "\n".join([*_reasons(rows), *(f"\n{sentence}" for sentence in _remarks(rows))])
+trained net over that many steps, {taught}, 0 is guessing and 1 all right."""
 
 
 def _shown(figure: Interval, places: int) -> str:
@@ -755,112 +641,204 @@ LOWEST, HIGHEST = -16.0, 8.0  # decades that an axis shows: below, sums in doubl
 WHEN = {"start": "At the start", "trained": "After training on recall in stages"}
 
 
-def _chart(rows: Sequence[Summary]) -> Chart:
-    dashes = dashes_of({row.label: row.model for row in rows})
-    columns = []
-    for when, words in WHEN.items():
-        here = [row for row in rows if row.setting.when == when]
-        panels = [
-            _distance_panel(
-                f"{words}: input Jacobian",
-                Axis("distance k from the last step back to the input (steps)"),
-                "log10 |J_k| / |J_1| (decades)",
-                _curves(here, dashes, lambda result: result.input, first=1),
-            ),
-            _distance_panel(
-                "State Jacobian S_k = ds_T / ds_(T-k)",
-                Axis("distance k (steps)"),
-                "log10 |S_k| / |S_0| (decades)",
-                _curves(here, dashes, lambda result: result.state, first=0),
-            ),
-            _length_panel(here, dashes),
-        ]
-        columns.append([panel for panel in panels if panel is not None])
-    sizes = {name: ", ".join(map(str, sorted({getattr(row.setting, name) for row in rows}))) for name in VARIED}
-    seeds = max(len(row.measured) for row in rows)
-    many = f"{seeds} seeds: median, band from least to greatest" if seeds > 1 else "1 seed"
-    scored = [row for row in rows if math.isfinite(row.score_at_length.value)]
-    scores = ", ".join(f"{row.label} {row.score_at_length.value:.2f}" for row in scored)
-    known = f"Recall over {sizes['length']} steps, {taught(rows)} (0 guessing, 1 all right): {scores}."
-    notes = [
-        "Frobenius norm of each sample's Jacobian, exact, in double precision; the median over samples of its "
-        "logarithm. A decade is a factor of 10.",
-        *([known] if scores else []),
-        *_remarks(rows),
-        *_reasons(rows),
-    ]
-    return Chart(
-        "How far gradients reach: the last output differentiated by the input k steps before",
-        [column for column in columns if column],
-        f"width {sizes['hidden']}, {sizes['length']} steps, {sizes['samples']} sequences per seed, {many}",
-        notes,
-        aligned=True,
-    )
-
-
-def _curves(
-    rows: Sequence[Summary],
-    dashes: Mapping[str, Dash],
-    of: Callable[[GradientResult], InputCurve | StateCurve | None],
-    first: int,
+def _lines(
+    rows: Sequence[Summary], points: Callable[[GradientResult], Iterable[tuple[int, float | None]]], *, relative: bool
 ) -> list[Line]:
-    """Decades from k = ``first``, relative to it: medians over seeds, and bands from least to greatest."""
+    """Of each of ``rows`` that has any: the median over seeds, and a band from least to greatest, in decades.
+
+    ``points`` are (x, natural logarithm) of one seed; ``relative`` ones are divided by the first.
+    """
     lines = []
     for row in rows:
-        curves = [curve.log_norm[first:] for result in row.results if (curve := of(result)) is not None]
-        if not curves:
+        curves: Array = np.array([list(points(result)) for result in row.results], dtype=float)  # None is NaN
+        if not curves.size:
             continue
-        logs: Array = np.array(curves, dtype=float) / DECADE
-        logs -= logs[:, :1]
+        x, logs = curves[0, :, 0].tolist(), curves[:, :, 1] / DECADE
+        logs = logs - logs[:, :1] if relative else logs
         middle, low, high = (of_seeds(logs, axis=0).tolist() for of_seeds in (np.median, np.min, np.max))
         if np.isfinite(middle).any():
-            k, look, dash = row.results[0].k[first:], look_of(row.model), dashes[row.label]
-            line = Line(k, middle, look, low, high, short(row.label), dash)
-            lines.append(line if len(logs) > 1 else replace(line, low=None, high=None))
+            band = {"low": low, "high": high} if len(logs) > 1 else {}
+            look, label = look_of(row.model), short(row.label)
+            lines.append(Line(x, middle, look, label=label, dash=row.dash, marked=not relative, **band))
     return lines
 
 
-def _distance_panel(title: str, x: Axis, y: str, lines: Sequence[Line]) -> Panel | None:
-    """None without curves; the note says where one goes on that leaves the panel."""
-    marks: list[Mark] = [*lines]
+def _distance_panel(title: str, name: str, first: int, way: str, lines: Sequence[Line]) -> Panel | None:
+    """Jacobians ``name`` relative to that at k = ``first``; the note says where a line goes on beyond the panel."""
     if not lines:
         return None
-    ends = [[point for point in zip(line.x, line.y, strict=True) if math.isfinite(point[1])][-1] for line in lines]
-    leaving = [
-        f"{line.label} goes on to 10^{end:.0f} at k = {k}"
-        for line, (k, end) in zip(lines, ends, strict=True)
-        if not LOWEST <= end <= HIGHEST
-    ]
+    leaving = []
+    for line in lines:
+        k, end = [point for point in zip(line.x, line.y, strict=True) if math.isfinite(point[1])][-1]
+        if not LOWEST <= end <= HIGHEST:
+            leaving.append(f"{line.label} goes on to 10^{end:.0f} at k = {k:g}")
     low, high = limits = _span(lines, -VANISHED - 1, 1.0)
     rules = {-VANISHED: "1,000-fold weaker", VANISHED: "1,000-fold stronger"}
-    marks += [Rule(at, words) for at, words in rules.items() if low < at < high]
+    marks: list[Mark] = [*lines, *(Rule(at, words) for at, words in rules.items() if low < at < high)]
     marks += [Rule(0.0, strong=True)]
     marks += [Rule(NEAR, axis="x")] if max(line.x[-1] for line in lines) > NEAR else []
-    return Panel(title, marks, x, Axis(y, limits=limits), note="; ".join(leaving))
+    y = Axis(f"log10 |{name}_k| / |{name}_{first}| (decades)", limits=limits)
+    return Panel(title, marks, Axis(f"distance k {way}(steps)"), y, note="; ".join(leaving))
 
 
-def _length_panel(rows: Sequence[Summary], dashes: Mapping[str, Dash]) -> Panel | None:
+def _length_panel(lines: Sequence[Line]) -> Panel | None:
     """The norm at the first input against T, with a line that falls as 1/T does."""
-    lines = []
-    for row in rows:
-        lengths = [point.length for point in row.results[0].by_length]
-        logs = np.array([[point.last for point in result.by_length] for result in row.results], dtype=float)
-        middle = np.median(logs / DECADE, axis=0)
-        if np.isfinite(middle).any():
-            look, dash = look_of(row.model), dashes[row.label]
-            lines.append(Line(lengths, middle.tolist(), look, label=short(row.label), dash=dash, marked=True))
     if not lines:
         return None
-    ticks = sorted({length for line in lines for length in line.x})
-    thin = [-math.log10(length / ticks[0]) for length in ticks]
-    x = Axis("length T of the sequence (steps, logarithmic)", "log2", ticks=[(length, f"{length}") for length in ticks])
+    lengths = sorted({length for line in lines for length in line.x})
+    thin = Line(lengths, [-math.log10(T / lengths[0]) for T in lengths], label="falling as 1/T does", dash="dashed")
+    ticks = [(T, f"{T}") for T in lengths]
+    x = Axis("length T of the sequence (steps, logarithmic)", "log2", ticks=ticks)
     y = Axis("log10 |J_(T-1)| (decades)", limits=_span(lines, 0.0, 0.0))
-    return Panel(
-        "Jacobian of the first input", [*lines, Line(ticks, thin, label="falling as 1/T does", dash="dashed")], x, y
-    )
+    return Panel("Jacobian of the first input", [*lines, thin], x, y)
 
 
 def _span(lines: Sequence[Line], low: float, high: float) -> tuple[float, float]:
     """Decades from ``low`` to ``high`` and as far as the lines go, but for what lies beyond all sense."""
     seen = [value for line in lines for value in line.y if math.isfinite(value)]
     return max(min([low, *seen]) - 0.5, LOWEST), min(max([high, *seen]) + 0.5, HIGHEST)
+
+
+# ---- the probe ----------------------------------------------------------------------------------------------------
+
+
+@register_probe("gradient")
+class Gradient(Probe[GradientResult]):
+    """How gradients shrink or grow with distance."""
+
+    Options = GradientOptions
+    Result = GradientResult
+
+    def plan(self, request: Request, options: GradientOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """For each seed, model and initialisation one at the start and one trained, or the one asked for."""
+        from seqbench.models.backbone import check_widths
+        from seqbench.models.mixer import MODELS
+        from seqbench.probes.shared.nets import check_fits, check_length, initialisations, seeds_outermost
+        from seqbench.probes.shared.problems import Recall
+        from seqbench.probes.shared.training import stage_lengths
+
+        budget, problem = BUDGETS[request.budget], Recall()
+        length = budget.length if options.length is None else options.length
+        samples = options.samples or budget.samples
+        check_length(length, least=problem.steps(problem.least))
+        training = {"start": ([], 0), "trained": (stage_lengths(budget.longest), budget.steps)}
+        specs: list[ProbeSpec] = []
+        for model, starts in initialisations(options.initialisation, models).items():
+            multiple = MODELS.get(model).mixer.width_multiple
+            hidden = options.hidden or -(-budget.hidden // multiple) * multiple  # the budget's, or the next that can be
+            check_widths(model, (hidden,))
+            settings = [
+                GradientSetting(when, start, hidden, options.layers, options.backbone, length, samples, *training[when])
+                for start in starts
+                for when in (WHEN if options.when == "both" else (options.when,))
+            ]
+            if settings:
+                net = partial(settings[0].net, model, double=True)
+                check_fits(net, problem.shape, samples, length, device)
+            specs += [spec for each in settings for spec in self.specs(request, device, model, each, budget.seeds)]
+        return seeds_outermost(specs)
+
+    def measure(self, spec: ProbeSpec, listener: Listener) -> GradientResult:
+        """One net's Jacobians."""
+        from torch import Generator
+
+        from seqbench.probes.shared.problems import Recall
+
+        setting = GradientSetting(**spec.options)
+        T, problem = setting.length, Recall()
+        net = setting.net(spec.models[0]).to(spec.device)
+        # streams of their own: neither that of the weights, nor one for both training and measuring
+        teacher, drawn = (Generator(spec.device).manual_seed((part << 32) + spec.seed) for part in (1, 2))
+        trained = _train(net, setting, teacher) if setting.when == "trained" else None
+        double = double_copy(net, "cpu" if spec.device == "mps" else spec.device)
+        samples: dict[int, Tensor] = {}
+        for length in sorted({max(2, T // part) for part in (1, 2, 4, 8)}):
+            inputs, _ = problem.draw(setting.samples, length - 1, drawn, drawn.device)
+            samples[length] = inputs.to(next(double.parameters()).device)
+        norms = {length: input_log_norms(double, inputs).cpu().numpy() for length, inputs in samples.items()}
+        reason = no_state(double, T)
+        state = state_log_norms(double, samples[T]).cpu().numpy() if reason is None else None
+        return GradientResult(
+            **vars(jacobians(norms, state)),
+            **{name: spec.options[name] for name in ("when", "initialisation", "samples", "length")},
+            width=setting.hidden,
+            params=sum(p.numel() for p in double.parameters()),
+            state_reason=reason,
+            trained=trained,
+        )
+
+    def headline(self, result: GradientResult) -> str:
+        """Half-life and fall."""
+        if result.slope is None:
+            return "no gradient beyond its own step"
+        words = [f"slope {result.slope:+.3g} a step"]
+        if result.half_life is not None:
+            words.append(f"half-life {result.half_life:.3g} steps")
+        if result.fall is not None:
+            words.append(f"{_fold(result.fall)} by k = {result.fall_at}")
+        if result.trained and result.trained.score_at_measured_length is not None:
+            words.append(f"recall {result.trained.score_at_measured_length:.2f} at {result.length} steps")
+        return ", ".join(words)
+
+    def table(self, measured: Sequence[Measured[GradientResult]]) -> str:
+        """A line for each model, initialisation and time, what the columns mean, what vanishing does not mean."""
+        rows = summaries(measured)
+        reach = max((row.fall_at for row in rows if row.fall_at is not None), default=NEAR)
+        lengths = " or ".join(map(str, sorted({row.setting.length for row in rows})))
+        cells = [
+            {
+                "model": row.label,
+                "when": row.setting.when,
+                "seeds": str(len(row.measured)),
+                "slope per step": _shown(row.slope, 4),
+                "half-life": "never" if row.half_life.value == math.inf else interval_text(row.half_life),
+                f"fall to k={reach}": ("≥ " if row.fall_is_least else "") + _shown(row.fall, 1),
+                "explodes": _shown(row.explosion, 2),
+                "Lyapunov": _shown(row.lyapunov, 3),
+                "so it": behaviour(row) if len(row.measured) > 1 else NONE,
+                f"recall at {lengths}": _shown(row.score_at_length, 2) if row.setting.when == "trained" else "",
+            }
+            for row in rows
+        ]
+        return "\n".join(
+            [aligned_table(cells), READING.format(taught=taught(rows)), *_reasons(rows)]
+            + [f"\n{words}" for words in _remarks(rows)]
+        )
+
+    def chart(self, measured: Sequence[Measured[GradientResult]]) -> Chart:
+        """A column before and one after training: input Jacobians, state Jacobians, the first input's against T."""
+        rows = summaries(measured)
+        columns = []
+        for when, words in WHEN.items():
+            here = [row for row in rows if row.setting.when == when]
+            inputs = _lines(here, lambda one: zip(one.k[1:], one.input.log_norm[1:], strict=True), relative=True)
+            states = _lines(
+                here, lambda one: zip(one.k, one.state.log_norm, strict=True) if one.state else (), relative=True
+            )
+            firsts = _lines(here, lambda one: ((at.length, at.last) for at in one.by_length), relative=False)
+            panels = [
+                _distance_panel(f"{words}: input Jacobian", "J", 1, "from the last step back to the input ", inputs),
+                _distance_panel("State Jacobian S_k = ds_T / ds_(T-k)", "S", 0, "", states),
+                _length_panel(firsts),
+            ]
+            columns.append([panel for panel in panels if panel is not None])
+        sizes = {name: ", ".join(map(str, sorted({getattr(row.setting, name) for row in rows}))) for name in VARIED}
+        seeds = max(len(row.measured) for row in rows)
+        many = f"{seeds} seeds: median, band from least to greatest" if seeds > 1 else "1 seed"
+        scored = [row for row in rows if math.isfinite(row.score_at_length.value)]
+        scores = ", ".join(f"{row.label} {row.score_at_length.value:.2f}" for row in scored)
+        known = f"Recall over {sizes['length']} steps, {taught(rows)} (0 guessing, 1 all right): {scores}."
+        notes = [
+            "Frobenius norm of each sample's Jacobian, exact, in double precision; the median over samples of its "
+            "logarithm. A decade is a factor of 10.",
+            *([known] if scores else []),
+            *_remarks(rows),
+            *_reasons(rows),
+        ]
+        return Chart(
+            "How far gradients reach: the last output differentiated by the input k steps before",
+            [column for column in columns if column],
+            f"width {sizes['hidden']}, {sizes['length']} steps, {sizes['samples']} sequences per seed, {many}",
+            notes,
+            aligned=True,
+        )
