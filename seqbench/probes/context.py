@@ -16,7 +16,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, pairwise
+from itertools import groupby, pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -227,20 +227,23 @@ class ContextProbe(Probe[ContextResult]):
 
     def table(self, measured: Sequence[Measured[ContextResult]]) -> str:
         """One table for each task, with sentences below it, and one of what changing far input does."""
-        tables = map(_text_tables, _by_task(_groups(measured, TextResult)))
-        more = map(_inputs_tables, _by_task(_groups(measured, InputsResult)))
-        return "\n\n".join(chain(*tables, *more))
+        parts: list[str] = []
+        for groups in _by_task(measured):
+            parts += _text_tables(groups) if groups[0].first.kind == TEXT else _inputs_tables(groups)
+        return "\n\n".join(parts)
 
     def chart(self, measured: Sequence[Measured[ContextResult]]) -> Chart:
         """Excess loss against k, effective contexts and changed text; metrics against the length of the input."""
-        texts, inputs = _groups(measured, TextResult), _groups(measured, InputsResult)
-        dashes = dashes_of(
-            {group.label: group.model for group in texts} | {group.label: group.model for group in inputs}
-        )
-        panels = [*chain(*(_text_panels(of_task, dashes) for of_task in _by_task(texts)))]
-        panels += chain(*(_inputs_panels(of_task, dashes) for of_task in _by_task(inputs)))
+        panels: list[Panel] = []
+        for groups in _by_task(measured):
+            panels += (
+                _text_panels(groups)
+                if groups[0].first.kind == TEXT
+                else [sheet.panel() for sheet in _input_sheets(groups)]
+            )
         columns = [panels[::2], panels[1::2]]  # so that they are read row by row
-        return Chart("Effective context on real data", columns, notes=[*_notes(texts, inputs)], aligned=True)
+        notes = [*_notes([group for groups in _by_task(measured) for group in groups])]
+        return Chart("Effective context on real data", columns, notes=notes, aligned=True)
 
 
 # ---- plan: what is trained and scored -----------------------------------------------------------------------------
@@ -519,7 +522,8 @@ def carried_losses(model: SequenceModel, tokens: Array, at: Array) -> Array:
     n_passes = -(-span // max(1, STRETCH - first))
     scored = -(-span // n_passes)
     passes = _passes(tokens, 0, scored, n_passes, first + scored - 1)
-    return losses_after(model, passes, range(first, first + scored)).ravel()[at - first]
+    nats: Array = losses_after(model, passes, range(first, first + scored)).ravel()
+    return nats.take(at - first)
 
 
 def _passes(tokens: Array, first: int, stride: int, number: int, length: int) -> Array:
@@ -885,6 +889,7 @@ class _Group(NamedTuple, Generic[R]):
     steps: int  # of training
     results: list[R]
     label: str = ""
+    dash: Dash = "solid"
 
     @property
     def first(self) -> R:
@@ -894,37 +899,94 @@ class _Group(NamedTuple, Generic[R]):
     @property
     def words(self) -> tuple[str, str, str]:
         """What may tell it from others of the same model; inputs of several lengths stand side by side instead."""
-        length = f"T {self.first.length}" if self.first.what == "text" else ""
+        length = f"T {self.first.length}" if self.first.kind == TEXT else ""
         return f"width {self.first.width}", length, f"{self.steps:,} steps"
 
 
-Curves = list[tuple[_Group[R], dict[int, Interval]]]  # to each group its figures by what stands on the x axis
-
-
-def _groups(measured: Sequence[Measured[ContextResult]], kind: type[R]) -> list[_Group[R]]:
-    """All groups with one kind of result, by task, model, width, steps and length."""
-    groups = []
+def _by_task(measured: Iterable[Measured[ContextResult]]) -> list[list[_Group[Any]]]:
+    """Of each task, texts first, its groups by model, width, steps and length."""
+    groups: list[_Group[Any]] = []
     for seeds in seeds_together(measured):
-        results = [one.result for one in seeds if isinstance(one.result, kind)]
-        if results:
-            spec = seeds[0].spec
-            groups.append(_Group(spec.models[0], spec.options["training"]["steps"], results))
-    groups.sort(key=lambda it: (it.first.task, it.model, it.first.width, it.steps, it.first.length))
-    labelled = []
+        spec, results = seeds[0].spec, [one.result for one in seeds]
+        groups.append(_Group(spec.models[0], spec.options["training"]["steps"], results))
+    groups.sort(
+        key=lambda it: (it.first.kind != TEXT, it.first.task, it.model, it.first.width, it.steps, it.first.length)
+    )
+    labels = []
     for group in groups:
         alike = [other.words for other in groups if (other.first.task, other.model) == (group.first.task, group.model)]
         words = [word for word, *others in zip(group.words, *alike, strict=True) if len(set(others)) > 1]
-        labelled.append(group._replace(label=group.model + (f" ({', '.join(words)})" if words else "")))
-    return labelled
-
-
-def _by_task(groups: Iterable[_Group[R]]) -> list[list[_Group[R]]]:
+        labels.append(group.model + (f" ({', '.join(words)})" if words else ""))
+    dashes = dashes_of({label: group.model for label, group in zip(labels, groups, strict=True)})
+    groups = [group._replace(label=label, dash=dashes[label]) for label, group in zip(labels, groups, strict=True)]
     return [list(own) for _, own in groupby(groups, lambda group: group.first.task)]
+
+
+class _Sheet(NamedTuple):
+    """Figures of several groups, each by k or T and with its interval: what a table and a panel show."""
+
+    title: str
+    curves: list[tuple[_Group[Any], dict[int, Interval]]]
+    symbol: str
+    x: str  # what the symbol stands for
+    y: Axis
+    marks: Sequence[Mark] = (Rule(0.0, strong=True),)
+
+    @property
+    def places(self) -> list[int]:
+        """All k, or T, that some group has a figure at."""
+        return sorted({place for _, figures in self.curves for place in figures})
+
+    def rows(self, sign: str = "") -> list[dict[str, str]]:
+        """A row for each group; ``sign`` as in Python's formats."""
+        return [
+            {"model": group.label, "seeds": str(len(group.results))}
+            | {f"{self.symbol} = {place}": _with_half(figures.get(place), sign) for place in self.places}
+            for group, figures in self.curves
+        ]
+
+    def panel(self) -> Panel:
+        """Groups side by side so that their intervals can be told apart."""
+        places, marks = self.places, list(self.marks)
+        step = min((after / before for before, after in pairwise(places)), default=1.0)
+        for i, (group, figures) in enumerate(self.curves):
+            shift = step ** (0.08 * (i - (len(self.curves) - 1) / 2))
+            at, (values, low, high) = [shift * place for place in figures], zip(*figures.values(), strict=True)
+            look, label = look_of(group.model), group.label
+            marks.append(Line(at, values, look, label=label, dash=group.dash))
+            marks.append(Points(at, values, look, low, high, label=label))
+        ticks = [(place, str(place)) for place in places] if len(places) >= 3 else None
+        return Panel(self.title, marks, Axis(f"{self.symbol}: {self.x}", "log2", ticks=ticks), self.y)
+
+
+def _input_sheets(groups: Sequence[_Group[InputsResult]]) -> list[_Sheet]:
+    """Of one task: the metric by the length of the input, and how it changes when far inputs are swapped."""
+    first, longest = groups[0].first, max(group.first.length for group in groups)
+    unit = f" ({first.unit})" if first.unit else ""
+    by_label = [list(own) for _, own in groupby(groups, lambda group: group.label)]
+    references = dict(sorted((group.first.length, group.first.reference_value) for group in groups))
+    name = f"{short(first.reference)} (baseline)"
+    metrics = _Sheet(
+        f"{first.task}: test {first.metric}{unit}, {first.direction} is better",
+        [(own[-1], {group.first.length: mean_metric(group.results) for group in own}) for own in by_label],
+        "T",
+        "length of the input in steps",
+        Axis(f"test {first.metric}{unit}"),
+        [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")],
+    )
+    changes = _Sheet(
+        f"{first.task}, T = {longest}: change of {first.metric} when what lies beyond k is another example's",
+        [(own[-1], change) for own in by_label if (change := masked_change(own[-1].results))],
+        "k",
+        {"end": "the last steps", "centre": "the steps on each side of the centre"}[first.anchor] + " left as they are",
+        Axis(f"change of {first.metric}{unit}"),
+    )
+    return [metrics, changes] if changes.curves else [metrics]
 
 
 def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """Of one task: effective contexts with sentences, and what far text that is changed costs."""
-    first, rows, changed = groups[0].first, [], []
+    first, rows = groups[0].first, []
     for group in groups:
         contexts = {tolerance: effective_context(group.results, tolerance) for tolerance in TOLERANCES}
         words = _scaled(contexts[0.01], 1 / (first.chars_per_word or math.nan))
@@ -940,16 +1002,18 @@ def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
                 "carried": or_dash(carried and carried.value, "+z.2%"),
             }
         )
-        changes = perturbation_excess(group.results)
-        for k in changes.get("drop", ()):
-            costs = {kind: "{:+z.1%} ({:+z.1%} to {:+z.1%})".format(*by_k[k]) for kind, by_k in changes.items()}
-            changed.append({"model": group.label, "beyond k": str(k), **costs})
     lengths = ", ".join(map(str, sorted({group.first.length for group in groups})))
     title = (
         f"{first.task}: effective context in characters (with its 95% interval over seeds and text), models trained on "
         f"{lengths} characters at a time"
     )
     yield _table(title, rows, _text_notes(groups))
+    changed = [
+        {"model": group.label, "beyond k": str(k), **{kind: _percent(by_k[k]) for kind, by_k in changes.items()}}
+        for group in groups
+        if (changes := perturbation_excess(group.results))
+        for k in changes["drop"]
+    ]
     if changed:
         window = ", ".join(sorted({k for group in groups for k in (group.first.perturbed or {}).get("intact", {})}))
         title = f"{first.task}: excess loss with what lies beyond k characters changed, in a window of {window}"
@@ -995,44 +1059,19 @@ def _doubts(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
             yield f"{listed([*dict.fromkeys(doubtful)])} {sentence}"
 
 
-def _input_curves(groups: Sequence[_Group[InputsResult]]) -> tuple[Curves[InputsResult], Curves[InputsResult]]:
-    """Of each label: the metric by length, and at the longest length its change by k where far inputs are swapped."""
-    by_label = [list(own) for _, own in groupby(groups, lambda group: group.label)]
-    metrics = [(own[-1], {group.first.length: mean_metric(group.results) for group in own}) for own in by_label]
-    return metrics, [(own[-1], change) for own in by_label if (change := masked_change(own[-1].results))]
-
-
 def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
     """Of one task: the metric by length, and how it changes when far inputs are swapped."""
-    first, (metrics, changes) = groups[0].first, _input_curves(groups)
-    references = {group.first.length: rounded(group.first.reference_value, 4) for group in groups}
-    cells = [
-        (group.label, str(len(group.results)), {length: _with_half(figure) for length, figure in by_length.items()})
-        for group, by_length in metrics
-    ]
-    rows = [
-        {"model": name, "seeds": seeds, **{f"T = {length}": texts.get(length, NONE) for length in sorted(references)}}
-        for name, seeds, texts in [*cells, (first.reference, NONE, references)]
-    ]
+    metrics, *changes = _input_sheets(groups)
+    references = {f"T = {group.first.length}": rounded(group.first.reference_value, 4) for group in groups}
+    rows = [*metrics.rows(), {"model": groups[0].first.reference, "seeds": NONE, **references}]
     common = all(result.common for group in groups for result in group.results)
     note = (
         f"Trained and tested at each length, {'on the same' if common else 'each on its own'} test examples; "
         "± is half the 95% interval over seeds and test groups."
     )
-    title = f"{first.task}: test {_metric(first)}, {first.direction} is better, by the length of the input"
-    yield _table(title, rows, [note])
-    if changes:
-        title = (
-            f"{first.task}: change of {first.metric} when inputs farther than k from the {first.anchor} are another "
-            f"example's (T = {max(references)})"
-        )
-        yield _table(
-            title,
-            [
-                {"model": group.label, **{f"k = {k}": _with_half(figure, "+") for k, figure in by_k.items()}}
-                for group, by_k in changes
-            ],
-        )
+    yield _table(f"{metrics.title} (T: {metrics.x})", rows, [note])
+    for sheet in changes:
+        yield _table(f"{sheet.title} (k: {sheet.x})", sheet.rows("+"))
 
 
 def _table(title: str, rows: Sequence[Mapping[str, str]], notes: Iterable[str] = ()) -> str:
@@ -1040,16 +1079,19 @@ def _table(title: str, rows: Sequence[Mapping[str, str]], notes: Iterable[str] =
     return "\n\n".join(part for part in (title, aligned_table(rows), lines) if part)
 
 
-def _metric(result: InputsResult) -> str:
-    return result.metric + (f" ({result.unit})" if result.unit else "")
-
-
 def _scaled(figure: Interval, factor: float) -> Interval:
     return Interval(*(factor * end for end in figure))
 
 
-def _with_half(figure: Interval, sign: str = "") -> str:
+def _percent(figure: Interval) -> str:
+    """``+1.2% (+0.9% to +1.5%)``."""
+    return "{:+z.1%} ({:+z.1%} to {:+z.1%})".format(*figure)
+
+
+def _with_half(figure: Interval | None, sign: str) -> str:
     """The value, and half its interval where there is one."""
+    if figure is None:
+        return NONE
     half = (figure.high - figure.low) / 2
     return format(figure.value, f"{sign}.4g") + ("" if math.isnan(half) else f" ± {rounded(half, 2)}")
 
@@ -1059,51 +1101,24 @@ def _with_half(figure: Interval, sign: str = "") -> str:
 LEAST, MOST = 1e-3, 3.0  # excess loss that is drawn
 
 
-def _curves_panel(
-    title: str, marks: Sequence[Mark], curves: Curves[R], dashes: Mapping[str, Dash], x_label: str, y: Axis
-) -> Panel:
-    """Curves with an interval at each point, drawn side by side so that the intervals can be told apart."""
-    places = sorted({place for _, figures in curves for place in figures})
-    step = min((after / before for before, after in pairwise(places)), default=1.0)
-    marks = list(marks)
-    for i, (group, figures) in enumerate(curves):
-        shift = step ** (0.08 * (i - (len(curves) - 1) / 2))
-        at, (values, low, high) = [shift * place for place in figures], zip(*figures.values(), strict=True)
-        look, label = look_of(group.model), group.label
-        marks += [
-            Line(at, values, look, label=label, dash=dashes[label]),
-            Points(at, values, look, low, high, label=label),
-        ]
-    ticks = [(place, str(place)) for place in places] if len(places) >= 3 else None
-    return Panel(title, marks, Axis(x_label, "log2", ticks=ticks), y)
-
-
-def _text_panels(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
+def _text_panels(groups: Sequence[_Group[TextResult]]) -> Iterator[Panel]:
     """Of one task: excess loss by k, effective contexts, and a panel for each kind of change to far text."""
-    yield _excess_panel(groups, dashes)
+    yield _excess_panel(groups)
     yield _contexts_panel(groups)
     changes = [(group, perturbation_excess(group.results)) for group in groups]
     ends = [100 * end for _, kinds in changes for by_k in kinds.values() for figure in by_k.values() for end in figure]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     room = 0.06 * (high - low) or 1.0
+    axis = Axis("excess loss (%)", limits=(low - room, high + room))
     for kind, words in KINDS.items():
-        curves = [
-            (group, {k: _scaled(figure, 100) for k, figure in kinds[kind].items()})
-            for group, kinds in changes
-            if kind in kinds
-        ]
+        own = [(group, kinds[kind]) for group, kinds in changes if kind in kinds]
+        curves = [(group, {k: _scaled(figure, 100) for k, figure in by_k.items()}) for group, by_k in own]
         if curves:
-            yield _curves_panel(
-                f"{groups[0].first.task}: what lies beyond k {words}",
-                [Rule(0.0, strong=True)],
-                curves,
-                dashes,
-                "k: characters left as they are",
-                Axis("excess loss (%)", limits=(low - room, high + room)),
-            )
+            title = f"{groups[0].first.task}: what lies beyond k {words}"
+            yield _Sheet(title, curves, "k", "characters left as they are", axis).panel()
 
 
-def _excess_panel(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Dash]) -> Panel:
+def _excess_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
     """Excess loss by k, with bands."""
     longest, lengths = max(group.first.ks[-1] for group in groups), {group.first.length for group in groups}
     marks: list[Mark] = [Rule(tolerance, f"{tolerance:.1%}") for tolerance in TOLERANCES]
@@ -1112,8 +1127,8 @@ def _excess_panel(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Das
         curve = {k: excess for k, excess in excess_curve(group.results).items() if excess.value >= LEAST}
         if curve:
             values, low, high = zip(*curve.values(), strict=True)
-            look, dash = look_of(group.model), dashes[group.label]
-            marks.append(Line([*curve], values, look, low, high, group.label, dash, marked=True))
+            look = look_of(group.model)
+            marks.append(Line([*curve], values, look, low, high, group.label, group.dash, marked=True))
     return Panel(
         f"{groups[0].first.task}: loss after k characters, over the least",
         marks,
@@ -1138,33 +1153,9 @@ def _contexts_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
     return Panel(f"{first.task}: effective context with 95% intervals", marks, axis, rows=rows)
 
 
-def _inputs_panels(groups: Sequence[_Group[InputsResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
-    """Of one task: the metric by the length of the input, and how it changes when far inputs are swapped."""
-    first, (metrics, changes) = groups[0].first, _input_curves(groups)
-    references = dict(sorted((group.first.length, group.first.reference_value) for group in groups))
-    name = f"{short(first.reference)} (baseline)"
-    yield _curves_panel(
-        f"{first.task}: trained on shorter inputs ({first.direction} is better)",
-        [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")],
-        metrics,
-        dashes,
-        "length of the input in steps",
-        Axis(f"test {_metric(first)}"),
-    )
-    if changes:
-        where = "the last steps" if first.anchor == "end" else "the steps on each side of the centre"
-        yield _curves_panel(
-            f"{first.task}: trained on {max(references)} steps, what lies beyond k is another example's",
-            [Rule(0.0, strong=True)],
-            changes,
-            dashes,
-            f"k: {where} that stay as they are",
-            Axis(f"change of {_metric(first)}"),
-        )
-
-
-def _notes(texts: Sequence[_Group[TextResult]], inputs: Sequence[_Group[InputsResult]]) -> Iterator[str]:
+def _notes(groups: Sequence[_Group[Any]]) -> Iterator[str]:
     """How to read the chart."""
+    texts = [group for group in groups if group.first.kind == TEXT]
     if texts:
         yield (
             "Excess loss is over the least loss at any k, each k read from zero state; bands and intervals: 95% over "
@@ -1177,7 +1168,7 @@ def _notes(texts: Sequence[_Group[TextResult]], inputs: Sequence[_Group[InputsRe
             "Dropping takes what is beyond k away; a swap puts another passage of the text there, shuffles keep its "
             "words or letters: what a shuffle costs beyond a swap is the shock of strange text, not information."
         )
-    if inputs:
+    if len(texts) < len(groups):
         yield "Each length is trained for anew; intervals: 95% over seeds and test groups, if there are several seeds."
-    for why in sorted({group.first.masks_why for group in inputs if group.first.masks_why}):
+    for why in sorted({group.first.masks_why for group in groups if group.first.kind != TEXT} - {None}):
         yield f"No far inputs are swapped: {why}."
