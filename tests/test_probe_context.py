@@ -51,8 +51,8 @@ from seqbench.probes.context import (
     truncated_losses,
     word_count,
 )
-from seqbench.report.chart import GREY, Line, Look, Points, limits, look_of, ticks
-from seqbench.report.draw import draw
+from seqbench.report.chart import GREY, Line, Look, Points, limits, look_of
+from seqbench.report.draw import draw, ticks
 from seqbench.task import TASKS
 
 PROBE = ContextProbe()
