@@ -16,7 +16,7 @@ from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
 from seqbench.jobs.record import Record
 from seqbench.probes import Measured, ProbeSpec, Request
-from seqbench.probes.cost import Cost, CostOptions, CostResult, CudaCostResult, grid
+from seqbench.probes.cost import CostOptions, CostProbe, CostResult, CudaCostResult, grid
 from seqbench.probes.parallel import CudaParallelResult, Parallel, ParallelOptions, ParallelResult
 from seqbench.probes.shared.fits import (
     StepSeconds,
@@ -33,7 +33,7 @@ from seqbench.report.draw import draw
 from seqbench.stats import Interval
 
 MODELS_ALL = ["bilstm", "gru", "lstm", "rnn", "transformer"]
-COST, PARALLEL = Cost(), Parallel()
+COST, PARALLEL = CostProbe(), Parallel()
 SMOKE = Request(budget="smoke")
 
 
