@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import tyro
+from tabulate import tabulate
 
 from seqbench.config import Count
 from seqbench.errors import UserError
@@ -38,11 +39,11 @@ from seqbench.probes.shared.fits import (
     walls,
 )
 from seqbench.report.chart import Axis, Chart, Line, Panel, Points, Rule, look_of
-from seqbench.report.text import NONE, aligned_table, interval_text, or_dash, rounded
+from seqbench.report.text import NONE, interval_text, or_dash, rounded
 from seqbench.stats import Interval
 
 if TYPE_CHECKING:
-    from seqbench.probes.shared.timing import Steps, Timed
+    from seqbench.probes.shared.timing import Readings, Steps, Timed
 
 __all__ = ["CostOptions", "CostProbe", "CostResult", "CudaCostResult", "Kind"]
 
@@ -334,13 +335,10 @@ def _steps(place: tuple[Mapping[str, Timed], tuple[int, int]]) -> Steps:
     return {name: net.steps(*shape) for name, net in nets.items()}
 
 
-def _by_model(
-    readings: Sequence[ByModel[list[StepSeconds]]], figure: Callable[[list[StepSeconds]], T]
-) -> ByModel[list[T]]:
+def _by_model(readings: Sequence[Readings], figure: Callable[[list[StepSeconds]], T]) -> ByModel[list[T]]:
     """``figure`` of the readings at every shape, by model and kind."""
-    return {
-        name: {kind: [figure(reading[name][kind]) for reading in readings] for kind in KINDS} for name in readings[0]
-    }
+    models = readings[0]
+    return {name: {kind: [figure(reading[name][kind]) for reading in readings] for kind in KINDS} for name in models}
 
 
 def _ratios(seconds: ByModel[list[list[float]]], reference: str) -> dict[str, TimeRatios]:
@@ -362,7 +360,7 @@ def _table(one: Measured[CostResult]) -> str:
     rows = [_row(name, result) for name in sorted(result.models, key=lambda name: _ratio(name, result))]
     lines = [
         f"Cost: {_title(one)}, {result.repeats} repeats",
-        aligned_table(rows),
+        tabulate(rows, headers="keys", tablefmt="github"),
         f"Times are ratios: geometric means over {len(result.shapes)} shapes, with 95% intervals over repeats. FLOPs "
         f"(forward, per token) and state (floats) at {result.counted_at} steps.",
     ]
@@ -375,7 +373,11 @@ def _table(one: Measured[CostResult]) -> str:
         cells = [
             {"model": name, **{width: medians[width].get(name, NONE) for width in medians}} for name in result.models
         ]
-        lines += ["", f"Training step by width, ms (batch {batch}, length {length}):", aligned_table(cells)]
+        lines += [
+            "",
+            f"Training step by width, ms (batch {batch}, length {length}):",
+            tabulate(cells, headers="keys", tablefmt="github"),
+        ]
     fitted = [
         {"model": name, "step": kind} | fits.fit_cells(fit, ("a", "s", "w", "q"))
         for name, kinds in result.fit.items()
@@ -383,7 +385,7 @@ def _table(one: Measured[CostResult]) -> str:
         if fit is not None
     ]
     if fitted:
-        lines += ["", aligned_table(fitted), _reading(result)]
+        lines += ["", tabulate(fitted, headers="keys", tablefmt="github"), _reading(result)]
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 import tyro
+from tabulate import tabulate
 
 from seqbench.config import Widths
 from seqbench.jobs.job import Listener
@@ -24,7 +25,7 @@ from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
 from seqbench.probes.shared import fits
 from seqbench.probes.shared.fits import LENGTHS, LayerCounts, TimeFit, machine_text, open_interval, significant, walls
 from seqbench.report.chart import Axis, Chart, Dash, Line, Panel, Rule, look_of
-from seqbench.report.text import aligned_table, interval_text, or_dash, rounded
+from seqbench.report.text import interval_text, or_dash, rounded
 from seqbench.stats import Interval
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def _table(one: Measured[ParallelResult]) -> str:
         [
             f"Parallelism: training at a constant number of tokens per batch, {machine_text(one.spec)}, "
             f"{result.repeats} repeats",
-            aligned_table(rows),
+            tabulate(rows, headers="keys", tablefmt="github"),
             f"change: tokens/s at T={last} over T={first}, 95% interval over repeats.",
             f"Peak: {peak} GFLOP/s (median, least to greatest), a product of matrices, {result.peak_size} wide, in the "
             "same run.",

@@ -36,13 +36,14 @@ from seqbench.models.sizing import count_flops, nearest_width
 from seqbench.probes.shared.fits import LayerCounts, StepSeconds
 from seqbench.probes.shared.nets import Readout, check_fits, check_length
 
-__all__ = ["Step", "Steps", "Timed", "can_have", "check_lengths", "check_nets", "side_by_side", "width_of"]
+__all__ = ["Readings", "Step", "Steps", "Timed", "can_have", "check_lengths", "check_nets", "side_by_side", "width_of"]
 
 LEAST = 2e-3  # seconds that a reading lasts at least: 10,000 times the clock's grain
 LONG = 25e-3  # seconds of a step beside which refilling the caches, a millisecond at most, is nothing
 SHAPE = Shape(tokens=0, features=1, outputs=(10,))
 Step = Callable[[], object]
 Steps = Mapping[str, Mapping[str, Step]]  # what to time at one shape: model -> kind -> one step
+Readings = dict[str, dict[str, list[StepSeconds]]]  # at one shape: model -> kind -> one for each repeat
 Place = TypeVar("Place")
 
 
@@ -75,12 +76,8 @@ def side_by_side(
     seed: int,
     device: torch.device,
     listener: Listener,
-) -> list[dict[str, dict[str, list[StepSeconds]]]]:
-    """Time what ``make`` gives at every place (a shape, say), ``repeats`` times.
-
-    Returns:
-        For each place, model and kind the readings in the order of the repeats.
-    """
+) -> list[Readings]:
+    """Time what ``make`` gives at every place (a shape, say), ``repeats`` times; the readings of each place."""
     listener.begin((repeats + 1) * len(places))
     gc.collect()
     gc.disable()
@@ -90,7 +87,7 @@ def side_by_side(
             steps = make(place)
             plans.append({name: {kind: _plan(kinds[kind], device) for kind in kinds} for name, kinds in steps.items()})
             listener.step(i + 1)
-        readings: list[dict[str, dict[str, list[StepSeconds]]]] = [
+        readings: list[Readings] = [
             {name: {kind: [] for kind in kinds} for name, kinds in plan.items()} for plan in plans
         ]
         rng = np.random.default_rng([seed, 0])
