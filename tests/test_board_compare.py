@@ -171,7 +171,7 @@ def test_a_figure_beyond_all_bounds_has_no_interval_and_stops_nothing(tmp_path, 
 def test_a_figure_that_is_undefined_without_some_group_has_no_interval(tmp_path, left_out, metric_is_known):
     for seed, value in enumerate((0.8, 0.9)):
         write(tmp_path, "alpha", seed, value, left_out=left_out)
-        write(tmp_path, "beta", seed, value, left_out=[[0.8, 0.8], [0.5, 0.5], [0.75, 0.75]])
+        write(tmp_path, "beta", seed, value, left_out=[[0.8, 0.8], *left_out[1:]])
     rows = rows_of(only_table(tmp_path))
     assert rows["alpha"]["skill"]["value"] == 0.7 and rows["alpha"]["skill"]["low"] is None
     assert (rows["alpha"]["metric"]["low"] is not None) == metric_is_known and rows["beta"]["metric"]["low"] is not None

@@ -225,7 +225,7 @@ def _baselines(results: Sequence[Result]) -> dict[str, BaselineResult]:
     for result in results:
         rows = [None] * len(result.baselines) if result.baselines_left_out is None else result.baselines_left_out
         for (name, value), row in zip(result.baselines.items(), rows, strict=True):
-            known.setdefault(name, []).append((value, row))
+            known.setdefault(name, []).append((value, row if _finite(row) else None))
     baselines = {}
     for name, figures in known.items():
         value, left_out = min(figures, key=lambda figure: figure[1] is None)
