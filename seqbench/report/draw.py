@@ -1,7 +1,8 @@
 """Draws a `Chart` with matplotlib into a file. This is the only module that imports matplotlib, which is optional.
 
-All sizes are in inches and follow from the texts, which are measured: nothing overlaps, no text is below 9 points, and
-the same chart gives the same file byte for byte with the same matplotlib.
+Colours, markers, what an axis shows and where its ticks stand are decided in `report.chart`. All sizes here are in
+inches and follow from the texts, which are measured: nothing overlaps, no text is below 9 points, and the same chart
+gives the same file byte for byte with the same matplotlib.
 """
 
 from __future__ import annotations
