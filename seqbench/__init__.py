@@ -44,8 +44,8 @@ __all__ = [
     "Windows",
     "aligned_table",
     "load_plugin",
-    "look_of",
     "load_results",
+    "look_of",
     "register_baseline",
     "register_head",
     "register_model",
@@ -60,7 +60,7 @@ _HOME = {
     "seqbench.baselines": ("register_baseline",),
     "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),
-    "seqbench.data.splits": (
+    "seqbench.data": (
         "Batch",
         "Ragged",
         "Rows",

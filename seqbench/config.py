@@ -35,13 +35,13 @@ def parse_count(text: str) -> int:
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
     """``("ticker=IBM",)`` to ``{"ticker": "IBM"}``."""
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise UserError(f"--option {pair}: write it as name=value.")
-        found[name] = value
-    return found
+        options[name] = value
+    return options
 
 
 Widths = Annotated[

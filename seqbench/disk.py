@@ -38,12 +38,12 @@ def distribution_file(package: str, version: str, name: str, expected: str) -> P
     """The file ``name`` inside the installed ``package``, without importing it, if version and SHA-256 are right."""
     wanted = f"pip install {package}=={version}"
     try:
-        found = distribution(package)
+        installed = distribution(package)
     except PackageNotFoundError:
         raise UserError(f"package {package} is not installed: {wanted}") from None
-    if found.version != version:
-        raise UserError(f"package {package} is version {found.version}, not {version}: {wanted}")
-    path = Path(str(found.locate_file(name)))
+    if installed.version != version:
+        raise UserError(f"package {package} is version {installed.version}, not {version}: {wanted}")
+    path = Path(str(installed.locate_file(name)))
     if not path.is_file() or sha256(path) != expected:
         raise UserError(f"{name} of package {package} {version} is missing or altered: {wanted} --force-reinstall")
     return path

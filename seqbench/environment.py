@@ -1,4 +1,4 @@
-"""Where a cell ran: versions and the state of seqbench's own checkout. No torch."""
+"""Where a cell ran: versions and the state of seqbench's own checkout."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from seqbench.config import RunConfig
-from seqbench.data.splits import Split, TaskData
+from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, seqbench_version
 from seqbench.errors import Diverged, NotApplicable, UserError
@@ -419,7 +419,7 @@ def _small(predictions: np.ndarray) -> np.ndarray:
 
 
 class Grid:
-    """Experiments with every task, model and seed; data is prepared once for each task. It keeps no state but the store.
+    """Experiments with every task, model and seed; data is prepared once for each task. No state but the store.
 
     Raises:
         UserError: for a name, option or value that can't be used; before anything is run.

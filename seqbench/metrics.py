@@ -22,8 +22,8 @@ def f1_scores(predicted: Array, target: Array, n_classes: int) -> Array:
     """(K,) 2 TP / (2 TP + FP + FN) of each class; a class neither present nor predicted counts 0."""
     hits = np.bincount(target[predicted == target], minlength=n_classes)
     either = np.bincount(predicted, minlength=n_classes) + np.bincount(target, minlength=n_classes)
-    found: Array = 2.0 * hits / np.maximum(either, 1)
-    return found
+    scores: Array = 2.0 * hits / np.maximum(either, 1)
+    return scores
 
 
 def macro_f1(predicted: Array, target: Array, n_classes: int) -> float:

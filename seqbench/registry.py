@@ -39,7 +39,8 @@ class _Loading(NamedTuple):
     added: list[tuple[Registry[Any], str]] | None = None
 
 
-_loading: contextvars.ContextVar[_Loading] = contextvars.ContextVar("seqbench_loading", default=_Loading())
+NOTHING = _Loading()
+_loading: contextvars.ContextVar[_Loading] = contextvars.ContextVar("seqbench_loading", default=NOTHING)
 
 
 def check_name(name: str, noun: str) -> str:
@@ -134,7 +135,7 @@ class Registry(Generic[T]):
         if self._discovered:
             return
         self._discovered = True
-        with _loading_from(_Loading()):
+        with _loading_from(NOTHING):
             for package in self._packages:
                 for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
                     importlib.import_module(module.name)

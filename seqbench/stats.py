@@ -1,4 +1,4 @@
-"""How sure a figure is. Pure functions; no torch."""
+"""How sure a figure is. Pure functions."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Array, left_out: Array) -> Estimate:
-    """The mean of ``values`` (S,), one a seed; ``left_out`` (S, G) are their figures without each test group.
+    """The mean of ``values`` (S,), one per seed; ``left_out`` (S, G) are their figures without each test group.
 
     For a difference of two models both hold the differences, seed by seed: the shared test set and, a little, the
     shared seed pair them.

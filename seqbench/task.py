@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Reading, TaskData, Truth
+from seqbench.data import NewRows, Reading, TaskData, Truth
 from seqbench.errors import UserError, nearest
 from seqbench.registry import Registry
 from seqbench.stats import leave_one_out

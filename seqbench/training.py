@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from seqbench.config import RunConfig
-from seqbench.data.splits import Batch, Split, TaskData
+from seqbench.data import Batch, Split, TaskData
 from seqbench.device import device_name, peak_memory, reset_peak_memory, synchronize
 from seqbench.disk import replace_file
 from seqbench.environment import seqbench_version
@@ -116,8 +116,8 @@ def _bucketed(
     pools = [order[at : at + pool] for at in range(0, len(order), pool)]
     batches = [part[np.argsort(lengths[part], kind="stable")].reshape(-1, batch_size) for part in pools]
     together = np.concatenate(batches)
-    found: Indices = together[generator.permutation(len(together))].ravel()
-    return found
+    bucketed: Indices = together[generator.permutation(len(together))].ravel()
+    return bucketed
 
 
 def evaluation_order(split: Split, batch_size: int) -> Iterator[Indices]:
@@ -211,8 +211,8 @@ class Checkpoint:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors.pop("generator.cuda"), self.device)
         # copies: what safetensors gives is mapped from the file, which goes away
-        found = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
-        return found, json.loads(about["counts"])
+        copies = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
+        return copies, json.loads(about["counts"])
 
     def remove(self) -> None:
         """Once the record stands, or when training is to start anew."""
@@ -222,11 +222,11 @@ class Checkpoint:
 
 def _digest(tensors: dict[str, Tensor], counts: str) -> str:
     """SHA-256 over all that is kept: safetensors notices a file that is cut off, not one with a wrong bit."""
-    found = hashlib.sha256(counts.encode())
+    digest = hashlib.sha256(counts.encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 EVALUATION_BATCH = 256  # sequences; large enough to be fast, small enough for any memory
@@ -343,10 +343,10 @@ def _resume(
     done: Fit,
 ) -> None:
     """Go on from ``checkpoint`` if that can be read: the reverse of `_state`, in place."""
-    found = checkpoint.load()
-    if found is None:
+    saved = checkpoint.load()
+    if saved is None:
         return
-    tensors, counts = found
+    tensors, counts = saved
 
     def part(name: str) -> dict[str, Tensor]:
         return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from seqbench.data import NewRows, Reading, Rows, TaskData, Truth, shipped_file
+from seqbench.data import NewRows, Reading, Rows, TaskData, Truth
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, nucleotides
 from seqbench.metrics import accuracy, average_precision, macro_f1
@@ -55,13 +56,13 @@ class Options:
 def score(predictions: Array, truth: Truth) -> dict[str, float]:
     """Accuracy, macro-F1 and, per class, average precision, from class probabilities (N, 3)."""
     labels = predictions.argmax(axis=1)
-    found = {
+    scores = {
         "accuracy": accuracy(labels, truth.targets),
         "macro_f1": macro_f1(labels, truth.targets, len(CLASSES)),
     }
     for i, name in enumerate(CLASSES[:2]):
-        found[f"auprc_{name}"] = average_precision(predictions[:, i], truth.targets == i)
-    return found
+        scores[f"auprc_{name}"] = average_precision(predictions[:, i], truth.targets == i)
+    return scores
 
 
 def read_windows() -> tuple[Array, Array, Array]:
@@ -95,22 +96,22 @@ def split_indices(windows: Array, positions: Array) -> tuple[dict[str, Array], t
     inside = np.abs(positions % BLOCK - BLOCK // 2) <= BLOCK // 2 - LONGEST
     tenth = positions // BLOCK % 10
     members = {"train": tenth < 7, "val": tenth == 7, "test": tenth > 7}
-    found = {name: np.flatnonzero(member & inside) for name, member in members.items()}
+    parts = {name: np.flatnonzero(member & inside) for name, member in members.items()}
     cores = core_codes(windows)
-    known = all_codes(windows[found["train"]]).ravel()
+    known = all_codes(windows[parts["train"]]).ravel()
     dropped = {}
     for name in ("val", "test"):
         known.sort()
-        leaked = known[np.searchsorted(known, cores[found[name]]).clip(max=len(known) - 1)] == cores[found[name]]
+        leaked = known[np.searchsorted(known, cores[parts[name]]).clip(max=len(known) - 1)] == cores[parts[name]]
         dropped[name] = int(leaked.sum())
-        found[name] = found[name][~leaked]
-        known = np.append(known, all_codes(windows[found[name]]))
-    return found, (
+        parts[name] = parts[name][~leaked]
+        known = np.append(known, all_codes(windows[parts[name]]))
+    return parts, (
         f"{int((~inside).sum())} windows that reach over the border of a block are left out.",
         f"{dropped['val']} validation and {dropped['test']} test windows are left out because the {CORE} bases around "
         "their centre stand in a training window.",
         "train, validation and test hold "
-        + ", ".join(f"{len(np.unique(positions[rows] // BLOCK))}" for rows in found.values())
+        + ", ".join(f"{len(np.unique(positions[rows] // BLOCK))}" for rows in parts.values())
         + " blocks of the chromosome.",
     )
 

@@ -35,7 +35,8 @@ import pyarrow.parquet as pq
 
 from seqbench.baselines import register_baseline
 from seqbench.baselines.windows import statistics
-from seqbench.data import NewRows, Reading, Segments, TaskData, Truth, shipped_file
+from seqbench.data import NewRows, Reading, Segments, TaskData, Truth
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files import runs as own
 from seqbench.metrics import accuracy, f1_scores
@@ -74,10 +75,10 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
 
     Without a calibrated threshold an alarm is a window that is more likely faulty than normal.
     """
-    found = predictions.argmax(axis=1)
-    f1 = f1_scores(found, truth.targets, len(CLASSES))
+    predicted = predictions.argmax(axis=1)
+    f1 = f1_scores(predicted, truth.targets, len(CLASSES))
     recall = {
-        f"recall_{name}": float(np.mean(found[truth.targets == i] == i)) if (truth.targets == i).any() else 0.0
+        f"recall_{name}": float(np.mean(predicted[truth.targets == i] == i)) if (truth.targets == i).any() else 0.0
         for i, name in enumerate(CLASSES)
     }
     alarm = 1.0 - predictions[:, 0].astype(np.float64) > truth.meta.get("threshold", 0.5)
@@ -85,7 +86,7 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
     return {
         "macro_f1": float(f1.mean()),
         "macro_f1_detectable": float(np.delete(f1, HIDDEN).mean()),
-        "accuracy": accuracy(found, truth.targets),
+        "accuracy": accuracy(predicted, truth.targets),
         **detection(alarm, truth),
         "false_alarms": float(alarm[normal].mean()) if normal.any() else 0.0,
         **recall,
@@ -152,9 +153,9 @@ def pca_monitor(train: Segments, val: Segments, data: TaskData) -> Any:
     def predict(split: Any) -> Array:
         excess = (monitor(split) / limits).max(axis=1)
         faulty = excess / (1.0 + excess)  # one half at the limit
-        found: Array = faulty[:, None] * np.where(np.arange(len(prior)) == 0, 0.0, prior) / (1.0 - prior[0])
-        found[:, 0] = 1.0 - faulty
-        return found
+        probabilities: Array = faulty[:, None] * np.where(np.arange(len(prior)) == 0, 0.0, prior) / (1.0 - prior[0])
+        probabilities[:, 0] = 1.0 - faulty
+        return probabilities
 
     return predict
 

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import TaskData, distribution_file
+from seqbench.data import TaskData
+from seqbench.disk import distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, texts
 from seqbench.files.near import near_groups, plain
@@ -103,5 +104,5 @@ def load(source: Source, options: Options) -> TaskData:
     groups = near_groups(tweets)
     indices = split_groups(groups, labels, CLASSES, SHARES, lambda i: f"tweet {i + 1}")
     together = f"{len(tweets):,} tweets in {int(groups.max()) + 1:,} groups, each whole in one split."
-    found = texts.LabelledTexts(tweets, labels, groups, CLASSES, indices, [*notes, together])
-    return texts.build(found, Source(hashes={FILE: FILE_SHA256}), options.sequence_length, WORDS)
+    labelled = texts.LabelledTexts(tweets, labels, groups, CLASSES, indices, [*notes, together])
+    return texts.build(labelled, Source(hashes={FILE: FILE_SHA256}), options.sequence_length, WORDS)

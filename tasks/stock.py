@@ -30,7 +30,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqbench.baselines import register_baseline
-from seqbench.data import NewRows, Reading, TaskData, Truth, Windows, shipped_file
+from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files.canonical import Prices
 from seqbench.files.series import find_time
@@ -211,8 +212,8 @@ def _naive(data: TaskData, drift: float) -> Any:
 
     def predict(split: Any) -> Array:
         value = split.meta["close"] * math.exp(drift) if kept["recipe"] else np.full(len(split), drift)
-        found: Array = ((value - kept["offset"]) / kept["scale"])[:, None, None]
-        return found
+        scaled: Array = ((value - kept["offset"]) / kept["scale"])[:, None, None]
+        return scaled
 
     return predict
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from seqbench.data import TaskData, Truth, distribution_file
+from seqbench.data import TaskData, Truth
+from seqbench.disk import distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, plain_text
 from seqbench.metrics import bits_per_character
@@ -39,7 +40,7 @@ class Options:
             raise UserError(f"--sequence-length of textgen must be from 2 to 65535, not {self.sequence_length}.")
 
 
-def read_text() -> str:
+def bible_text() -> str:
     """The whole text: the one long string literal of the carrier module."""
     path = distribution_file(PACKAGE, VERSION, FILE, FILE_SHA256)
     literals = (node.value for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Constant))
@@ -77,7 +78,7 @@ def score(predictions: npt.NDArray[Any], truth: Truth) -> dict[str, float]:
 )
 def load(source: Source, options: Options) -> TaskData:
     """Tokens of the three stretches; the vocabulary is the training stretch's, what is new later is one symbol."""
-    text = read_text()
+    text = bible_text()
     first, second = int(len(text) * 0.90), int(len(text) * 0.95)
     parts = text[:first], text[first:second], text[second:]
     window = options.sequence_length

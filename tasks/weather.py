@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import register_baseline
-from seqbench.data import NewRows, Reading, Split, TaskData, Truth, Windows, shipped_file
+from seqbench.data import NewRows, Reading, Split, TaskData, Truth, Windows
+from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files import canonical
 from seqbench.files import series as series_file
@@ -133,8 +134,8 @@ def climatology(train: Windows, val: Windows, data: TaskData) -> Any:
     def predict(split: Windows) -> Array:
         last = split.target_series[split.starts + split.lookback - 1, 0]
         ahead = (split.meta["hour"][:, None] + 1 + np.arange(split.horizon)) % 24
-        found: Array = mean[ahead] + (last - mean[split.meta["hour"]])[:, None]
-        return found[:, :, None]
+        forecast: Array = mean[ahead] + (last - mean[split.meta["hour"]])[:, None]
+        return forecast[:, :, None]
 
     return predict
 
@@ -186,7 +187,7 @@ def encode(source: Source, options: Options, reading: Reading) -> NewRows:
     columns = {name: table.numbers(name, missing=True) for name in (*FILLED, "wind_dir", "wind_gust")}
     times = pd.to_datetime(table.times("time"), utc=True)
     frame = pd.DataFrame({"origin": table.labels("origin"), "time": times, **columns})
-    found = [airport for airport in AIRPORTS if airport in set(frame["origin"])]
+    airports = [airport for airport in AIRPORTS if airport in set(frame["origin"])]
     strange = sorted(set(frame["origin"]) - set(AIRPORTS))
     if strange or frame.duplicated(["origin", "time"]).any() or (times != times.floor("h")).any():
         wrong = (
@@ -198,7 +199,7 @@ def encode(source: Source, options: Options, reading: Reading) -> NewRows:
     series: list[Array] = []
     starts: list[Array] = []
     named: dict[str, list[str]] = {"origin": [], "time": []}
-    for airport in found:
+    for airport in airports:
         rows = read_airport(frame, airport)
         if len(rows) < past:
             raise UserError(f"{len(rows)} hours of {airport} are fewer than the {past} that the model reads.")

@@ -8,9 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from seqbench.data.cache import MANIFEST, load_or_build
 from seqbench.errors import UserError
-from seqbench.prepare import fit_baselines, prepare
+from seqbench.prepare import MANIFEST, fit_baselines, load_or_build, prepare
 from seqbench.task import TASKS, parse_options
 
 TOYS = ["toy-first", "toy-wave", "toy-text"]

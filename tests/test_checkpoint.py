@@ -43,7 +43,7 @@ MOMENTS = [  # which call of what dies, and the check that the next run goes on 
     ("seqbench.training.evaluate", 3, 20),
     ("seqbench.training.to_safetensors", 1, 0),
     ("seqbench.training.to_safetensors", 4, 30),
-    ("seqbench.experiment.Writer.finish", 1, 60),
+    ("seqbench.experiment._Run.finish", 1, 60),
     ("seqbench.experiment.to_safetensors", 1, 60),
     ("seqbench.jobs.store.Store.publish", 1, 60),
 ]
@@ -69,7 +69,7 @@ def test_whatever_a_kill_interrupts_the_end_is_the_same(tmp_path, undisturbed, m
 def test_a_run_killed_when_its_patience_has_just_run_out_trains_no_more(tmp_path, undisturbed, monkeypatch):
     expected = undisturbed(budget="full")
     with monkeypatch.context() as patch:
-        dies(patch, "seqbench.experiment.Writer.finish", 1)
+        dies(patch, "seqbench.experiment._Run.finish", 1)
         assert len(killed(tmp_path, None, budget="full")) == expected["counts"][0] < 198
     outcome, reported = finished(tmp_path, budget="full")
     assert reported == [] and left(outcome) == expected and outcome.record.cost.interrupted
@@ -125,11 +125,11 @@ def test_a_checkpoint_is_no_run(tmp_path):
     killed(tmp_path)
     path = checkpoint_in(tmp_path)
     store = Store(tmp_path)
-    assert list(store.records()) == [] and store.runs(path.parent) == []
+    assert list(store.records(RunRecord)) == [] and store.runs(path.parent) == []
     outcome = run(tmp_path, seed=1)
-    assert [folder for _, folder in store.records()] == [outcome.folder]
+    assert [folder for _, folder in store.records(RunRecord)] == [outcome.folder]
     shutil.copy(path, outcome.folder.parent)
-    assert [folder for _, folder in store.records()] == store.runs(outcome.folder.parent) == [outcome.folder]
+    assert [folder for _, folder in store.records(RunRecord)] == store.runs(outcome.folder.parent) == [outcome.folder]
     assert run(tmp_path, seed=1).stored
 
 

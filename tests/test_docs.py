@@ -45,7 +45,10 @@ def test_every_command_that_is_shown_parses(page, command, monkeypatch):
     words = shlex.split(command, comments=True)
     written = [i for i, word in enumerate(words[:-1]) if word == "--plugin" and not (ROOT / words[i + 1]).is_file()]
     words = [word for i, word in enumerate(words) if not {i, i - 1} & set(written)]
-    assert callable(parse(words, "run_bench.py"))
+    try:
+        assert callable(parse(words, "run_bench.py"))
+    except SystemExit as leaving:  # after --help
+        assert leaving.code == 0 and "--help" in words
 
 
 def test_enough_commands_are_shown():
@@ -172,7 +175,6 @@ def test_the_examples_of_docs_load_as_plugins(tmp_path):
                 registry.remove(name)
 
 
-@pytest.mark.xfail(strict=True, reason="the layout is being built; take this mark away when it stands")
 def test_the_map_of_the_house_is_complete():
     """Every file and folder that it names is there, and every one that is there is named."""
     named = re.findall(

@@ -11,7 +11,7 @@ import pytest
 import requests
 from hub_server import COMMIT, FILES, OTHER, RESOLVE, TEST, TRAIN, Answer, blob
 
-from seqbench.data import cache as prepared
+import seqbench.prepare as prepared
 from seqbench.errors import UserError
 from seqbench.readers.downloads import HubFile, fetch_prices, fetched
 

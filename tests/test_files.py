@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqbench.data.splits import Ragged
+from seqbench.data import Ragged
 from seqbench.errors import UserError
 from seqbench.files.near import near_groups, plain
 from seqbench.files.runs import window_starts

@@ -15,9 +15,8 @@ from own_files import OWN, prices, reviews, runs, sequences, series
 
 from seqbench.cli import main
 from seqbench.config import parse_options_text
-from seqbench.data.cache import cache_root
 from seqbench.errors import UserError
-from seqbench.prepare import prepare
+from seqbench.prepare import cache_root, prepare
 from seqbench.task import TASKS
 from seqbench.training import DeviceSplit
 

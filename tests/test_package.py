@@ -1,6 +1,5 @@
 """The package as it is built and installed, its public names, and which way its imports run."""
 
-import ast
 import importlib
 import os
 import re
@@ -12,6 +11,7 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+from house import imports
 
 import seqbench
 
@@ -39,105 +39,9 @@ def test_the_changelog_begins_with_this_version():
     assert versions[0] == VERSION
 
 
-def imports(path):
-    """Names of the modules that a file imports, however deep."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.glob("tasks/*.py")), ids=lambda path: path.name)
-def test_tasks_import_public_modules_only_and_never_torch(path):
-    allowed = {"baselines", "data", "errors", "files", "metrics", "task"}
-    for name in imports(path):
-        assert not name.startswith("torch")
-        if name.startswith("seqbench"):
-            assert name.split(".")[1] in allowed, name
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "record",
-        "store",
-        "stats",
-        "metrics",
-        "task",
-        "data",
-        "files",
-        "listing",
-        "result",
-        "registry",
-        "data_commands",
-        "show",
-    ],
-)
-def test_reading_and_listing_need_no_torch(name):
-    code = f"import sys, seqbench.{name}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-LAYERS = [  # a module may import from its own row and the rows below
-    {"cli", "api"},
-    {"cli_probes"},
-    {"cli_commands", "cli_data"},
-    {"commands", "claims_command", "worker"},
-    {"claims", "grid_command", "probe_command"},
-    {"probes"},
-    {"estimate", "grid_progress"},
-    {"grid", "data_commands", "predict"},
-    {"leaderboard", "runner"},
-    {"executor"},
-    {"progress", "plot", "plot_data", "listing", "show"},
-    {"result"},
-    {"cell"},
-    {"failure", "outcome"},
-    {"plan"},
-    {"train"},
-    {"checkpoint"},
-    {"device"},
-    {"batches", "prepare"},
-    {"models", "heads", "optimizer"},
-    {"files"},
-    {"baselines"},
-    {"data", "task"},
-    {"registry", "store", "record", "rates", "stats", "metrics"},
-    {"grid_options", "kept", "probe_options"},
-    {"config", "environment", "errors"},
-]
-
-
-def test_imports_run_one_way():
-    level = {name: i for i, row in enumerate(LAYERS) for name in row}
-    for path in ROOT.glob("seqbench/**/*.py"):
-        source = path.read_text()
-        typing_only = re.findall(r"if TYPE_CHECKING:.*?\n(?=\S)", source, flags=re.DOTALL)
-        for block in typing_only:
-            source = source.replace(block, "")
-        name = path.relative_to(ROOT / "seqbench").with_suffix("").parts[0]
-        if name == "__init__":
-            continue
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seqbench."):
-                other = node.module.split(".")[1]
-                assert level[name] <= level[other], f"{path.name} imports {node.module}"
-
-
-def test_no_engine_module_knows_a_task_or_a_model_by_name():
-    names = {"dna", "weather", "textgen", "fault", "sentiment", "stock", "lstm", "bilstm", "gru", "rnn", "transformer"}
-    defining = {"recurrent.py", "transformer.py"}
-    for path in ROOT.glob("seqbench/**/*.py"):
-        if path.name in defining or path.parent.name == "claims":  # which are about models that texts name
-            continue
-        literals = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
-        assert not literals & names, path.name
-
-
 def test_nothing_is_pickled():
     for path in [*ROOT.glob("seqbench/**/*.py"), *ROOT.glob("tasks/*.py")]:
-        assert not {"pickle", "joblib", "dill", "shelve"} & set(imports(path)), path
+        assert not {"pickle", "joblib", "dill", "shelve"} & imports(path), path
         assert "torch.load(" not in path.read_text() and "torch.save(" not in path.read_text()
 
 

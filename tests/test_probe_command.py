@@ -12,7 +12,7 @@ from seqbench.jobs.store import Store
 from seqbench.models.heads import Shape
 from seqbench.probes import Request
 from seqbench.probes.gradient import GradientOptions
-from seqbench.probes.shared.measuring import measure, plan
+from seqbench.probes.shared.measuring import measure, plan_jobs
 from seqbench.probes.shared.nets import build_net, check_fits, training_bytes
 
 OWN, BAD = ROOT / "tests" / "own_layer.py", ROOT / "tests" / "bad_layers.py"
@@ -100,7 +100,7 @@ def test_a_stored_record_is_found_again_here_and_by_processes(cli, tmp_path):
 
 
 def a_job():
-    return plan("gradient", Request(budget="smoke", device="cpu"), GradientOptions(), ["rnn"])[0]
+    return plan_jobs("gradient", Request(budget="smoke", device="cpu"), GradientOptions(), ["rnn"])[0]
 
 
 def test_a_record_that_was_altered_or_is_from_the_future_is_refused(tmp_path):

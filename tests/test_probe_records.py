@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from seqbench.errors import UserError
 from seqbench.jobs.job import Outcome
 from seqbench.jobs.record import ProbeRecord
 from seqbench.probes import PROBES, ProbeSpec, Request
-from seqbench.probes.shared.measuring import job_of, measured, plan, read_result
+from seqbench.probes.shared.measuring import job_of, measured, plan_jobs, read_result
 from seqbench.report.chart import limits
 
 BOARD = Path(__file__).resolve().parents[1] / "results" / "board" / "probes"
@@ -68,7 +70,7 @@ def test_the_commands_that_made_the_records_find_them_again(probe):
     planned = [
         job.key
         for models, seeds, options in COMMANDS[probe]
-        for job in plan(
+        for job in plan_jobs(
             probe, Request(seeds=seeds, device="cpu"), PROBES.get(probe).Options(**options), models.split(",")
         )
     ]
@@ -89,3 +91,8 @@ def test_a_result_of_another_shape_is_refused():
     broken = record.model_copy(update={"result": {**record.result, "edge": "far"}})
     with pytest.raises(UserError, match=r"probe memory has no valid result: edge"):
         read_result(broken)
+
+
+def test_probes_load_without_torch():
+    code = "import sys; from seqbench.probes import PROBES; PROBES.entries(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

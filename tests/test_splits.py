@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqbench import Rows, Stream, Windows
-from seqbench.data.splits import BLOCK
+from seqbench.data import BLOCK
 from seqbench.training import DeviceSplit, evaluation_order, training_order
 
 

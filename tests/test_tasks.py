@@ -128,11 +128,11 @@ def test_weather_folds_move_back_in_time():
 
 
 def test_textgen_splits_are_contiguous_and_in_order(prepared):
-    from seqbench.tasks.textgen import read_text
+    from seqbench.tasks.textgen import bible_text
 
     data = prepared["textgen"].data
     text = "".join(data.vocabulary[token] for split in data.splits.values() for token in split.tokens)
-    assert text == read_text()
+    assert text == bible_text()
     assert len(data.train.tokens) == int(0.9 * len(text))
 
 
@@ -140,7 +140,7 @@ def test_textgen_takes_its_vocabulary_from_training_only(monkeypatch):
     import seqbench.tasks.textgen as module
 
     text = "abc " * 500
-    monkeypatch.setattr(module, "read_text", lambda: text[:1900] + "z" * 100)
+    monkeypatch.setattr(module, "bible_text", lambda: text[:1900] + "z" * 100)
     data = module.load(Source(), module.Options(sequence_length=16))
     assert data.vocabulary == ("�", " ", "a", "b", "c")
     assert (data.test.tokens == 0).all() and "100 test characters" in data.notes[1]

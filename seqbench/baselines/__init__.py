@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import Split, TaskData
+from seqbench.data import Split, TaskData
 from seqbench.registry import Registry
 
 __all__ = ["BASELINES", "Baseline", "register_baseline"]

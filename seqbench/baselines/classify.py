@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, one_hot, register_baseline
-from seqbench.data.splits import Rows, TaskData
+from seqbench.data import Rows, TaskData
 
 __all__ = ["logistic", "majority", "pwm", "pwm2"]
 
@@ -33,15 +33,15 @@ def _fit_weights(symbols: Array, targets: Array, n_symbols: int, n_classes: int)
         rows = symbols[targets == label]
         for position in range(symbols.shape[1]):
             counts[label, position] += np.bincount(rows[:, position], minlength=n_symbols)
-    found: Array = np.log(counts / counts.sum(axis=2, keepdims=True))
-    return found
+    log_shares: Array = np.log(counts / counts.sum(axis=2, keepdims=True))
+    return log_shares
 
 
 def _posterior(log_joint: Array) -> Array:
     """(N, K) log joint probabilities to posteriors, without overflow."""
     unnormalised = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
-    found: Array = unnormalised / unnormalised.sum(axis=1, keepdims=True)
-    return found
+    posterior: Array = unnormalised / unnormalised.sum(axis=1, keepdims=True)
+    return posterior
 
 
 def _sum_weights(weights: Array, symbols: Array) -> Array:
@@ -66,8 +66,8 @@ def pwm2(train: Rows, val: Rows, data: TaskData) -> Predict:
 
     def pairs(tokens: Array) -> Array:
         wide = tokens.astype(np.int64)
-        found: Array = wide[:, :-1] * n_symbols + wide[:, 1:]
-        return found
+        dinucleotides: Array = wide[:, :-1] * n_symbols + wide[:, 1:]
+        return dinucleotides
 
     joint = _fit_weights(pairs(train.inputs), train.targets, n_symbols**2, n_classes)
     single = _fit_weights(train.inputs, train.targets, n_symbols, n_classes)
@@ -96,8 +96,8 @@ def logistic(train: Rows, val: Rows, data: TaskData) -> Predict:
 
     def predict(split: Any) -> Array:
         # columns of classes absent from training stay at probability 0
-        found = np.zeros((len(split), len(data.classes)))
-        found[:, best.classes_] = best.predict_proba(one_hot(split.arrays()["inputs"], n_symbols))
-        return found
+        probabilities = np.zeros((len(split), len(data.classes)))
+        probabilities[:, best.classes_] = best.predict_proba(one_hot(split.arrays()["inputs"], n_symbols))
+        return probabilities
 
     return predict

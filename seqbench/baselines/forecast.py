@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import TaskData, Windows
+from seqbench.data import TaskData, Windows
 from seqbench.metrics import rmse
 
 __all__ = ["drift", "persistence", "ridge", "seasonal_naive"]
@@ -25,8 +25,8 @@ def persistence(train: Windows, val: Windows, data: TaskData) -> Predict:
 
     def predict(split: Any) -> Array:
         last = split.target_series[split.starts + split.lookback - 1]
-        found: Array = np.repeat(last[:, None], split.horizon, axis=1)
-        return found
+        forecast: Array = np.repeat(last[:, None], split.horizon, axis=1)
+        return forecast
 
     return predict
 
@@ -39,8 +39,8 @@ def drift(train: Windows, val: Windows, data: TaskData) -> Predict:
 
     def predict(split: Any) -> Array:
         last = split.target_series[split.starts + split.lookback - 1]
-        found: Array = last[:, None] + change * np.arange(1, split.horizon + 1)[:, None]
-        return found
+        forecast: Array = last[:, None] + change * np.arange(1, split.horizon + 1)[:, None]
+        return forecast
 
     return predict
 
@@ -53,8 +53,8 @@ def seasonal_naive(train: Windows, val: Windows, data: TaskData) -> Predict:
         ahead = np.arange(split.horizon)
         days = ahead // 24 + 1  # the latest same hour that lies in the past
         at = split.starts[:, None] + split.lookback + ahead - 24 * days
-        found: Array = split.target_series[at]
-        return found
+        forecast: Array = split.target_series[at]
+        return forecast
 
     return predict
 

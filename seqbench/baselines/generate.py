@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import BLOCK, Stream, TaskData
+from seqbench.data import BLOCK, Stream, TaskData
 
 __all__ = ["bzip2", "kneser_ney", "unigram", "xz"]
 
@@ -50,8 +50,8 @@ def _compressor(compress: Callable[[bytes], bytes], train: Stream, data: TaskDat
     def predict(split: Any) -> Array:
         bits = 8 * (len(compress(before + as_bytes(split.tokens))) - alone)
         counts = split.truth().targets
-        found: Array = bits * math.log(2) * counts / counts.sum()
-        return found
+        nats: Array = bits * math.log(2) * counts / counts.sum()
+        return nats
 
     return predict
 
@@ -99,8 +99,8 @@ class _Level:
         known = self.contexts[at] == codes >> self.bits
         gram = np.minimum(np.searchsorted(self.grams, codes), len(self.grams) - 1)
         seen = np.where(self.grams[gram] == codes, self.discounted[gram], 0.0)
-        found: Array = np.where(known, seen / self.totals[at] + self.backoff[at] * lower, lower)
-        return found
+        mixed: Array = np.where(known, seen / self.totals[at] + self.backoff[at] * lower, lower)
+        return mixed
 
 
 def _codes(tokens: Array, order: int, bits: int) -> Array:
@@ -130,8 +130,8 @@ def kneser_ney(train: Stream, val: Stream, data: TaskData) -> Predict:
         probability = np.full(len(tokens), 1.0 / len(data.vocabulary))
         for k in range(1, order):
             probability = lower[k - 1].interpolate(_codes(tokens, k, bits), probability)
-        found: Array = -np.log(highest[order - 1].interpolate(_codes(tokens, order, bits), probability))[1:]
-        return found
+        losses: Array = -np.log(highest[order - 1].interpolate(_codes(tokens, order, bits), probability))[1:]
+        return losses
 
     best = min(range(2, most + 1), key=lambda order: float(nats(val.tokens, order).sum()))
     return lambda split: _blocks(nats(split.arrays()["tokens"], best))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import Ragged, TaskData
+from seqbench.data import Ragged, TaskData
 
 if TYPE_CHECKING:
     import scipy.sparse as sparse
@@ -71,9 +71,9 @@ def _logistic(train: Ragged, val: Ragged, data: TaskData, counts: _Counts, subli
 
     def predict(split: Any) -> Array:
         # columns of classes absent from training stay at probability 0
-        found = np.zeros((len(split), len(data.classes)))
-        found[:, best.classes_] = best.predict_proba(weigh.transform(counts(split)))
-        return found
+        probabilities = np.zeros((len(split), len(data.classes)))
+        probabilities[:, best.classes_] = best.predict_proba(weigh.transform(counts(split)))
+        return probabilities
 
     return predict
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
-from seqbench.data.splits import Segments, TaskData
+from seqbench.data import Segments, TaskData
 
 __all__ = ["lda", "statistics", "window_logistic"]
 
@@ -20,12 +20,12 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0)
 def statistics(split: Segments, indices: Array | None = None) -> Array:
     """(N, 4 D): mean, deviation, last value and rise of each measurement over the windows ``indices`` (or all)."""
     indices = np.arange(len(split)) if indices is None else indices
-    found = []
+    parts = []
     for at in range(0, len(indices), 4096):  # so that the windows are never all in memory
         window = split[indices[at : at + 4096]].inputs
         last, first = window[:, -1], window[:, 0]
-        found.append(np.concatenate([window.mean(axis=1), window.std(axis=1), last, last - first], axis=1))
-    return np.concatenate(found)
+        parts.append(np.concatenate([window.mean(axis=1), window.std(axis=1), last, last - first], axis=1))
+    return np.concatenate(parts)
 
 
 def _thinned(train: Segments) -> Array:
@@ -35,9 +35,9 @@ def _thinned(train: Segments) -> Array:
 def _probabilities(fit: Any, scale: Any, n_classes: int) -> Predict:
     def predict(split: Any) -> Array:
         # columns of classes absent from training stay at probability 0
-        found = np.zeros((len(split), n_classes))
-        found[:, fit.classes_] = fit.predict_proba(scale(statistics(split)))
-        return found
+        probabilities = np.zeros((len(split), n_classes))
+        probabilities[:, fit.classes_] = fit.predict_proba(scale(statistics(split)))
+        return probabilities
 
     return predict
 

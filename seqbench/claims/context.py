@@ -8,7 +8,7 @@ from statistics import mean
 from seqbench.board import BoardTable
 from seqbench.claims import Evidence, register_claim
 from seqbench.claims.memory import edge_text
-from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, layer_name
+from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, model_title
 from seqbench.claims.rules import NOT_MEASURED, Aside, Claim, Condition
 from seqbench.probes import Measured, seeds_together
 from seqbench.probes.context import TOLERANCES, TextResult, effective_context, still_falls
@@ -23,7 +23,7 @@ SHARE = 0.01  # of the loss that may be lost
 BOUND = "the windows of training are not twice as long: no verdict from it"
 
 
-class Reader:
+class TrainedAlike:
     """All seeds of one model that read the text after the same training.
 
     Attributes:
@@ -63,7 +63,7 @@ class Reader:
 
     def aside(self) -> Aside:
         """How much it reads by each loss that may be lost."""
-        words = [layer_name(self.model), self.training, f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"]
+        words = [model_title(self.model), self.training, f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"]
         words += [self.quality] + ([] if self.first.limit is None else [f"reads {self.first.limit:,} at most"])
         used = ", ".join(f"{self.text(share=share)} at {share:.1%}" for share in TOLERANCES)
         return Aside(f"{', '.join(words)}: {used}", self.folders)
@@ -73,7 +73,7 @@ class Reader:
 def lstm_context(evidence: Evidence) -> Claim:
     """The LSTM's context on text, in words and in characters, after every training that was measured."""
     texts = [one for one in evidence.of("context") if isinstance(one.result, TextResult) and one.result.task == TEXT]
-    readers = sorted(map(Reader, seeds_together(texts)), key=lambda reader: reader.steps)
+    readers = sorted(map(TrainedAlike, seeds_together(texts)), key=lambda reader: reader.steps)
     lstms = [reader for reader in readers if reader.model == LSTM]
     ladders = [row for row in edges(evidence.of("memory")) if row.model == LSTM and row.axis == "steps"]
     ladders.sort(key=lambda row: (row.problem, row.regime, row.initialisation))
@@ -99,7 +99,7 @@ def lstm_context(evidence: Evidence) -> Claim:
     )
 
 
-def _statement(lstms: Sequence[Reader]) -> str:
+def _statement(lstms: Sequence[TrainedAlike]) -> str:
     contexts = [
         f"{' or '.join(reader.text(size, unit) for _, unit, size in reader.units)} after {reader.training} "
         f"({reader.quality})"
@@ -114,7 +114,7 @@ def _statement(lstms: Sequence[Reader]) -> str:
     )
 
 
-def _caution(lstms: Sequence[Reader], tables: Sequence[BoardTable]) -> str:
+def _caution(lstms: Sequence[TrainedAlike], tables: Sequence[BoardTable]) -> str:
     """A net that predicts a text worse than n-grams do shows what it can't do, not what its kind can."""
     baselines = [table.baselines for table in tables if table.conditions.task == TEXT]
     ngrams = max((named[NGRAMS].value for named in baselines if NGRAMS in named), default=None)
@@ -127,7 +127,7 @@ def _caution(lstms: Sequence[Reader], tables: Sequence[BoardTable]) -> str:
     )
 
 
-def _published(lstms: Sequence[Reader]) -> Aside:
+def _published(lstms: Sequence[TrainedAlike]) -> Aside:
     text = (
         "Khandelwal et al. 2018 find about 200 words. Their nets have three layers of 1,150 units, read words, and "
         f"were trained until they improved no more; these have {lstms[0].first.width} units, read characters, and were "

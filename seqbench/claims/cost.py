@@ -9,7 +9,7 @@ import numpy as np
 
 from seqbench.board import BoardTable, paired_skill
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import GRU, LSTM, RNN, layer_name
+from seqbench.claims.names import GRU, LSTM, RNN, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.cost import CostResult, Kind
@@ -135,7 +135,7 @@ def _compared(evidence: Evidence, model: str, other: str, regions: Regions) -> t
             for end in (times[0], times[-1])
         ]
         takes.append(f"from {' to '.join(ends)} with {BACKENDS[backend]}")
-    name, whom = layer_name(model, article=True), layer_name(other, article=True)
+    name, whom = model_title(model, article=True), model_title(other, article=True)
     statement = (
         f"{name[:1].upper()}{name[1:]} has {listed(counts)} of {whom} of the same width; its training step takes "
         f"{', and '.join(takes)} ({machine_text(timings[0].spec)})."
@@ -188,7 +188,7 @@ def _at_equal_parameters(evidence: Evidence, model: str, other: str) -> dict[str
         for kind, words in TIMES.items():
             ratio = interval_text(_time_ratio(one, kind, model, other), "times")
             asides.append(Aside(f"{words}, {sizes} parameters, {backend}: {ratio}", [one.folder]))
-    names = f"{layer_name(model)} over {layer_name(other)}"
+    names = f"{model_title(model)} over {model_title(other)}"
     return {f"{names} at equal parameters, mean over all lengths and batches:": asides}
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import layer_name
+from seqbench.claims.names import model_title
 from seqbench.claims.rules import NOT_MEASURED, SEEDS, Aside, Claim, Condition
 from seqbench.probes.gradient import VANISHED, Summary, behaviour, summaries, taught
 from seqbench.report.text import interval_text, listed, rounded
@@ -91,7 +91,7 @@ def _decades(row: Summary) -> str:
 
 def _name(row: Summary, rows: Sequence[Summary]) -> str:
     several = len({other.setting.initialisation for other in rows if other.model == row.model}) > 1
-    return layer_name(row.model) + (f" ({row.setting.initialisation})" if several else "")
+    return model_title(row.model) + (f" ({row.setting.initialisation})" if several else "")
 
 
 def _more(row: Summary, rows: Sequence[Summary]) -> Aside:

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqbench.claims import Evidence, register_claim
 from seqbench.claims.cost import SideBySide, timed
-from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, layer_name
+from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes.memory import EdgeRow, edges
 from seqbench.probes.shared.fits import machine_text, open_interval
@@ -121,7 +121,7 @@ def _published(cold: Sequence[EdgeRow]) -> Iterator[Aside]:
         text = (
             "On the adding problem Bai, Kolter and Koltun 2018 find GRU before LSTM before RNN (which does not leave "
             "the constant guess at T = 200). Here, the longest that each learns from cold with its default start: "
-            f"{', '.join(f'{layer_name(row.model)} {edge_text(row)}' for row in compared)}."
+            f"{', '.join(f'{model_title(row.model)} {edge_text(row)}' for row in compared)}."
         )
         if all(row.median_at_least for row in compared[:2]):
             text += " The ladder ended before it could tell the first two apart."
@@ -168,13 +168,13 @@ def attention_lifts(evidence: Evidence) -> Claim:
         conditions,
         {
             "Pairs that others of about the same size hold:": [
-                Aside(f"{layer_name(model)} of {row.params:,} parameters: {edge_text(row)}", row.folders)
+                Aside(f"{model_title(model)} of {row.params:,} parameters: {edge_text(row)}", row.folders)
                 for model, row in rows.items()
                 if model not in (ATTENTION, LSTM)
             ],
             "Seeds that still recall at lengths never taught, times the longest of each:": [
                 Aside(
-                    f"{layer_name(row.model)} ({row.initialisation}): "
+                    f"{model_title(row.model)} ({row.initialisation}): "
                     + ", ".join(f"{at.held} of {at.seeds} at {at.factor} times" for at in row.beyond),
                     row.folders,
                 )
@@ -231,7 +231,7 @@ def _price(one: SideBySide) -> Iterator[str]:
     grows = []
     for model in (ATTENTION, LSTM):
         seconds = np.median(np.asarray(result.seconds[model]["train"], dtype=float), axis=1)
-        text = f"{layer_name(model)}: time grows with the length {power(seconds[after] / seconds[before])}"
+        text = f"{model_title(model)}: time grows with the length {power(seconds[after] / seconds[before])}"
         small, large = (result.peak_bytes[model][at] for at in (before, after))
         text += f", memory {power(large / small)}" if small and large else ""
         floats = result.models[model].state_size

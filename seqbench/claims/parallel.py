@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import ATTENTION, COMPARED, RECURRENT, layer_name
+from seqbench.claims.names import ATTENTION, COMPARED, RECURRENT, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.parallel import ParallelResult
@@ -48,7 +48,7 @@ def _statement(one: Measured[ParallelResult]) -> str:
     kept = []
     for model in (model for model in RECURRENT if model in result.change):
         shares = [interval_text(change, digits=2) for change in result.change[model].values()]
-        kept.append(f"{layer_name(model, article=True)} {' and '.join(shares)}")
+        kept.append(f"{model_title(model, article=True)} {' and '.join(shares)}")
     sizes = listed([f"{tokens:,}" for tokens in result.tokens])
     return (
         f"In training steps of {sizes} tokens (torch's kernels, {machine_text(one.spec)}), sequences of "
@@ -61,7 +61,7 @@ def _serial_times(one: Measured[ParallelResult]) -> str:
     """``however large the batch, each time step costs 78 µs (70 to 86) in a plain RNN``, who is unknown last."""
     known, small, unknown = [], [], []
     for model in (model for model in COMPARED if model in one.result.fit):
-        fit, name = one.result.fit[model], layer_name(model, article=True)
+        fit, name = one.result.fit[model], model_title(model, article=True)
         if fit is None or not fit.trusted:
             unknown.append(name)
         elif (serial := open_interval(fit.s, 1e6)).low > 0:
@@ -84,7 +84,7 @@ def _conditions(one: Measured[ParallelResult], model: str) -> Iterator[Condition
     axes, region = {"model": model, "measure": "serial time of a step"}, "above 0" if recurrent else "may be 0"
     serial = Condition(axes, figure, "µs", inside, region, [one.folder])
     why = NO_FIT if fit is None else UNTRUSTED
-    yield serial.if_known(fit is not None and fit.trusted, f"{layer_name(model)}: {why}")
+    yield serial.if_known(fit is not None and fit.trusted, f"{model_title(model)}: {why}")
     for tokens, change in one.result.change[model].items() if recurrent else ():
         axes = {"model": model, "measure": f"tokens/s in steps of {int(tokens):,}"}
         yield Condition.of(axes, change, "times", (0.0, SLOWER), records=[one.folder])
@@ -96,4 +96,4 @@ def _hidden(one: Measured[ParallelResult]) -> Iterator[Aside]:
         if fit is not None and fit.trusted:
             batch = open_interval(fit.hidden_batch)
             shown = interval_text(batch) if math.isfinite(batch.value) else "no batch hides it"
-            yield Aside(f"{layer_name(model)}: {shown}", [one.folder])
+            yield Aside(f"{model_title(model)}: {shown}", [one.folder])

@@ -42,7 +42,7 @@ class Command(Protocol):
 Commands = dict[str, Callable[..., Command]]
 NAMES = ("run", "list", "predict", "leaderboard", "claims")  # each is a module of this package; so are:
 GROUPS = {  # commands of two words
-    "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), or get a canonical set (`fetch`).",
+    "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
 }
 DESCRIPTION = (
@@ -158,5 +158,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
     message = " ".join(message.split())  # one line, whatever a library wrote
-    print(f"seqbench: {message}", file=sys.stderr)  # noqa: T201 - this is where a command talks to its user
+    print(f"seqbench: {message}", file=sys.stderr)
     return code

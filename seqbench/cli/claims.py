@@ -66,7 +66,7 @@ class Claims:
             outcomes = [known for job in jobs if (known := store.find(job))]
             if not outcomes:
                 raise UserError(
-                    f"{self.out} holds none of the {len(jobs)} records of budget {self.budget}: run it without --report."
+                    f"{self.out} holds none of the {len(jobs)} records of budget {self.budget}: leave --report out."
                 )
         else:
             ledger.read_board(self.board)  # one that can't be read is found before hours of work

@@ -208,8 +208,8 @@ def _balance(prepared: Prepared) -> list[dict[str, Any]]:
 def _inputs(split: Split) -> npt.NDArray[Any]:
     """(L, D) the steps of a split with features."""
     arrays = split.arrays()
-    found: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
-    return found.reshape(-1, found.shape[-1])
+    steps: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
+    return steps.reshape(-1, steps.shape[-1])
 
 
 def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
@@ -256,7 +256,7 @@ def _step(prepared: Prepared, values: npt.NDArray[Any]) -> str:
 
 
 def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
-    """Validation and test of the primary metric, then the test's other metrics, one row a baseline."""
+    """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
     primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
     unit = f" ({primary.unit})" if primary.unit else ""
     rows = []
@@ -359,7 +359,7 @@ def _means(train: Segments, prepared: Prepared) -> Panel:
     classes, features = prepared.data.classes, prepared.data.features
     last = train.series[train.starts + train.lookback - 1]
     means = [last[train.targets == label].mean(axis=0).tolist() for label in range(len(classes))]
-    matrix = Matrix(means, classes, features, -3, 3, diverging=True, label="training deviations")
+    matrix = Matrix(means, classes, features, -3, 3, label="training deviations")
     return Panel("Mean of each measurement by class", [matrix])
 
 
@@ -372,5 +372,5 @@ def _symbols(train: Stream, vocabulary: Sequence[str]) -> Panel:
 
 
 def _sizes_panel(splits: dict[str, Split]) -> Panel:
-    bars = Bars(list(splits), [split.n_scored for split in splits.values()], LOOKS["train"], across=True)
-    return Panel("Splits, in the order of the text", [bars], Axis("characters"))
+    bars = Bars(list(splits), [split.n_scored for split in splits.values()], LOOKS["train"])
+    return Panel("Splits, in the order of the text", [bars], y=Axis("characters"))

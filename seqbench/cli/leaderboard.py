@@ -36,7 +36,8 @@ class Leaderboard:
 
     def __call__(self) -> int:
         """Print or write it, and draw it if asked to."""
-        from seqbench.board import load_results, make_tables, render
+        from seqbench.board import load_results, make_tables
+        from seqbench.board.page import render
 
         tables, drawn = make_tables(load_results(self.results)), {}
         if self.plots is not None:

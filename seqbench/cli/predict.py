@@ -21,7 +21,7 @@ from seqbench.errors import Diverged, UserError
 if TYPE_CHECKING:  # --help answers before any of these is imported
     import numpy.typing as npt
 
-    from seqbench.data.splits import NewRows, Reading
+    from seqbench.data import NewRows, Reading
     from seqbench.jobs.record import RunRecord
     from seqbench.models.backbone import SequenceModel
     from seqbench.task import TaskSpec
@@ -111,7 +111,7 @@ def _spec(record: RunRecord) -> TaskSpec:
 
 
 def _reading(folder: Path) -> Reading:
-    from seqbench.data.splits import Reading
+    from seqbench.data import Reading
 
     try:
         kept = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def _reading(folder: Path) -> Reading:
 
 def _predict(record: RunRecord, spec: TaskSpec, folder: Path, reading: Reading, new: NewRows) -> Columns:
     from seqbench.config import RunConfig
-    from seqbench.data.splits import TaskData
+    from seqbench.data import TaskData
     from seqbench.device import resolve_device, settings
     from seqbench.models.backbone import build, shape_of
     from seqbench.training import predict

@@ -66,12 +66,12 @@ class ProbeCommand:
         """Measure what has no record yet, print the table and draw the picture; 1 if a case failed."""
         from seqbench.jobs.store import Store
         from seqbench.models.mixer import MODELS
-        from seqbench.probes.shared.measuring import measure_all, measured, plan
+        from seqbench.probes.shared.measuring import measure_all, measured, plan_jobs
 
         probe: Probe[Any] = PROBES.get(type(self).__name__)
         options = getattr(self, "options")  # noqa: B009 - each command adds its own
         store, run = Store(self.run.out), self.run
-        jobs = plan(probe.name, self.request, options, MODELS.chosen(self.request.model))
+        jobs = plan_jobs(probe.name, self.request, options, MODELS.chosen(self.request.model))
         if run.dry_run:
             return _show_plan(jobs, store)
         outcomes = measure_all(jobs, store, run.jobs, limit=run.time_limit, plugins=self.common.plugin, force=run.force)

@@ -26,7 +26,7 @@ from seqbench.report.text import duration, format_value
 if TYPE_CHECKING:  # --help answers before any of these is imported
     import numpy as np
 
-    from seqbench.data.splits import Truth
+    from seqbench.data import Truth
     from seqbench.experiment import Grid
     from seqbench.jobs.job import Outcome
     from seqbench.jobs.record import RunRecord
@@ -203,7 +203,7 @@ def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
     """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
     import numpy as np
 
-    from seqbench.data.splits import Truth
+    from seqbench.data import Truth
 
     path = folder / "predictions.npz"
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.data.splits import TaskData
+from seqbench.data import TaskData
 from seqbench.errors import UserError
 from seqbench.files import nucleotides, plain_text, series, texts
 from seqbench.files.near import near_groups
@@ -93,8 +93,8 @@ def load_imdb(source: Source, options: ImdbOptions) -> TaskData:
     labels = np.array([int(label) for table in parts for label in table.labels("label")])
     groups = near_groups(reviews)
     indices, note = hold_out(groups, len(parts[0]), VAL)
-    found = texts.LabelledTexts(reviews, labels, groups, ("negative", "positive"), indices, [note])
-    return texts.build(found, source, options.sequence_length, 20_000)
+    labelled = texts.LabelledTexts(reviews, labels, groups, ("negative", "positive"), indices, [note])
+    return texts.build(labelled, source, options.sequence_length, 20_000)
 
 
 def _file(source: Source, part: str) -> Path:

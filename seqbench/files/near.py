@@ -48,8 +48,8 @@ def near_groups(texts: Sequence[str], *, piece: int = PIECE, by_words: bool = Tr
         _join(_words(distinct), union)
     _join(_pieces(distinct, piece), union)
     roots = np.array([union.find(i) for i in range(len(distinct))])
-    found: Array = np.unique(roots[which], return_inverse=True)[1]
-    return found
+    groups: Array = np.unique(roots[which], return_inverse=True)[1]
+    return groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +95,8 @@ def _hash_pieces(text: str, lengths: Array, piece: int) -> Array:
     ends = np.cumsum(lengths)
     for i in range(1, piece):  # runs that begin near the end of a text reach into the next
         inside[ends - i] = False
-    found: Array = hashed[inside[: len(hashed)]]
-    return found
+    hashes: Array = hashed[inside[: len(hashed)]]
+    return hashes
 
 
 class _Union:

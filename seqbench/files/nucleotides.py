@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Ragged, Reading, TaskData
+from seqbench.data import NewRows, Ragged, Reading, TaskData
 from seqbench.errors import UserError
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import check_shares, split_groups
@@ -60,12 +60,12 @@ def _ragged(sequences: Sequence[str], labels: Array, groups: Array) -> Ragged:
 def leave_out_known(sequences: Sequence[str], indices: dict[str, Array]) -> tuple[dict[str, Array], str]:
     """Without the validation and test sequences whose central bases a training sequence holds, and a note on them."""
     known = {core for i in indices["train"] for core in _pieces(sequences[i])}
-    found, dropped = dict(indices), {}
+    kept, dropped = dict(indices), {}
     for part in ("val", "test"):
         fresh = np.array([_core(sequences[i]) not in known for i in indices[part]], dtype=bool)
-        found[part], dropped[part] = indices[part][fresh], int((~fresh).sum())
-        known |= {core for i in found[part] for core in _pieces(sequences[i])}
-    return found, (
+        kept[part], dropped[part] = indices[part][fresh], int((~fresh).sum())
+        known |= {core for i in kept[part] for core in _pieces(sequences[i])}
+    return kept, (
         f"{dropped['val']} validation and {dropped['test']} test sequences are left out because the {CORE} bases "
         "around their centre stand in one that is trained or validated on."
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Reading, Stream, TaskData
+from seqbench.data import NewRows, Reading, Stream, TaskData
 from seqbench.errors import UserError
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
@@ -46,8 +46,8 @@ def to_tokens(text: str, vocabulary: tuple[str, ...]) -> Array:
     order = np.argsort(known)
     at = np.searchsorted(known[order], points).clip(max=len(known) - 1)
     kind = np.uint8 if len(vocabulary) <= 256 else np.int32  # torch gathers no uint16
-    found: Array = np.where(known[order][at] == points, order[at] + 1, 0).astype(kind)
-    return found
+    tokens: Array = np.where(known[order][at] == points, order[at] + 1, 0).astype(kind)
+    return tokens
 
 
 def build_stream(parts: tuple[str, str, str], sources: Any, window: int, most: int, notes: tuple[str, ...]) -> TaskData:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Reading, Segments, TaskData
+from seqbench.data import NewRows, Reading, Segments, TaskData
 from seqbench.errors import UserError
 from seqbench.files.splitting import split_groups
 from seqbench.files.texts import LABEL_METRICS, OWN, read_labels, score_labels
@@ -74,8 +74,8 @@ class Scale:
 def window_starts(runs: Array, lookback: int) -> Array:
     """Starts of all windows of ``lookback`` rows within one run; ``runs`` (L,), the rows of a run in a row."""
     last = np.arange(lookback - 1, len(runs))
-    found: Array = last[runs[last] == runs[last - lookback + 1]] - lookback + 1
-    return found
+    starts: Array = last[runs[last] == runs[last - lookback + 1]] - lookback + 1
+    return starts
 
 
 def _read(source: Source, options: RunOptions) -> tuple[Table, Array, list[str]]:
@@ -111,11 +111,11 @@ def load(source: Source, options: RunOptions) -> TaskData:
     _check_any(starts, options)
     ends = starts + options.sequence_length - 1
     shares = options.val, options.test
-    found = split_groups(runs[ends], labels[ends], classes, shares, lambda i: table.where(int(ends[i])), noun="run")
-    runs_of = {part: np.unique(runs[starts[rows]]) for part, rows in found.items()}
+    parts = split_groups(runs[ends], labels[ends], classes, shares, lambda i: table.where(int(ends[i])), noun="run")
+    runs_of = {part: np.unique(runs[starts[rows]]) for part, rows in parts.items()}
     scale = Scale.of(values[np.isin(runs, runs_of["train"])])
     series = scale(values)
-    splits = {part: cut(series, runs, starts[rows], options.sequence_length, labels) for part, rows in found.items()}
+    splits = {part: cut(series, runs, starts[rows], options.sequence_length, labels) for part, rows in parts.items()}
     short = len(names) - len(np.unique(runs[starts]))
     notes = (
         f"{len(names):,} runs of {np.bincount(runs).min():,} to {np.bincount(runs).max():,} samples; train, "

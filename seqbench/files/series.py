@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Reading, TaskData, Truth, Windows
+from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.errors import UserError
 from seqbench.files.runs import TIMES, Scale
 from seqbench.files.splitting import borders

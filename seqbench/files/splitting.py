@@ -61,9 +61,9 @@ def split_groups(
         for label in range(len(classes)):
             mine = np.flatnonzero(rarest == rarity[label])
             part_of[mine] = _deal(sizes[mine], shares, rng)
-        found = {name: np.flatnonzero(part_of[at] == i) for i, name in enumerate(PARTS)}
-        if all(len(np.unique(labels[rows])) == len(classes) for rows in found.values()):
-            return found
+        parts = {name: np.flatnonzero(part_of[at] == i) for i, name in enumerate(PARTS)}
+        if all(len(np.unique(labels[rows])) == len(classes) for rows in parts.values()):
+            return parts
     raise UserError(f"no draw of whole {noun}s has every class in every split: bring more of them.")
 
 
@@ -82,15 +82,15 @@ def _deal(sizes: Array, shares: tuple[float, float], rng: np.random.Generator) -
     """Which part each group goes to: in random order to val and test until they are full, the rest to train."""
     order = rng.permutation(len(sizes))
     total = sizes.sum()
-    found = np.zeros(len(sizes), dtype=np.int64)
+    part_of = np.zeros(len(sizes), dtype=np.int64)
     taken = 0
     for i, share in ((2, shares[1]), (1, shares[0])):
         filled = 0
         while taken < len(order) - i and (filled == 0 or filled < share * total - sizes[order[taken]] / 2):
-            found[order[taken]] = i
+            part_of[order[taken]] = i
             filled += sizes[order[taken]]
             taken += 1
-    return found
+    return part_of
 
 
 def hold_out(groups: Array, n_train: int, val: float) -> tuple[dict[str, Array], str]:
@@ -104,8 +104,8 @@ def hold_out(groups: Array, n_train: int, val: float) -> tuple[dict[str, Array],
     unique = np.unique(groups[kept])
     chosen = np.random.default_rng(0).permutation(unique)[: max(1, round(val * len(unique)))]
     held = np.isin(groups[kept], chosen)
-    found = {"train": kept[~held], "val": kept[held], "test": np.arange(n_train, len(groups))}
-    return found, f"{int(shared.sum()):,} training examples are left out as near-duplicates of test examples."
+    parts = {"train": kept[~held], "val": kept[held], "test": np.arange(n_train, len(groups))}
+    return parts, f"{int(shared.sum()):,} training examples are left out as near-duplicates of test examples."
 
 
 def borders(n: int, shares: tuple[float, float]) -> tuple[int, int, int, int]:
@@ -119,7 +119,7 @@ def split_time(times: Array, shares: tuple[float, float]) -> dict[str, Array]:
     order = np.argsort(times, kind="stable")
     ordered = times[order]
     cuts = [int(np.searchsorted(ordered, ordered[min(at, len(order) - 1)])) for at in borders(len(order), shares)[1:3]]
-    found = {name: order[a:b] for name, (a, b) in zip(PARTS, itertools.pairwise((0, *cuts, len(order))), strict=True)}
-    if not all(len(rows) for rows in found.values()):
+    parts = {name: order[a:b] for name, (a, b) in zip(PARTS, itertools.pairwise((0, *cuts, len(order))), strict=True)}
+    if not all(len(rows) for rows in parts.values()):
         raise UserError("there are too few different times for three splits in time order: leave --option time out.")
-    return found
+    return parts

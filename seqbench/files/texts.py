@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data.splits import NewRows, Ragged, Reading, TaskData, Truth
+from seqbench.data import NewRows, Ragged, Reading, TaskData, Truth
 from seqbench.errors import UserError
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import split_groups, split_time
@@ -48,12 +48,12 @@ WORD = re.compile(
 
 def words(text: str) -> list[str]:
     """Lower-case words and signs; links, mentions and numbers are each one token for all of their kind."""
-    found = []
+    tokens = []
     for match in WORD.finditer(text.lower()):
         kind = match.lastgroup
         word = match[0][:3] if kind == "sign" else match[0]  # three of a sign are as loud as ten
-        found.append(f"<{kind}>" if kind in ("link", "mention", "number") else word)
-    return found
+        tokens.append(f"<{kind}>" if kind in ("link", "mention", "number") else word)
+    return tokens
 
 
 def characters(text: str) -> Sequence[str]:
@@ -96,10 +96,10 @@ LONGEST = 1_000_000
 
 def score_labels(predictions: Array, truth: Truth) -> dict[str, float]:
     """Accuracy and macro-F1 of class probabilities (N, K)."""
-    found = predictions.argmax(axis=1)
+    predicted = predictions.argmax(axis=1)
     return {
-        "accuracy": accuracy(found, truth.targets),
-        "macro_f1": macro_f1(found, truth.targets, predictions.shape[1]),
+        "accuracy": accuracy(predicted, truth.targets),
+        "macro_f1": macro_f1(predicted, truth.targets, predictions.shape[1]),
     }
 
 
@@ -182,8 +182,8 @@ def load(source: Source, options: TextOptions) -> TaskData:
         indices = split_groups(groups, labels, classes, shares, table.where)
         kind = f"values of {options.group}" if options.group else "groups of near-duplicates and single texts"
         notes = [f"{len(texts):,} texts in {int(groups.max()) + 1:,} {kind}, each whole in one split."]
-    found = LabelledTexts(texts, labels, groups, classes, indices, notes)
-    return build(found, source, options.sequence_length, options.vocabulary)
+    labelled = LabelledTexts(texts, labels, groups, classes, indices, notes)
+    return build(labelled, source, options.sequence_length, options.vocabulary)
 
 
 def _check_lengths(texts: Sequence[str], table: Table) -> None:

@@ -14,5 +14,5 @@ FINE = ("ok", "not_applicable")
 
 
 def probe_place(probe: str, models: Sequence[str]) -> tuple[str, ...]:
-    """Folders below a store's root of what ``probe`` measured of ``models``, several of which are timed side by side."""
+    """Folders below a store's root of what ``probe`` measured of ``models``, several where they are timed together."""
     return "probes", probe, models[0] if len(models) == 1 else "together"

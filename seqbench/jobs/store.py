@@ -1,9 +1,9 @@
 """A directory of records: ``<root>/<task>/<model>/<budget>-seed<seed>-<key>/run-<n>/record.json``.
 
-Those of probes lie below ``<root>/probes/<probe>/<model>/``. A run is written into a hidden temporary folder, every file
-flushed to the disk, and renamed in one step to ``run-<n>`` with a number that is free. So whatever moment a process dies
-at, a run is either all there or not there, nothing is ever overwritten, and of two workers on one job one finds the
-other's run in its place. The newest run counts.
+Those of probes lie below ``<root>/probes/<probe>/<model>/``. A run is written into a hidden temporary folder, every
+file flushed to the disk, and renamed in one step to ``run-<n>`` with a number that is free. So whatever moment a
+process dies at, a run is either all there or not there, nothing is ever overwritten, and of two workers on one job one
+finds the other's run in its place. The newest run counts.
 """
 
 from __future__ import annotations

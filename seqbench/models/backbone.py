@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from seqbench.data.splits import TaskData
+from seqbench.data import TaskData
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.heads import HEADS, Head, Shape
 from seqbench.models.mixer import MODELS, Mixer
@@ -144,9 +144,8 @@ def count_parameters(model: nn.Module) -> int:
 def check_causal(model: SequenceModel, example: npt.NDArray[Any]) -> None:
     """Raise `NotApplicable` unless no step's output depends on a later step's input.
 
-    The steps of ``example``, (1, T) tokens or (1, T, D) features, are differentiated by the embedded input, in evaluation mode: the
-    outputs up to step k by the inputs after it, for steps k at every scale. Before training this refuses early; after
-    it, over the whole length, it also finds what only the trained weights use.
+    The steps of ``example``, (1, T) tokens or (1, T, D) features, are differentiated by the embedded input, in
+    evaluation mode: the outputs up to step k by the inputs after it, for steps k at every scale.
     """
     device = next(model.parameters()).device
     inputs = torch.as_tensor(example, device=device)

@@ -1,4 +1,4 @@
-"""What a model predicts: a head for each kind of task, and the `Shape` of what goes into a model and comes out of it."""
+"""What a model predicts: a head for each kind of task, and the `Shape` of what goes into a model and what comes out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.data.splits import Batch, Reading, Stream, TaskData
+from seqbench.data import Batch, Reading, Stream, TaskData
 from seqbench.errors import UserError
 from seqbench.models.mixer import real_steps
 from seqbench.registry import Registry
@@ -208,11 +208,11 @@ class ForecastHead(Head):
     def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
         """``step_1`` ... for each step ahead, in the target's units (``step_1_2`` is the second channel's)."""
         values = reading.fitted["offset"] + reading.fitted["scale"] * predictions.astype("float64")
-        found = {}
+        columns = {}
         for step in range(values.shape[1]):
             for channel in range(values.shape[2]):
-                found[f"step_{step + 1}" + (f"_{channel + 1}" if channel else "")] = values[:, step, channel]
-        return found
+                columns[f"step_{step + 1}" + (f"_{channel + 1}" if channel else "")] = values[:, step, channel]
+        return columns
 
 
 SAMPLE_LENGTH = 300

@@ -23,7 +23,18 @@ from seqbench.jobs.job import Listener
 from seqbench.registry import Registry
 from seqbench.report.chart import Chart
 
-__all__ = ["PROBES", "Measured", "NoOptions", "Probe", "ProbeSpec", "Request", "register_probe", "seeds_together"]
+__all__ = [
+    "PROBES",
+    "Measured",
+    "NetOptions",
+    "NoProbeOptions",
+    "Probe",
+    "ProbeSpec",
+    "Request",
+    "SeedGroup",
+    "register_probe",
+    "seeds_together",
+]
 
 Json = Any  # what JSON can hold: None, bool, int, float (finite), str, lists and dicts with string keys of those
 R = TypeVar("R")
@@ -140,7 +151,55 @@ def seeds_together(measured: Iterable[Measured[R]]) -> list[list[Measured[R]]]:
 
 
 @dataclass(frozen=True)
-class NoOptions:
+class SeedGroup(Generic[R]):
+    """Measurements that differ in nothing but the seed: a list of `seeds_together`, and what is made of it."""
+
+    measured: Sequence[Measured[R]]
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.measured[0].spec.models[0]
+
+    @property
+    def results(self) -> list[R]:
+        """Of each seed."""
+        return [one.result for one in self.measured]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of each seed's record."""
+        return [one.folder for one in self.measured]
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """Options of a probe that builds its own nets; None stands for what the budget says.
+
+    Attributes:
+        ranges: least and greatest value of options that are numbers.
+    """
+
+    ranges: ClassVar[Mapping[str, tuple[int, int]]] = {"hidden": (1, 65_536), "layers": (1, 1_000)}
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width of the layers; by default the budget's."""
+    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
+    """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
+    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Number of mixer layers."""
+    backbone: Literal["bare", "residual"] = "bare"
+    """Stack the layers as they are, or wrap each in norm and skip."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured; lengths are checked against the problem and the machine later."""
+        for name, (least, most) in self.ranges.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UserError(f"--{name} {value} is out of range: take {least} to {most}.")
+
+
+@dataclass(frozen=True)
+class NoProbeOptions:
     """A probe without options of its own."""
 
 
@@ -159,7 +218,7 @@ class Probe(Generic[R]):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     timed: ClassVar[bool] = False
-    Options: ClassVar[type[Any]] = NoOptions
+    Options: ClassVar[type[Any]] = NoProbeOptions
     Result: ClassVar[type[Any]]
 
     def plan(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[ProbeSpec]:

@@ -15,21 +15,21 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tyro
 
-from seqbench.errors import Diverged, UserError
+from seqbench.errors import Diverged
 from seqbench.jobs.job import Listener
-from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
+from seqbench.probes import Measured, NetOptions, Probe, ProbeSpec, Request, SeedGroup, register_probe, seeds_together
 from seqbench.probes.shared import SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Rule, dashes_of, look_of
-from seqbench.report.text import NONE, aligned_table, listed, short
+from seqbench.report.text import NONE, aligned_table, interval_text, listed, short, with_reach
 from seqbench.stats import Estimate, Interval
 
 if TYPE_CHECKING:
@@ -38,28 +38,7 @@ if TYPE_CHECKING:
 
     from seqbench.models.backbone import SequenceModel
 
-__all__ = [
-    "AtLength",
-    "Gradient",
-    "GradientBudget",
-    "GradientOptions",
-    "GradientResult",
-    "InputCurve",
-    "Jacobians",
-    "RecallScores",
-    "StateCurve",
-    "Summary",
-    "behaviour",
-    "double_copy",
-    "input_log_norms",
-    "last_output",
-    "lyapunov",
-    "no_state",
-    "over_seeds",
-    "state_log_norms",
-    "summaries",
-    "taught",
-]
+__all__ = ["Gradient", "GradientOptions", "GradientResult", "Summary", "behaviour", "summaries", "taught"]
 
 Array = npt.NDArray[np.float64]
 NEAR, FAR = 100, 200  # distances to which slopes are taken
@@ -67,9 +46,10 @@ VANISHED = 3.0  # decades by which a norm has fallen at NEAR that counts as vani
 
 
 @dataclass(frozen=True)
-class GradientOptions:
+class GradientOptions(NetOptions):
     """Options of `probe gradient`; None stands for what the budget says."""
 
+    ranges: ClassVar = {**NetOptions.ranges, "samples": (1, 10_000)}
     when: Literal["start", "trained", "both"] = "both"
     """Before training, after training on recall in stages, or both."""
     hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -78,21 +58,6 @@ class GradientOptions:
     """Steps of the sequences, and so the greatest distance; by default 32, 200 or 512, by budget."""
     samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Sequences, each with Jacobians of its own; by default 4 or 16, by budget."""
-    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
-    """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
-    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Number of mixer layers."""
-    backbone: Literal["bare", "residual"] = "bare"
-    """Stack the layers as they are, or wrap each in norm and skip."""
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be measured; lengths are checked against the machine later."""
-        for name, most in (("hidden", 65_536), ("samples", 10_000), ("layers", 1_000)):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= most:
-                raise UserError(f"--{name} {value} is out of range: take 1 to {most}.")
-        if not all(name.strip() for name in self.initialisation.split(",")):
-            raise UserError("--initialisation is empty: take default, all, or names with commas.")
 
 
 Curve = tuple[float | None, ...]  # natural logarithms by distance; None: zero, or too large for double precision
@@ -244,56 +209,14 @@ class GradientSetting:
     stages: list[int]
     steps: int
 
-    def net(self, model: str) -> SequenceModel:
+    def net(self, model: str, *, double: bool = False) -> SequenceModel:
         """A new net of ``model``, its weights from torch's generator."""
         from seqbench.probes.shared.nets import build_net
         from seqbench.probes.shared.problems import Recall
 
-        return build_net(
-            model,
-            Recall().shape,
-            self.hidden,
-            layers=self.layers,
-            backbone=self.backbone,
-            initialisation=self.initialisation,
-        )
-
-
-def _settings(
-    options: GradientOptions, budget: GradientBudget, model: str, starts: Sequence[str], device: str
-) -> list[GradientSetting]:
-    """What was asked for of ``model``, found to be possible."""
-    from seqbench.models.backbone import check_widths
-    from seqbench.models.mixer import MODELS
-    from seqbench.probes.shared.nets import check_fits, check_length
-    from seqbench.probes.shared.problems import Recall
-    from seqbench.probes.shared.training import stage_lengths
-
-    multiple = MODELS.get(model).mixer.width_multiple
-    hidden = options.hidden or -(-budget.hidden // multiple) * multiple  # the budget's, or the next that it can have
-    length = budget.length if options.length is None else options.length
-    samples = options.samples or budget.samples
-    problem = Recall()
-    check_length(length, least=problem.steps(problem.least))
-    check_widths(model, (hidden,))
-    settings = [
-        GradientSetting(
-            when=when,
-            initialisation=start,
-            hidden=hidden,
-            layers=options.layers,
-            backbone=options.backbone,
-            length=length,
-            samples=samples,
-            stages=stage_lengths(budget.longest) if when == "trained" else [],
-            steps=budget.steps if when == "trained" else 0,
-        )
-        for start in starts
-        for when in (("start", "trained") if options.when == "both" else (options.when,))
-    ]
-    if settings:
-        check_fits(lambda: settings[0].net(model).double(), problem.shape, samples, length, device)
-    return settings
+        options = {name: getattr(self, name) for name in ("layers", "backbone", "initialisation")}
+        net = build_net(model, Recall().shape, self.hidden, **options)
+        return net.double() if double else net
 
 
 # ---- measure: the Jacobians ---------------------------------------------------------------------------------------
@@ -335,15 +258,16 @@ def input_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
         for i in range(h.shape[1] if h.requires_grad else 0):
             (row,) = torch.autograd.grad(h[:, i].sum(), embedded, retain_graph=True, materialize_grads=True)
             squared = torch.logaddexp(squared, 2 * _log_norm(row, (2,)))
-    norms: Tensor = squared.div(2).nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+    norms: Tensor = squared / 2
     return norms.masked_fill(norms < FLOOR, -math.inf).flip(1).T
 
 
 def _log_norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Log Euclidean norm over ``dims``, whose squares must not underflow."""
+    """Log Euclidean norm over ``dims``, whose squares must not underflow; infinite where ``x`` is not finite."""
     largest = x.abs().amax(dims, keepdim=True)
     scale = largest.where((largest > 0) & largest.isfinite(), largest.new_ones(()))
-    return (x / scale).square().sum(dims).log() / 2 + scale.log().squeeze(dims)
+    norms = (x / scale).square().sum(dims).log() / 2 + scale.log().squeeze(dims)
+    return norms.masked_fill(norms.isnan(), math.inf)
 
 
 def no_state(net: SequenceModel, length: int) -> str | None:
@@ -352,11 +276,11 @@ def no_state(net: SequenceModel, length: int) -> str | None:
         return "it offers no step form"
     if net.state_size(1) != net.state_size(2 * length):
         return "its state grows with the length"
-    leaves = list(_leaves(net.initial_state(2)))
-    if not leaves:
+    reals = _reals(net.initial_state(2))
+    if not reals:
         return "it carries no state"
-    if any(leaf.shape[:1] != (2,) for leaf in leaves):
-        return "its state does not have one row a sequence"
+    if any(part.shape[:1] != (2,) for part in reals):
+        return "its state does not have one row per sequence"
     return None
 
 
@@ -372,16 +296,12 @@ def state_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
     """
     import torch
 
-    size = _state_size(net)
+    size = sum(part[0].numel() for part in _reals(net.initial_state(1)))
     together = max(1, ENTRIES // (size * size))
-    return torch.cat([_state_log_norms(net, part) for part in torch.split(inputs, together)], dim=1)
+    return torch.cat([_state_log_norms(net, part, size) for part in torch.split(inputs, together)], dim=1)
 
 
-def _state_size(net: SequenceModel) -> int:
-    return sum(leaf[0].numel() for leaf in _leaves(net.initial_state(1)))
-
-
-def _state_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
+def _state_log_norms(net: SequenceModel, inputs: Tensor, size: int) -> Tensor:
     import torch
 
     B, T = inputs.shape[:2]
@@ -389,13 +309,13 @@ def _state_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
     with torch.no_grad():
         for t in range(T - 1):
             states.append(net.step(inputs[:, t], states[-1])[1])
-    size, like = _state_size(net), next(net.parameters())
+    like = next(net.parameters())
     product = torch.eye(size, dtype=like.dtype, device=like.device)[:, None].repeat(1, B, 1)  # (S, B, S)
     norms = [product.new_full((B,), math.log(size) / 2)]
     product = product / math.sqrt(size)
     for t in range(T - 1, 0, -1):  # from ds_T / ds_(t+1) to ds_T / ds_t
         product = _times_step(net, inputs[:, t], states[t], product)
-        grown = _log_norm(product, (0, 2)).nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+        grown = _log_norm(product, (0, 2))
         norms.append(norms[-1] + grown)
         product = product / grown.exp().where(grown.isfinite(), grown.new_ones(()))[:, None]
     return torch.stack(norms)
@@ -404,48 +324,34 @@ def _state_log_norms(net: SequenceModel, inputs: Tensor) -> Tensor:
 def _times_step(net: SequenceModel, x_t: Tensor, state: Any, product: Tensor) -> Tensor:
     """``product`` (S, B, S) times the Jacobian of one step from ``state``; each of its S rows is run as a sequence."""
     import torch
+    from torch.utils._pytree import tree_map_only
 
     S, B = product.shape[:2]
-    leaves = [_repeat(leaf, S).requires_grad_() for leaf in _leaves(state)]
-    source = iter(leaves)
-    rows = _rebuilt(state, lambda leaf: next(source) if leaf.is_floating_point() else _repeat(leaf, S))
+
+    def repeat(part: Tensor) -> Tensor:
+        return part.repeat(S, *[1] * (part.ndim - 1)) if part.ndim else part
+
+    rows = tree_map_only(torch.Tensor, repeat, state)
+    before = [part.requires_grad_() for part in _reals(rows)]
     with torch.enable_grad():
-        after = list(_leaves(net.step(_repeat(x_t, S), rows)[1]))
-    pieces = torch.split(product, [leaf[0].numel() for leaf in after], dim=2)
+        after = _reals(net.step(repeat(x_t), rows)[1])
+    pieces = torch.split(product, [part[0].numel() for part in after], dim=2)
     reached = [
-        (leaf, piece.reshape(leaf.shape)) for leaf, piece in zip(after, pieces, strict=True) if leaf.requires_grad
+        (part, piece.reshape(part.shape)) for part, piece in zip(after, pieces, strict=True) if part.requires_grad
     ]
     if not reached:
         return torch.zeros_like(product)
     outputs, cotangents = zip(*reached, strict=True)
-    gradients = torch.autograd.grad(outputs, leaves, cotangents, materialize_grads=True)
+    gradients = torch.autograd.grad(outputs, before, cotangents, materialize_grads=True)
     return torch.cat([gradient.reshape(S, B, -1) for gradient in gradients], dim=2)
 
 
-def _repeat(leaf: Tensor, times: int) -> Tensor:
-    return leaf.repeat(times, *[1] * (leaf.ndim - 1)) if leaf.ndim else leaf
-
-
-def _leaves(state: Any) -> Iterator[Tensor]:
+def _reals(state: Any) -> list[Tensor]:
     """The tensors of real numbers in a state, however nested; counters and the like have no derivative."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
-    if isinstance(state, torch.Tensor):
-        yield from (state,) if state.is_floating_point() else ()
-    elif isinstance(state, (tuple, list)):
-        for part in state:
-            yield from _leaves(part)
-
-
-def _rebuilt(state: Any, of: Callable[[Tensor], Tensor]) -> Any:
-    import torch
-
-    if isinstance(state, torch.Tensor):
-        return of(state)
-    if not isinstance(state, (tuple, list)):
-        return state
-    parts: Iterable[Any] = [_rebuilt(part, of) for part in state]
-    return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    return [part for part in tree_leaves(state) if isinstance(part, torch.Tensor) and part.is_floating_point()]
 
 
 # ---- measure: what is made of their norms -------------------------------------------------------------------------
@@ -474,7 +380,7 @@ def jacobians(norms: Mapping[int, Array], state: Array | None) -> Jacobians:
         lyapunov=None if state is None else _number(lyapunov(state)),
         slope=_number(slope),
         slope_range=near,
-        half_life=_number(math.log(2.0) / -slope) if slope is not None and slope < 0 else None,
+        half_life=_number(_half_life(slope)),
         slope_far=_number(far),
         slope_far_range=beyond,
         fall=fall,
@@ -498,18 +404,18 @@ def line(curve: Array, most: int) -> tuple[float | None, tuple[int, int] | None]
     return float(k @ curve[1 : last + 1] / (k @ k)), (1, last)
 
 
-def lyapunov(state: Array) -> float | None:
+def lyapunov(state: Array) -> float:
     """Leading Lyapunov exponent, natural log per step: the growth of the rescaled product of one-step Jacobians.
 
     From log norms (T, B), backwards from the last step: over the middle half of the steps, so that neither the state's
     way from zero nor the product's turn towards its leading direction counts; median over samples. The norm of a
-    product of all directions leaves nothing to the luck of a starting vector. None where the product becomes zero.
+    product of all directions leaves nothing to the luck of a starting vector.
+    Not finite where the product becomes zero.
     """
     T = len(state)
     first, last = T // 4, T - 1 - T // 4
     with np.errstate(invalid="ignore"):
-        growth = float(np.median((state[last] - state[first]) / (last - first)))
-    return growth if math.isfinite(growth) else None
+        return float(np.median((state[last] - state[first]) / (last - first)))
 
 
 def _fall(curve: Array) -> tuple[float | None, int | None, bool]:
@@ -522,10 +428,16 @@ def _fall(curve: Array) -> tuple[float | None, int | None, bool]:
     return _number((first - (FLOOR if lost else there)) / math.log(10.0)), k, lost
 
 
+def _half_life(slope: float | None) -> float:
+    """In steps; NaN where there is no slope."""
+    if slope is None or math.isnan(slope):
+        return math.nan
+    return math.log(2.0) / -slope if slope < 0 else math.inf
+
+
 def _at_length(length: int, logs: Array) -> AtLength:
     middle = _quantile(logs, 0.5)
-    peak = middle[1:].max()
-    mean = peak + math.log(np.exp(middle[1:] - peak).mean()) if math.isfinite(peak) else peak
+    mean = float(np.logaddexp.reduce(middle[1:])) - math.log(length - 1)
     return AtLength(length, last=_number(middle[-1]), first=_number(middle[1]), mean=_number(mean))
 
 
@@ -549,86 +461,6 @@ def _number(value: float | None) -> float | None:
 
 def _listed(curve: Array, kept: Sequence[int]) -> Curve:
     return tuple(round(float(curve[k]), 4) if math.isfinite(curve[k]) else None for k in kept)
-
-
-# ---- the probe ----------------------------------------------------------------------------------------------------
-
-
-@register_probe("gradient")
-class Gradient(Probe[GradientResult]):
-    """How gradients shrink or grow with distance."""
-
-    Options = GradientOptions
-    Result = GradientResult
-
-    def plan(self, request: Request, options: GradientOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
-        """For each seed, model and initialisation one at the start and one trained, or the one asked for.
-
-        Of a model that sees later steps one measurement, whose record says why it can't be made.
-        """
-        from seqbench.models.mixer import MODELS
-        from seqbench.probes.shared.nets import initialisations
-
-        budget = BUDGETS[request.budget]
-        specs: list[ProbeSpec] = []
-        for model, starts in initialisations(options.initialisation, models).items():
-            settings = _settings(options, budget, model, starts, device)
-            own = [spec for each in settings for spec in self.specs(request, device, model, each, budget.seeds)]
-            specs += own if MODELS.get(model).mixer.can_be_causal else own[:1]
-        return sorted(specs, key=lambda spec: spec.seed)
-
-    def measure(self, spec: ProbeSpec, listener: Listener) -> GradientResult:
-        """One net's Jacobians."""
-        from torch import Generator
-
-        from seqbench.probes.shared.problems import Recall
-
-        setting = GradientSetting(**spec.options)
-        T, problem = setting.length, Recall()
-        net = setting.net(spec.models[0]).to(spec.device)
-        # streams of their own: neither that of the weights, nor one for both training and measuring
-        teacher, drawn = (Generator(spec.device).manual_seed((part << 32) + spec.seed) for part in (1, 2))
-        trained = _train(net, setting, teacher) if setting.when == "trained" else None
-        double = double_copy(net, "cpu" if spec.device == "mps" else spec.device)
-        samples: dict[int, Tensor] = {}
-        for length in sorted({max(2, T // part) for part in (1, 2, 4, 8)}):
-            inputs, _ = problem.draw(setting.samples, length - 1, drawn, drawn.device)
-            samples[length] = inputs.to(next(double.parameters()).device)
-        norms = {length: input_log_norms(double, inputs).cpu().numpy() for length, inputs in samples.items()}
-        reason = no_state(double, T)
-        state = state_log_norms(double, samples[T]).cpu().numpy() if reason is None else None
-        return GradientResult(
-            **vars(jacobians(norms, state)),
-            when=setting.when,
-            initialisation=setting.initialisation,
-            samples=setting.samples,
-            length=T,
-            width=setting.hidden,
-            params=sum(p.numel() for p in double.parameters()),
-            state_reason=reason,
-            trained=trained,
-        )
-
-    def headline(self, result: GradientResult) -> str:
-        """Half-life and fall."""
-        if result.slope is None:
-            return "no gradient beyond its own step"
-        words = [f"slope {result.slope:+.3g} a step"]
-        if result.half_life is not None:
-            words.append(f"half-life {result.half_life:.3g} steps")
-        if result.fall is not None:
-            words.append(f"{_fold(result.fall)} by k = {result.fall_at}")
-        if result.trained and result.trained.score_at_measured_length is not None:
-            words.append(f"recall {result.trained.score_at_measured_length:.2f} at {result.length} steps")
-        return ", ".join(words)
-
-    def table(self, measured: Sequence[Measured[GradientResult]]) -> str:
-        """A line for each model, initialisation and time, what the columns mean, what vanishing does not mean."""
-        return _table(summaries(measured))
-
-    def chart(self, measured: Sequence[Measured[GradientResult]]) -> Chart:
-        """A column before and one after training: input Jacobians, state Jacobians, the first input's against T."""
-        return _chart(summaries(measured))
 
 
 def _train(net: SequenceModel, setting: GradientSetting, generator: Generator) -> RecallScores:
@@ -657,30 +489,24 @@ VARIED = ("hidden", "layers", "backbone", "length", "samples")  # named where th
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(SeedGroup[GradientResult]):
     """All seeds of one model, initialisation and time of measuring, else alike.
 
     Intervals are Student's over seeds, 95%; NaN where a seed has no figure, their ends also where there is one seed.
 
     Attributes:
-        measured: of each seed.
-        slope: of the log norm against k = 1 ... ``slope_to``, natural log per step.
-        slope_to: 100 at most; less where some seed's norm becomes zero before; 0 without slopes.
-        slope_far: likewise to 200 at most.
-        slope_far_to: its last k.
-        half_life: ln 2 / -slope in steps; NaN unless the slope is negative, infinite where its interval holds 0.
-        fall: log10 |J_1| / |J_k| at k = ``fall_at``, which is 100 or T - 1.
-        fall_at: None where nothing is there.
+        label: the model, its initialisation unless that has no name of its own, and what tells it from others shown.
+        slope, slope_far, fall, fall_at, lyapunov: as in `Jacobians`.
+        slope_far_to: the last k of ``slope_far``, the least of the seeds'; 0 where one has no slope.
+        half_life: ln 2 / -slope in steps; infinite where the slope is not negative.
         fall_is_least: some seed's norm is zero there, so that its fall is that to the least measurable norm.
         explosion: share of samples with |J_k| > 10 |J_1|, at the k where it is greatest.
-        lyapunov: leading Lyapunov exponent, natural log per step.
-        score: on recall at the last length trained on, 0 guessing and 1 all right; NaN at the start.
-        score_at_length: on recall over the measured T steps, which it was not trained on.
+        score_at_length: on recall over the measured T steps, which it was not trained on; NaN at the start.
+        dash: its lines, which tell those of one model apart.
     """
 
-    measured: tuple[Measured[GradientResult], ...]
+    label: str
     slope: Interval
-    slope_to: int
     slope_far: Interval
     slope_far_to: int
     half_life: Interval
@@ -689,67 +515,51 @@ class Summary:
     fall_is_least: bool
     explosion: Interval
     lyapunov: Interval
-    score: Interval
     score_at_length: Interval
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-        return self.measured[0].spec.models[0]
+    dash: Dash = "solid"
 
     @property
     def setting(self) -> GradientSetting:
         """How it was measured."""
         return GradientSetting(**self.measured[0].spec.options)
 
-    @property
-    def results(self) -> list[GradientResult]:
-        """Of each seed."""
-        return [one.result for one in self.measured]
-
-    @property
-    def folders(self) -> list[Path]:
-        """Of each seed's record."""
-        return [one.folder for one in self.measured]
-
 
 def over_seeds(values: Iterable[float | None]) -> Interval:
     """Mean and 95% interval by Student's t over seeds; NaN if one is missing, as a mean of the rest would flatter."""
-    known: Array = np.array([math.nan if value is None else value for value in values], dtype=float)
+    known: Array = np.array(list(values), dtype=float)  # None is NaN
     spread = float(known.var(ddof=1)) / len(known) if len(known) > 1 else math.nan
     return Estimate(float(known.mean()), spread, 0.0, len(known) - 1.0).interval()
 
 
 def summaries(measured: Iterable[Measured[GradientResult]]) -> list[Summary]:
     """Measurements that differ in their seed only taken together, in order of appearance."""
-    return [_summary(group) for group in seeds_together(measured)]
+    groups = seeds_together(measured)
+    options = [group[0].spec.options for group in groups]
+    varied = [name for name in VARIED if len({each[name] for each in options}) > 1]
+    rows = [_summary(group, varied) for group in groups]
+    dashes = dashes_of({row.label: row.model for row in rows})
+    return [replace(row, dash=dashes[row.label]) for row in rows]
 
 
-def _summary(group: Sequence[Measured[GradientResult]]) -> Summary:
-    results = [one.result for one in group]
+def _summary(group: Sequence[Measured[GradientResult]], varied: Sequence[str]) -> Summary:
+    spec, results = group[0].spec, [one.result for one in group]
+    start = spec.options["initialisation"]
+    words = [start] * (start != "default") + [f"{name} {spec.options[name]}" for name in varied]
     slope = over_seeds(result.slope for result in results)
-    trained = [result.trained for result in results]
     return Summary(
-        measured=tuple(group),
+        group,
+        label=spec.models[0] + (f" ({', '.join(words)})" if words else ""),
         slope=slope,
-        slope_to=min(result.slope_range[1] if result.slope_range else 0 for result in results),
         slope_far=over_seeds(result.slope_far for result in results),
         slope_far_to=min(result.slope_far_range[1] if result.slope_far_range else 0 for result in results),
-        half_life=Interval(_half_life(slope.value), _half_life(slope.low), _half_life(slope.high)),
+        half_life=Interval(*map(_half_life, slope)),
         fall=over_seeds(result.fall for result in results),
         fall_at=next((result.fall_at for result in results if result.fall_at is not None), None),
         fall_is_least=any(result.fall_is_least for result in results),
         explosion=over_seeds(result.explosion_most for result in results),
         lyapunov=over_seeds(result.lyapunov for result in results),
-        score=over_seeds(scores.score if scores else None for scores in trained),
-        score_at_length=over_seeds(scores.score_at_measured_length if scores else None for scores in trained),
+        score_at_length=over_seeds(each.trained.score_at_measured_length if each.trained else None for each in results),
     )
-
-
-def _half_life(slope: float) -> float:
-    if math.isnan(slope):
-        return math.nan
-    return math.log(2.0) / -slope if slope < 0 else math.inf
 
 
 def behaviour(summary: Summary) -> str:
@@ -772,17 +582,6 @@ def behaviour(summary: Summary) -> str:
     return "in between"
 
 
-def _labels(rows: Sequence[Summary]) -> list[str]:
-    """A name for each: the model, its initialisation unless that has no name of its own, and what differs."""
-    varied = [name for name in VARIED if len({getattr(row.setting, name) for row in rows}) > 1]
-    names = []
-    for row in rows:
-        words = [] if row.setting.initialisation == "default" else [row.setting.initialisation]
-        words += [f"{name} {getattr(row.setting, name)}" for name in varied]
-        names.append(row.model + (f" ({', '.join(words)})" if words else ""))
-    return names
-
-
 def taught(rows: Sequence[Summary]) -> str:
     """On what length of recall trained nets were trained."""
     longest = sorted({max(row.setting.stages) for row in rows if row.setting.stages})
@@ -800,76 +599,36 @@ def _fold(decades: float) -> str:
 
 # ---- table --------------------------------------------------------------------------------------------------------
 
-
-def _table(rows: Sequence[Summary]) -> str:
-    names = _labels(rows)
-    lines = [
-        aligned_table(_cells(row, name, rows) for row, name in zip(rows, names, strict=True)),
-        "",
-        "J_k is the Jacobian of the last output by the input k steps before, |J_k| its Frobenius norm, the median over",
-        "samples; means over seeds with 95% intervals. Slope: of ln |J_k| from k = 1 to 100 at most; half-life: ln 2 /",
-        "-slope, in steps; fall: log10 |J_1| / |J_k|, so 3 is 1,000-fold; explodes: share of samples with |J_k| > 10",
-        "|J_1| at the worst k; Lyapunov: leading exponent of the state, natural log per step; recall: score of the",
-        f"trained net over that many steps, {taught(rows)}, 0 is guessing and 1 all right.",
-        *_reasons(rows, names),
-        *(f"\n{sentence}" for sentence in _remarks(rows, names)),
-    ]
-    return "\n".join(lines)
+READING = """
+J_k is the Jacobian of the last output by the input k steps before, |J_k| its Frobenius norm, the median over
+samples; means over seeds with 95% intervals. Slope: of ln |J_k| from k = 1 to 100 at most; half-life: ln 2 /
+-slope, in steps; fall: log10 |J_1| / |J_k|, so 3 is 1,000-fold; explodes: share of samples with |J_k| > 10
+|J_1| at the worst k; Lyapunov: leading exponent of the state, natural log per step; recall: score of the
+trained net over that many steps, {taught}, 0 is guessing and 1 all right."""
 
 
-def _cells(row: Summary, name: str, rows: Sequence[Summary]) -> dict[str, str]:
-    reach = max((other.fall_at for other in rows if other.fall_at is not None), default=NEAR)
-    lengths = " or ".join(map(str, sorted({other.setting.length for other in rows})))
-    return {
-        "model": name,
-        "when": row.setting.when,
-        "seeds": str(len(row.measured)),
-        "slope per step": _shown(row.slope, "+z.4f"),
-        "half-life": "never" if row.half_life.value == math.inf else _shown(row.half_life, ".3g", ends=True),
-        f"fall to k={reach}": ("≥ " if row.fall_is_least else "") + _shown(row.fall, "z.1f"),
-        "explodes": _shown(row.explosion, ".2f"),
-        "Lyapunov": _shown(row.lyapunov, "+z.3f"),
-        "so it": behaviour(row) if len(row.measured) > 1 else NONE,
-        f"recall at {lengths}": _shown(row.score_at_length, ".2f") if row.setting.when == "trained" else "",
-    }
+def _shown(figure: Interval, places: int) -> str:
+    return with_reach(figure.value, figure.high - figure.value, places)
 
 
-def _shown(value: Interval, pattern: str, *, ends: bool = False) -> str:
-    """``-0.0123 ± 0.0004``, or with ``ends`` ``12 (11 to 13)``; the dash if there is none."""
-    if not math.isfinite(value.value):
-        return NONE
-    text = format(value.value, pattern)
-    if math.isnan(value.low):
-        return text
-    if ends:
-        low, high = (format(end, pattern) if math.isfinite(end) else "never" for end in value[1:])
-        return f"{text} ({low} to {high})"
-    reach = format(value.high - value.value, pattern.lstrip("+z"))
-    return f"{text} ± {reach}" if float(reach) else text
-
-
-def _reasons(rows: Sequence[Summary], names: Sequence[str]) -> list[str]:
+def _reasons(rows: Sequence[Summary]) -> list[str]:
     """Why some have no Lyapunov exponent, and what it means if such a curve rises."""
-    why: dict[str, list[str]] = {}
-    rises = False
-    for row, name in zip(rows, names, strict=True):
-        reason = row.results[0].state_reason
-        if reason:
-            rises = rises or row.explosion.value > 0
-            if name not in why.setdefault(reason, []):
-                why[reason].append(name)
-    lines = [f"No state Jacobian for {listed(whom)}: {reason}." for reason, whom in why.items()]
-    if rises:
+    reasons = {row.label: row.results[0].state_reason for row in rows}
+    lines = [
+        f"No state Jacobian for {listed([label for label, other in reasons.items() if other == reason])}: {reason}."
+        for reason in dict.fromkeys(filter(None, reasons.values()))
+    ]
+    if any(reasons[row.label] and row.explosion.value > 0 for row in rows):
         lines.append("Where such a model's |J_k| rises it looks there: that is no product of many steps.")
     return lines
 
 
-def _remarks(rows: Sequence[Summary], names: Sequence[str]) -> list[str]:
+def _remarks(rows: Sequence[Summary]) -> list[str]:
     """Where a net answers right over T steps though its gradient has vanished long before."""
     sayings = [
-        f"{name} scores {row.score_at_length.value:.2f} on recall over {row.setting.length} steps, with |J| "
+        f"{row.label} scores {row.score_at_length.value:.2f} on recall over {row.setting.length} steps, with |J| "
         f"{_fold(row.fall.value)} from k = 1 to {row.fall_at}"
-        for row, name in zip(rows, names, strict=True)
+        for row in rows
         if row.score_at_length.value >= SOLVED and row.fall.value >= VANISHED
     ]
     return [f"Vanishing is not forgetting: {'; '.join(sayings)}."] if sayings else []
@@ -880,108 +639,206 @@ def _remarks(rows: Sequence[Summary], names: Sequence[str]) -> list[str]:
 DECADE = math.log(10.0)
 LOWEST, HIGHEST = -16.0, 8.0  # decades that an axis shows: below, sums in double precision would not notice
 WHEN = {"start": "At the start", "trained": "After training on recall in stages"}
-Named = list[tuple[str, Summary]]  # with their labels
 
 
-def _chart(rows: Sequence[Summary]) -> Chart:
-    names = _labels(rows)
-    dashes = dashes_of({name: row.model for name, row in zip(names, rows, strict=True)})
-    columns = []
-    for when, words in WHEN.items():
-        here = [(name, row) for name, row in zip(names, rows, strict=True) if row.setting.when == when]
-        if here:
-            panels = [_input_panel(here, dashes, words), _state_panel(here, dashes), _length_panel(here, dashes)]
+def _lines(
+    rows: Sequence[Summary], points: Callable[[GradientResult], Iterable[tuple[int, float | None]]], *, relative: bool
+) -> list[Line]:
+    """Of each of ``rows`` that has any: the median over seeds, and a band from least to greatest, in decades.
+
+    ``points`` are (x, natural logarithm) of one seed; ``relative`` ones are divided by the first.
+    """
+    lines = []
+    for row in rows:
+        curves: Array = np.array([list(points(result)) for result in row.results], dtype=float)  # None is NaN
+        if not curves.size:
+            continue
+        x, logs = curves[0, :, 0].tolist(), curves[:, :, 1] / DECADE
+        logs = logs - logs[:, :1] if relative else logs
+        middle, low, high = (of_seeds(logs, axis=0).tolist() for of_seeds in (np.median, np.min, np.max))
+        if np.isfinite(middle).any():
+            band = {"low": low, "high": high} if len(logs) > 1 else {}
+            look, label = look_of(row.model), short(row.label)
+            lines.append(Line(x, middle, look, label=label, dash=row.dash, marked=not relative, **band))
+    return lines
+
+
+def _distance_panel(title: str, name: str, first: int, way: str, lines: Sequence[Line]) -> Panel | None:
+    """Jacobians ``name`` relative to that at k = ``first``; the note says where a line goes on beyond the panel."""
+    if not lines:
+        return None
+    leaving = []
+    for line in lines:
+        k, end = [point for point in zip(line.x, line.y, strict=True) if math.isfinite(point[1])][-1]
+        if not LOWEST <= end <= HIGHEST:
+            leaving.append(f"{line.label} goes on to 10^{end:.0f} at k = {k:g}")
+    low, high = limits = _span(lines, -VANISHED - 1, 1.0)
+    rules = {-VANISHED: "1,000-fold weaker", VANISHED: "1,000-fold stronger"}
+    marks: list[Mark] = [*lines, *(Rule(at, words) for at, words in rules.items() if low < at < high)]
+    marks += [Rule(0.0, strong=True)]
+    marks += [Rule(NEAR, axis="x")] if max(line.x[-1] for line in lines) > NEAR else []
+    y = Axis(f"log10 |{name}_k| / |{name}_{first}| (decades)", limits=limits)
+    return Panel(title, marks, Axis(f"distance k {way}(steps)"), y, note="; ".join(leaving))
+
+
+def _length_panel(lines: Sequence[Line]) -> Panel | None:
+    """The norm at the first input against T, with a line that falls as 1/T does."""
+    if not lines:
+        return None
+    lengths = sorted({length for line in lines for length in line.x})
+    thin = Line(lengths, [-math.log10(T / lengths[0]) for T in lengths], label="falling as 1/T does", dash="dashed")
+    ticks = [(T, f"{T}") for T in lengths]
+    x = Axis("length T of the sequence (steps, logarithmic)", "log2", ticks=ticks)
+    y = Axis("log10 |J_(T-1)| (decades)", limits=_span(lines, 0.0, 0.0))
+    return Panel("Jacobian of the first input", [*lines, thin], x, y)
+
+
+def _span(lines: Sequence[Line], low: float, high: float) -> tuple[float, float]:
+    """Decades from ``low`` to ``high`` and as far as the lines go, but for what lies beyond all sense."""
+    seen = [value for line in lines for value in line.y if math.isfinite(value)]
+    return max(min([low, *seen]) - 0.5, LOWEST), min(max([high, *seen]) + 0.5, HIGHEST)
+
+
+# ---- the probe ----------------------------------------------------------------------------------------------------
+
+
+@register_probe("gradient")
+class Gradient(Probe[GradientResult]):
+    """How gradients shrink or grow with distance."""
+
+    Options = GradientOptions
+    Result = GradientResult
+
+    def plan(self, request: Request, options: GradientOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
+        """For each seed, model and initialisation one at the start and one trained, or the one asked for."""
+        from seqbench.models.backbone import check_widths
+        from seqbench.models.mixer import MODELS
+        from seqbench.probes.shared.nets import check_fits, check_length, initialisations, seeds_outermost
+        from seqbench.probes.shared.problems import Recall
+        from seqbench.probes.shared.training import stage_lengths
+
+        budget, problem = BUDGETS[request.budget], Recall()
+        length = budget.length if options.length is None else options.length
+        samples = options.samples or budget.samples
+        check_length(length, least=problem.steps(problem.least))
+        training = {"start": ([], 0), "trained": (stage_lengths(budget.longest), budget.steps)}
+        specs: list[ProbeSpec] = []
+        for model, starts in initialisations(options.initialisation, models).items():
+            multiple = MODELS.get(model).mixer.width_multiple
+            hidden = options.hidden or -(-budget.hidden // multiple) * multiple  # the budget's, or the next that can be
+            check_widths(model, (hidden,))
+            settings = [
+                GradientSetting(when, start, hidden, options.layers, options.backbone, length, samples, *training[when])
+                for start in starts
+                for when in (WHEN if options.when == "both" else (options.when,))
+            ]
+            if settings:
+                net = partial(settings[0].net, model, double=True)
+                check_fits(net, problem.shape, samples, length, device)
+            specs += [spec for each in settings for spec in self.specs(request, device, model, each, budget.seeds)]
+        return seeds_outermost(specs)
+
+    def measure(self, spec: ProbeSpec, listener: Listener) -> GradientResult:
+        """One net's Jacobians."""
+        from torch import Generator
+
+        from seqbench.probes.shared.problems import Recall
+
+        setting = GradientSetting(**spec.options)
+        T, problem = setting.length, Recall()
+        net = setting.net(spec.models[0]).to(spec.device)
+        # streams of their own: neither that of the weights, nor one for both training and measuring
+        teacher, drawn = (Generator(spec.device).manual_seed((part << 32) + spec.seed) for part in (1, 2))
+        trained = _train(net, setting, teacher) if setting.when == "trained" else None
+        double = double_copy(net, "cpu" if spec.device == "mps" else spec.device)
+        samples: dict[int, Tensor] = {}
+        for length in sorted({max(2, T // part) for part in (1, 2, 4, 8)}):
+            inputs, _ = problem.draw(setting.samples, length - 1, drawn, drawn.device)
+            samples[length] = inputs.to(next(double.parameters()).device)
+        norms = {length: input_log_norms(double, inputs).cpu().numpy() for length, inputs in samples.items()}
+        reason = no_state(double, T)
+        state = state_log_norms(double, samples[T]).cpu().numpy() if reason is None else None
+        return GradientResult(
+            **vars(jacobians(norms, state)),
+            **{name: spec.options[name] for name in ("when", "initialisation", "samples", "length")},
+            width=setting.hidden,
+            params=sum(p.numel() for p in double.parameters()),
+            state_reason=reason,
+            trained=trained,
+        )
+
+    def headline(self, result: GradientResult) -> str:
+        """Half-life and fall."""
+        if result.slope is None:
+            return "no gradient beyond its own step"
+        words = [f"slope {result.slope:+.3g} a step"]
+        if result.half_life is not None:
+            words.append(f"half-life {result.half_life:.3g} steps")
+        if result.fall is not None:
+            words.append(f"{_fold(result.fall)} by k = {result.fall_at}")
+        if result.trained and result.trained.score_at_measured_length is not None:
+            words.append(f"recall {result.trained.score_at_measured_length:.2f} at {result.length} steps")
+        return ", ".join(words)
+
+    def table(self, measured: Sequence[Measured[GradientResult]]) -> str:
+        """A line for each model, initialisation and time, what the columns mean, what vanishing does not mean."""
+        rows = summaries(measured)
+        reach = max((row.fall_at for row in rows if row.fall_at is not None), default=NEAR)
+        lengths = " or ".join(map(str, sorted({row.setting.length for row in rows})))
+        cells = [
+            {
+                "model": row.label,
+                "when": row.setting.when,
+                "seeds": str(len(row.measured)),
+                "slope per step": _shown(row.slope, 4),
+                "half-life": "never" if row.half_life.value == math.inf else interval_text(row.half_life),
+                f"fall to k={reach}": ("≥ " if row.fall_is_least else "") + _shown(row.fall, 1),
+                "explodes": _shown(row.explosion, 2),
+                "Lyapunov": _shown(row.lyapunov, 3),
+                "so it": behaviour(row) if len(row.measured) > 1 else NONE,
+                f"recall at {lengths}": _shown(row.score_at_length, 2) if row.setting.when == "trained" else "",
+            }
+            for row in rows
+        ]
+        return "\n".join(
+            [aligned_table(cells), READING.format(taught=taught(rows)), *_reasons(rows)]
+            + [f"\n{words}" for words in _remarks(rows)]
+        )
+
+    def chart(self, measured: Sequence[Measured[GradientResult]]) -> Chart:
+        """A column before and one after training: input Jacobians, state Jacobians, the first input's against T."""
+        rows = summaries(measured)
+        columns = []
+        for when, words in WHEN.items():
+            here = [row for row in rows if row.setting.when == when]
+            inputs = _lines(here, lambda one: zip(one.k[1:], one.input.log_norm[1:], strict=True), relative=True)
+            states = _lines(
+                here, lambda one: zip(one.k, one.state.log_norm, strict=True) if one.state else (), relative=True
+            )
+            firsts = _lines(here, lambda one: ((at.length, at.last) for at in one.by_length), relative=False)
+            panels = [
+                _distance_panel(f"{words}: input Jacobian", "J", 1, "from the last step back to the input ", inputs),
+                _distance_panel("State Jacobian S_k = ds_T / ds_(T-k)", "S", 0, "", states),
+                _length_panel(firsts),
+            ]
             columns.append([panel for panel in panels if panel is not None])
-    sizes = {name: ", ".join(map(str, sorted({getattr(row.setting, name) for row in rows}))) for name in VARIED}
-    seeds = max(len(row.measured) for row in rows)
-    many = f"{seeds} seeds: median, band from least to greatest" if seeds > 1 else "1 seed"
-    scores = [
-        f"{name} {row.score_at_length.value:.2f}"
-        for name, row in zip(names, rows, strict=True)
-        if math.isfinite(row.score_at_length.value)
-    ]
-    return Chart(
-        "How far gradients reach: the last output differentiated by the input k steps before",
-        columns,
-        f"width {sizes['hidden']}, {sizes['length']} steps, {sizes['samples']} sequences per seed, {many}",
-        [
+        sizes = {name: ", ".join(map(str, sorted({getattr(row.setting, name) for row in rows}))) for name in VARIED}
+        seeds = max(len(row.measured) for row in rows)
+        many = f"{seeds} seeds: median, band from least to greatest" if seeds > 1 else "1 seed"
+        scored = [row for row in rows if math.isfinite(row.score_at_length.value)]
+        scores = ", ".join(f"{row.label} {row.score_at_length.value:.2f}" for row in scored)
+        known = f"Recall over {sizes['length']} steps, {taught(rows)} (0 guessing, 1 all right): {scores}."
+        notes = [
             "Frobenius norm of each sample's Jacobian, exact, in double precision; the median over samples of its "
             "logarithm. A decade is a factor of 10.",
-            *([f"Recall over {sizes['length']} steps, {taught(rows)} (0 guessing, 1 all right): {', '.join(scores)}."]
-              if scores else []),
-            *_remarks(rows, names),
-            *_reasons(rows, names),
-        ],
-        aligned=True,
-    )  # fmt: skip
-
-
-def _input_panel(rows: Named, dashes: Mapping[str, Dash], words: str) -> Panel | None:
-    curves = {name: [result.input.log_norm for result in row.results] for name, row in rows}
-    return _distance_panel(
-        rows, dashes, curves, 1, f"{words}: input Jacobian", "log10 |J_k| / |J_1| (decades)",
-        "distance k from the last step back to the input (steps)",
-    )  # fmt: skip
-
-
-def _state_panel(rows: Named, dashes: Mapping[str, Dash]) -> Panel | None:
-    curves = {name: [result.state.log_norm for result in row.results if result.state] for name, row in rows}
-    title = "State Jacobian S_k = ds_T / ds_(T-k)"
-    return _distance_panel(rows, dashes, curves, 0, title, "log10 |S_k| / |S_0| (decades)", "distance k (steps)")
-
-
-def _distance_panel(
-    rows: Named, dashes: Mapping[str, Dash], curves: Mapping[str, list[Curve]], first: int, title: str, y: str, x: str
-) -> Panel | None:
-    """Medians over seeds from k = ``first``, relative to it, and bands from least to greatest; None without curves."""
-    marks: list[Mark] = []
-    low, high, reach = -VANISHED - 1, 1.0, 0
-    leaving = []
-    for name, row in rows:
-        if not curves[name]:
-            continue
-        k = row.results[0].k[first:]
-        logs: Array = np.array(curves[name], dtype=float) / DECADE
-        logs = logs[:, first:] - logs[:, [first]]
-        middle = np.median(logs, axis=0)
-        low_end, high_end = (logs.min(axis=0).tolist(), logs.max(axis=0).tolist()) if len(logs) > 1 else (None, None)
-        marks.append(Line(k, middle.tolist(), look_of(row.model), low_end, high_end, short(name), dashes[name]))
-        seen = np.flatnonzero(np.isfinite(middle))
-        if not len(seen):
-            continue
-        reach = max(reach, k[-1])
-        low, high = min(low, float(middle[seen].min())), max(high, float(middle[seen].max()))
-        end = float(middle[seen[-1]])
-        if not LOWEST <= end <= HIGHEST:
-            leaving.append(f"{short(name)} goes on to 10^{end:.0f} at k = {k[int(seen[-1])]}")
-    if not marks:
-        return None
-    low, high = max(low - 0.5, LOWEST), min(high + 0.5, HIGHEST)
-    rules = {-VANISHED: "1,000-fold weaker", VANISHED: "1,000-fold stronger"}
-    marks += [Rule(at, words) for at, words in rules.items() if low < at < high]
-    marks += [Rule(0.0, strong=True)]
-    marks += [Rule(NEAR, axis="x")] if reach > NEAR else []
-    return Panel(title, marks, Axis(x), Axis(y, limits=(low, high)), note="; ".join(leaving))
-
-
-def _length_panel(rows: Named, dashes: Mapping[str, Dash]) -> Panel | None:
-    """The norm at the first input against T, with a line that falls as 1/T does."""
-    marks: list[Mark] = []
-    values_seen, lengths = [0.0], set[int]()
-    for name, row in rows:
-        steps = [point.length for point in row.results[0].by_length]
-        values = np.array([[point.last for point in result.by_length] for result in row.results], dtype=float) / DECADE
-        middle = np.median(values, axis=0)
-        marks.append(
-            Line(steps, middle.tolist(), look_of(row.model), label=short(name), dash=dashes[name], marked=True)
+            *([known] if scores else []),
+            *_remarks(rows),
+            *_reasons(rows),
+        ]
+        return Chart(
+            "How far gradients reach: the last output differentiated by the input k steps before",
+            [column for column in columns if column],
+            f"width {sizes['hidden']}, {sizes['length']} steps, {sizes['samples']} sequences per seed, {many}",
+            notes,
+            aligned=True,
         )
-        values_seen += middle[np.isfinite(middle)].tolist()
-        lengths |= set(steps)
-    if len(values_seen) == 1:
-        return None
-    ticks = sorted(lengths)
-    thin = [-math.log10(length / ticks[0]) for length in ticks]
-    marks.append(Line(ticks, thin, label="falling as 1/T does", dash="dashed"))
-    low, high = max(min(values_seen) - 0.5, LOWEST), min(max(values_seen) + 0.5, HIGHEST)
-    x = Axis("length T of the sequence (steps, logarithmic)", "log2", ticks=[(length, str(length)) for length in ticks])
-    return Panel("Jacobian of the first input", marks, x, Axis("log10 |J_(T-1)| (decades)", limits=(low, high)))

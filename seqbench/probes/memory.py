@@ -12,10 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
-from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -23,7 +21,7 @@ import tyro
 from seqbench.config import Count
 from seqbench.errors import UserError
 from seqbench.jobs.job import Listener
-from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
+from seqbench.probes import Measured, NetOptions, Probe, ProbeSpec, Request, SeedGroup, register_probe, seeds_together
 from seqbench.probes.shared import SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Points, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, short
@@ -33,31 +31,26 @@ if TYPE_CHECKING:
 
     from seqbench.models.backbone import SequenceModel
     from seqbench.probes.shared.problems import Problem
-    from seqbench.probes.shared.training import Trained
+    from seqbench.probes.shared.training import Attempt
 
-__all__ = ["Beyond", "EdgeRow", "Ladder", "Memory", "MemoryOptions", "MemoryResult", "Rung", "Untrained", "edges"]
+__all__ = ["EdgeRow", "Ladder", "Memory", "MemoryOptions", "MemoryResult", "edges"]
 
 MEANING = {"cold": "learnable", "staged": "retainable"}  # the regimes, and what each measures
 
 
 @dataclass(frozen=True)
-class MemoryOptions:
+class MemoryOptions(NetOptions):
     """Options of `probe memory`; None stands for what the budget says."""
 
+    ranges: ClassVar = {**NetOptions.ranges, "params": (1, 10**12), "pairs": (2, 65_536)}
     problem: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Recall, adding, copy or selective, several with commas, or all; by default all, and recall in smoke."""
     regime: Literal["both", "cold", "staged"] = "both"
     """A fresh net for every length (learnable lag), one net through growing lengths (retainable lag), or both."""
-    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
-    """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
     hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Width of the layers; by default 32, 64 or 128, by budget."""
     params: Count = None
     """Number of parameters, from which each model's width is found, instead of --hidden."""
-    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Number of mixer layers."""
-    backbone: Literal["bare", "residual"] = "bare"
-    """Stack the layers as they are, or wrap each in norm and skip."""
     longest: Annotated[int | None, tyro.conf.arg(metavar="L")] = None
     """Steps at which both ladders end; by default the budget's: 128 cold and 320 staged in quick, 1024 in standard."""
     pairs: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
@@ -67,22 +60,14 @@ class MemoryOptions:
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; lengths are checked against the problem and the machine later."""
-        ranges = {"hidden": (1, 65_536), "params": (1, 10**12), "layers": (1, 1_000), "pairs": (2, 65_536)}
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise UserError(f"--{name} {value} is out of range: take {least} to {most}.")
+        super().__post_init__()
         if self.hidden is not None and self.params is not None:
             raise UserError("--hidden and --params can't both be given: a width follows from a number of parameters.")
-        for name in ("problem", "initialisation"):
-            value = getattr(self, name)
-            if value is not None and not all(part.strip() for part in value.split(",")):
-                raise UserError(f"--{name} is empty or has an empty name: take one, several with commas, or all.")
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One attempt at a length; ``score`` and ``low`` are None where training diverged (see `training.Trained`)."""
+    """One attempt at a length; ``score`` and ``low`` are None where training diverged (see `training.Attempt`)."""
 
     length: int
     learning_rate: float
@@ -214,14 +199,8 @@ class Ladder:
         """A new net of ``model``, its weights from torch's generator."""
         from seqbench.probes.shared.nets import build_net
 
-        return build_net(
-            model,
-            self.made().shape,
-            self.width,
-            layers=self.layers,
-            backbone=self.backbone,
-            initialisation=self.initialisation,
-        )
+        options = {name: getattr(self, name) for name in ("layers", "backbone", "initialisation")}
+        return build_net(model, self.made().shape, self.width, **options)
 
 
 def _ladder(request: Request, options: MemoryOptions, model: str, name: str, regime: str, start: str) -> Ladder:
@@ -253,9 +232,8 @@ def _ladder(request: Request, options: MemoryOptions, model: str, name: str, reg
         initialisation=start,
     )
     if options.params is not None and MODELS.get(model).mixer.can_be_causal:
-        shape = ladder.made().shape
-        width = width_of_size(options.params, model, shape, layers=options.layers, backbone=options.backbone)
-        ladder = replace(ladder, width=width)
+        size = {"layers": options.layers, "backbone": options.backbone}
+        ladder = replace(ladder, width=width_of_size(options.params, model, ladder.made().shape, **size))
     check_widths(model, (ladder.width,))
     return ladder
 
@@ -266,9 +244,7 @@ def _check_longest(model: str, ladders: Sequence[Ladder], device: str) -> None:
     from seqbench.probes.shared.nets import check_fits
     from seqbench.probes.shared.training import BATCH
 
-    longest: dict[str, Ladder] = {}
-    for ladder in ladders:
-        longest[ladder.problem] = max(longest.get(ladder.problem, ladder), ladder, key=lambda it: it.lengths[-1])
+    longest = {ladder.problem: ladder for ladder in sorted(ladders, key=lambda ladder: ladder.lengths[-1])}
     for ladder in longest.values():
         problem, length, option = ladder.made(), ladder.lengths[-1], "--pairs" if ladder.largest else "--longest"
         if device == "cuda" and problem.steps(length) > CUDNN_LONGEST:
@@ -319,7 +295,7 @@ class _Climb:
             net = self.ladder.net(self.spec.models[0])
         return net.to(self.spec.device), torch.Generator(self.spec.device).manual_seed(of_data)
 
-    def note(self, trained: Trained, attempt: int) -> bool:
+    def note(self, trained: Attempt, attempt: int) -> bool:
         """Keep an attempt; whether it solved its length."""
         score, low = (None if value is None else round(value, 6) for value in (trained.score, trained.low))
         same = {name: getattr(trained, name) for name in ("length", "learning_rate", "steps", "solved", "diverged")}
@@ -370,7 +346,7 @@ class _Climb:
         if solved:
             self.beyond += self._scores_beyond(net, generator, solved)
 
-    def _stage(self, net: SequenceModel, length: int, generator: Generator, steps: int) -> Iterator[Trained]:
+    def _stage(self, net: SequenceModel, length: int, generator: Generator, steps: int) -> Iterator[Attempt]:
         """The net as it is, if it passes; else after training at the learning rate, then at a third of it."""
         from seqbench.probes.shared.training import passed_untrained, train
 
@@ -405,34 +381,27 @@ class Memory(Probe[MemoryResult]):
     Result = MemoryResult
 
     def plan(self, request: Request, options: MemoryOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
-        """Of a model that sees later steps one measurement, whose record says why it can't be made."""
+        """For each seed, model, problem, regime and initialisation a ladder."""
         from seqbench.models.mixer import MODELS
-        from seqbench.probes.shared.nets import initialisations, pick_names
+        from seqbench.probes.shared.nets import initialisations, pick_names, seeds_outermost
 
         efforts = BUDGETS[request.budget]
         problems = USUAL.get(request.budget, list(efforts))
         if options.problem is not None:
             problems = pick_names(options.problem, list(efforts), "problem")
-        starts = initialisations(options.initialisation, models)
         specs: list[ProbeSpec] = []
-        for model in models:
+        for model, starts in initialisations(options.initialisation, models).items():
             ladders = [
                 _ladder(request, options, model, problem, regime, start)
                 for problem in problems
                 for regime in (efforts[problem].regimes if options.regime == "both" else (options.regime,))
-                for start in starts[model]
-            ]
-            own = [
-                spec
-                for ladder in ladders
-                for spec in self.specs(request, device, model, ladder, efforts[ladder.problem].seeds)
+                for start in starts
             ]
             if MODELS.get(model).mixer.can_be_causal:
                 _check_longest(model, ladders, device)
-                specs += own
-            else:
-                specs += own[:1]
-        return sorted(specs, key=lambda spec: spec.seed)
+            for ladder in ladders:
+                specs += self.specs(request, device, model, ladder, efforts[ladder.problem].seeds)
+        return seeds_outermost(specs)
 
     def measure(self, spec: ProbeSpec, listener: Listener) -> MemoryResult:
         """Climb the ladder."""
@@ -469,8 +438,11 @@ class Memory(Probe[MemoryResult]):
         rows = edges(measured)
         if not rows:
             return "Nothing was measured."
-        blocks = [_block(list(group)) for _, group in groupby(sorted(rows, key=_block_of), key=_block_of)]
-        return "\n\n".join([*blocks, "\n".join(filter(None, (_sums(rows), _reading(rows))))])
+        places = sorted({(*row.place, row.regime) for row in rows})
+        blocks = [_block([row for row in rows if (*row.place, row.regime) == place]) for place in places]
+        marks = {OPEN: any(any(row.at_least) for row in rows), ODD: not all(all(row.monotone) for row in rows)}
+        notes = [_sums(rows), READING, *(mark for mark, shown in marks.items() if shown)]
+        return "\n\n".join([*blocks, "\n".join(filter(None, notes))])
 
     def chart(self, measured: Sequence[Measured[MemoryResult]]) -> Chart:
         """For each problem a column: edges, seeds as marks, and scores against length, cold and staged."""
@@ -490,18 +462,13 @@ class Beyond(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EdgeRow:
+class EdgeRow(SeedGroup[MemoryResult]):
     """All seeds of one model with one initialisation on one problem in one regime.
 
     Attributes:
-        measured: of each seed.
-        model, initialisation, problem, regime, width, params, device, budget: of all of them.
-        axis: what lengths count, ``steps`` or ``pairs``.
-        setting: whatever else was asked for that is not usual, in words.
-        memoryless: who scores 0.
-        edges: of each seed the longest length with every tested one up to it solved; 0: none.
-        at_least: of each seed, whether its ladder ended there, so that the edge may lie anywhere beyond.
-        monotone: of each seed, whether no length beyond one that failed was solved.
+        initialisation, problem, regime, width, params, axis, memoryless: as in `MemoryResult`.
+        place: what rows must share to be compared: problem, what is unusual of the net, budget and device.
+        edges, at_least, monotone: of each seed, as in `MemoryResult`.
         median: of the edges, the lower of two middle ones.
         median_at_least: whether the median is a lower bound only.
         low, high: least last pass and greatest first fail; None where some seed's ladder ended before it failed.
@@ -510,18 +477,14 @@ class EdgeRow:
         beyond: lengths longer than those trained on.
     """
 
-    measured: tuple[Measured[MemoryResult], ...]
-    model: str
     initialisation: str
     problem: str
     regime: str
     width: int
     params: int
-    device: str
-    budget: str
     axis: str
-    setting: str
     memoryless: str
+    place: tuple[str, str, str, str]
     edges: tuple[int, ...]
     at_least: tuple[bool, ...]
     monotone: tuple[bool, ...]
@@ -531,21 +494,6 @@ class EdgeRow:
     high: int | None
     coverage: float
     beyond: tuple[Beyond, ...]
-
-    @property
-    def results(self) -> list[MemoryResult]:
-        """Of each seed."""
-        return [one.result for one in self.measured]
-
-    @property
-    def folders(self) -> list[Path]:
-        """Of each seed's record."""
-        return [one.folder for one in self.measured]
-
-    @property
-    def place(self) -> tuple[str, str, str, str]:
-        """What rows must share to be compared: problem, setting, budget and device."""
-        return self.problem, self.setting, self.budget, self.device
 
     @property
     def label(self) -> str:
@@ -560,24 +508,15 @@ def edges(measured: Iterable[Measured[MemoryResult]]) -> list[EdgeRow]:
 
 def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
     spec, results = group[0].spec, [one.result for one in group]
-    first = results[0]
     # one whose ladder ended counts as longer than an equal one that failed beyond
     order = sorted((result.edge, result.at_least) for result in results)
     middle, more = order[(len(order) - 1) // 2]  # of an even number the lower one: a length that was tried
     fails = [result.first_fail for result in results if result.first_fail is not None]
+    alike = ("initialisation", "problem", "regime", "width", "params", "axis", "memoryless")
     return EdgeRow(
-        measured=tuple(group),
-        model=spec.models[0],
-        initialisation=first.initialisation,
-        problem=first.problem,
-        regime=first.regime,
-        width=first.width,
-        params=first.params,
-        device=spec.device,
-        budget=spec.budget,
-        axis=first.axis,
-        setting=_setting(Ladder(**spec.options)),
-        memoryless=first.memoryless,
+        group,
+        **{name: getattr(results[0], name) for name in alike},
+        place=(results[0].problem, _setting(Ladder(**spec.options)), spec.budget, spec.device),
         edges=tuple(result.edge for result in results),
         at_least=tuple(result.at_least for result in results),
         monotone=tuple(result.monotone for result in results),
@@ -614,17 +553,12 @@ def _beyond(results: Sequence[MemoryResult]) -> Iterator[Beyond]:
 # ---- table --------------------------------------------------------------------------------------------------------
 
 
-def _block_of(row: EdgeRow) -> tuple[str, ...]:
-    return (*row.place, row.regime)
-
-
 def _block(rows: Sequence[EdgeRow]) -> str:
     """A table of what can be compared, under a heading."""
     first = rows[0]
-    setting = "".join(f", {words}" for words in (first.setting, first.budget, first.device) if words)
     lag = MEANING[first.regime] + (" lag" if first.axis == "steps" else " number")
-    heading = f"{first.problem}, {first.regime}{setting}: {lag} in {first.axis} (score 0 is {first.memoryless})"
-    return f"{heading}\n\n{aligned_table(map(_cells, rows))}"
+    words = ", ".join(filter(None, (first.problem, first.regime, *first.place[1:])))
+    return f"{words}: {lag} in {first.axis} (score 0 is {first.memoryless})\n\n{aligned_table(map(_cells, rows))}"
 
 
 def _cells(row: EdgeRow) -> dict[str, str]:
@@ -656,27 +590,20 @@ def _sums(rows: Sequence[EdgeRow]) -> str:
 
     staged = {(row.label, row.width, *row.place): row for row in rows if row.regime == "staged"}
     pairs = [(row, staged.get((row.label, row.width, *row.place))) for row in rows if row.regime == "cold"]
-    lines = [
-        f"{cold.label} on {cold.problem}: {words(cold)} {cold.axis} from cold, {words(taught)} taught in stages."
+    return "".join(
+        f"{cold.label} on {cold.problem}: {words(cold)} {cold.axis} from cold, {words(taught)} taught in stages.\n"
         for cold, taught in pairs
         if taught is not None
-    ]
-    return "\n".join([*lines, ""]) if lines else ""
+    )
 
 
-def _reading(rows: Sequence[EdgeRow]) -> str:
-    lines = [
-        "An edge is the longest length with every tested one up to it solved (the 95% interval of the score at .9 or",
-        "above; 0: none). Cold: a fresh net for each length, what training finds. Staged: one net through growing",
-        "lengths, what the state can hold; beyond its edge the net is tried on 2, 4 and 8 times that, untrained. The",
-        "range goes from the least last pass to the greatest first fail; beside it the probability that it covers the",
-        "median edge.",
-    ]
-    if any(any(row.at_least) for row in rows):
-        lines.append(">= : the ladder ended there, the edge may lie anywhere beyond (in a range: ?).")
-    if not all(all(row.monotone) for row in rows):
-        lines.append("! : a longer length was solved after a shorter one had failed.")
-    return "\n".join(lines)
+READING = """An edge is the longest length with every tested one up to it solved (the 95% interval of the score at .9 or
+above; 0: none). Cold: a fresh net for each length, what training finds. Staged: one net through growing
+lengths, what the state can hold; beyond its edge the net is tried on 2, 4 and 8 times that, untrained. The
+range goes from the least last pass to the greatest first fail; beside it the probability that it covers the
+median edge."""
+OPEN = ">= : the ladder ended there, the edge may lie anywhere beyond (in a range: ?)."
+ODD = "! : a longer length was solved after a shorter one had failed."
 
 
 # ---- chart --------------------------------------------------------------------------------------------------------

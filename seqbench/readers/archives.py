@@ -108,10 +108,10 @@ class OwnFile:
         """The name of the archive's only file."""
         with self._told():
             if self._packing == (".zip",):
-                found = zipfile.ZipFile(self._file)
-                if any(info.flag_bits & 1 for info in found.infolist()):
+                zipped = zipfile.ZipFile(self._file)
+                if any(info.flag_bits & 1 for info in zipped.infolist()):
                     raise UserError(f"{self.name} is encrypted: unpack it first.")
-                return self._choose((info.filename, _zip_kind(info)) for info in found.infolist())
+                return self._choose((info.filename, _zip_kind(info)) for info in zipped.infolist())
             with tarfile.open(fileobj=self._stream(self._packing[:-1]), mode="r|") as archive:
                 return self._choose((member.name, _tar_kind(member)) for member in archive)
 

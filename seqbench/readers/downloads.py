@@ -54,7 +54,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class _Again(Exception):
-    """A try failed in a way that time may mend; ``wait`` seconds at least, if the server said so."""
+    """A try failed in a way that may pass with time; ``wait`` seconds at least, if the server said so."""
 
     def __init__(self, what: str, advice: str, wait: float = 0.0) -> None:
         super().__init__(what)
@@ -62,7 +62,7 @@ class _Again(Exception):
 
 
 class Hub:
-    """A connection to the hub; what it can't mend by trying again is a `UserError` that says what to do."""
+    """A connection to the hub; what trying again does not help is a `UserError` that says what to do."""
 
     def __init__(self, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
         import requests
@@ -277,7 +277,7 @@ def fetch_hub(
     pinned = _pins(folder)
 
     def fill(temporary: Path) -> dict[str, Any]:
-        found: dict[str, dict[str, Any]] = {}
+        sources: dict[str, dict[str, Any]] = {}
         mains: dict[str, str] = {}  # so that all files of a set come from one commit
         for file in files:
             revision = file.revision or pinned.get((file.repo, file.path)) or mains.get(file.repo)
@@ -285,8 +285,8 @@ def fetch_hub(
                 revision = mains[file.repo] = hub.main(file.repo, temporary / ".main")
             size = hub.download(file.repo, file.path, revision, file.sha256, temporary / file.name)
             say(f"{file.name}: {size / 1e6:.1f} MB of {file.repo} at {revision[:8]}")
-            found[file.name] = {"repo": file.repo, "path": file.path, "revision": revision}
-        return {"files": found}
+            sources[file.name] = {"repo": file.repo, "path": file.path, "revision": revision}
+        return {"files": sources}
 
     try:
         publish(folder, fill)
@@ -374,12 +374,12 @@ def _sweep(parent: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _same(files: Sequence[HubFile], found: dict[str, dict[str, Any]]) -> bool:
+def _same(files: Sequence[HubFile], there: dict[str, dict[str, Any]]) -> bool:
     """Whether a sidecar's files are those that are asked for, at the commits that are asked for."""
-    return set(found) == {file.name for file in files} and all(
-        (found[file.name].get("repo"), found[file.name].get("path")) == (file.repo, file.path)
-        and file.revision in (None, found[file.name].get("revision"))
-        and file.sha256 in (None, found[file.name]["sha256"])
+    return set(there) == {file.name for file in files} and all(
+        (there[file.name].get("repo"), there[file.name].get("path")) == (file.repo, file.path)
+        and file.revision in (None, there[file.name].get("revision"))
+        and file.sha256 in (None, there[file.name]["sha256"])
         for file in files
     )
 
@@ -567,8 +567,8 @@ def _flat(frame: Any, ticker: str) -> Any:
     frame = frame.set_axis([str(name).lower() for name in frame.columns], axis=1)
     missing = [name for name in COLUMNS if list(frame.columns).count(name) != 1]
     if missing or "adj close" in frame.columns:  # the latter stands beside prices that are not adjusted
-        found = ", ".join(frame.columns)
-        raise UserError(f"Yahoo's answer should hold {', '.join(COLUMNS)}, adjusted, but it holds {found}.")
+        held = ", ".join(frame.columns)
+        raise UserError(f"Yahoo's answer should hold {', '.join(COLUMNS)}, adjusted, but it holds {held}.")
     return frame[list(COLUMNS)]
 
 

@@ -54,10 +54,10 @@ def read_sequences(path: Path) -> list[Sequence]:
             known = ", ".join(FASTA + GENBANK + SUFFIXES)
             raise UserError(f"{own.name} holds no sequences by its name: it must end in one of {known}.")
         survey(own)
-        found = list(_fasta(own) if suffix in FASTA else _genbank(own))
-        if not found:
-            raise UserError(f"{own.name} holds no record: is it really {'FASTA' if suffix in FASTA else 'GenBank'}?")
-        return found
+        sequences = list(_fasta(own) if suffix in FASTA else _genbank(own))
+        if not sequences:
+            raise UserError(f"{own.name} holds no record: is it {'FASTA' if suffix in FASTA else 'GenBank'}?")
+        return sequences
 
 
 def _starts(own: OwnFile, mark: str) -> list[int]:
@@ -121,12 +121,12 @@ def _from_table(path: Path) -> list[Sequence]:
     table = read_table(path)
     texts = table.texts("sequence", allow_empty=True)
     labels: list[str] | list[None] = table.labels("label") if "label" in table.names else [None] * len(table)
-    found = []
+    sequences = []
     for i, (raw, label) in enumerate(zip(map(str.strip, texts), labels, strict=True)):
         place = f"{table.where(i)}, column 'sequence'"
         letters = _letters(table.file, place, table.where(i), raw)
-        found.append(Sequence(table.where(i), letters, label, table.line(i)))
-    return found
+        sequences.append(Sequence(table.where(i), letters, label, table.line(i)))
+    return sequences
 
 
 def _letters(file: str, place: str, name: str, raw: str, place_of: Callable[[int], str] | None = None) -> str:
@@ -146,10 +146,10 @@ def _letters(file: str, place: str, name: str, raw: str, place_of: Callable[[int
 
 
 def _label(own: OwnFile, line: int, text: str, strip: str = "") -> str | None:
-    found = LABEL.search(text)
-    if not found:
+    match = LABEL.search(text)
+    if not match:
         return None
-    label = next((group for group in found.groups() if group is not None), "").rstrip(strip).strip()
+    label = next((group for group in match.groups() if group is not None), "").rstrip(strip).strip()
     if not label:
         raise UserError(f"{own.name}, line {line}: label= has no value, or its quote isn't closed.")
     return label

@@ -92,13 +92,13 @@ def _text(own: OwnFile) -> str:
 def _csv_header(own: OwnFile) -> tuple[str, int, list[str]]:
     """The mark between fields (in .tsv a tab, else a comma or what the header has for it), its line, its fields."""
     marks = "\t" if own.suffix == ".tsv" else ",;\t"
-    found = []
+    headers = []
     for mark in marks:
         with contextlib.suppress(UserError), contextlib.closing(_csv_records(own, mark)) as records:
-            found.append((mark, *next(records, (1, []))))
-            if len(found[-1][2]) > 1:
-                return found[-1]
-    return found[0] if found else (marks[0], *next(_csv_records(own, marks[0])))  # the error of the first mark
+            headers.append((mark, *next(records, (1, []))))
+            if len(headers[-1][2]) > 1:
+                return headers[-1]
+    return headers[0] if headers else (marks[0], *next(_csv_records(own, marks[0])))  # the error of the first mark
 
 
 def _csv_records(own: OwnFile, delimiter: str) -> Generator[tuple[int, list[str]]]:
@@ -124,12 +124,12 @@ class _Refused(ValueError):
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise _Refused(f"the key {shown(twice)} is there twice")
-    return found
+    return members
 
 
 def _number(text: str) -> str:
@@ -147,8 +147,8 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def _skip(text: str, at: int) -> int:
-    found = SPACE.match(text, at)
-    return found.end() if found else at
+    space = SPACE.match(text, at)
+    return space.end() if space else at
 
 
 def _decode(text: str, start: int, own: OwnFile, line: int) -> tuple[dict[str, Any], int]:
@@ -317,9 +317,11 @@ def read_json(own: OwnFile, columns: Collection[str] | None) -> Columns:
         for row in rows:
             names.update(dict.fromkeys(row))
         checked_names(own, "", list(names), None)
-        found = {name: column(name, rows) for name in (names if columns is None else columns)}  # absent ones are null
+        columns_of = {
+            name: column(name, rows) for name in (names if columns is None else columns)
+        }  # absent ones are null
         n_rows += len(rows)
-        return pa.table(found)
+        return pa.table(columns_of)
 
     data, _, _, lines = _collect(own, _json_objects(own), table_of)
     require(own.name, columns or (), list(names))
@@ -336,8 +338,8 @@ NAIVE, ZONED = pa.timestamp("ns"), pa.timestamp("ns", "UTC")
 
 def _too_large(values: Array) -> Array:
     """Beyond what can be trained on: scaled values become single precision, and their squares are summed."""
-    found: Array = np.abs(values) > LARGEST
-    return found
+    too_large: Array = np.abs(values) > LARGEST
+    return too_large
 
 
 class Table:
@@ -399,8 +401,8 @@ class Table:
             raise UserError(f"{self.file}: column {shown(name, 60)} holds {column.type} and not numbers.") from None
         checks = (np.isinf, "is not finite"), (_too_large, "is too large"), (np.isnan, "where a number must be")
         for wrong, what in checks:
-            if (wrong is not np.isnan or not missing) and (found := wrong(values)).any():
-                at = int(found.argmax())
+            if (wrong is not np.isnan or not missing) and (bad := wrong(values)).any():
+                at = int(bad.argmax())
                 text = column[at].as_py()
                 raise self.bad(at, name, f"{'nothing' if text in (None, '') else shown(text)} {what}")
         return values
@@ -439,7 +441,7 @@ class Table:
 
     def numeric_columns(self, except_: Collection[str] = ()) -> list[str]:
         """The columns whose every cell is a number or missing, and one at least a number."""
-        found = []
+        numeric = []
         for name in self.names:
             if name not in except_ and name not in self._nested:
                 try:
@@ -447,8 +449,8 @@ class Table:
                 except (TypeError, UserError, pa.ArrowInvalid):
                     continue
                 if not pc.all(pc.is_null(values, nan_is_null=True)).as_py():
-                    found.append(name)
-        return found
+                    numeric.append(name)
+        return numeric
 
     def _column(self, name: str) -> pa.ChunkedArray:
         """A column of simple values, in its own type."""

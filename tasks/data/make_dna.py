@@ -54,10 +54,10 @@ Span = tuple[int, int, str]  # start (0-based), end (excluded), strand
 
 def source_file(path: str) -> Path:
     """The packaged file, its SHA-256 checked. Raises PackageNotFoundError or ValueError."""
-    found = Path(str(distribution(PACKAGE).locate_file(path)))
-    if hashlib.sha256(found.read_bytes()).hexdigest() != SHA256[path]:
+    source = Path(str(distribution(PACKAGE).locate_file(path)))
+    if hashlib.sha256(source.read_bytes()).hexdigest() != SHA256[path]:
         raise ValueError(f"{path} has not the SHA-256 of the file in {PACKAGE}==0.1.4: install that version.")
-    return found
+    return source
 
 
 def read_gff(path: Path) -> tuple[dict[str, list[Span]], set[str], list[Span]]:
@@ -94,15 +94,15 @@ def splice_sites(transcripts: list[list[Span]], min_intron: int = MIN_INTRON) ->
 
 def places_in_genes(pair: str, genome: str, genes: list[Span]) -> Places:
     """Every place where `pair` is read inside one of the genes, on the gene's strand."""
-    bases, found = np.frombuffer(genome.encode("ascii"), np.uint8), []
+    bases, places = np.frombuffer(genome.encode("ascii"), np.uint8), []
     for minus, strand in enumerate("+-"):
         inside = np.zeros(len(genome), bool)
         for start, end, _ in (gene for gene in genes if gene[2] == strand):
             inside[start:end] = True
         low, high = (pair.translate(COMPLEMENT)[::-1] if minus else pair).encode("ascii")
         hit = (bases[:-1] == low) & (bases[1:] == high) & inside[:-1] & inside[1:]
-        found.append(2 * (np.flatnonzero(hit) + minus) + minus)  # on "-" the pair is read from its higher base
-    return np.sort(np.concatenate(found))
+        places.append(2 * (np.flatnonzero(hit) + minus) + minus)  # on "-" the pair is read from its higher base
+    return np.sort(np.concatenate(places))
 
 
 def read(genome: str, place: int, before: int = CENTRE, width: int = WIDTH) -> str:

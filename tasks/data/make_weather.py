@@ -45,10 +45,10 @@ HOUR_MS = 3_600_000
 
 def source_file() -> Path:
     """The packaged file, its SHA-256 checked. Raises PackageNotFoundError or ValueError."""
-    found = Path(str(distribution(PACKAGE).locate_file(CSV)))
-    if hashlib.sha256(found.read_bytes()).hexdigest() != SHA256:
+    source = Path(str(distribution(PACKAGE).locate_file(CSV)))
+    if hashlib.sha256(source.read_bytes()).hexdigest() != SHA256:
         raise ValueError(f"{CSV} has not the SHA-256 of the file in {PACKAGE}==0.0.3: install that version.")
-    return found
+    return source
 
 
 def build() -> pa.Table:

@@ -27,12 +27,12 @@ from seqbench.models.mixer import MODELS
 from seqbench.probes import PROBES, Measured, ProbeSpec, Request
 from seqbench.probes.shared.nets import check_mixer
 
-__all__ = ["failed", "job_of", "measure", "measure_all", "measured", "plan", "read_result", "run_spec"]
+__all__ = ["failed", "job_of", "measure", "measure_all", "measured", "plan_jobs", "read_result", "run_spec"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def plan(probe: str, request: Request, options: Any, models: Sequence[str]) -> list[Job]:
+def plan_jobs(probe: str, request: Request, options: Any, models: Sequence[str]) -> list[Job]:
     """The measurements of ``probe``, each once, after every model is held to the contract of its layer.
 
     Raises:

@@ -8,7 +8,7 @@ mean over all steps, which would hand it the first symbol; here it reads the las
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,17 @@ from seqbench.models.backbone import SequenceModel, check_widths, count_paramete
 from seqbench.models.heads import Head, Shape
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import nearest_width
+from seqbench.probes import ProbeSpec
 
 __all__ = [
     "Readout",
-    "available_bytes",
     "build_net",
     "check_fits",
     "check_length",
     "check_mixer",
     "initialisations",
-    "mixer_of",
     "pick_names",
-    "training_bytes",
+    "seeds_outermost",
     "width_of_size",
 ]
 
@@ -52,29 +51,8 @@ class Readout(Head):
         return output
 
 
-def mixer_of(model: str, initialisation: str | None = None) -> type[Mixer]:
-    """The mixer class of ``model``, for a causal net.
-
-    Raises:
-        NotApplicable: it sees later steps.
-        UserError: no such model, or no such initialisation of it.
-    """
-    mixer = MODELS.get(model).mixer
-    if initialisation is not None and initialisation not in mixer.initialisations:
-        raise UserError(nearest(initialisation, mixer.initialisations, f"initialisation of {model}"))
-    if not mixer.can_be_causal:
-        raise NotApplicable(f"{model} sees later steps, so nothing need be carried from step to step")
-    return mixer
-
-
 def build_net(
-    model: str,
-    shape: Shape,
-    width: int,
-    *,
-    layers: int = 1,
-    backbone: str = "bare",
-    initialisation: str | None = None,
+    model: str, shape: Shape, width: int, *, layers: int = 1, backbone: str = "bare", initialisation: str | None = None
 ) -> SequenceModel:
     """A causal net of ``model``; its weights are drawn from torch's generator.
 
@@ -82,19 +60,29 @@ def build_net(
         NotApplicable: the model sees later steps.
         UserError: no such model or initialisation, or a width that the mixer can't have.
     """
-    mixer = mixer_of(model, initialisation)
+    mixer = MODELS.get(model).mixer
+    usual = mixer.initialisations[0]
+    start = initialisation or usual
+    if start not in mixer.initialisations:
+        raise UserError(nearest(start, mixer.initialisations, f"initialisation of {model}"))
+    if not mixer.can_be_causal:
+        raise NotApplicable(f"{model} sees later steps, so nothing need be carried from step to step")
     check_widths(model, (width,))
     net = SequenceModel(mixer, Readout, shape, (width,) * layers, 0.0, backbone)
-    if initialisation is not None and initialisation != mixer.initialisations[0]:
-        for layer in net.layers:
-            assert isinstance(layer, Mixer)
-            layer.initialise(initialisation)
+    for layer in net.layers if start != usual else ():
+        assert isinstance(layer, Mixer)
+        layer.initialise(start)
     return net
 
 
 def pick_names(asked: str, known: Sequence[str], noun: str) -> list[str]:
-    """Names of ``known``: ``asked`` is one, several with commas, or ``all``; an unknown one is a `UserError`."""
+    """Names of ``known``: ``asked`` is one, several with commas, or ``all``; others are a `UserError`.
+
+    ``noun`` is what they name, and the option that asks for them.
+    """
     names = list(dict.fromkeys(name.strip() for name in asked.split(",")))
+    if not all(names):
+        raise UserError(f"--{noun} is empty or has an empty name: take one, several with commas, or all.")
     for name in names:
         if name != "all" and name not in known:
             raise UserError(nearest(name, known, noun))
@@ -124,18 +112,33 @@ def initialisations(asked: str, models: Sequence[str]) -> dict[str, list[str]]:
     return own
 
 
-def width_of_size(params: int, model: str, shape: Shape, *, layers: int = 1, backbone: str = "bare") -> int:
+def seeds_outermost(specs: Iterable[ProbeSpec]) -> list[ProbeSpec]:
+    """All ``specs`` by seed; of a model that sees later steps the first only, whose record gives the reason."""
+    kept: list[ProbeSpec] = []
+    refused: dict[str, ProbeSpec] = {}
+    for spec in specs:
+        (model,) = spec.models
+        if MODELS.get(model).mixer.can_be_causal or refused.setdefault(model, spec) is spec:
+            kept.append(spec)
+    return sorted(kept, key=lambda spec: spec.seed)
+
+
+def width_of_size(params: int, model: str, shape: Shape, **options: Any) -> int:
     """The width at which ``model`` has nearest to ``params`` parameters, embedding and head included.
+
+    Args:
+        params: parameters wanted.
+        model: its name; a causal one.
+        shape: of the net.
+        options: of `build_net`.
 
     Raises:
         UserError: even the narrowest has more.
     """
-    multiple = mixer_of(model).width_multiple
-
-    def count(width: int) -> int:
-        return count_parameters(build_net(model, shape, width, layers=layers, backbone=backbone))
-
-    return nearest_width(params, model, count, multiple)
+    multiple = MODELS.get(model).mixer.width_multiple
+    return nearest_width(
+        params, model, lambda width: count_parameters(build_net(model, shape, width, **options)), multiple
+    )
 
 
 LONGEST = 1 << 24  # steps; beyond it no probe's arithmetic was thought of

@@ -1,14 +1,15 @@
 """Made problems whose difficulty is a length: recall, adding, copy, selective recall.
 
 Each draws fresh data on the device and knows what a learner without memory gets, so that a score is 0 for remembering
-nothing and 1 for a perfect answer. None can be answered from its last step alone.
+nothing and 1 for a perfect answer (`training.score_of`). None can be answered from its last step alone.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,8 @@ COPIED = 10  # symbols that `Copy` asks for
 Device = torch.device | str
 
 
-class Problem(Protocol):
-    """What a made problem offers.
+class Problem(ABC):
+    """A made problem. Unless a subclass says otherwise, one symbol must be named after the last step.
 
     Attributes:
         name: its own.
@@ -32,40 +33,46 @@ class Problem(Protocol):
         memoryless: who scores 0, in a few words.
         least: the shortest length that it can have.
         share: whether a quality is a share of right answers, rather than made of a squared error.
-        shape: of the net's inputs and outputs.
     """
 
     name: ClassVar[str]
-    axis: ClassVar[str]
+    axis: ClassVar[str] = "steps"
     memoryless: ClassVar[str]
-    least: ClassVar[int]
-    share: ClassVar[bool]
+    least: ClassVar[int] = 1
+    share: ClassVar[bool] = True
 
     @property
+    @abstractmethod
     def shape(self) -> Shape:
         """What goes into a net and what comes out."""
 
     def steps(self, length: int) -> int:
-        """Steps T of a sequence of ``length``."""
+        """Steps T of a sequence of ``length``: the query follows."""
+        return length + 1
 
-    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    @abstractmethod
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
         """Fresh inputs (B, T) or (B, T, D) and targets (B, ...), made on the device, where ``generator`` lives too."""
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """What training lowers: nats or squared error, mean over the batch (and steps)."""
+        """What training lowers, mean over the batch (and steps): cross-entropy in nats, or squared error."""
+        return F.cross_entropy(output, targets)
 
     def score(self, output: Tensor, targets: Tensor) -> Tensor:
         """(B,) quality of each sequence: 1 is perfect, `chance` is the mean without memory."""
+        return (output.argmax(dim=1) == targets).float()
 
     def chance(self, length: int) -> float:
         """The mean quality of the best predictor that holds nothing (see `memoryless`)."""
+        return 1 / SYMBOLS
 
     def memoryless_loss(self, length: int) -> float:
         """The least `loss` of a predictor that holds nothing."""
+        return -math.log(self.chance(length))
 
 
 @dataclass(frozen=True)
-class Recall:
+class Recall(Problem):
     """One symbol of 8, then noise, then a query: which symbol was it? Length L is the steps from symbol to query.
 
     Inputs are the tokens ``3 12 9 14 9 16`` (L = 5: symbol 3, four of a noise alphabet of 8 that shares nothing with
@@ -74,10 +81,7 @@ class Recall:
 
     blank: bool = False
     name: ClassVar[str] = "recall"
-    axis: ClassVar[str] = "steps"
     memoryless: ClassVar[str] = "guessing: 1/8 right"
-    least: ClassVar[int] = 1
-    share: ClassVar[bool] = True
 
     @property
     def noise(self) -> int:
@@ -89,11 +93,7 @@ class Recall:
         """Tokens in, 8 logits out after the last step."""
         return Shape(tokens=SYMBOLS + self.noise + 1, features=0, outputs=(SYMBOLS,))
 
-    def steps(self, length: int) -> int:
-        """L + 1."""
-        return length + 1
-
-    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
         """(B, L + 1) tokens and (B,) symbols."""
         high = SYMBOLS + self.noise
         inputs = torch.randint(SYMBOLS, high, (batch, length + 1), generator=generator, device=device)
@@ -101,25 +101,9 @@ class Recall:
         inputs[:, -1] = high
         return inputs, inputs[:, 0].clone()
 
-    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy in nats."""
-        return F.cross_entropy(output, targets)
-
-    def score(self, output: Tensor, targets: Tensor) -> Tensor:
-        """(B,) 1 where right."""
-        return (output.argmax(dim=1) == targets).float()
-
-    def chance(self, length: int) -> float:
-        """1/8."""
-        return 1 / SYMBOLS
-
-    def memoryless_loss(self, length: int) -> float:
-        """ln 8."""
-        return math.log(SYMBOLS)
-
 
 @dataclass(frozen=True)
-class Adding:
+class Adding(Problem):
     """The sum of two marked values among L (Hochreiter and Schmidhuber 1997, section 5.4; in the form since used).
 
     Inputs are L steps of (value, marker), values uniform in [0, 1), one marker in each half; the target is the sum of
@@ -128,7 +112,6 @@ class Adding:
     """
 
     name: ClassVar[str] = "adding"
-    axis: ClassVar[str] = "steps"
     memoryless: ClassVar[str] = "constant guess: MSE 1/6"
     least: ClassVar[int] = 2
     share: ClassVar[bool] = False
@@ -142,7 +125,7 @@ class Adding:
         """L."""
         return length
 
-    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
         """(B, L, 2) features and (B,) sums."""
         values = torch.rand(batch, length, generator=generator, device=device)
         half = length // 2
@@ -168,13 +151,9 @@ class Adding:
         """1/6, the variance of a sum of two uniform numbers."""
         return 1 / 6
 
-    def window_score(self, window: int, length: int) -> float:
-        """The best mean quality of a learner that sees only the last ``window`` steps."""
-        return min(1.0, window / length)
-
 
 @dataclass(frozen=True)
-class Copy:
+class Copy(Problem):
     """Ten symbols of 8 to say again after T steps (Hochreiter and Schmidhuber 1997; Arjovsky et al. 2016, section 5.1).
 
     Inputs are T + 20 tokens: 10 symbols, T - 1 blanks, a delimiter, 10 blanks. The targets are blanks, but the ten
@@ -183,10 +162,7 @@ class Copy:
     """
 
     name: ClassVar[str] = "copy"
-    axis: ClassVar[str] = "steps"
     memoryless: ClassVar[str] = "guessing the ten: 1/8 right, loss 10 ln 8 / (T + 20)"
-    least: ClassVar[int] = 1
-    share: ClassVar[bool] = True
 
     @property
     def shape(self) -> Shape:
@@ -197,7 +173,7 @@ class Copy:
         """T + 20."""
         return length + 2 * COPIED
 
-    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
         """(B, T + 20) tokens and (B, T + 20) targets."""
         inputs = torch.full((batch, self.steps(length)), SYMBOLS, device=device)
         targets = inputs.clone()
@@ -214,17 +190,13 @@ class Copy:
         """(B,) share of the ten that is right."""
         return (output.argmax(dim=2) == targets)[:, -COPIED:].float().mean(dim=1)
 
-    def chance(self, length: int) -> float:
-        """1/8."""
-        return 1 / SYMBOLS
-
     def memoryless_loss(self, length: int) -> float:
         """10 ln 8 / (T + 20)."""
         return COPIED * math.log(SYMBOLS) / self.steps(length)
 
 
 @dataclass(frozen=True)
-class Selective:
+class Selective(Problem):
     """K pairs of key and value, then a key alone: what was its value? Length K counts the pairs.
 
     Key and value share a step, as one-hot features beside each other, so that one layer can bind them; keys differ
@@ -237,7 +209,6 @@ class Selective:
     axis: ClassVar[str] = "pairs"
     memoryless: ClassVar[str] = "values without their keys: 1/K right"
     least: ClassVar[int] = 2
-    share: ClassVar[bool] = True
 
     @property
     def shape(self) -> Shape:
@@ -249,11 +220,7 @@ class Selective:
         """Of the ones: a pair embedded by torch's own linear layer gets entries of variance 1, as tokens have."""
         return math.sqrt(3 * self.largest)
 
-    def steps(self, length: int) -> int:
-        """K + 1."""
-        return length + 1
-
-    def draw(self, batch: int, length: int, generator: Generator, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
         """(B, K + 1, 2 largest) features and (B,) values."""
         shape = (batch, self.largest)
         keys, values = (
@@ -265,21 +232,9 @@ class Selective:
         inputs[:, :-1, self.largest :].scatter_(2, values[:, :, None], self.scale)
         return inputs, values.gather(1, asked)[:, 0]
 
-    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy in nats."""
-        return F.cross_entropy(output, targets)
-
-    def score(self, output: Tensor, targets: Tensor) -> Tensor:
-        """(B,) 1 where right."""
-        return (output.argmax(dim=1) == targets).float()
-
     def chance(self, length: int) -> float:
         """1/K."""
         return 1 / length
-
-    def memoryless_loss(self, length: int) -> float:
-        """ln K."""
-        return math.log(length)
 
 
 PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (Recall(), Adding(), Copy(), Selective())}

@@ -17,16 +17,7 @@ from seqbench.probes.shared import SOLVED
 from seqbench.probes.shared.problems import Problem
 from seqbench.training import AdamW
 
-__all__ = [
-    "LEARNING_RATE",
-    "Score",
-    "Trained",
-    "assess",
-    "score_of",
-    "stage_lengths",
-    "train",
-    "train_in_stages",
-]
+__all__ = ["LEARNING_RATE", "Attempt", "Score", "assess", "stage_lengths", "train", "train_in_stages"]
 
 BATCH = 64
 LEARNING_RATE = 3e-3
@@ -62,7 +53,7 @@ def score_of(problem: Problem, qualities: Tensor, length: int) -> Score:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Attempt:
     """What came of training on one length.
 
     Attributes:
@@ -99,9 +90,8 @@ def train(
     *,
     learning_rate: float = LEARNING_RATE,
     steps: int = STAGE_STEPS,
-    batch: int = BATCH,
     listener: Listener | None = None,
-) -> Trained:
+) -> Attempt:
     """Train ``net`` on fresh data until the greatest of ``lengths`` is solved, for ``steps`` steps at most.
 
     Solved: a normalised score of .9 at two checks in a row (256 sequences, every 25 steps), then the lower end of its
@@ -115,7 +105,6 @@ def train(
         generator: everything random here comes from it.
         learning_rate: kept throughout.
         steps: the most to take.
-        batch: sequences in a step.
         listener: hears of the steps at every check.
     """
     least, longest = (lengths, lengths) if isinstance(lengths, int) else lengths
@@ -123,11 +112,10 @@ def train(
     host = random.Random(generator.initial_seed())
     optimizer = AdamW(net.parameters(), weight_decay=0.0)
     checks: list[float | None] = []
-    tested: Score | None = None
-    passed = 0
+    step, passed, tested, solved = 0, 0, None, False
     for step in range(1, steps + 1):
         net.train()
-        inputs, targets = problem.draw(batch, host.randint(least, longest), generator, generator.device)
+        inputs, targets = problem.draw(BATCH, host.randint(least, longest), generator, generator.device)
         loss = problem.loss(net(inputs, None), targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -139,16 +127,19 @@ def train(
         if listener is not None:
             listener.step(step, loss.item())
         if checked is None or not math.isfinite(loss.item()):  # once it is not finite it stays so
-            return Trained(longest, learning_rate, step, (*checks, None), False, None, None, True)
+            checks.append(None)
+            tested = None
+            break
         checks.append(checked.value)
         passed = passed + 1 if checked.value >= SOLVED else 0
-        tested = assess(net, problem, longest, generator) if passed >= 2 or step == steps else None
-        if passed >= 2 and tested is not None and tested.low >= SOLVED:
-            return Trained(longest, learning_rate, step, tuple(checks), True, *tested, diverged=False)
-        passed = passed if passed < 2 else 0
-    if tested is None:
-        return Trained(longest, learning_rate, steps, tuple(checks), False, None, None, True)
-    return Trained(longest, learning_rate, steps, tuple(checks), False, *tested, diverged=False)
+        if passed >= 2 or step == steps:
+            tested = assess(net, problem, longest, generator)
+            solved = passed >= 2 and tested is not None and tested.low >= SOLVED
+            if solved:
+                break
+            passed = 0
+    score, low = tested or (None, None)
+    return Attempt(longest, learning_rate, step, tuple(checks), solved, score, low, diverged=tested is None)
 
 
 def assess(
@@ -173,24 +164,17 @@ def stage_lengths(longest: int, first: int = FIRST_STAGE) -> list[int]:
 
 
 def train_in_stages(
-    net: SequenceModel,
-    problem: Problem,
-    stages: list[int],
-    generator: Generator,
-    *,
-    learning_rate: float = LEARNING_RATE,
-    steps: int = STAGE_STEPS,
-) -> Iterator[Trained]:
+    net: SequenceModel, problem: Problem, stages: list[int], generator: Generator, *, steps: int = STAGE_STEPS
+) -> Iterator[Attempt]:
     """Train ``net`` on each of ``stages`` in turn, lengths from half of it, weights kept; the first failure ends it."""
     for longest in stages:
-        least = max(problem.least, longest // 2)
-        found = train(net, problem, (least, longest), generator, learning_rate=learning_rate, steps=steps)
-        yield found
-        if not found.solved:
+        trained = train(net, problem, (max(problem.least, longest // 2), longest), generator, steps=steps)
+        yield trained
+        if not trained.solved:
             return
 
 
-def passed_untrained(net: SequenceModel, problem: Problem, length: int, generator: Generator) -> Trained | None:
+def passed_untrained(net: SequenceModel, problem: Problem, length: int, generator: Generator) -> Attempt | None:
     """``length`` as solved in 0 steps, if ``net`` passes the last test of `train` as it is; None if not."""
     checked = assess(net, problem, length, generator, CHECKED)
     if checked is None or checked.value < SOLVED:
@@ -198,4 +182,4 @@ def passed_untrained(net: SequenceModel, problem: Problem, length: int, generato
     score = assess(net, problem, length, generator)
     if score is None or score.low < SOLVED:
         return None
-    return Trained(length, 0.0, 0, (checked.value,), True, *score, diverged=False)
+    return Attempt(length, 0.0, 0, (checked.value,), True, *score, diverged=False)

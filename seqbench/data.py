@@ -1,9 +1,10 @@
-"""The shapes of data: a split is rows, ragged rows, windows or segments of a series, or a stream of text (`Split`); three
-of them and what a reader must know about them are a prepared data set (`TaskData`).
+"""The shapes of data: a split is rows, ragged rows, windows or segments of a series, or a stream of text (`Split`);
+three of them and what a reader must know about them are a prepared data set (`TaskData`).
 
 A split names the arrays it gathers batches from, and `gather` indexes them with plain operators, so that the very same
-function serves numpy arrays here and torch tensors on a device in the engine. Shapes: B examples in a batch, T steps,
-D features, N examples in the split, L steps in the whole series, H steps and C channels predicted.
+function serves numpy arrays here and torch tensors in `seqbench.training`, which decides what stands together in a
+batch. Shapes: B examples in a batch, T steps, D features, N examples in the split, L steps in the whole series, H steps
+and C channels predicted.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What predictions are scored against: ``targets`` and ``groups`` with one row an example, and ``meta``.
+    """What predictions are scored against: ``targets`` and ``groups`` with one row per example, and ``meta``.
 
-    ``meta`` holds further arrays with one row an example (onset, time, scale): all that a score may need. It is stored
+    ``meta`` holds further arrays with one row per example (onset, time, scale): all that a score may need. It is stored
     beside the predictions, so that a board can compute intervals without the data.
     """
 
@@ -68,7 +69,7 @@ class Truth:
         return len(self.targets)
 
     def with_constants(self, constants: Mapping[str, float]) -> Truth:
-        """The same with each of ``constants`` as a further array of ``meta``, one row an example."""
+        """The same with each of ``constants`` as a further array of ``meta``, one row per example."""
         more = {name: np.full(len(self), value) for name, value in constants.items()}
         return Truth(self.targets, self.groups, {**self.meta, **more})
 
@@ -152,8 +153,8 @@ class Rows(Labelled):
         return len(self.inputs)
 
     def arrays(self) -> dict[str, Array]:
-        found = {"inputs": self.inputs, "targets": self.targets}
-        return found if self.row_lengths is None else {**found, "lengths": self.row_lengths}
+        arrays = {"inputs": self.inputs, "targets": self.targets}
+        return arrays if self.row_lengths is None else {**arrays, "lengths": self.row_lengths}
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
@@ -348,13 +349,13 @@ class Stream(Split):
         return np.arange(len(self.starts))
 
     def arrays(self) -> dict[str, Array]:
-        found = {
+        arrays = {
             "tokens": self.tokens,
             "targets": self.tokens if self.permuted is None else self.permuted,
             "starts": self.starts,
             "offsets": np.arange(self.window),
         }
-        return found if self.skip is None else {**found, "skip": self.skip}
+        return arrays if self.skip is None else {**arrays, "skip": self.skip}
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
