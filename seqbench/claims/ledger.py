@@ -243,24 +243,27 @@ def claims_chart(claims: Sequence[Claim]) -> Chart:
 
 
 def _panels(claim: Claim) -> Iterator[Panel]:
-    """A panel for each unit of the figures; what is a number in the conditions is named once, as in 16 x 256."""
+    """A panel for each unit of the figures; what all its rows share is named below it, and sizes as in 16 x 256."""
     title, notes = f"{claim.number}. {claim.sentence}\nVerdict: {claim.verdict}", [claim.caution]
     for unit in dict.fromkeys(condition.unit for condition in claim.conditions):
         conditions = [condition for condition in claim.conditions if condition.unit == unit]
-        names = dict.fromkeys(name for condition in conditions for name in condition.axes)
-        sizes = [name for name in names if any(_is_size(condition.axes[name]) for condition in conditions)]
+        shared: list[str] = []
+        words: list[str] = []
+        sizes: list[str] = []
+        for name in conditions[0].axes:
+            values = [condition.axes[name] for condition in conditions]
+            if len(set(values)) == 1 < len(values):
+                shared += [f"{name}: {values[0]}"] if values[0] else []
+            else:
+                (sizes if any(value.replace(",", "").isdecimal() for value in values) else words).append(name)
         rows = []
         for axes in (condition.axes for condition in conditions):
-            words = [value for name, value in axes.items() if name not in sizes]
-            rows.append(", ".join(filter(None, [*words, " x ".join(axes[name] for name in sizes if axes[name])])))
+            size = " x ".join(axes[name] for name in sizes if axes[name])
+            rows.append(", ".join(filter(None, [*(axes[name] for name in words), size])))
+        axis = Axis(", ".join([*shared, unit.removeprefix("of ")]), _scale(conditions))
         note = "; ".join(filter(None, [*notes, " x ".join(sizes)]))
-        axis = Axis(unit.removeprefix("of "), _scale(conditions))
         yield Panel(title, list(_marks(conditions)), axis, rows=rows, note=note)
         title, notes = f"{claim.number}, continued", []
-
-
-def _is_size(text: str) -> bool:
-    return text.replace(",", "").isdecimal()
 
 
 def _marks(conditions: Sequence[Condition]) -> Iterator[Mark]:
