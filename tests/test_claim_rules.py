@@ -110,7 +110,7 @@ def test_the_ratio_of_edges_is_no_more_than_what_the_ladders_tell():
     one, _ = compared(lstm, pairs("transformer", *[(2, 4)] * 6))
     assert one.inside is None
     one, statement = compared(pairs("lstm", *[(0, 2)] * 6), ended)
-    assert one.figure.low == 8 and "an LSTM of 20,000 holds none" in statement
+    assert one.figure.low == 8 and "an LSTM of 20,000 holds no pairs" in statement
 
 
 def test_what_an_rnn_bridges_is_said_of_its_usual_start_with_the_seeds_range():

@@ -15,8 +15,7 @@ from conftest import ROOT
 
 import seqbench
 from seqbench.claims import Evidence, all_claims, ledger
-from seqbench.claims.cost import skill_conditions
-from seqbench.claims.formula import lstm_parameters
+from seqbench.claims.cost import lstm_parameters, skill_conditions
 from seqbench.claims.parallel import recurrence_serial
 from seqbench.jobs.record import ProbeRecord
 from seqbench.jobs.store import Store

@@ -7,7 +7,6 @@ what it needs. Those that come with seqbench are found by listing this package; 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,7 +40,7 @@ class Evidence:
     def lacks(self, probe: str, models: Sequence[str]) -> str:
         """How many measurements that ``models`` take part in are missing, in words; without models those of all."""
         specs = [spec for spec in self.missing if spec.probe == probe]
-        count = sum(not models or bool(set(models) & set(spec.models)) for spec in specs)
+        count = sum(not models or not set(models).isdisjoint(spec.models) for spec in specs)
         return f"{count} measurement{'s' if count > 1 else ''} of the {probe} probe" if count else ""
 
 
@@ -58,7 +57,6 @@ def register_claim(number: int, *, needs: Mapping[str, Sequence[str]] | None = N
     """
 
     def decorate(judged: Judged) -> Judged:
-        @functools.wraps(judged)
         def numbered(evidence: Evidence) -> Claim:
             claim = judged(evidence)
             lacks = [claim.lacks, *(evidence.lacks(probe, models) for probe, models in (needs or {}).items())]

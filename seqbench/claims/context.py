@@ -10,7 +10,7 @@ from seqbench.claims import Evidence, register_claim
 from seqbench.claims.memory import edge_text
 from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, model_title
 from seqbench.claims.rules import NOT_MEASURED, Aside, Claim, Condition
-from seqbench.probes import Measured
+from seqbench.probes import Measured, seeds_together
 from seqbench.probes.context import TOLERANCES, TextResult, effective_context, still_falls
 from seqbench.probes.memory import edges
 from seqbench.report.text import interval_text, rounded
@@ -24,122 +24,114 @@ BOUND = "the windows of training are not twice as long: no verdict from it"
 
 
 class TrainedAlike:
-    """All seeds of one model that were trained alike.
+    """All seeds of one model that read the text after the same training.
 
     Attributes:
+        first: the result of one of the seeds.
         training, quality: how it was trained, and how well it predicts the test text, in words.
         bits: per character of the test text, mean over seeds.
-        units: what a step may be, the unit's name, and its size in characters; words only of a text that has spaces.
+        units: what a step may be: the unit's name by what it is called, and its size in characters.
         used: effective context in characters, and whether it is a lower bound only, by the loss that may be lost.
     """
 
-    def __init__(self, measured: Sequence[Measured[TextResult]]) -> None:
-        results, training = [one.result for one in measured], measured[0].spec.options["training"]
-        self.first, self.steps, self.seeds = results[0], int(training["steps"]), len(results)
-        self.folders = [one.folder for one in measured]
+    def __init__(self, seeds: Sequence[Measured[TextResult]]) -> None:
+        results, training = [one.result for one in seeds], seeds[0].spec.options["training"]
+        self.model, self.first, self.seeds = seeds[0].spec.models[0], results[0], len(results)
+        self.folders = [one.folder for one in seeds]
+        self.steps = int(training["steps"])
         self.training = f"{self.steps:,} steps of {training['batch_size']} windows"
         self.bits = mean(result.test for result in results)
         self.quality = f"{rounded(self.bits)} bits per character"
-        size = self.first.chars_per_word
-        self.units = [("a word", "words", size)] if size is not None else []
-        self.units.append(("a character", "characters", 1.0))
+        self.units = [("a character", "characters", 1.0)]
+        if self.first.chars_per_word is not None:  # a text with spaces
+            self.units.insert(0, ("a word", "words", self.first.chars_per_word))
         self.used = {share: (effective_context(results, share), still_falls(results, share)) for share in TOLERANCES}
 
-    def context(self, size: float = 1.0, share: float = SHARE) -> tuple[Interval, bool]:
-        """In units of ``size`` characters, and whether it is a lower bound only."""
-        figure, falls = self.used[share]
-        return Interval(*(end / size for end in figure)), falls
-
     def text(self, size: float = 1.0, unit: str = "", share: float = SHARE) -> str:
-        """The same in words."""
-        figure, falls = self.context(size, share)
-        return interval_text(figure, unit, at_least=falls)
+        """The context in units of ``size`` characters, in words."""
+        figure, falls = self.used[share]
+        return interval_text(Interval(*(end / size for end in figure)), unit, at_least=falls)
+
+    def condition(self, step: str, unit: str, size: float) -> Condition:
+        """Undecided where the context ends before the region and the windows of training may be why."""
+        characters, falls = self.used[SHARE]
+        figure = Interval(*(end / size for end in characters))
+        axes = {"training": self.training, "what a step is": step}
+        known = Condition.of(axes, figure, unit, CONTEXT, records=self.folders, at_least=falls)
+        bounded = self.first.length / size / 2 <= figure.high < CONTEXT[0]
+        return known.if_seeds(self.seeds).if_known(not bounded, BOUND)
+
+    def aside(self) -> Aside:
+        """How much it reads by each loss that may be lost."""
+        words = [model_title(self.model), self.training, f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"]
+        words += [self.quality] + ([] if self.first.limit is None else [f"reads {self.first.limit:,} at most"])
+        used = ", ".join(f"{self.text(share=share)} at {share:.1%}" for share in TOLERANCES)
+        return Aside(f"{', '.join(words)}: {used}", self.folders)
 
 
 @register_claim(2, needs={"context": (LSTM,)})
 def lstm_context(evidence: Evidence) -> Claim:
     """The LSTM's context on text, in words and in characters, after every training that was measured."""
     texts = [one for one in evidence.of("context") if isinstance(one.result, TextResult) and one.result.task == TEXT]
-    nets = _by_training(texts, LSTM)
+    readers = sorted(map(TrainedAlike, seeds_together(texts)), key=lambda reader: reader.steps)
+    lstms = [reader for reader in readers if reader.model == LSTM]
     ladders = [row for row in edges(evidence.of("memory")) if row.model == LSTM and row.axis == "steps"]
+    ladders.sort(key=lambda row: (row.problem, row.regime, row.initialisation))
     return Claim(
         "An LSTM's effective memory is about 200 to 300 steps.",
         "Khandelwal et al. 2018 (about 200 words, of a far larger model); texts since, often without saying of what",
         "the least number of characters before a target at which the loss is within 1% of that with all of them, and "
         "stays so; zero state before them; interval by bootstrap over seeds and over blocks of text. A step is a word "
         "in the source and a character to this net, so the sentence is tested twice",
-        _statement(nets) if nets else NOT_MEASURED,
-        [_condition(net, *unit) for net in nets for unit in net.units],
+        _statement(lstms) if lstms else NOT_MEASURED,
+        [reader.condition(*unit) for reader in lstms for unit in reader.units],
         {
             "Characters used, by the loss that may be lost:": [
-                _tolerances(model, net) for model in COMPARED for net in _by_training(texts, model)
+                reader.aside() for model in COMPARED for reader in readers if reader.model == model
             ],
             "The same cell on made-up problems, where the figure is a matter of how it starts and is taught:": [
                 Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", row.folders)
-                for row in sorted(ladders, key=lambda row: (row.problem, row.regime, row.initialisation))
+                for row in ladders
             ],
-            "Against published results:": [_published(nets)] if nets else [],
+            "Against published results:": [_published(lstms)] if lstms else [],
         },
-        caution=_caution(nets, evidence.tables),
+        caution=_caution(lstms, evidence.tables) if lstms else "",
     )
 
 
-def _by_training(texts: Sequence[Measured[TextResult]], model: str) -> list[TrainedAlike]:
-    """Measurements of ``model`` by the number of training steps, fewest first."""
-    groups: dict[tuple[int, int], list[Measured[TextResult]]] = {}
-    for one in texts:
-        if one.spec.models == (model,):
-            training = one.spec.options["training"]
-            groups.setdefault((training["steps"], training["batch_size"]), []).append(one)
-    return [TrainedAlike(groups[key]) for key in sorted(groups)]
-
-
-def _condition(net: TrainedAlike, step: str, unit: str, size: float) -> Condition:
-    """Undecided where the context ends before the region and the windows of training may be why."""
-    figure, falls = net.context(size)
-    axes = {"training": net.training, "what a step is": step}
-    known = Condition.of(axes, figure, unit, CONTEXT, net.folders, at_least=falls)
-    bounded = net.first.length / size / 2 <= figure.high < CONTEXT[0]
-    return known.if_seeds(net.seeds).if_known(not bounded, BOUND)
-
-
-def _statement(nets: Sequence[TrainedAlike]) -> str:
-    said = [
-        f"{' or '.join(net.text(size, unit) for _, unit, size in net.units)} after {net.training} ({net.quality})"
-        for net in nets
+def _statement(lstms: Sequence[TrainedAlike]) -> str:
+    contexts = [
+        f"{' or '.join(reader.text(size, unit) for _, unit, size in reader.units)} after {reader.training} "
+        f"({reader.quality})"
+        for reader in lstms
     ]
-    first = nets[0].first
-    words = "".join(f" ({first.length / size:.0f} {unit})" for _, unit, size in nets[0].units[:-1])
+    first = lstms[0].first
+    words = "" if first.chars_per_word is None else f" ({first.length / first.chars_per_word:.0f} words)"
     return (
         f"An LSTM of {first.params:,} parameters, trained on windows of {first.length} characters{words} of "
-        f"{TEXT_TITLE}, gains no more than {SHARE:.0%} of its loss from what lies further back than {'; '.join(said)}."
+        f"{TEXT_TITLE}, gains no more than {SHARE:.0%} of its loss from what lies further back than "
+        f"{'; '.join(contexts)}."
     )
 
 
-def _caution(nets: Sequence[TrainedAlike], tables: Sequence[BoardTable]) -> str:
+def _caution(lstms: Sequence[TrainedAlike], tables: Sequence[BoardTable]) -> str:
     """A net that predicts a text worse than n-grams do shows what it can't do, not what its kind can."""
     baselines = [table.baselines for table in tables if table.conditions.task == TEXT]
-    known = [named[NGRAMS].value for named in baselines if NGRAMS in named]
-    best = min(nets, key=lambda net: net.bits, default=None)
-    if best is None or not known or best.bits <= max(known):
+    ngrams = max((named[NGRAMS].value for named in baselines if NGRAMS in named), default=None)
+    best = min(lstms, key=lambda reader: reader.bits)
+    if ngrams is None or best.bits <= ngrams:
         return ""
     return (
         f"under review: the net of {best.first.params:,} parameters predicts this text worse ({best.quality}) than an "
-        f"n-gram model does ({NGRAMS}: {rounded(max(known))}), so how far back it reads says little of LSTMs"
+        f"n-gram model does ({NGRAMS}: {rounded(ngrams)}), so how far back it reads says little of LSTMs"
     )
 
 
-def _tolerances(model: str, net: TrainedAlike) -> Aside:
-    words = [model_title(model), net.training, f"{net.seeds} seed{'s' if net.seeds > 1 else ''}", net.quality]
-    words += [f"reads {net.first.limit:,} at most"] if net.first.limit is not None else []
-    used = ", ".join(f"{net.text(share=share)} at {share:.1%}" for share in TOLERANCES)
-    return Aside(f"{', '.join(words)}: {used}", net.folders)
-
-
-def _published(nets: Sequence[TrainedAlike]) -> Aside:
+def _published(lstms: Sequence[TrainedAlike]) -> Aside:
     text = (
         "Khandelwal et al. 2018 find about 200 words. Their nets have three layers of 1,150 units, read words, and "
-        f"were trained until they improved no more; these have {nets[0].first.width} units, read characters, and were "
-        f"trained for {max(net.steps for net in nets):,} steps at most: what holds for one says little of the other."
+        f"were trained until they improved no more; these have {lstms[0].first.width} units, read characters, and were "
+        f"trained for {max(reader.steps for reader in lstms):,} steps at most: what holds for one says little of the "
+        "other."
     )
-    return Aside(text, [folder for net in nets for folder in net.folders])
+    return Aside(text, [folder for reader in lstms for folder in reader.folders])

@@ -1,9 +1,9 @@
-"""Claims 3 and 7: parameters, arithmetic, time, and skill on the board."""
+"""Claims 3, 4 and 7: parameters, arithmetic, time, and skill on the board."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -17,25 +17,24 @@ from seqbench.probes.shared.fits import geometric, machine_text
 from seqbench.report.text import interval_text, listed, rounded
 from seqbench.stats import Interval
 
-__all__ = ["SideBySide", "gru_lighter", "lstm_fourfold", "skill_conditions", "timed_at_width"]
-
+__all__ = ["SideBySide", "gru_lighter", "lstm_fourfold", "lstm_parameters", "skill_conditions", "timed"]
 
 SideBySide = Measured[CostResult]
+Regions = Mapping[str, tuple[float, float]]  # by measure
 
-FOURFOLD = (3.2, 4.8)
-LIGHTER = {"parameters": (0.75, 0.75), "FLOPs": (0.0, 0.8), "time": (0.0, 0.9)}
+TIMES: dict[Kind, str] = {"train": "training time", "forward": "forward time"}
+LIGHTER = {"parameters": (0.75, 0.75), "FLOPs": (0.0, 0.8), **dict.fromkeys(TIMES.values(), (0.0, 0.9))}
+FOURFOLD = dict.fromkeys(LIGHTER, (3.2, 4.8))
 MARGIN = 0.02  # of skill, within which GRU is not inferior
 BACKENDS = {"kernel": "torch's kernel", "loop": "a loop in Python"}
-TIMES: dict[Kind, str] = {"train": "training time", "forward": "forward time"}
 NO_SHAPE = {"backend": "", "batch": "", "length": ""}
+SIZES = ((128, 128), (1, 1), (3, 5), (16, 64), (64, 128), (128, 64), (300, 256))  # inputs and units, an example first
 THOROUGH = ("full", "standard", "quick")  # budgets of the board, the best first
 
 
 @register_claim(3, needs={"cost": ()})
 def lstm_fourfold(evidence: Evidence) -> Claim:
     """LSTM over plain RNN."""
-    timings = timed_at_width(evidence.of("cost"), LSTM, RNN)
-    conditions = _ratios(timings, LSTM, RNN, dict.fromkeys(("parameters", "FLOPs", "time"), FOURFOLD))
     return Claim(
         "An LSTM costs four times a plain RNN.",
         "textbooks and courses, from its four gates against one layer",
@@ -43,32 +42,65 @@ def lstm_fourfold(evidence: Evidence) -> Claim:
         "process, order shuffled in every repeat, at the smallest and the largest batch, each at its shortest and its "
         "longest length; the interval of the ratio is over repeats; ratios are within one backend, torch's kernel or a "
         "loop in Python",
-        _statement(timings[0], LSTM, RNN, conditions) if timings else NOT_MEASURED,
-        conditions,
+        *_compared(evidence, LSTM, RNN, FOURFOLD),
         _at_equal_parameters(evidence, LSTM, RNN),
     )
+
+
+@register_claim(4)
+def lstm_parameters(evidence: Evidence) -> Claim:
+    """Counted here and now, of the registered mixer itself."""
+    from seqbench.models.mixer import MODELS
+
+    off: dict[str, list[int]] = {"one per gate": [], "PyTorch's two per gate": []}  # biases
+    for d, h in SIZES:
+        tensors = list(MODELS.get(LSTM).mixer(d, h, True).parameters())
+        whole, bias = sum(p.numel() for p in tensors), max(p.numel() for p in tensors if p.ndim == 1)
+        for counted, count in zip(off.values(), (whole - bias, whole), strict=True):
+            counted.append(count - _formula(d, h))
+    (d, h), formula, more = SIZES[0], _formula(*SIZES[0]), off["PyTorch's two per gate"][0]
+    return Claim(
+        "LSTM parameters = 4 x (input + hidden + 1) x hidden.",
+        "textbooks; Gers, Schmidhuber and Cummins 2000 for the cell with a forget gate",
+        f"the registered layer's parameters counted at {len(SIZES)} pairs of input and hidden size, "
+        f"{min(SIZES)} to {max(SIZES)}, less the formula; PyTorch keeps two bias vectors, of which one is redundant",
+        f"The formula counts one bias for each gate; PyTorch keeps two, so an LSTM of {d} inputs and {h} units has "
+        f"{formula + more:,} parameters, {more:,} more than the {formula:,} of the formula.",
+        [
+            Condition.of(
+                {"biases": biases},
+                Interval(max(counted, key=abs), min(counted), max(counted)),
+                "parameters off",
+                (0, 0),
+                note=f"{biases}: the interval goes from the least to the greatest of the {len(SIZES)} pairs",
+            )
+            for biases, counted in off.items()
+        ],
+    )
+
+
+def _formula(d: int, h: int) -> int:
+    return 4 * (d + h + 1) * h
 
 
 @register_claim(7, needs={"cost": ()})
 def gru_lighter(evidence: Evidence) -> Claim:
     """GRU over LSTM, in what it costs and in what it can do."""
-    timings = timed_at_width(evidence.of("cost"), GRU, LSTM)
-    conditions = _ratios(timings, GRU, LSTM, LIGHTER)
+    statement, conditions = _compared(evidence, GRU, LSTM, LIGHTER)
     skills = skill_conditions(evidence.tables, GRU, LSTM)
     sides = [condition.inside for condition in skills]
-    statement = _statement(timings[0], GRU, LSTM, conditions) if timings else NOT_MEASURED
     if skills:
         statement += (
             f" Its skill is not inferior by {MARGIN:g} on {sides.count(True)} of {len(sides)} tasks, inferior on "
             f"{sides.count(False)}."
         )
-    exactly, flops, time = (LIGHTER[name][1] for name in LIGHTER)
+    parameters, flops, time, _ = (most for _, most in LIGHTER.values())
     return Claim(
         "The GRU is the lighter LSTM, as good at less cost.",
         "Cho et al. 2014; Chung et al. 2014",
         "at equal width: parameters and floating-point operations counted, times side by side as for claim 3, and "
         f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g}; lighter is "
-        f"exactly {exactly:g} of the parameters, {flops:g} of the FLOPs and {time:g} of the time at most",
+        f"exactly {parameters:g} of the parameters, {flops:g} of the FLOPs and {time:g} of the time at most",
         statement,
         [*conditions, *skills],
         _at_equal_parameters(evidence, GRU, LSTM),
@@ -79,111 +111,110 @@ def gru_lighter(evidence: Evidence) -> Claim:
 # --- parameters, arithmetic and time ---------------------------------------------------------------------------------
 
 
-def timed_at_width(measured: Sequence[SideBySide], *models: str, track: str = "width") -> list[SideBySide]:
+def timed(evidence: Evidence, *models: str, track: str = "width") -> list[SideBySide]:
     """Those of a track that timed ``models``, at the greatest width: a narrow one is there for the serial floor."""
-    timings = [one for one in measured if one.result.track == track]
+    timings = [one for one in evidence.of("cost") if one.result.track == track]
     widest = max((one.spec.options["hidden"] for one in timings), default=0)
     return [one for one in timings if one.spec.options["hidden"] == widest and set(models) <= set(one.result.seconds)]
 
 
-def _ratios(
-    timings: Sequence[SideBySide], model: str, other: str, regions: Mapping[str, tuple[float, float]]
-) -> list[Condition]:
-    """Parameters and FLOPs, which are exact, and times of each backend, of ``model`` over ``other``."""
-    conditions = []
-    for one in timings[:1]:
-        mine, others = one.result.models[model], one.result.models[other]
-        counts: dict[str, tuple[float, float]] = {"parameters": (mine.params_mixer, others.params_mixer)}
-        if mine.flops_per_token and others.flops_per_token:
-            counts["FLOPs"] = mine.flops_per_token, others.flops_per_token
-        for name, (count, of) in counts.items():
-            ratio = Interval(count / of, count / of, count / of)
-            axes = {"measure": name, **NO_SHAPE}
-            conditions.append(Condition.of(axes, ratio, "times", regions[name], [one.folder]))
+def _compared(evidence: Evidence, model: str, other: str, regions: Regions) -> tuple[str, list[Condition]]:
+    """What ``model`` costs over ``other``, in words and in figures."""
+    timings = timed(evidence, model, other)
+    if not timings:
+        return NOT_MEASURED, []
+    conditions = list(_ratios(timings, model, other, regions))
+    counts = [f"{rounded(c.figure.value)} times the {c.axes['measure']}" for c in conditions if not c.axes["backend"]]
+    takes: list[str] = []
+    for backend in dict.fromkeys(one.result.backend for one in timings):
+        times = [c for c in conditions if (c.axes["backend"], c.axes["measure"]) == (backend, TIMES["train"])]
+        times.sort(key=lambda condition: condition.figure.value)
+        unit = "" if takes else "times as long"  # once is enough
+        ends = [
+            f"{interval_text(end.figure, unit, 2)} at batch {end.axes['batch']} and {end.axes['length']} steps"
+            for end in (times[0], times[-1])
+        ]
+        takes.append(f"from {' to '.join(ends)} with {BACKENDS[backend]}")
+    name, whom = model_title(model, article=True), model_title(other, article=True)
+    statement = (
+        f"{name[:1].upper()}{name[1:]} has {listed(counts)} of {whom} of the same width; its training step takes "
+        f"{', and '.join(takes)} ({machine_text(timings[0].spec)})."
+    )
+    return statement, conditions
+
+
+def _ratios(timings: Sequence[SideBySide], model: str, other: str, regions: Regions) -> Iterator[Condition]:
+    """Parameters and FLOPs, which are exact, and times of each backend."""
+
+    def condition(one: SideBySide, measure: str, ratio: Interval, **shape: str) -> Condition:
+        axes = {"measure": measure, **NO_SHAPE, **shape}
+        return Condition.of(axes, ratio, "times", regions[measure], records=[one.folder])
+
+    first = timings[0]
+    counts = {name: first.result.models[name] for name in (model, other)}
+    ratio = counts[model].params_mixer / counts[other].params_mixer
+    yield condition(first, "parameters", Interval(ratio, ratio, ratio))
+    if (mine := counts[model].flops_per_token) and (others := counts[other].flops_per_token):
+        yield condition(first, "FLOPs", Interval(mine / others, mine / others, mine / others))
     for one in timings:
-        for what, words in TIMES.items():
-            for batch, length in _corners(one):
-                ratio = _time_ratio(one, model, other, what, (batch, length))
-                axes = {"measure": words, "backend": one.result.backend, "batch": f"{batch:,}", "length": f"{length:,}"}
-                conditions.append(Condition.of(axes, ratio, "times", regions["time"], [one.folder]))
-    return conditions
+        for kind, words in TIMES.items():
+            for batch, length in _corners(one.result.shapes):
+                shape = {"backend": one.result.backend, "batch": f"{batch:,}", "length": f"{length:,}"}
+                yield condition(one, words, _time_ratio(one, kind, model, other, (batch, length)), **shape)
 
 
-def _corners(one: SideBySide) -> list[tuple[int, int]]:
+def _corners(shapes: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
     """(batch, length): the smallest and the largest batch, each at the shortest and the longest length it was timed at.
 
     A mean over shapes would hide that the ratio is a matter of the batch.
     """
-    lengths: dict[int, list[int]] = {}
-    for batch, length in one.result.shapes:
-        lengths.setdefault(batch, []).append(length)
-    ends = ((batch, end(lengths[batch])) for batch in (min(lengths), max(lengths)) for end in (min, max))
-    return list(dict.fromkeys(ends))
+    ordered = sorted((batch, length) for batch, length in shapes)
+    ends = [[shape for shape in ordered if shape[0] == batch] for batch in (ordered[0][0], ordered[-1][0])]
+    return list(dict.fromkeys(at_end for end in ends for at_end in (end[0], end[-1])))
 
 
-def _time_ratio(one: SideBySide, model: str, other: str, what: Kind, shape: tuple[int, int] | None = None) -> Interval:
+def _time_ratio(one: SideBySide, kind: Kind, model: str, other: str, shape: tuple[int, int] | None = None) -> Interval:
     """Ratio of times at one shape, or its geometric mean over all, with Student's interval over repeats."""
-    kept = [i for i, timed in enumerate(one.result.shapes) if shape in (None, tuple(timed))]
-    mine, others = (np.asarray(one.result.seconds[name][what], dtype=float)[kept] for name in (model, other))
+    kept = [i for i, timed_at in enumerate(one.result.shapes) if shape in (None, tuple(timed_at))]
+    mine, others = (np.asarray(one.result.seconds[name][kind], dtype=float)[kept] for name in (model, other))
     return geometric(np.exp(np.log(mine / others).mean(axis=0)))
 
 
-def _statement(one: SideBySide, model: str, other: str, conditions: Sequence[Condition]) -> str:
-    """``An LSTM has 4 times the parameters ... of a plain RNN of the same width; its training step takes ...``."""
-    counts = [f"{rounded(c.figure.value)} times the {c.axes['measure']}" for c in conditions if not c.axes["backend"]]
-    said: list[str] = []
-    for backend in dict.fromkeys(c.axes["backend"] for c in conditions if c.axes["backend"]):
-        times = [c for c in conditions if c.axes["backend"] == backend and c.axes["measure"] == TIMES["train"]]
-        times.sort(key=lambda condition: condition.figure.value)
-        unit = "" if said else "times as long"  # once is enough
-        said.append(f"{_at(times[0], unit)} to {_at(times[-1], unit)} with {BACKENDS.get(backend, backend)}")
-    name, reference = (model_title(of, article=True) for of in (model, other))
-    return (
-        f"{name[:1].upper()}{name[1:]} has {listed(counts)} of {reference} of the same width; its training step takes "
-        f"from {', and from '.join(said)} ({machine_text(one.spec)})."
-    )
-
-
-def _at(condition: Condition, unit: str) -> str:
-    figure, axes = interval_text(condition.figure, unit, 2), condition.axes
-    return f"{figure} at batch {axes['batch']} and {axes['length']} steps"
-
-
 def _at_equal_parameters(evidence: Evidence, model: str, other: str) -> dict[str, list[Aside]]:
-    said = []
-    for one in timed_at_width(evidence.of("cost"), model, other, track="params"):
+    asides = []
+    for one in timed(evidence, model, other, track="params"):
         sizes = " and ".join(f"{one.result.models[name].params_mixer:,}" for name in (model, other))
-        backend = BACKENDS.get(one.result.backend, one.result.backend)
-        for what, words in TIMES.items():
-            ratio = interval_text(_time_ratio(one, model, other, what), "times")
-            said.append(Aside(f"{words}, {sizes} parameters, {backend}: {ratio}", [one.folder]))
-    pair = f"{model_title(model)} over {model_title(other)}"
-    return {f"{pair} at equal parameters, mean over all lengths and batches:": said}
+        backend = BACKENDS[one.result.backend]
+        for kind, words in TIMES.items():
+            ratio = interval_text(_time_ratio(one, kind, model, other), "times")
+            asides.append(Aside(f"{words}, {sizes} parameters, {backend}: {ratio}", [one.folder]))
+    names = f"{model_title(model)} over {model_title(other)}"
+    return {f"{names} at equal parameters, mean over all lengths and batches:": asides}
 
 
 # --- skill -----------------------------------------------------------------------------------------------------------
 
 
-def skill_conditions(tables: Sequence[BoardTable], model: str, other: str, margin: float = MARGIN) -> list[Condition]:
+def skill_conditions(tables: Sequence[BoardTable], model: str, other: str) -> list[Condition]:
     """The skill of ``model`` minus that of ``other`` on each task, at equal width.
 
-    ``model`` is not inferior where the interval lies above -``margin``. Of each task the most thorough budget counts
+    ``model`` is not inferior where the interval lies above -`MARGIN`. Of each task the most thorough budget counts
     that has both. A task on which one of the two is incomplete is undecided, and says so.
     """
     conditions: dict[str, Condition] = {}
-    usable = [it for it in tables if it.conditions.track.startswith("equal width") and it.conditions.budget in THOROUGH]
-    for table in sorted(usable, key=lambda table: THOROUGH.index(table.conditions.budget)):
-        task, paired = table.conditions.task, paired_skill(table, model, other)
-        if paired and task not in conditions:
-            known = paired.difference is not None
-            conditions[task] = Condition.of(
-                {"measure": f"skill on {task} ({table.conditions.budget})", **NO_SHAPE},
-                paired.difference or UNKNOWN,
-                "of skill",
-                (-margin, math.inf),
-                paired.folders,
-                "" if known else f"{task}: {paired.states}",
-            )
-            if known:
-                conditions[task] = conditions[task].if_seeds(len(paired.seeds))
+    for budget in THOROUGH:
+        for table in tables:
+            about = table.conditions
+            if about.budget != budget or about.task in conditions or not about.track.startswith("equal width"):
+                continue
+            if paired := paired_skill(table, model, other):
+                condition = Condition.of(
+                    {"measure": f"skill on {about.task} ({budget})", **NO_SHAPE},
+                    paired.difference or UNKNOWN,
+                    "of skill",
+                    (-MARGIN, math.inf),
+                    records=paired.folders,
+                )
+                known = condition.if_known(paired.difference is not None, f"{about.task}: {paired.states}")
+                conditions[about.task] = known.if_seeds(len(paired.seeds))
     return [conditions[task] for task in sorted(conditions)]

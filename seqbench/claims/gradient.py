@@ -37,29 +37,27 @@ def gradients_vanish(evidence: Evidence) -> Claim:
         "is below 0 and the norm falls 1,000-fold (3 decades) by k = 100, explodes likewise upward (a negative "
         "figure), and does neither, which alone makes the sentence false, if the slope would take more than 3,000 "
         "steps for that; what lies between is undecided",
-        _statement(rows, [row for row in known if row not in rows]),
+        _statement(rows, [row for row in known if row not in rows]) if rows else NOT_MEASURED,
         [_condition(row, rows) for row in rows],
         {
-            "Vanishing is not forgetting: recall of trained nets (1 where all is right, 0 for guessing):": [
-                _recall(row, known) for row in known if not math.isnan(row.score_at_length.value)
-            ],
-            "Half-lives of a line through k = 1 to 100, and the share of samples whose gradient grows tenfold:": [
-                _half_life(row, known) for row in known if not math.isnan(row.half_life.value)
-            ],
+            "Vanishing is not forgetting. Half-lives of a line through k = 1 to 100; the share of samples whose "
+            "gradient grows tenfold; recall of trained nets (1 where all is right, 0 for guessing):": [
+                _more(row, known) for row in known
+            ]
         },
     )
 
 
 def _condition(row: Summary, rows: Sequence[Summary]) -> Condition:
-    does = behaviour(row)
+    does, when = behaviour(row), WHEN[row.setting.when]
     return Condition(
-        {"model": row.model, "initialisation": row.setting.initialisation, "training": WHEN[row.setting.when]},
+        {"model": row.model, "initialisation": row.setting.initialisation, "training": when},
         row.fall,
         f"decades down from k = 1 to {row.fall_at}",
         SIDES.get(does),
         "3 decades down or up, slope clear of 0",
         row.folders,
-        f"{_name(row, rows)} {WHEN[row.setting.when]}: {BETWEEN}" if does == "in between" else "",
+        f"{_name(row, rows)} {when}: {BETWEEN}" if does == "in between" else "",
         regions=((VANISHED, math.inf), (-math.inf, -VANISHED)),
         at_least=row.fall_is_least,
     ).if_seeds(len(row.measured))
@@ -69,18 +67,16 @@ def _statement(rows: Sequence[Summary], others: Sequence[Summary]) -> str:
     """What it does in whom, with the decades by which it falls or rises."""
     parts = []
     for when, words in WHEN.items():
-        kinds: dict[str, list[str]] = {}
-        for row in rows:
-            if row.setting.when == when:
-                does = DOES.get(behaviour(row), TOO_FEW) if len(row.measured) >= SEEDS else TOO_FEW
-                kinds.setdefault(does, []).append(f"{_name(row, rows)} ({_decades(row)})")
-        said = [f"{does} in {listed(sorted(names))}" for does, names in kinds.items()]
-        parts += [f"{words} it {', '.join(said)}"] if said else []
-    if not parts:
-        return NOT_MEASURED
-    for name in dict.fromkeys(_name(row, others) for row in others):
-        compared = [f"{_decades(row)} {WHEN[row.setting.when]}" for row in others if _name(row, others) == name]
-        parts.append(f"in a {name}, where no state is multiplied, {' and '.join(compared)}")
+        names: dict[str, list[str]] = {}
+        for row in (row for row in rows if row.setting.when == when):
+            does = DOES.get(behaviour(row), TOO_FEW) if len(row.measured) >= SEEDS else TOO_FEW
+            names.setdefault(does, []).append(f"{_name(row, rows)} ({_decades(row)})")
+        if names:
+            parts.append(f"{words} it {', '.join(f'{does} in {listed(sorted(whom))}' for does, whom in names.items())}")
+    stateless: dict[str, list[str]] = {}
+    for row in others:
+        stateless.setdefault(_name(row, others), []).append(f"{_decades(row)} {WHEN[row.setting.when]}")
+    parts += [f"in a {name}, where no state is multiplied, {' and '.join(falls)}" for name, falls in stateless.items()]
     reach = max(row.fall_at or 0 for row in rows)
     return f"The gradient over {reach} steps, in decades down or up: {'; '.join(parts)}."
 
@@ -95,19 +91,16 @@ def _decades(row: Summary) -> str:
 
 def _name(row: Summary, rows: Sequence[Summary]) -> str:
     several = len({other.setting.initialisation for other in rows if other.model == row.model}) > 1
-    return f"{model_title(row.model)} ({row.setting.initialisation})" if several else model_title(row.model)
+    return model_title(row.model) + (f" ({row.setting.initialisation})" if several else "")
 
 
-def _recall(row: Summary, rows: Sequence[Summary]) -> Aside:
-    """How well a trained net answers over a distance at which the gradient may have vanished."""
+def _more(row: Summary, rows: Sequence[Summary]) -> Aside:
+    """Also how well a trained net answers over a distance at which the gradient may have vanished."""
+    half_life = interval_text(row.half_life, "steps") if math.isfinite(row.half_life.value) else "none"
+    text = f"{_name(row, rows)} {WHEN[row.setting.when]}: {_decades(row)} decades at k = {row.fall_at}; half-life "
+    text += f"{half_life}; {row.explosion.value:.0%} of samples"
     score = row.score_at_length
-    shown = interval_text(score._replace(high=min(score.high, 1.0)), digits=2)  # its interval ends where scores do
-    text = f"{_name(row, rows)}: {shown} over {row.setting.length} steps, with the gradient {_decades(row)} decades"
-    return Aside(f"{text} at k = {row.fall_at}", row.folders)
-
-
-def _half_life(row: Summary, rows: Sequence[Summary]) -> Aside:
-    known = interval_text(row.half_life, "steps") if math.isfinite(row.half_life.value) else "none"
-    fall = f"{_decades(row)} decades at k = {row.fall_at}"
-    share = f"{row.explosion.value:.0%} of samples"
-    return Aside(f"{_name(row, rows)} {WHEN[row.setting.when]}: {fall}; half-life {known}; {share}", row.folders)
+    if not math.isnan(score.value):
+        recall = interval_text(score._replace(high=min(score.high, 1.0)), digits=2)  # it ends where scores do
+        text += f"; recall {recall} over {row.setting.length} steps"
+    return Aside(text, row.folders)

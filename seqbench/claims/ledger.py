@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,54 +21,40 @@ from seqbench.jobs.job import Job, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.probes import PROBES, ProbeSpec, Request
 from seqbench.report.chart import GREY, Axis, Chart, Look, Mark, Panel, Points, Region
+from seqbench.report.draw import draw
 from seqbench.report.text import escape, interval_text, link, listed, relative, table
 
 __all__ = ["Size", "plan", "read_board", "write"]
 
 Size = Literal["smoke", "quick", "standard"]
 PAIRS_PARAMS = {"smoke": 10_000, "quick": 20_000, "standard": 80_000}  # of the nets that are asked for pairs
-LONGER = {"quick": 12_000}  # steps of a second training of the LSTM: how much text it uses is a matter of that, too
+LONGER = {"quick": (12_000,)}  # steps of further trainings of the LSTM: how much text it uses is a matter of that, too
 
 
 # --- what is measured ------------------------------------------------------------------------------------------------
 
 
-class _Part(NamedTuple):
-    """One command's worth of measurements: a probe, of whom, and what it is asked."""
+def plan(budget: Size, device: str) -> list[Job]:
+    """All measurements on a device type, each once; what claims need first comes first."""
+    from seqbench.probes.shared.measuring import job_of  # torch
 
-    probe: str
-    models: Sequence[str]
-    options: Mapping[str, Any] = {}
-    seeds: int | None = None
-
-
-def _parts(budget: Size) -> list[_Part]:
-    """All that the ledger rests on; what claims need first comes first."""
     smoke = budget == "smoke"
     problems = "recall" if smoke else "recall,adding"
     pairs = {"problem": "selective", "regime": "staged", "params": PAIRS_PARAMS[budget]}
-    return [
-        _Part("memory", (RNN, LSTM), {"problem": problems, "initialisation": "all"}),
-        _Part("memory", (GRU, ATTENTION), {"problem": problems}),
-        _Part("memory", COMPARED, pairs, seeds=None if smoke else 6),
-        _Part("gradient", COMPARED),
-        _Part("context", (LSTM,), {"task": TEXT}),
-        *([_Part("context", (LSTM,), {"task": TEXT, "steps": LONGER[budget]})] if budget in LONGER else []),
-        _Part("context", (RNN, GRU, ATTENTION), {"task": TEXT}, seeds=1 if smoke else 2),
-        _Part("cost", COMPARED),
-        _Part("parallel", COMPARED),
+    parts: list[tuple[str, Sequence[str], Mapping[str, Any], int | None]] = [  # probe, models, options and seeds
+        ("memory", (RNN, LSTM), {"problem": problems, "initialisation": "all"}, None),
+        ("memory", (GRU, ATTENTION), {"problem": problems}, None),
+        ("memory", COMPARED, pairs, None if smoke else 6),
+        ("gradient", COMPARED, {}, None),
+        *(("context", (LSTM,), {"task": TEXT, "steps": steps}, None) for steps in (None, *LONGER.get(budget, ()))),
+        ("context", (RNN, GRU, ATTENTION), {"task": TEXT}, 1 if smoke else 2),
+        ("cost", COMPARED, {}, None),
+        ("parallel", COMPARED, {}, None),
     ]
-
-
-def plan(budget: Size, device: str) -> list[Job]:
-    """All measurements on a device type, each once; see `probes.shared.measuring` on how to run them."""
-    from seqbench.probes.shared.measuring import job_of  # torch
-
     jobs: dict[str, Job] = {}
-    for part in _parts(budget):
-        probe = PROBES.get(part.probe)
-        request = Request(model=",".join(part.models), budget=budget, seeds=part.seeds)
-        for spec in probe.plan(request, probe.Options(**part.options), part.models, device):
+    for name, models, options, seeds in parts:
+        probe, request = PROBES.get(name), Request(model=",".join(models), budget=budget, seeds=seeds)
+        for spec in probe.plan(request, probe.Options(**options), models, device):
             job = job_of(spec)
             jobs.setdefault(job.key, job)
     return list(jobs.values())
@@ -105,16 +91,11 @@ def write(jobs: Sequence[Job], outcomes: Sequence[Outcome], budget: str, out: Pa
     missing = [job.spec for job in jobs if job.key not in fine and isinstance(job.spec, ProbeSpec)]
     evidence = Evidence(done, missing, read_board(board.resolve()))
     claims, conditions = all_claims(evidence), _conditions(outcomes, len(jobs), budget)
-    data, page = out / "claims.json", out / "CLAIMS.md"
-    _write(data, render_json(claims, conditions, base))
-    _write(page, render_markdown(claims, conditions, base))  # there, whatever becomes of the pictures
-    pictures = _pictures(claims, evidence, base / "plots")
-    _write(page, render_markdown(claims, conditions, base, pictures))
-    return [page, data, *pictures.values()]
-
-
-def _write(path: Path, text: str) -> None:
-    replace_file(path, lambda file: file.write(text.encode()))
+    charts = {base / "plots" / f"{name}.png": chart for name, chart in _charts(claims, evidence)}
+    page, data = out / "CLAIMS.md", out / "claims.json"
+    replace_file(page, lambda file: file.write(render_markdown(claims, conditions, base, charts).encode()))
+    replace_file(data, lambda file: file.write(render_json(claims, conditions, base).encode()))
+    return [page, data, *(draw(chart, path) for path, chart in charts.items())]
 
 
 def _conditions(outcomes: Sequence[Outcome], planned: int, budget: str) -> list[str]:
@@ -133,22 +114,8 @@ def _conditions(outcomes: Sequence[Outcome], planned: int, budget: str) -> list[
     return lines
 
 
-def _pictures(claims: Sequence[Claim], evidence: Evidence, folder: Path) -> dict[str, Path]:
-    """By title, one of the claims and one of each probe; none where there is nothing to draw with."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return {}
-    from seqbench.report.draw import draw
-
-    pictures = {"All claims, figure by figure": draw(claims_chart(claims), folder / "claims.png")}
-    for name in dict.fromkeys(one.spec.probe for one in evidence.measured):
-        chart = PROBES.get(name).chart(evidence.of(name))
-        pictures[f"The {name} probe"] = draw(chart, folder / f"probe-{name}.png")
-    return pictures
-
-
 # --- the page --------------------------------------------------------------------------------------------------------
 
-SIDES = {True: "inside", False: "outside", None: "undecided"}
 INTRODUCTION = """\
 What texts say of recurrent networks, and what came out when it was measured. Every figure has an interval, and a
 verdict follows from the intervals by one rule. *Supported*: all of them lie in the region that the sentence names.
@@ -159,49 +126,46 @@ hand; what was measured links to its records."""
 
 
 def render_markdown(
-    claims: Sequence[Claim], conditions: Sequence[str], base: Path, pictures: Mapping[str, Path] | None = None
+    claims: Sequence[Claim], conditions: Sequence[str], base: Path, charts: Mapping[Path, Chart] | None = None
 ) -> str:
-    """The page; links are relative to ``base``, ``pictures`` are by title."""
+    """The page; links are relative to ``base``; ``charts`` by the path of their picture."""
     headers = ["", "the texts say", "measured here", "verdict"]
     rows = [(str(claim.number), claim.sentence, claim.statement, _verdict(claim)) for claim in claims]
     lines = ["# What texts say of recurrent networks, measured", "", INTRODUCTION, "", *table(headers, rows, headers)]
     lines += ["", *(f"- {line}" for line in conditions), ""]
-    for title, path in (pictures or {}).items():
-        lines += [f"![{escape(title)}]({relative(path, base)})", ""]
-    for claim in claims:
-        lines += _section(claim, base)
-    return "\n".join(lines).rstrip() + "\n"
+    for path, chart in (charts or {}).items():
+        lines += [f"![{escape(chart.title)}]({relative(path, base)})", ""]
+    return "\n".join([*lines, *(line for claim in claims for line in _section(claim, base))]).rstrip() + "\n"
 
 
 def _verdict(claim: Claim) -> str:
     return f"**{claim.verdict}**" + (f"; {escape(claim.caution)}" if claim.caution else "")
 
 
-def _section(claim: Claim, base: Path) -> list[str]:
+def _section(claim: Claim, base: Path) -> Iterator[str]:
     lacks = f" Without a result: {claim.lacks}." if claim.lacks else ""
-    lines = [f"## {claim.number}. {claim.sentence}", "", f"{claim.statement} Verdict: {_verdict(claim)}.{lacks}", ""]
-    lines += [f"Said by: {claim.source}", "", f"Measured: {claim.method}", ""]
+    yield from (f"## {claim.number}. {claim.sentence}", "", f"{claim.statement} Verdict: {_verdict(claim)}.{lacks}", "")
+    yield from (f"Said by: {claim.source}", "", f"Measured: {claim.method}", "")
     if claim.conditions:
         axes = list(dict.fromkeys(name for condition in claim.conditions for name in condition.axes))
         headers = [*axes, "figure (interval)", "the sentence is true for", "it lies", "records"]
-        lines += [*table(headers, [_row(condition, axes, base) for condition in claim.conditions], headers), ""]
-        notes = dict.fromkeys(condition.note for condition in claim.conditions if condition.note)
-        lines += [*(f"- {escape(note)}" for note in notes), *([""] if notes else [])]
+        rows = [
+            [
+                *(escape(condition.axes.get(name, "")) for name in axes),
+                interval_text(condition.figure, condition.unit, at_least=condition.at_least),
+                escape(condition.region),
+                SIDES[condition.inside].word,
+                _links(condition.records, base),
+            ]
+            for condition in claim.conditions
+        ]
+        yield from (*table(headers, rows, headers), "")
+    notes = dict.fromkeys(condition.note for condition in claim.conditions if condition.note)
+    if notes:
+        yield from (*(f"- {escape(note)}" for note in notes), "")
     for heading, asides in claim.beside.items():
         if asides:
-            said = (f"- {text}{f' [{links}]' if (links := _links(records, base)) else ''}" for text, records in asides)
-            lines += [*([heading, ""] if heading else []), *said, ""]
-    return lines
-
-
-def _row(condition: Condition, axes: Sequence[str], base: Path) -> list[str]:
-    return [
-        *(escape(condition.axes.get(name, "")) for name in axes),
-        interval_text(condition.figure, condition.unit, at_least=condition.at_least),
-        escape(condition.region),
-        SIDES[condition.inside],
-        _links(condition.records, base),
-    ]
+            yield from (heading, "", *(f"- {text} [{_links(records, base)}]" for text, records in asides), "")
 
 
 def _links(records: Sequence[Path], base: Path) -> str:
@@ -214,99 +178,109 @@ def _links(records: Sequence[Path], base: Path) -> str:
 def render_json(claims: Sequence[Claim], conditions: Sequence[str], base: Path) -> str:
     """The same as data; what is infinite or unknown is null."""
 
-    def relatives(records: Sequence[Path]) -> list[str]:
-        return [relative(path / "record.json", base) for path in records]
+    def links(folders: Sequence[Path]) -> list[str]:
+        return [relative(folder / "record.json", base) for folder in folders]
 
-    def condition_json(condition: Condition) -> dict[str, Any]:
-        limits = {name: x if math.isfinite(x) else None for name, x in condition.figure._asdict().items()}
-        facts = {name: getattr(condition, name) for name in ("unit", "region", "inside", "at_least", "note")}
-        return {"axes": dict(condition.axes), **limits, **facts, "records": relatives(condition.records)}
+    def plain(condition: Condition) -> dict[str, Any]:
+        figure = {name: x if math.isfinite(x) else None for name, x in condition.figure._asdict().items()}
+        facts = {name: fact for name, fact in vars(condition).items() if name not in ("figure", "regions")}
+        return {**facts, **figure, "records": links(condition.records)}
 
-    def claim_json(claim: Claim) -> dict[str, Any]:
-        texts = ("number", "sentence", "source", "method", "statement", "lacks", "caution")
-        return {
-            **{name: getattr(claim, name) for name in texts},
+    rows = [
+        {
+            "number": claim.number,
+            **vars(claim),
             "verdict": claim.verdict.word,
-            "depends_on": [list(axes) for axes in claim.verdict.on],
-            "conditions": [condition_json(condition) for condition in claim.conditions],
+            "depends_on": claim.verdict.on,
+            "conditions": [plain(condition) for condition in claim.conditions],
             "beside": [
-                {"heading": heading, "lines": [{"text": a.text, "records": relatives(a.records)} for a in asides]}
+                {"heading": heading, "lines": [{"text": text, "records": links(folders)} for text, folders in asides]}
                 for heading, asides in claim.beside.items()
             ],
         }
-
-    content = {"conditions": list(conditions), "claims": [claim_json(claim) for claim in claims]}
+        for claim in claims
+    ]
+    content = {"conditions": conditions, "claims": rows}
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------
 
-LOOKS = {True: Look("#00855f", "o"), False: Look("#d55e00", "X"), None: Look(GREY, "D")}
-SAID = {True: "inside: the sentence is true there", False: "outside: it is false there", None: "undecided"}
 HEAD = 4  # rows that a panel's title and axis take
+
+
+class Side(NamedTuple):
+    """How figures on one side of a region are named and drawn."""
+
+    word: str
+    meaning: str
+    look: Look
+
+
+SIDES = {
+    True: Side("inside", ": the sentence is true there", Look("#00855f", "o")),
+    False: Side("outside", ": it is false there", Look("#d55e00", "X")),
+    None: Side("undecided", "", Look(GREY, "D")),
+}
+
+
+def _charts(claims: Sequence[Claim], evidence: Evidence) -> Iterator[tuple[str, Chart]]:
+    """By name of the picture, one of the claims and one of each probe; none where there is nothing to draw with."""
+    if importlib.util.find_spec("matplotlib") is not None:
+        yield "claims", claims_chart(claims)
+        for name in dict.fromkeys(one.spec.probe for one in evidence.measured):
+            yield f"probe-{name}", PROBES.get(name).chart(evidence.of(name))
 
 
 def claims_chart(claims: Sequence[Claim]) -> Chart:
     """Every figure with its interval, beside the region in which its sentence is true; two columns of claims."""
-    panels = [_panels(claim) for claim in claims if claim.conditions]
+    panels = [list(_panels(claim)) for claim in claims if claim.conditions]
     heights = [sum(len(panel.rows) + HEAD for panel in group) for group in panels]
     cut = min(range(len(panels) + 1), key=lambda at: max(sum(heights[:at]), sum(heights[at:])))
     columns = [[panel for group in groups for panel in group] for groups in (panels[:cut], panels[cut:])]
-    return Chart(
-        "All claims, figure by figure",
-        [column for column in columns if column],
-        notes=[
-            "An arrow: the interval is open, or ends beyond the panel. A verdict follows from all of a claim's rows."
-        ],
-    )
+    note = "An arrow: the interval is open, or ends beyond the panel. A verdict follows from all of a claim's rows."
+    return Chart("All claims, figure by figure", [column for column in columns if column], notes=[note])
 
 
-def _panels(claim: Claim) -> list[Panel]:
-    """A panel for each unit of the figures; axes with one value for all of these are said below it."""
-    panels: list[Panel] = []
+def _panels(claim: Claim) -> Iterator[Panel]:
+    """A panel for each unit of the figures; what all its rows share is named below it, and sizes as in 16 x 256."""
+    title, notes = f"{claim.number}. {claim.sentence}\nVerdict: {claim.verdict}", [claim.caution]
     for unit in dict.fromkeys(condition.unit for condition in claim.conditions):
         conditions = [condition for condition in claim.conditions if condition.unit == unit]
-        values = {
-            name: list(dict.fromkeys(condition.axes[name] for condition in conditions)) for name in conditions[0].axes
-        }
-        varied = [name for name in values if len(values[name]) > 1] or list(values)
-        sizes = [name for name in varied if all(value.replace(",", "").isdecimal() for value in values[name] if value)]
-        alike = [f"{name}: {values[name][0]}, " for name in values if name not in varied and values[name][0]]
-        title, notes = f"{claim.number}, continued", [" x ".join(sizes)] if sizes else []
-        if not panels:
-            title = f"{claim.number}. {claim.sentence}\nVerdict: {claim.verdict}"
-            notes = [claim.caution, *notes]
-        axis = _axis(conditions, f"{''.join(alike)}{unit.removeprefix('of ')}")
-        rows = [_label(condition, varied, sizes) for condition in conditions]
-        panels.append(Panel(title, _marks(conditions), axis, rows=rows, note="; ".join(filter(None, notes))))
-    return panels
+        shared: list[str] = []
+        words: list[str] = []
+        sizes: list[str] = []
+        for name in conditions[0].axes:
+            values = [condition.axes[name] for condition in conditions]
+            if len(set(values)) == 1 < len(values):
+                shared += [f"{name}: {values[0]}"] if values[0] else []
+            else:
+                (sizes if any(value.replace(",", "").isdecimal() for value in values) else words).append(name)
+        rows = []
+        for axes in (condition.axes for condition in conditions):
+            size = " x ".join(axes[name] for name in sizes if axes[name])
+            rows.append(", ".join(filter(None, [*(axes[name] for name in words), size])))
+        axis = Axis(", ".join([*shared, unit.removeprefix("of ")]), _scale(conditions))
+        note = "; ".join(filter(None, [*notes, " x ".join(sizes)]))
+        yield Panel(title, list(_marks(conditions)), axis, rows=rows, note=note)
+        title, notes = f"{claim.number}, continued", []
 
 
-def _label(condition: Condition, names: Sequence[str], sizes: Sequence[str]) -> str:
-    """``training time, kernel, 1 x 32``."""
-    words = [condition.axes[name] for name in names if name not in sizes]
-    words.append(" x ".join(condition.axes[name] for name in sizes if condition.axes[name]))
-    return ", ".join(filter(None, words))
-
-
-def _marks(conditions: Sequence[Condition]) -> list[Mark]:
-    marks: list[Mark] = []
+def _marks(conditions: Sequence[Condition]) -> Iterator[Mark]:
     for y, condition in enumerate(conditions):
         for low, high in condition.regions:
-            marks.append(Region(low, high, rows=(y - 0.5, y + 0.5), label="where the sentence is true"))
-    for side, look in LOOKS.items():
-        places = [float(y) for y, condition in enumerate(conditions) if condition.inside is side]
-        figures = [conditions[int(y)].figure for y in places]
-        if figures:
-            values, lows, highs = zip(*figures, strict=True)
-            marks.append(Points(values, places, look, lows, highs, along="x", label=SAID[side]))
-    return marks
+            yield Region(low, high, rows=(y - 0.5, y + 0.5), label="where the sentence is true")
+    for inside, side in SIDES.items():
+        rows = [(y, *condition.figure) for y, condition in enumerate(conditions) if condition.inside is inside]
+        if rows:
+            places, values, lows, highs = zip(*rows, strict=True)
+            yield Points(values, places, side.look, lows, highs, along="x", label=f"{side.word}{side.meaning}")
 
 
-def _axis(conditions: Sequence[Condition], label: str) -> Axis:
+def _scale(conditions: Sequence[Condition]) -> Literal["linear", "log10"]:
     """Logarithmic where all figures are above 0 and far apart."""
     values = [value for condition in conditions for value in condition.figure]
     ends = [*values, *(end for condition in conditions for region in condition.regions for end in region)]
     positive = [end for end in ends if 0 < end < math.inf]
     wide = bool(positive) and max(positive) / min(positive) > 8
-    return Axis(label, "log10" if wide and not any(value <= 0 for value in values) else "linear")
+    return "log10" if wide and not any(value <= 0 for value in values) else "linear"

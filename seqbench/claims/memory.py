@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.cost import SideBySide, timed_at_width
+from seqbench.claims.cost import SideBySide, timed
 from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes.memory import EdgeRow, edges
@@ -30,31 +31,41 @@ def rnn_memory(evidence: Evidence) -> Claim:
     """Edges of all initialisations; the statement is about the usual one."""
     known = edges(evidence.of("memory"))
     rows = [row for row in known if row.model == RNN and row.problem in ("recall", "adding")]
-    said = []
-    for regime, words in REGIMES.items():
-        usual = _usual([row for row in rows if row.regime == regime])
-        said += [f"{listed([f'{edge_text(row)} in {row.problem}' for row in usual])} {words}"] if usual else []
-    widths = listed([str(width) for width in sorted({row.width for row in rows})])
     return Claim(
         "A plain RNN remembers no more than about 10 steps.",
         "Bengio, Simard and Frasconi 1994; Hochreiter and Schmidhuber 1997 (lags of 10 and more)",
         "the longest lag that each seed's ladder reached without a failure, on recall of one of 8 symbols across noise "
         "and on the adding problem; cold: a fresh net for each length; staged: one net whose lengths double; "
-        f"{RNN_REACH} steps are allowed for about 10",
-        f"A plain RNN of width {widths} bridges {', and '.join(said)} ({_spread(rows[0])})." if said else NOT_MEASURED,
+        f"{RNN_REACH} steps are allowed for about 10; a figure is the median of the seeds', of an even number the "
+        f"lower of the middle two{_coverage(rows[0]) if rows else ''}",
+        _statement(rows) if rows else NOT_MEASURED,
         [_reach(row) for row in rows],
-        {
-            "": [Aside(_meaning(row)) for row in rows[:1]],
-            "Against published results:": list(_published([row for row in known if row.regime == "cold"])),
-        },
+        {"Against published results:": list(_published([row for row in known if row.regime == "cold"]))},
     )
 
 
+def _statement(rows: Sequence[EdgeRow]) -> str:
+    reaches = []
+    for regime, words in REGIMES.items():
+        usual = [f"{edge_text(row)} in {row.problem}" for row in _usual(rows) if row.regime == regime]
+        reaches += [f"{listed(usual)} {words}"] if usual else []
+    seeds, widths = len(rows[0].edges), listed([str(width) for width in sorted({row.width for row in rows})])
+    return (
+        f"A plain RNN of width {widths} bridges {', and '.join(reaches)} ("
+        f"{f'medians of {seeds} seeds' if seeds > 1 else '1 seed'} with the usual start; intervals from the shortest "
+        "length that a seed passed last to the longest that one failed first)."
+    )
+
+
+def _coverage(row: EdgeRow) -> str:
+    return f"; with {len(row.edges)} seeds its interval covers the median of all there could be with {row.coverage:.1%}"
+
+
 def _usual(rows: Sequence[EdgeRow]) -> list[EdgeRow]:
-    """Of each model and problem the row with the usual start, which is the first."""
-    first: dict[tuple[str, str], EdgeRow] = {}
+    """Of each model, problem and regime the row with the usual start, which is the first."""
+    first: dict[tuple[str, str, str], EdgeRow] = {}
     for row in rows:
-        first.setdefault((row.model, row.problem), row)
+        first.setdefault((row.model, row.problem, row.regime), row)
     return list(first.values())
 
 
@@ -64,8 +75,8 @@ def _reach(row: EdgeRow) -> Condition:
         _interval(row),
         "steps",
         (0.0, RNN_REACH),
-        row.folders,
-        "" if all(row.monotone) else f"{row.label}, {row.problem} {row.regime}: {NOT_MONOTONE}",
+        records=row.folders,
+        note="" if all(row.monotone) else f"{row.label}, {row.problem} {row.regime}: {NOT_MONOTONE}",
         at_least=row.median_at_least,
     ).if_seeds(len(row.edges))
 
@@ -81,92 +92,71 @@ def edge_text(row: EdgeRow) -> str:
     return text if row.median else text.replace("0", "no", 1)
 
 
-def _spread(row: EdgeRow) -> str:
-    seeds = len(row.edges)
-    return (
-        f"{f'medians of {seeds} seeds' if seeds > 1 else '1 seed'} with the usual start; intervals from the shortest "
-        "length that a seed passed last to the longest that one failed first"
-    )
-
-
-def _meaning(row: EdgeRow) -> str:
-    return (
-        "An edge is the median of the seeds' (of an even number the lower of the middle two); its interval goes from "
-        "the shortest length that a seed passed last to the longest that one failed first. With "
-        f"{len(row.edges)} seeds it covers the median of all seeds there could be with {row.coverage:.1%}."
-    )
-
-
 def _published(cold: Sequence[EdgeRow]) -> Iterator[Aside]:
     """How the edges from cold compare with published ones, and what differs."""
-    nets = [row for row in cold if row.model == RNN]
-    if nets:
-        said = "; ".join(f"{row.problem} {row.initialisation} {edge_text(row)}" for row in nets)
-        text = f"Fully recurrent nets fail beyond lags of {LAG} (Hochreiter and Schmidhuber 1997). Here, cold: {said}."
-        further = [f"{row.problem} {row.initialisation}" for row in nets if row.low > LAG]
-        if further:
+    if nets := [row for row in cold if row.model == RNN]:
+        text = (
+            f"Fully recurrent nets fail beyond lags of {LAG} (Hochreiter and Schmidhuber 1997). Here, cold: "
+            f"{'; '.join(f'{row.problem} {row.initialisation} {edge_text(row)}' for row in nets)}."
+        )
+        if further := [f"{row.problem} {row.initialisation}" for row in nets if row.low > LAG]:
             text += (
                 f" Further in {', '.join(further)}: what differs is the optimiser (Adam with clipped gradients), the "
                 f"width ({nets[0].width} units) and the start; adding asks for a sum to be passed on, recall for one "
                 "of 8 symbols."
             )
-        yield _about(nets, text)
-    gates = sorted((row for row in cold if (row.model, row.problem) == (LSTM, "recall")), key=lambda row: -row.median)
-    if gates:
-        said = "; ".join(f"{row.initialisation} {edge_text(row)}" for row in gates)
+        yield Aside(text, _folders(nets))
+    if gates := sorted((row for row in cold if (row.model, row.problem) == (LSTM, "recall")), key=lambda r: -r.median):
         text = (
             f"LSTM solves lag {SOLVED_LAG} (the same; Gers et al. 2000 and Jozefowicz et al. 2015 on its forget gate). "
-            f"Here, recall from cold: {said}."
+            f"Here, recall from cold: {'; '.join(f'{row.initialisation} {edge_text(row)}' for row in gates)}."
         )
         if gates[0].low < SOLVED_LAG:
             steps = max(int(count) for one in gates[0].measured for count in one.spec.options["steps"])
             text += f" Each length had {steps:,} training steps here; longer training was not tried."
-        yield _about(gates, text)
+        yield Aside(text, _folders(gates))
     adding = {row.model: row for row in _usual(cold) if row.problem == "adding"}
     if {GRU, LSTM, RNN} <= set(adding):
         compared = [adding[model] for model in (GRU, LSTM, RNN)]
-        said = ", ".join(f"{model_title(row.model)} {edge_text(row)}" for row in compared)
         text = (
             "On the adding problem Bai, Kolter and Koltun 2018 find GRU before LSTM before RNN (which does not leave "
             "the constant guess at T = 200). Here, the longest that each learns from cold with its default start: "
-            f"{said}."
+            f"{', '.join(f'{model_title(row.model)} {edge_text(row)}' for row in compared)}."
         )
         if all(row.median_at_least for row in compared[:2]):
             text += " The ladder ended before it could tell the first two apart."
-        yield _about(compared, text)
+        yield Aside(text, _folders(compared))
 
 
-def _about(rows: Sequence[EdgeRow], text: str) -> Aside:
-    return Aside(text, [folder for row in rows for folder in row.folders])
+def _folders(rows: Sequence[EdgeRow]) -> list[Path]:
+    return [folder for row in rows for folder in row.folders]
 
 
 @register_claim(8, needs={"memory": (LSTM, ATTENTION), "cost": ()})
 def attention_lifts(evidence: Evidence) -> Claim:
     """Pairs held at equal parameters; the price is shown beside them."""
     known = edges(evidence.of("memory"))
-    timings = timed_at_width(evidence.of("cost"), ATTENTION, LSTM)
-    rows = {row.model: row for row in known if row.problem == "selective" and row.regime == "staged"}
+    timings = [one for one in timed(evidence, ATTENTION, LSTM) if one.result.backend == "kernel"]
+    rows = {row.model: row for row in known if (row.problem, row.regime) == ("selective", "staged")}
     conditions, statement = [], NOT_MEASURED
     if ATTENTION in rows and LSTM in rows:
         attention, lstm = rows[ATTENTION], rows[LSTM]
-        ratio = _ratio(attention, lstm)
+        ratio, axes = _ratio(attention, lstm), {"problem": "selective recall", "regime": "staged"}
         condition = Condition.of(
-            {"problem": "selective recall", "regime": "staged"},
+            axes,
             ratio,
             "times",
             (TWICE, math.inf),
-            [*attention.folders, *lstm.folders],
+            records=_folders([attention, lstm]),
             at_least=math.isinf(ratio.high),
         )
         conditions = [condition.if_seeds(min(len(attention.edges), len(lstm.edges)))]
         statement = (
-            f"A Transformer layer of {attention.params:,} parameters holds {_pairs(attention)} key-value pairs, an "
-            f"LSTM of {lstm.params:,} holds {_pairs(lstm)}{_carried(timings)}."
+            f"A Transformer layer of {attention.params:,} parameters holds {edge_text(attention)} of key and value, an "
+            f"LSTM of {lstm.params:,} holds {edge_text(lstm)}{_carried(timings[0]) if timings else ''}."
         )
-    others = [
-        Aside(f"{model_title(model)} of {row.params:,} parameters: {_pairs(row)}", row.folders)
-        for model, row in rows.items()
-        if model not in (ATTENTION, LSTM)
+    longer = [
+        row for row in known if row.model in (ATTENTION, LSTM) and (row.problem, row.regime) == ("recall", "staged")
     ]
     return Claim(
         "Attention lifts the memory limit, at a price.",
@@ -177,9 +167,21 @@ def attention_lifts(evidence: Evidence) -> Claim:
         statement,
         conditions,
         {
-            "Pairs that others of about the same size hold:": others,
-            "Seeds that still recall at lengths never taught, times the longest of each:": _beyond(known),
-            "What attention costs:": list(_price(timings)),
+            "Pairs that others of about the same size hold:": [
+                Aside(f"{model_title(model)} of {row.params:,} parameters: {edge_text(row)}", row.folders)
+                for model, row in rows.items()
+                if model not in (ATTENTION, LSTM)
+            ],
+            "Seeds that still recall at lengths never taught, times the longest of each:": [
+                Aside(
+                    f"{model_title(row.model)} ({row.initialisation}): "
+                    + ", ".join(f"{at.held} of {at.seeds} at {at.factor} times" for at in row.beyond),
+                    row.folders,
+                )
+                for row in longer
+                if row.beyond
+            ],
+            "What attention costs:": [Aside(text, [one.folder]) for one in timings for text in _price(one)],
         },
     )
 
@@ -198,64 +200,40 @@ def _ratio(one: EdgeRow, other: EdgeRow) -> Interval:
     return Interval(a.value / b.value, low, a.high / b.low)
 
 
-def _pairs(row: EdgeRow) -> str:
-    return interval_text(_interval(row), at_least=row.median_at_least) if row.median else "none"
+def _carried(one: SideBySide) -> str:
+    """``; at width 128 it carries 65,536 floats after 256 steps, an LSTM 256``."""
+    mine, other = (one.result.models[model].state_size for model in (ATTENTION, LSTM))
+    at, width = one.result.counted_at, one.spec.options["hidden"]
+    return f"; at width {width} it carries {mine:,} floats after {at} steps, an LSTM {other:,}"
 
 
-def _beyond(rows: Sequence[EdgeRow]) -> list[Aside]:
-    """How recall goes at lengths longer than those taught."""
-    said = []
-    for row in rows:
-        if row.model in (ATTENTION, LSTM) and (row.problem, row.regime) == ("recall", "staged") and row.beyond:
-            tested = ", ".join(f"{one.held} of {one.seeds} at {one.factor} times" for one in row.beyond)
-            said.append(Aside(f"{model_title(row.model)} ({row.initialisation}): {tested}", row.folders))
-    return said
-
-
-def _carried(timings: Sequence[SideBySide]) -> str:
-    """``; after 256 steps it carries 65,536 floats, an LSTM of that width 256``, or nothing."""
-    for one in timings:
-        mine, other = (one.result.models[model].state_size for model in (ATTENTION, LSTM))
-        if mine and other:
-            at, width = one.result.counted_at, one.spec.options["hidden"]
-            return f"; at width {width} it carries {mine:,} floats after {at} steps, an LSTM {other:,}"
-    return ""
-
-
-def _price(timings: Sequence[SideBySide]) -> Iterator[Aside]:
-    """The square in the time, and how time, memory and state grow."""
-    for one in timings:
-        if one.result.backend != "kernel":
-            continue
-        fit = one.result.fit[ATTENTION]["train"]
-        if fit is not None and fit.trusted:
-            q = open_interval(fit.q, 1e9)
-            known = f"Each pair of positions in a sequence adds {interval_text(q, 'ns')} to a training step"
-            unknown = "No square of the length could be told from 0 in a training step's time."
-            yield Aside(f"{known} ({machine_text(one.spec)})." if q.low > 0 else unknown, [one.folder])
-        yield from _growth(one)
-
-
-def _growth(one: SideBySide) -> Iterator[Aside]:
-    """Exponents of time and memory between the longest two lengths at the largest batch that has them."""
-    result = one.result
+def _price(one: SideBySide) -> Iterator[str]:
+    """The square in a training step's time; and the exponents of time and memory between the longest two lengths, at
+    the largest batch that has them.
+    """
+    result, fit = one.result, one.result.fit[ATTENTION]["train"]
+    if fit is not None and fit.trusted:
+        q = open_interval(fit.q, 1e9)
+        adds = f"Each pair of positions in a sequence adds {interval_text(q, 'ns')} to a training step"
+        nothing = "No square of the length could be told from 0 in a training step's time."
+        yield f"{adds} ({machine_text(one.spec)})." if q.low > 0 else nothing
     shapes = [tuple(shape) for shape in result.shapes]
     longest = max(length for _, length in shapes)
     batch = max(b for b, length in shapes if length == longest)
     ends = sorted(length for b, length in shapes if b == batch)[-2:]
-    if len(ends) < 2:
+    before, after = (shapes.index((batch, length)) for length in (ends[0], ends[-1]))
+    if before == after:
         return
-    i, j = (shapes.index((batch, length)) for length in ends)
 
     def power(ratio: float) -> str:
-        return f"{math.log(ratio) / math.log(ends[1] / ends[0]):.2f}"
+        return f"to the power {math.log(ratio) / math.log(ends[1] / ends[0]):.2f}"
 
-    said = []
+    grows = []
     for model in (ATTENTION, LSTM):
         seconds = np.median(np.asarray(result.seconds[model]["train"], dtype=float), axis=1)
-        text = f"{model_title(model)}: time grows with the length to the power {power(seconds[j] / seconds[i])}"
-        before, after = result.peak_bytes[model][i], result.peak_bytes[model][j]
-        text += f", memory to the power {power(after / before)}" if before and after else ""
+        text = f"{model_title(model)}: time grows with the length {power(seconds[after] / seconds[before])}"
+        small, large = (result.peak_bytes[model][at] for at in (before, after))
+        text += f", memory {power(large / small)}" if small and large else ""
         floats = result.models[model].state_size
-        said.append(text + (f", and {floats:,} floats are carried at {result.counted_at} steps" if floats else ""))
-    yield Aside(f"From {ends[0]:,} to {ends[1]:,} steps at batch {batch}: {'; '.join(said)}.", [one.folder])
+        grows.append(f"{text}, and {floats:,} floats are carried at {result.counted_at} steps")
+    yield f"From {ends[0]:,} to {ends[1]:,} steps at batch {batch}: {'; '.join(grows)}."

@@ -24,26 +24,22 @@ UNTRUSTED = "the fit misses shapes that were left out by more than 15%: no verdi
 def recurrence_serial(evidence: Evidence) -> Claim:
     """The serial time of each time step, and the tokens per second."""
     timings: list[Measured[ParallelResult]] = evidence.of("parallel")
-    said = next((one for one in timings if set(RECURRENT) & set(one.result.change)), None)
+    quoted = [one for one in timings if set(RECURRENT) & set(one.result.change)]
     return Claim(
         "Recurrence can't be parallelised: time grows with length.",
         "Vaswani et al. 2017 and texts since",
         "training steps at a constant number of tokens, from many short sequences to few long ones; a fit of the time "
         "to a + s T + w B T + q B T^2, in which only s is serial; true of a recurrent layer if s is above 0 and its "
         "tokens per second fall by a fifth at least from the shortest to the longest, of attention if its s may be 0",
-        _statement(said) if said else NOT_MEASURED,
+        _statement(quoted[0]) if quoted else NOT_MEASURED,
         [
             condition
             for one in timings
             for model in one.result.models
             if model in COMPARED
-            for condition in (_serial(one, model), *_slower(one, model))
+            for condition in _conditions(one, model)
         ],
-        {
-            "The batch at which the work takes as long as the serial part:": [
-                aside for one in timings for aside in _hidden(one)
-            ]
-        },
+        {"The batch at which the work takes as long as the serial part:": [a for one in timings for a in _hidden(one)]},
     )
 
 
@@ -78,23 +74,20 @@ def _serial_times(one: Measured[ParallelResult]) -> str:
     return "; ".join(said)
 
 
-def _serial(one: Measured[ParallelResult], model: str) -> Condition:
-    """The serial time of a step, of which an interval that reaches 0 tells nothing for a recurrent layer."""
+def _conditions(one: Measured[ParallelResult], model: str) -> Iterator[Condition]:
+    """The serial time of a step, of which an interval that reaches 0 tells nothing for a recurrent layer; the speed."""
     fit, recurrent = one.result.fit[model], model != ATTENTION
     figure = UNKNOWN if fit is None else open_interval(fit.s, 1e6)
-    side: bool | None = figure.low == 0
-    if recurrent or fit is None:
-        side = True if figure.low > 0 else (False if figure.high == 0 else None)
+    inside: bool | None = figure.low == 0
+    if recurrent:
+        inside = True if figure.low > 0 else (False if figure.high == 0 else None)
     axes, region = {"model": model, "measure": "serial time of a step"}, "above 0" if recurrent else "may be 0"
+    serial = Condition(axes, figure, "µs", inside, region, [one.folder])
     why = NO_FIT if fit is None else UNTRUSTED
-    condition = Condition(axes, figure, "µs", side, region, [one.folder])
-    return condition.if_known(fit is not None and fit.trusted, f"{model_title(model)}: {why}")
-
-
-def _slower(one: Measured[ParallelResult], model: str) -> Iterator[Condition]:
-    for tokens, change in one.result.change[model].items() if model != ATTENTION else ():
+    yield serial.if_known(fit is not None and fit.trusted, f"{model_title(model)}: {why}")
+    for tokens, change in one.result.change[model].items() if recurrent else ():
         axes = {"model": model, "measure": f"tokens/s in steps of {int(tokens):,}"}
-        yield Condition.of(axes, change, "times", (0.0, SLOWER), [one.folder])
+        yield Condition.of(axes, change, "times", (0.0, SLOWER), records=[one.folder])
 
 
 def _hidden(one: Measured[ParallelResult]) -> Iterator[Aside]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqbench.stats import Interval
 
@@ -47,18 +47,10 @@ class Condition:
 
     @classmethod
     def of(
-        cls,
-        axes: Mapping[str, str],
-        figure: Interval,
-        unit: str,
-        bounds: tuple[float, float],
-        records: Sequence[Path] = (),
-        note: str = "",
-        *,
-        at_least: bool = False,
+        cls, axes: Mapping[str, str], figure: Interval, unit: str, bounds: tuple[float, float], **rest: Any
     ) -> Condition:
-        """The usual one, whose region is the interval ``bounds``."""
-        return cls(axes, figure, unit, within(figure, *bounds), _words(*bounds), records, note, (bounds,), at_least)
+        """The usual one, whose region is the interval ``bounds``; ``rest``: records, note and at_least."""
+        return cls(axes, figure, unit, within(figure, *bounds), _words(*bounds), regions=(bounds,), **rest)
 
     def if_known(self, known: bool, why: str) -> Condition:
         """Itself, or undecided for the reason ``why`` where its interval can't be trusted."""
@@ -67,6 +59,22 @@ class Condition:
     def if_seeds(self, seeds: int) -> Condition:
         """Itself, or undecided where it rests on too few seeds."""
         return self.if_known(seeds >= SEEDS, f"fewer than {SEEDS} seeds: no verdict from it")
+
+
+def within(figure: Interval, low: float = -math.inf, high: float = math.inf) -> bool | None:
+    """Whether the interval lies in [low, high] (True), clear of it (False), or neither (None, as for NaN)."""
+    if low <= figure.low and figure.high <= high:
+        return True
+    return False if figure.high < low or figure.low > high else None
+
+
+def _words(low: float, high: float) -> str:
+    """An interval as a region's name; what it is a number of can't be negative, unless the interval says so."""
+    if math.isinf(high):
+        return f"at least {low:g}"
+    if low == high:
+        return f"exactly {low:g}"
+    return f"{low:g} to {high:g}" if low else f"at most {high:g}"
 
 
 @dataclass(frozen=True)
@@ -86,24 +94,6 @@ class Verdict:
         return f"depends on {' or '.join(map(' and '.join, self.on))}" if self.on else self.word
 
 
-def within(figure: Interval, low: float = -math.inf, high: float = math.inf) -> bool | None:
-    """Whether the interval lies in [low, high] (True), clear of it (False), or neither (None, as for NaN)."""
-    if math.isnan(figure.low) or math.isnan(figure.high):
-        return None
-    if low <= figure.low and figure.high <= high:
-        return True
-    return False if figure.high < low or figure.low > high else None
-
-
-def _words(low: float, high: float) -> str:
-    """An interval as a region's name; what it is a number of can't be negative, unless the interval says so."""
-    if math.isinf(high):
-        return f"at least {low:g}"
-    if low == high:
-        return f"exactly {low:g}"
-    return f"{low:g} to {high:g}" if low else f"at most {high:g}"
-
-
 def judge(conditions: Sequence[Condition]) -> Verdict:
     """All inside: supported. All outside: refuted. Some inside and some outside: depends. Else inconclusive."""
     sides = {condition.inside for condition in conditions}
@@ -119,32 +109,21 @@ def judge(conditions: Sequence[Condition]) -> Verdict:
 def _deciding(conditions: Sequence[Condition]) -> tuple[tuple[str, ...], ...]:
     """The fewest axes that tell the conditions inside from those outside, every such choice; none if none does."""
     decided = [condition for condition in conditions if condition.inside is not None]
-    names = [
-        name
-        for name in dict.fromkeys(name for condition in decided for name in condition.axes)
-        if len({condition.axes.get(name) for condition in decided}) > 1
-    ]
+    names = dict.fromkeys(name for condition in decided for name in condition.axes)
     for size in range(1, len(names) + 1):
-        choices = tuple(chosen for chosen in combinations(names, size) if _tells(chosen, decided))
-        if choices:  # first of axes that mean something everywhere: parameters have no backend
-            return tuple(chosen for chosen in choices if _means(chosen, decided)) or choices
+        choices = []
+        for axes in combinations(names, size):
+            places = [tuple(condition.axes.get(name) for name in axes) for condition in decided]
+            sides = {(place, condition.inside) for place, condition in zip(places, decided, strict=True)}
+            if len(sides) == len(set(places)):  # conditions alike on these axes lie on the same side
+                choices.append((axes, all(map(all, places))))
+        if choices:  # rather those of axes that mean something everywhere: parameters have no backend
+            return tuple(axes for axes, everywhere in choices if everywhere) or tuple(axes for axes, _ in choices)
     return ()
 
 
-def _means(axes: Sequence[str], decided: Sequence[Condition]) -> bool:
-    return all(condition.axes.get(name) for condition in decided for name in axes)
-
-
-def _tells(axes: Sequence[str], decided: Sequence[Condition]) -> bool:
-    """Whether conditions alike on ``axes`` lie on the same side."""
-    sides: dict[tuple[str | None, ...], set[bool | None]] = {}
-    for condition in decided:
-        sides.setdefault(tuple(condition.axes.get(name) for name in axes), set()).add(condition.inside)
-    return all(len(alike) == 1 for alike in sides.values())
-
-
 class Aside(NamedTuple):
-    """A sentence (Markdown) with the folders of the records behind it."""
+    """A sentence (Markdown) on which no verdict rests, with the folders of the records behind it."""
 
     text: str
     records: Sequence[Path] = ()
@@ -160,7 +139,7 @@ class Claim:
         method: how it was measured, and the region in which it is true.
         statement: what came out, in a sentence that can be quoted without the rest.
         conditions: the figures that the verdict follows from.
-        beside: what else was measured, which the verdict does not rest on, by heading.
+        beside: by heading, what else was measured, which the verdict does not rest on.
         lacks: what is missing of what the verdict needs, which then is not given.
         caution: why the verdict must not be relied on yet, which is said wherever it stands.
         number: given by `register_claim`.
