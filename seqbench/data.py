@@ -2,8 +2,9 @@
 three of them and what a reader must know about them are a prepared data set (`TaskData`).
 
 A split names the arrays it gathers batches from, and `gather` indexes them with plain operators, so that the very same
-function serves numpy arrays here and torch tensors on a device in the engine. Shapes: B examples in a batch, T steps,
-D features, N examples in the split, L steps in the whole series, H steps and C channels predicted.
+function serves numpy arrays here and torch tensors in `seqbench.training`, which decides what stands together in a
+batch. Shapes: B examples in a batch, T steps, D features, N examples in the split, L steps in the whole series, H steps
+and C channels predicted.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 
-from seqbench.board import board
+from seqbench.board import load_results, make_tables, render
+from seqbench.board.charts import pictures
 from seqbench.jobs.record import RunRecord, run_key
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
@@ -70,8 +71,21 @@ def signed(raw):
     return raw
 
 
-def write(root, model="alpha", seed=0, value=0.8, *, val=None, rate=0.003, left_out=None, run=1, keep=True, **given):
-    """Write one record and its leave-one-out figures; returns its folder.
+def write(
+    root,
+    model="alpha",
+    seed=0,
+    value=0.8,
+    *,
+    val=None,
+    rate=0.003,
+    left_out=None,
+    run=1,
+    keep=True,
+    curve=True,
+    **given,
+):
+    """Write one record, its leave-one-out figures, and a learning curve of four checks; returns its folder.
 
     ``value`` None is a run without a result. ``left_out`` (1 + baselines, G) defaults to figures that do not vary.
     """
@@ -94,6 +108,9 @@ def write(root, model="alpha", seed=0, value=0.8, *, val=None, rate=0.003, left_
     if value is not None and keep:
         usual = np.repeat([[value], *([one] for one in record.baselines.values())], 4, axis=1)
         np.save(folder / LEFT_OUT, usual if left_out is None else np.asarray(left_out, dtype=float))
+    if value is not None and curve:
+        points = [{"step": 100 * i, f"val_{name}": value - 0.1 / i + 0.025} for i in range(1, 5)]
+        (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
     return folder
 
 
@@ -102,8 +119,22 @@ def model(root, name, values, **given):
     return [write(root, name, seed, value, **given) for seed, value in enumerate(values)]
 
 
+def tables_of(root):
+    return make_tables(load_results(root))
+
+
+def board(roots, *how, **given):
+    """The text of the board of all records under ``roots``."""
+    return render(tables_of(roots), *how, **given)
+
+
 def data(*roots, **given):
     return json.loads(board(list(roots), "json", **given))
+
+
+def picture_files(tables, folder):
+    """What `draw_board` returns, without drawing."""
+    return {picture.heading: folder / f"{picture.name}.png" for picture in pictures(tables)}
 
 
 def only_table(root, **given):

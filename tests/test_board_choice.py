@@ -1,9 +1,8 @@
 """Which records stand in which table of the board: the learning rate, what is comparable, and the run that counts."""
 
 import pytest
-from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
+from board_records import board, data, grid, markdown_rows, model, only_table, rows_of, write
 
-from seqbench.board import board
 from seqbench.rates import chosen_rate
 
 # --- learning rates --------------------------------------------------------------------------------------------------
@@ -117,13 +116,8 @@ def test_a_control_is_marked_even_where_it_stands_alone(tmp_path):
 def test_tables_come_by_budget_then_track_then_task(tmp_path):
     small = {"budget": "smoke", "config__budget": "smoke"}
     equal = {"config__hidden": None, "config__params": 1000}
-    for changes in (
-        {"task__name": "b"},
-        {"task__name": "a"},
-        {"task__name": "a", **equal},
-        {"task__name": "z", **small},
-    ):
-        write(tmp_path, **changes)
+    for name, changes in (("b", {}), ("a", {}), ("a", equal), ("z", small)):
+        write(tmp_path, task__name=name, **changes)
     assert [table["title"].rsplit(" (", 1)[0] for table in data(tmp_path)["tables"]] == [
         "z · smoke · equal width",
         "a · quick · equal width",
@@ -140,14 +134,8 @@ def test_versions_of_a_model_are_rows_of_their_own(tmp_path):
     grid(tmp_path, {"tfidf": 0.5})
     labels = [row["label"] for row in only_table(tmp_path)["rows"]]
     assert labels == [
-        "alpha v1",
-        "alpha v2",
-        "tfidf",
-        "mine v1 code aaaaaaaa",
-        "mine v1 code bbbbbbbb",
-        "tfidf (model)",
-        "majority",
-    ]
+        "alpha v1", "alpha v2", "tfidf", "mine v1 code aaaaaaaa", "mine v1 code bbbbbbbb", "tfidf (model)", "majority"
+    ]  # fmt: skip
 
 
 def test_costs_of_another_device_are_left_out_and_counted(tmp_path):
@@ -160,12 +148,8 @@ def test_costs_of_another_device_are_left_out_and_counted(tmp_path):
     rows = rows_of(table)
     assert rows["alpha"]["train_seconds"] == 10.0 and rows["beta"]["train_seconds"] is None
     assert rows["alpha"]["tuning_seconds"] == 0 and not rows["alpha"]["tuning_seconds_are_all"]
-    assert table["costs"] == {
-        "device_name": "this machine",
-        "seconds": "cpu",
-        "runs_on_other_devices": 4,
-        "runs_interrupted": 0,
-    }
+    basis = {"device_name": "this machine", "seconds": "cpu", "runs_on_other_devices": 4, "runs_interrupted": 0}
+    assert table["costs"] == basis
     text = board([tmp_path])
     assert "4 run(s) on other devices are left out of the costs" in text and "all on this machine" in text
 

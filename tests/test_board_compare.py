@@ -9,10 +9,10 @@ import re
 
 import numpy as np
 import pytest
-from board_records import data, grid, markdown_rows, model, only_table, rows_of, write
+from board_records import board, data, grid, markdown_rows, model, only_table, rows_of, tables_of, write
 
 from seqbench import stats
-from seqbench.board import board, load_results, make_tables, overviews, paired_skill
+from seqbench.board import overviews, paired_skill
 
 T1 = 12.7062047362  # the 97.5% quantile of Student's t with one degree of freedom
 
@@ -45,21 +45,15 @@ def test_a_lower_metric_ranks_the_other_way_round(tmp_path):
     lower = {"primary__direction": "lower", "primary__perfect": 0.0, "primary__unit": "C", "primary__name": "rmse"}
     grid(tmp_path, {"alpha": 0.2, "beta": 0.4, "gamma": 0.9}, **lower)
     table = only_table(tmp_path)
-    assert [(row["label"], row["rank"]) for row in table["rows"]] == [
-        ("alpha", 1),
-        ("beta", 2),
-        ("majority", None),
-        ("tfidf", None),
-        ("gamma", 3),
-    ]
+    assert {row["label"]: (row["rank"], row["better_than"]) for row in table["rows"]} == {
+        "alpha": (1, ["beta", "majority", "gamma"]),
+        "beta": (2, ["majority", "gamma"]),
+        "majority": (None, ["gamma"]),
+        "tfidf": (None, []),
+        "gamma": (3, []),
+    }
+    assert list(rows_of(table)) == ["alpha", "beta", "majority", "tfidf", "gamma"]
     assert table["strongest_baseline"] == "majority"
-    assert [row["better_than"] for row in table["rows"]] == [
-        ["beta", "majority", "gamma"],
-        ["majority", "gamma"],
-        ["gamma"],
-        [],
-        [],
-    ]
     assert rows_of(table)["alpha"]["skill"]["value"] == pytest.approx(0.6)  # .2 between .5 and 0
     assert "rmse ↓" in board([tmp_path]) and "rmse (C), lower is better" in board([tmp_path])
 
@@ -166,14 +160,21 @@ def test_a_figure_beyond_all_bounds_has_no_interval_and_stops_nothing(tmp_path, 
     assert data(tmp_path)["overviews"][0]["differences"][0]["p"] is None
 
 
-@pytest.mark.parametrize("odd", [math.nan, math.inf])
-def test_a_figure_that_is_undefined_without_some_group_has_no_interval(tmp_path, odd):
+@pytest.mark.parametrize(
+    ("left_out", "metric_is_known"),
+    [
+        ([[math.nan, 0.8], [0.5, 0.5], [0.75, 0.75]], False),
+        ([[math.inf, 0.8], [0.5, 0.5], [0.75, 0.75]], False),
+        ([[0.8, 0.8], [math.inf, 0.5], [0.75, 0.75]], True),  # of the reference
+    ],
+)
+def test_a_figure_that_is_undefined_without_some_group_has_no_interval(tmp_path, left_out, metric_is_known):
     for seed, value in enumerate((0.8, 0.9)):
-        write(tmp_path, "alpha", seed, value, left_out=[[odd, 0.8], [0.5, 0.5], [0.75, 0.75]])
-        write(tmp_path, "beta", seed, value, left_out=[[0.8, 0.8], [0.5, 0.5], [0.75, 0.75]])
+        write(tmp_path, "alpha", seed, value, left_out=left_out)
+        write(tmp_path, "beta", seed, value, left_out=[[0.8, 0.8], *left_out[1:]])
     rows = rows_of(only_table(tmp_path))
-    assert rows["alpha"]["metric"]["low"] is rows["alpha"]["skill"]["low"] is None
-    assert rows["beta"]["metric"]["low"] is not None
+    assert rows["alpha"]["skill"]["value"] == 0.7 and rows["alpha"]["skill"]["low"] is None
+    assert (rows["alpha"]["metric"]["low"] is not None) == metric_is_known and rows["beta"]["metric"]["low"] is not None
 
 
 def test_records_of_other_test_groups_have_no_interval(tmp_path):
@@ -184,13 +185,6 @@ def test_records_of_other_test_groups_have_no_interval(tmp_path):
     lows = {name: row["metric"]["low"] for name, row in rows_of(only_table(tmp_path)).items()}
     assert lows["alpha"] is not None and lows["beta"] is lows["gamma"] is None
     assert "too old" in board([tmp_path])
-
-
-def test_a_reference_that_is_undefined_without_some_group_leaves_skill_without_interval(tmp_path):
-    for seed, value in enumerate((0.8, 0.9)):
-        write(tmp_path, "alpha", seed, value, left_out=[[0.8, 0.8], [math.inf, 0.5], [0.75, 0.75]])
-    row = rows_of(only_table(tmp_path))["alpha"]
-    assert row["skill"] == {"value": 0.7, "low": None, "high": None} and row["metric"]["low"] is not None
 
 
 # --- nothing is hidden, nothing averaged away ------------------------------------------------------------------------
@@ -271,12 +265,12 @@ def test_differences_of_mean_skill_are_of_paired_skills(tmp_path):
 
 def test_there_is_no_overview_of_one_task_or_of_different_conditions(tmp_path):
     grid(tmp_path, {"alpha": 0.9}, task__name="one")
-    assert overviews(make_tables(load_results(tmp_path))) == []
+    assert overviews(tables_of(tmp_path)) == []
     grid(tmp_path, {"alpha": 0.9}, task__name="two", config__precision="bf16")
-    assert overviews(make_tables(load_results(tmp_path))) == []
+    assert overviews(tables_of(tmp_path)) == []
     own = {"config__dropout": 0.5, "config__steps": 900, "config__weight_decay": 0.2}  # each task's own defaults
     grid(tmp_path, {"alpha": 0.9}, task__name="three", **own)
-    (overview,) = overviews(make_tables(load_results(tmp_path)))
+    (overview,) = overviews(tables_of(tmp_path))
     assert [table.conditions.task for table in overview.tables] == ["one", "three"]
 
 
@@ -286,7 +280,7 @@ def test_there_is_no_overview_of_one_task_or_of_different_conditions(tmp_path):
 def test_skills_of_two_models_are_paired_over_seeds(tmp_path):
     model(tmp_path, "alpha", [0.8, 0.9])
     model(tmp_path, "beta", [0.7, 0.801])
-    (table,) = make_tables(load_results(tmp_path))
+    (table,) = tables_of(tmp_path)
     skill = paired_skill(table, "alpha", "beta")
     assert skill.difference.value == pytest.approx(0.199)  # as skill is twice the accuracy - 1
     assert skill.difference.high - skill.difference.low == pytest.approx(2 * T1 * math.sqrt(0.002**2 / 2 / 2))
@@ -299,7 +293,7 @@ def test_skills_are_not_compared_where_a_model_is_incomplete_absent_or_not_one(t
     model(tmp_path, "beta", [0.7, None])
     model(tmp_path, "gamma", [0.7, 0.7])
     model(tmp_path, "gamma", [0.7, 0.7], model__version=2)
-    (table,) = make_tables(load_results(tmp_path))
+    (table,) = tables_of(tmp_path)
     skill = paired_skill(table, "alpha", "beta")
     assert skill.difference is None and skill.states == "alpha 2/2, beta 1/2 (1 diverged)" and len(skill.folders) == 4
     assert paired_skill(table, "alpha", "tfidf") is None  # a baseline

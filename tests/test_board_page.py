@@ -9,11 +9,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from board_records import data, grid, markdown_rows, model, rows_of, write
+from board_records import board, data, grid, markdown_rows, model, rows_of, write
 
-from seqbench.board import board
 from seqbench.jobs.store import RECORD
-from seqbench.report.text import decimals, escape, with_reach
+from seqbench.report.text import NONE, decimals, escape, with_reach
 
 
 def full_grid(root, **given):
@@ -110,12 +109,6 @@ def test_what_records_say_cannot_become_markup(tmp_path):
     assert "&amp;amp;" in text and r"\|" in text
 
 
-def test_escaping_leaves_names_readable():
-    assert escape("bits_per_character") == "bits_per_character"
-    assert escape("_x_ *y*") == r"\_x\_ \*y\*"
-    assert escape("a\nb\tc") == "a b c"
-
-
 def test_json_is_strict_and_holds_what_the_board_rests_on(tmp_path):
     full_grid(tmp_path)
 
@@ -151,41 +144,31 @@ def test_conditions_stand_above_and_versions_only_with_all_columns(tmp_path):
     grid(tmp_path, {"alpha": 0.9}, environment__git_commit="abcdef0123" * 4)
     text, quality = board([tmp_path]), board([tmp_path], columns="quality")
     for words in (
-        "toy version 1 (classify)",
-        "SHA-256 000000000000",
-        "accuracy, higher is better",
-        "200 test examples",
-    ):
-        assert words in text and words in quality
-    for words in ("budget quick, 400 steps of 32 sequences", "cpu, fp32, 1 thread(s)", "skill is 0 for majority"):
+        "toy version 1 (classify)", "SHA-256 000000000000", "accuracy, higher is better", "200 test examples",
+        "budget quick, 400 steps of 32 sequences", "cpu, fp32, 1 thread(s)", "skill is 0 for majority",
+    ):  # fmt: skip
         assert words in text and words in quality
     for words in ("this machine", "torch 2.13.0", "seqbench 0.1.0 at abcdef012", "train s", "record.json"):
         assert words in text and words not in quality
 
 
 @pytest.mark.parametrize(
-    ("values", "reaches", "places"),
+    ("text", "expected"),
     [
-        ((0.84, 0.80, 0.02), (0.01, 0.002), 4),
-        ((0.84,), (0.00002,), 5),
-        ((3.5, 4.0), (), 3),
-        ((12345.0,), (7.0,), 0),
-        ((0.0,), (0.0, math.nan), 3),
+        (escape("bits_per_character"), "bits_per_character"),
+        (escape("_x_ *y*"), r"\_x\_ \*y\*"),
+        (escape("a\nb\tc"), "a b c"),
+        (decimals((0.84, 0.80, 0.02), (0.01, 0.002)), 4),
+        (decimals((0.84,), (0.00002,)), 5),
+        (decimals((3.5, 4.0), ()), 3),
+        (decimals((12345.0,), (7.0,)), 0),
+        (decimals((0.0,), (0.0, math.nan)), 3),
+        (with_reach(0.8475, 0.0081, 4), "0.8475 ± 0.0081"),
+        (with_reach(-0.0001, math.nan, 3), "0.000"),
+        (with_reach(12345.6, 7.0, 0), "12,346 ± 7"),
+        (with_reach(0.0, 0.0, 3), "0.000"),
+        (with_reach(math.nan, math.nan, 3), NONE),
     ],
 )
-def test_decimals_suit_values_and_intervals(values, reaches, places):
-    assert decimals(values, reaches) == places
-
-
-@pytest.mark.parametrize(
-    ("value", "reach", "places", "shown"),
-    [
-        (0.8475, 0.0081, 4, "0.8475 ± 0.0081"),
-        (-0.0001, math.nan, 3, "0.000"),
-        (12345.6, 7.0, 0, "12,346 ± 7"),
-        (0.0, 0.0, 3, "0.000"),
-        (math.nan, math.nan, 3, "–"),  # noqa: RUF001
-    ],
-)
-def test_figures_as_text(value, reach, places, shown):
-    assert with_reach(value, reach, places) == shown
+def test_names_stay_readable_and_decimals_suit_values_and_intervals(text, expected):
+    assert text == expected

@@ -127,9 +127,9 @@ def test_a_checkpoint_is_no_run(tmp_path):
     store = Store(tmp_path)
     assert list(store.records(RunRecord)) == [] and store.runs(path.parent) == []
     outcome = run(tmp_path, seed=1)
-    assert [folder for _, folder in store.records()] == [outcome.folder]
+    assert [folder for _, folder in store.records(RunRecord)] == [outcome.folder]
     shutil.copy(path, outcome.folder.parent)
-    assert [folder for _, folder in store.records()] == store.runs(outcome.folder.parent) == [outcome.folder]
+    assert [folder for _, folder in store.records(RunRecord)] == store.runs(outcome.folder.parent) == [outcome.folder]
     assert run(tmp_path, seed=1).stored
 
 

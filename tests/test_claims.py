@@ -181,7 +181,7 @@ def test_one_seed_of_skill_is_no_verdict(tmp_path):
 
 def test_a_report_of_nothing_is_one_sentence(tmp_path):
     done = command(*CLAIMS, "--report", "--out", "out", cwd=tmp_path)
-    assert done.returncode == 2 and "run it without --report" in done.stderr and not (tmp_path / "out").exists()
+    assert done.returncode == 2 and "leave --report out" in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_measuring_that_is_killed_goes_on_and_ends_with_the_same_results(out, tmp_path):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from board_records import board
 from conftest import ROOT
 
 import seqbench
-from seqbench.board import board
 from seqbench.cli.run import GridOptions
 from seqbench.jobs.pool import LocalProcesses
 from seqbench.jobs.record import RunRecord

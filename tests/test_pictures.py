@@ -126,7 +126,8 @@ def test_data_of_text_shows_its_symbols_and_splits(prepared):
     (bars,) = symbols.marks
     assert set(bars.names) == {"a", "b", "c", "d", "space"} and sorted(bars.heights, reverse=True) == bars.heights
     (bars,) = sizes.marks
-    assert bars.names == ["train", "val", "test"] and bars.across
+    splits = prepared["toy-text"].data.splits
+    assert dict(zip(bars.names, bars.heights, strict=True)) == {name: one.n_scored for name, one in splits.items()}
 
 
 def test_data_of_segments_shows_means_by_class(prepared):
@@ -135,7 +136,7 @@ def test_data_of_segments_shows_means_by_class(prepared):
     data = replace(prepared["toy-wave"].data, train=segments, val=segments, test=segments, classes=("even", "odd"))
     (matrix,) = data_chart(replace(prepared["toy-wave"], data=data)).panels[1].marks
     assert isinstance(matrix, Matrix) and (matrix.rows, matrix.columns) == (("even", "odd"), ("height",))
-    assert matrix.values == [[0.0], [1.0]] and matrix.diverging
+    assert matrix.values == [[0.0], [1.0]] and matrix.least == -matrix.most < 0
 
 
 def test_symbols_by_step_leave_out_those_that_never_occur(prepared):

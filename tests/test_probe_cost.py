@@ -27,6 +27,7 @@ from seqbench.probes.shared.timing import (
 )
 
 CPU = torch.device("cpu")
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 SIZES = [(1, 1), (3, 5), (16, 16), (100, 128), (128, 100), (128, 128)]  # D and H
 MODELS_ALL = ["bilstm", "gru", "lstm", "rnn", "transformer"]
 
@@ -42,7 +43,7 @@ def layer(model, d_in, d_out):
 @pytest.mark.parametrize("size", SIZES)
 def test_parameters_follow_the_formulas_with_one_bias_and_with_two(size):
     D, H = size
-    for model, gates in (("rnn", 1), ("gru", 3), ("lstm", 4)):
+    for model, gates in GATES.items():
         mixer = layer(model, D, H)
         second = mixer.kernel.bias_hh_l0.numel()
         assert count_parameters(mixer) == gates * (D + H + 2) * H
@@ -58,7 +59,7 @@ def test_at_128_the_second_bias_is_512_more():
 @pytest.mark.parametrize("length", [1, 7, 33])
 def test_flops_equal_the_products_worked_out_by_hand(length):
     D, H = 5, 16
-    for model, gates in (("rnn", 1), ("gru", 3), ("lstm", 4)):
+    for model, gates in GATES.items():
         assert flops(layer(model, D, H), length) == length * 2 * gates * H * (D + H)
     # queries, keys, values 3 H^2, merge H^2, feed-forward 4 H^2; then scores and mixing, T H each, all pairs
     assert flops(layer("transformer", H, H), length) == length * (2 * 8 * H**2 + 2 * 2 * length * H)
@@ -146,15 +147,15 @@ def test_at_equal_parameters_widths_are_within_two_percent():
 
 @pytest.mark.parametrize("model", ["gru", "lstm", "rnn"])
 def test_the_loop_gives_what_the_kernel_gives_and_its_gradients(model):
-    nets = {}
+    results = []
     for backend in ("kernel", "loop"):
         torch.manual_seed(0)
-        net = nets[backend] = Timed(model, 12, backend, CPU)
+        net = Timed(model, 12, backend, CPU)
         x = net.inputs(3, 20)
         output = net.output(x)
         output.sum().backward()
-        nets[backend] = output, x.grad, [p.grad for p in net.parameters]
-    for ours, theirs in zip(*(([o, g, *ps]) for o, g, ps in nets.values()), strict=True):
+        results.append([output, x.grad, *(p.grad for p in net.parameters)])
+    for ours, theirs in zip(*results, strict=True):
         assert ours.abs().max() > 0
         assert torch.allclose(ours, theirs, atol=1e-6)
 
@@ -230,11 +231,7 @@ def test_peak_memory_equals_allocations_that_are_known():
 
 def test_peak_memory_of_a_training_step_grows_with_the_length_and_holds_at_least_what_backward_needs():
     net = Timed("lstm", 16, "kernel", CPU)
-    peaks = []
-    for length in (32, 64, 128):
-        step = net.steps(4, length)["train"]
-        step()
-        net.clear()
-        peaks.append(peak_bytes(net.steps(4, length)["train"], CPU))
+    net.steps(4, 32)["train"]()
+    peaks = [net.peak_bytes(4, length) for length in (32, 64, 128)]
     assert peaks[0] > 4 * 32 * 16 * 4 * 6  # four gates, h and c
     assert peaks[2] - peaks[1] == pytest.approx(2 * (peaks[1] - peaks[0]), rel=0.05)

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from board_records import picture_files
 from conftest import ROOT
 
 from seqbench.board import load_results, make_tables, render
-from seqbench.board.charts import picture_files
 from seqbench.cli.claims import Claims
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store

@@ -5,18 +5,18 @@ A difference is turned so that right always means the first is better, whatever 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from seqbench.board.compare import BoardTable, Comparison, Difference, Entrant, Overview, Result, Row, overviews
-from seqbench.board.frame import Array
+from seqbench.board.compare import BoardTable, Comparison, Difference, Overview, OverviewRow, overviews
+from seqbench.board.frame import Array, Result
 from seqbench.errors import UserError
 from seqbench.report.chart import (
     DARK,
@@ -35,10 +35,9 @@ from seqbench.report.chart import (
     limits,
     look_of,
 )
-from seqbench.report.text import format_value, listed, rounded, short
-from seqbench.stats import Interval
+from seqbench.report.text import listed, rounded, short
 
-__all__ = ["Picture", "draw_board", "picture_files", "pictures"]
+__all__ = ["Picture", "draw_board", "pictures"]
 
 CURVE = "curve.jsonl"
 MOST_NAME = 100  # characters of a file's name
@@ -67,11 +66,6 @@ def draw_board(tables: Sequence[BoardTable], folder: Path, fmt: Literal["png", "
 
     drawn = pictures(tables)
     return {picture.heading: draw(picture.chart, folder / f"{picture.name}.{fmt}") for picture in drawn}
-
-
-def picture_files(tables: Sequence[BoardTable], folder: Path, fmt: Literal["png", "svg"] = "png") -> dict[str, Path]:
-    """What `draw_board` returns, without drawing."""
-    return {picture.heading: folder / f"{picture.name}.{fmt}" for picture in pictures(tables)}
 
 
 def pictures(tables: Sequence[BoardTable]) -> list[Picture]:
@@ -109,28 +103,29 @@ def _unlike(names: Sequence[str]) -> list[str]:
 
 # --- the picture of a table ------------------------------------------------------------------------------------------
 
+Part = tuple[list[Panel], list[str]]  # of a picture: panels, none of which is empty, and the notes that they need
+
 
 def _table_chart(table: BoardTable) -> Chart:
-    """Figure against cost and learning curves on the left, differences on the right; no panel is empty."""
+    """Figure against cost and learning curves on the left, differences on the right."""
     measure, name = table.measure, _metric_name(table)
     order = [row.label for row in table.rows].index
     against = sorted(table.against, key=lambda pair: order(pair.first))
     turned = "\n(lower is better: sign turned)" if measure.sign < 0 else ""
-    forests = _forests([_pairs(table.comparison, measure.sign), _against(against, measure.sign)],
-                       f"difference of test {name}{turned}")  # fmt: skip
-    curves, uneven = _curves_panel(table)
-    cost = _cost_panel(table)
-    left = [panel for panel in (cost, curves) if panel.marks]
-    about = f"test {name}, {measure.direction} is better · seeds: {len(table.seeds)}"
-    unranked = [f"{row.label} {table.state(row)}" for row, _ in table.models if row.metric is None]
+    what = f"difference of test {name}{turned}"
+    forests, how_to_read = _differences(table.comparison, against, measure.sign, what)
+    cost, cost_notes = _cost(table)
+    curves, curve_notes = _learning(table)
+    unranked = [f"{row.label} {row.state}" for row in table.models if row.metric is None]
     notes = [
         *([f"Not ranked, without a mean: {'; '.join(unranked)}."] if unranked else []),
         *table.caveats(),
-        *(_cost_notes(table) if cost.marks else []),
-        *(["Mean curves end where the first seed stopped; their bands go on over the others."] if uneven else []),
-        *_difference_notes(forests, table.comparison, against),
+        *cost_notes,
+        *curve_notes,
+        *how_to_read,
     ]
-    return Chart(table.title, [column for column in (left, forests) if column], about, notes)
+    about = f"test {name}, {measure.direction} is better · seeds: {len(table.seeds)}"
+    return Chart(table.title, [column for column in ([*cost, *curves], forests) if column], about, notes)
 
 
 def _metric_name(table: BoardTable) -> str:
@@ -138,75 +133,62 @@ def _metric_name(table: BoardTable) -> str:
     return short(table.measure.metric or "figure") + (f" ({short(table.measure.unit)})" if table.measure.unit else "")
 
 
-def _means(table: BoardTable) -> dict[str, tuple[float, Interval]]:
-    """Seconds and figure of every model that has both."""
-    return {
-        row.label: (row.costs.train_seconds, row.metric)
-        for row, _ in table.models
-        if row.metric and row.costs and row.costs.train_seconds is not None and drawable(row.metric.value)
-    }
-
-
-def _cost_panel(table: BoardTable) -> Panel:
+def _cost(table: BoardTable) -> Part:
     """Metric against training seconds of a run: seeds, means with intervals, the Pareto front, baselines."""
     marks: list[Mark] = []
     seconds: list[float] = []
-    for row, entrant in table.models:
-        runs = [(table.basis.seconds_of(run), run.value) for run in entrant.results.values()]
+    for row in table.models:
+        runs = [(table.basis.seconds_of(run), run.value) for run in row.results.values()]
         points = [(x, y) for x, y in runs if x is not None and y is not None and drawable(y)]
         if points:
             xs, ys = zip(*points, strict=True)
             marks.append(Points(xs, ys, look_of(row.label), small=True))
             seconds += xs
     if not marks:
-        return Panel("", [])
-    means = _means(table)
-    for label, (x, mean) in means.items():
-        marks.append(Points([x], [mean.value], look_of(label), [mean.low], [mean.high], label=short(label)))
-    marks += _front([(x, mean.value) for x, mean in means.values()], table.measure.sign, max(seconds))
+        return [], []
+    means, unplaced = [], []
+    for row in table.models:
+        x, mean = table.basis.costs(row).train_seconds, row.metric
+        if mean and x is not None and drawable(mean.value):
+            means.append((x, mean.value))
+            marks.append(Points([x], [mean.value], look_of(row.label), [mean.low], [mean.high], label=short(row.label)))
+        elif mean:
+            unplaced.append(row.label)
+    marks += _front(means, table.measure.sign, max(seconds))
     for name, baseline in table.baselines.items():
-        strongest, text = name == table.strongest, f"{short(name)} {format_value(baseline.value)}"
+        strongest, text = name == table.strongest, f"{short(name)} {rounded(baseline.value, 4)}"
         marks.append(Rule(baseline.value, text, strong=strongest, widen="near" if strongest else "never"))
     kind = "CPU seconds" if table.basis.seconds == "cpu" else "wall-clock seconds"
-    cost = Axis(f"{kind} in training, mean of a run")
-    if 0 < 3 * min(seconds) <= max(seconds):
-        cost = Axis(f"{cost.label} (logarithmic)", "log10")
+    logarithmic = 0 < 3 * min(seconds) <= max(seconds)
+    label = f"{kind} in training, mean of a run" + (" (logarithmic)" if logarithmic else "")
     title = "Metric against cost: mean with 95% interval, seeds as small marks"
-    return Panel(title, marks, cost, Axis(f"test {_metric_name(table)}"))
+    cost = Axis(label, "log10" if logarithmic else "linear")
+    notes = [f"{listed(unplaced)} ran elsewhere: no cost to compare."] if unplaced else []
+    if table.strongest:
+        notes.append(f"Lines across the panel: baselines; solid is the strongest, {table.strongest}.")
+    return [Panel(title, marks, cost, Axis(f"test {_metric_name(table)}"))], notes
 
 
 def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list[Line]:
     """The best mean that each cost buys, as steps that end at the greatest cost."""
+    if len(means) < 2:
+        return []
     front: list[tuple[float, float]] = []
     for x, y in sorted(means, key=lambda point: (point[0], -sign * point[1])):
         if not front or sign * y > sign * front[-1][1]:
             front.append((x, y))
-    if len(means) < 2:
-        return []
     xs, ys = zip(*front, (max(edge, front[-1][0]), front[-1][1]), strict=True)
     return [Line(xs, ys, Look(DARK), faint=True, steps=True, label="best mean for the cost (Pareto front)")]
 
 
-def _cost_notes(table: BoardTable) -> list[str]:
-    """Who has no place in the panel of costs, and what its lines are."""
-    means = _means(table)
-    unplaced = [row.label for row, _ in table.models if row.metric is not None and row.label not in means]
-    notes = [f"{listed(unplaced)} ran elsewhere: no cost to compare."] if unplaced else []
-    return notes + (
-        [f"Lines across the panel: baselines; solid is the strongest, {table.strongest}."] if table.strongest else []
-    )
-
-
-def _curves_panel(table: BoardTable) -> tuple[Panel, bool]:
-    """Validation figure by optimiser step: the mean over seeds and their range; single seeds where one failed.
-
-    Also whether some seeds of a model stopped earlier than others.
-    """
+def _learning(table: BoardTable) -> Part:
+    """Validation figure by optimiser step: the mean over seeds and their range; single seeds where one failed."""
     marks: list[Mark] = []
     drawn: list[tuple[float, float]] = []
     uneven = False
-    for row, entrant in table.models:
-        curves = _curves(table, entrant)
+    for row in table.models:
+        good = [result for result in row.results.values() if result.status == "ok"]
+        curves = [curve for result in good if (curve := _curve(result, f"val_{table.measure.metric}"))]
         drawn += [point for curve in curves for point in curve.items()]
         look, label = look_of(row.label), short(row.label)
         if row.metric is None:
@@ -218,19 +200,17 @@ def _curves_panel(table: BoardTable) -> tuple[Panel, bool]:
             values: Array = np.array([[curve.get(step, math.nan) for step in steps] for curve in curves])
             low, high, mean = np.nanmin(values, axis=0), np.nanmax(values, axis=0), values.mean(axis=0)
             marks.append(Line(steps, mean.tolist(), look, low.tolist(), high.tolist(), label, marked=True))
+    if not marks:
+        return [], []
+    limits, note = _focus(drawn)
     title = "Learning curves: mean of the seeds, band from least to greatest"
-    panel = Panel(title, marks, Axis("optimiser step"), Axis(f"validation {_metric_name(table)}"))
-    return _focused(panel, drawn) if drawn else panel, uneven
-
-
-def _curves(table: BoardTable, entrant: Entrant) -> list[dict[int, float]]:
-    """Step to figure of every run with a result; runs without one leave no curve."""
-    results = [result for result in entrant.results.values() if result.status == "ok"]
-    curves = [_curve(result, f"val_{table.measure.metric}") for result in results]
-    return [curve for curve in curves if curve]
+    y = Axis(f"validation {_metric_name(table)}", limits=limits)
+    notes = ["Mean curves end where the first seed stopped; their bands go on over the others."] if uneven else []
+    return [Panel(title, marks, Axis("optimiser step"), y, note=note)], notes
 
 
 def _curve(result: Result, key: str) -> dict[int, float]:
+    """Step to figure, as far as it can be drawn."""
     path = result.folder / CURVE
     try:
         points = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -240,8 +220,11 @@ def _curve(result: Result, key: str) -> dict[int, float]:
     return {step: value for step, value in sorted(curve.items()) if drawable(value)}
 
 
-def _focused(panel: Panel, drawn: Sequence[tuple[float, float]]) -> Panel:
-    """An axis that shows nine tenths of the second half of training, and of the rest as much as leaves that a third."""
+def _focus(drawn: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], str]:
+    """Limits that show nine tenths of the second half of training, and of the rest as much as leaves that a third.
+
+    Also how many of the ``drawn`` (step, value) lie beyond them.
+    """
     last, values = max(step for step, _ in drawn), [value for _, value in drawn]
     least, most = np.quantile([value for step, value in drawn if step >= last / 2], (0.05, 0.95)).tolist()
     room = 1.5 * (most - least) or 0.1 * abs(most) or 0.1
@@ -249,55 +232,46 @@ def _focused(panel: Panel, drawn: Sequence[tuple[float, float]]) -> Panel:
     low, high = max(min(values) - margin, least - 2 * room), min(max(values) + margin, most + 2 * room)
     beyond = {"below": sum(value < low for value in values), "above": sum(value > high for value in values)}
     said = [f"checks of single runs {side} this axis: {count}" for side, count in beyond.items() if count]
-    return dataclasses.replace(panel, y=dataclasses.replace(panel.y, limits=(low, high)), note="; ".join(said))
+    return (low, high), "; ".join(said)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
-def _forests(panels: Sequence[Panel], what: str) -> list[Panel]:
-    """Panels of differences on one scale, unless that would squash one; those without any are left out."""
-    panels = [panel for panel in panels if panel.rows]
+def _differences(comparison: Comparison, against: Sequence[Difference], sign: int, what: str) -> Part:
+    """All pairs, or, of too many to read, those of the best model; and each model against the strongest baseline.
+
+    The panels have one scale, unless that would squash one.
+    """
+    pairs, best = comparison.differences, next(iter(comparison.ranks), "")
+    title = "Pairs of models, with 95% intervals"
+    if len(pairs) > MOST_PAIRS:
+        title = f"{short(best)} and each other model, with 95% intervals (of {len(pairs)} pairs)"
+        pairs = [pair for pair in pairs if best in (pair.first, pair.second)]
+    panels = [_forest(title, pairs, sign, what, least=comparison.least)] if pairs else []
+    if against:
+        baseline = against[0].second
+        title = f"Against the strongest baseline, {short(baseline)}"
+        panels.append(_forest(title, against, sign, what, baseline=baseline))
     spans = [limits(panel, "x") or (-1.0, 1.0) for panel in panels]
     whole = min((low for low, _ in spans), default=0.0), max((high for _, high in spans), default=0.0)
-    alike = all(whole[1] - whole[0] <= 1.6 * (high - low) for low, high in spans)
-    scaled = []
-    for i, panel in enumerate(panels):
-        x = Axis(f"{panel.x.label}\n{what}", limits=whole if alike else None)
-        scaled.append(
-            dataclasses.replace(panel, title=panel.title + (" (another scale)" if i and not alike else ""), x=x)
-        )
-    return scaled
-
-
-def _pairs(comparison: Comparison, sign: int) -> Panel:
-    """All pairs, or, of too many to read, those of the best model."""
-    differences, best = comparison.differences, next(iter(comparison.ranks), "")
-    title = "Pairs of models, with 95% intervals"
-    if len(differences) > MOST_PAIRS:
-        title = f"{short(best)} and each other model, with 95% intervals (of {len(differences)} pairs)"
-        differences = [pair for pair in differences if best in (pair.first, pair.second)]
-    names = [f"{short(pair.first)} - {short(pair.second)}" for pair in differences]
-    return _forest(title, differences, names, sign, least=comparison.least)
-
-
-def _against(differences: Sequence[Difference], sign: int) -> Panel:
-    """Each model against the strongest baseline."""
-    baseline = differences[0].second if differences else ""
-    title = f"Against the strongest baseline, {short(baseline)}"
-    return _forest(title, differences, [short(pair.first) for pair in differences], sign, baseline=baseline)
+    if all(whole[1] - whole[0] <= 1.6 * (high - low) for low, high in spans):
+        panels = [replace(panel, x=replace(panel.x, limits=whole)) for panel in panels]
+    else:
+        panels[1] = replace(panels[1], title=panels[1].title + " (another scale)")
+    return panels, _how_to_read([*comparison.differences, *against], comparison.least)
 
 
 def _forest(
-    title: str, differences: Sequence[Difference], names: Sequence[str], sign: int, *, least: float = math.nan,
-    baseline: str = "",
-) -> Panel:  # fmt: skip
+    title: str, differences: Sequence[Difference], sign: int, what: str, *, least: float = math.nan, baseline: str = ""
+) -> Panel:
     """A row of each difference: significant ones filled in the look of the better, others hollow and grey.
 
     On both sides of zero those smaller than the smallest that would have been found are shaded.
     """
     marks: list[Mark] = [Region(-least, least)] if least > 0 and drawable(least) else []
     marks.append(Rule(0.0, axis="x", strong=True, widen="always"))
+    names = [short(pair.first) + ("" if baseline else f" - {short(pair.second)}") for pair in differences]
     for i, pair in enumerate(differences):
         look = Look(GREY) if pair.better is None else Look(DARK) if pair.better == baseline else look_of(pair.better)
         low, high = sorted((sign * pair.low, sign * pair.high))
@@ -305,14 +279,13 @@ def _forest(
         marks.append(Points([value], [i], look, [low], [high], along="x", hollow=pair.better is None))
     faded = [name for name, pair in zip(names, differences, strict=True) if pair.better is None]
     second, first = (short(baseline), "model") if baseline else ("second", "first")
-    x = Axis(f"← {second} is better          {first} is better →")
+    x = Axis(f"← {second} is better          {first} is better →\n{what}")
     return Panel(title, marks, x, rows=names, faded=faded)
 
 
-def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: Sequence[Difference] = ()) -> list[str]:
-    """How to read the differences: which are significant, and the band of those too small to be found."""
-    differences = [*comparison.differences, *against]
-    if not panels:
+def _how_to_read(differences: Sequence[Difference], least: float) -> list[str]:
+    """Which differences are significant, and what the band of those too small to be found is."""
+    if not differences:
         return ["Nothing to compare: fewer than two complete models."]
     if all(math.isnan(pair.p_adjusted) for pair in differences):
         return ["No p-values, so no difference is shown to be significant."]
@@ -321,11 +294,9 @@ def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: 
     ]
     if any(pair.better is None and (pair.low > 0 or pair.high < 0) for pair in differences):
         notes[0] += " Each interval stands for itself: it may miss zero where the difference is not significant."
-    if comparison.least > 0 and drawable(comparison.least):
-        least = f"{comparison.least:.2g}"
-        notes.append(
-            f"Grey band: ±{least}, the smallest true difference found with 80% power; smaller ones may be missed."
-        )
+    if least > 0 and drawable(least):
+        band = f"Grey band: ±{least:.2g}, the smallest true difference found with 80% power"
+        notes.append(f"{band}; smaller ones may be missed.")
     return notes
 
 
@@ -334,59 +305,58 @@ def _difference_notes(panels: Sequence[Panel], comparison: Comparison, against: 
 
 def _overview_chart(overview: Overview) -> Chart:
     """Mean skill across tasks on the left, differences of it on the right."""
-    forests = _forests([_pairs(overview.comparison, 1)], "difference of mean skill")
+    forests, how_to_read = _differences(overview.comparison, [], 1, "difference of mean skill")
+    skills, notes = _skills(overview)
     about = f"mean skill over {len(overview.tables)} tasks, each counted alike; higher is better"
-    notes = [*_skill_notes(overview), *_difference_notes(forests, overview.comparison)]
-    left = [panel for panel in [_skill_panel(overview)] if any(isinstance(mark, Points) for mark in panel.marks)]
-    return Chart(overview.heading, [column for column in (left, forests) if column], about, notes)
+    return Chart(overview.heading, [column for column in (skills, forests) if column], about, [*notes, *how_to_read])
 
 
-def _skill_panel(overview: Overview) -> Panel:
-    """Means with intervals, single tasks small below them; incomplete models come last, without a mean."""
+def _skills(overview: Overview) -> Part:
+    """Means with intervals, single tasks small below them; incomplete models come last, without a mean.
+
+    Notes say what these lack, which means have no interval, and what lies beyond the axis.
+    """
     marks: list[Mark] = [Rule(0.0, axis="x", strong=True)]
     for i, row in enumerate(overview.rows):
-        if row.skill is not None:
-            mean = row.skill
+        if mean := row.mean_skill:
             marks.append(Points([mean.value], [i - 0.12], look_of(row.label), [mean.low], [mean.high], along="x"))
-    for k, table in enumerate(overview.tables):
-        skills = [(_skill(row.rows[k]), i + 0.2) for i, row in enumerate(overview.rows)]
-        shown = [(x, y) for x, y in skills if x >= LEAST_SKILL and drawable(x)]  # NaN is not
+    values = [[skill.value if skill else math.nan for skill in row.skills] for row in overview.rows]
+    for k, task in enumerate(overview.tasks):
+        shown = [(own[k], i + 0.2) for i, own in enumerate(values) if own[k] >= LEAST_SKILL and drawable(own[k])]
         if shown:
-            look = Look(GREY, MARKERS[k % len(MARKERS)])
             xs, ys = zip(*shown, strict=True)
-            marks.append(Points(xs, ys, look, label=table.conditions.task, small=True))
-    incomplete = [f"({short(row.label)})" for row in overview.rows if row.skill is None]
-    names = [short(row.label) for row in overview.rows if row.skill is not None] + incomplete
-    return Panel(
+            marks.append(Points(xs, ys, Look(GREY, MARKERS[k % len(MARKERS)]), label=task, small=True))
+    complete = [row for row in overview.rows if row.mean_skill is not None]
+    lacking = [row for row in overview.rows if row.mean_skill is None]
+    notes = []
+    if lacking:
+        said = [f"{row.label} ({listed(_missing(overview, row))})" for row in lacking]
+        notes.append(f"Not ranked, without a mean: {'; '.join(said)}.")
+    if any(row.mean_skill and not math.isfinite(row.mean_skill.low) for row in complete):
+        notes.append("Where no interval stands, there is one seed only, or records lack their leave-one-out figures.")
+    beyond = [
+        f"{row.label} has {rounded(value)} on {task}"
+        for row, own in zip(overview.rows, values, strict=True)
+        for value, task in zip(own, overview.tasks, strict=True)
+        if value < LEAST_SKILL
+    ]
+    if beyond:
+        notes.append(f"Beyond the axis: {'; '.join(beyond)}.")
+    if not any(isinstance(mark, Points) for mark in marks):
+        return [], notes
+    faded = [f"({short(row.label)})" for row in lacking]
+    panel = Panel(
         "Mean skill with 95% interval; single tasks small below it",
         marks,
         Axis("skill: 0 is each task's reference baseline, 1 is perfect"),
-        rows=names,
-        faded=incomplete,
-        note="in brackets: incomplete, no mean and no rank" if incomplete else "",
+        rows=[*(short(row.label) for row in complete), *faded],
+        faded=faded,
+        note="in brackets: incomplete, no mean and no rank" if lacking else "",
     )
+    return [panel], notes
 
 
-def _skill(row: Row | None) -> float:
-    return math.nan if row is None or row.skill is None else row.skill.value
-
-
-def _skill_notes(overview: Overview) -> list[str]:
-    """What the incomplete models lack, which means have no interval, and what lies beyond the axis."""
-    lines, beyond = [], []
-    for row in overview.rows:
-        parts = list(zip(overview.tables, row.rows, strict=True))
-        beyond += [
-            f"{row.label} has {rounded(_skill(part))} on {table.conditions.task}"
-            for table, part in parts
-            if _skill(part) < LEAST_SKILL
-        ]
-        if row.skill is None:
-            missing = [
-                f"{table.conditions.task} {table.state(part)}" for table, part in parts if not (part and part.skill)
-            ]
-            lines.append(f"{row.label} ({listed(missing)})")
-    said = [f"Not ranked, without a mean: {'; '.join(lines)}."] if lines else []
-    if any(row.skill is not None and not math.isfinite(row.skill.low) for row in overview.rows):
-        said.append("Where no interval stands, there is one seed only, or records lack their leave-one-out figures.")
-    return said + ([f"Beyond the axis: {'; '.join(beyond)}."] if beyond else [])
+def _missing(overview: Overview, row: OverviewRow) -> list[str]:
+    """The tasks on which a model has no skill, and how far it got there."""
+    parts = zip(overview.tasks, row.skills, row.states, strict=True)
+    return [f"{task} {state}" for task, skill, state in parts if skill is None]

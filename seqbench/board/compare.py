@@ -1,9 +1,10 @@
 """From records to tables: who is compared with whom, at which learning rate, and which differences are significant.
 
 Runs of the same conditions (`Conditions`) make one table. Each model stands in it at the learning rate that validation
-chose (`Entrant`); the test is never asked. Everything said about a model rests on `Figures`: a value of each seed, and
-the same without each group of test examples. Of two models the same seeds and test groups are compared (paired), and
-adjusted p-values hold for a family: all pairs of one table, or all models against its strongest baseline (Holm 1979).
+chose (`Entrant`); the test is never asked. Everything said about a model rests on its *figures*: an array (S, 1 + G)
+with a row for each of S seeds, first the seed's figure, then the same without each of G groups of test examples; G is
+0 where records lack that. Of two models the same seeds and test groups are compared (paired), and adjusted p-values
+hold for a family: all pairs of one table, or all models against its strongest baseline (Holm 1979).
 
 Conditions fall into two parts. The *setting* (budget, track, device, precision, threads ...) means the same on every
 task, so that tables of one setting make an `Overview` across tasks. The *variant* (data, options, and what each task's
@@ -17,15 +18,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import numpy as np
 import pandas as pd
 
-from seqbench.board.frame import Array
+from seqbench.board.frame import Array, Conditions, Result, results_of
 from seqbench.rates import TRIAL_SEED, chosen_rate
 from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_intervals
 from seqbench.task import BUDGETS
@@ -37,8 +38,6 @@ __all__ = [
     "Entrant",
     "Overview",
     "OverviewRow",
-    "PairedSkill",
-    "Result",
     "Row",
     "make_tables",
     "overviews",
@@ -46,316 +45,75 @@ __all__ = [
 ]
 
 ALPHA = 0.05
-FROM_TASK = ("steps", "batch_size", "evaluations", "patience", "dropout", "weight_decay")  # defaults are each task's
-TRACK = ("hidden", "params", "budget")
-T = TypeVar("T")
+Figures = Mapping[str, Sequence[Array]]  # of each model on each task; a table has one
+Version = tuple[str, int, str | None]  # of a model: name, version, SHA-256 of its code
 Ranks = tuple[int, int, int]  # the rank, and the least and greatest one that the significant differences leave open
-
-
-# --- what a table is made of -----------------------------------------------------------------------------------------
-
-
-class Measure(NamedTuple):
-    """What a table ranks by, None where no run was ok; skill is 0 at the baseline ``reference``, 1 at ``perfect``."""
-
-    metric: str | None
-    unit: str | None
-    direction: Literal["higher", "lower"] | None
-    reference: str | None
-    perfect: float | None
-
-    @property
-    def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        return -1 if self.direction == "lower" else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One record, as far as a table needs it: columns of `load_results`, None where nothing is known.
-
-    ``label`` is the model's name in all tables.
-    """
-
-    label: str
-    record: str
-    model: str
-    model_version: int
-    model_code_sha256: str | None
-    seed: int
-    learning_rate: float
-    status: str
-    reason: str | None
-    hidden: str
-    params: int | None
-    metric: str | None
-    unit: str | None
-    direction: Literal["higher", "lower"] | None
-    reference: str | None
-    perfect: float | None
-    value: float | None
-    validation: float | None
-    skill: float | None
-    left_out: Array | None
-    baselines: dict[str, float]
-    baselines_left_out: Array | None
-    train_seconds: float | None
-    cpu_seconds: float | None
-    tokens_per_second: float | None
-    peak_memory_bytes: int | None
-    interrupted: bool | None
-    device_name: str
-    python: str
-    torch: str
-    seqbench: str
-    git_commit: str | None
-    git_dirty: bool | None
-    finished: str
-
-    @property
-    def folder(self) -> Path:
-        """Where the record lies."""
-        return Path(self.record).parent
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What all results of a table share; sizes are those of the first record."""
-
-    task: str
-    task_version: int
-    task_code_sha256: str | None
-    kind: str
-    options: dict[str, Any]
-    source: str
-    data_sha256: str
-    n_train: int
-    n_val: int
-    n_test: int
-    budget: str
-    device: str
-    config: dict[str, Any]
-
-    @property
-    def track(self) -> str:
-        """`equal width` or `equal parameters`, with the figure that is equal."""
-        params, hidden = self.config.get("params"), self.config.get("hidden") or ()
-        return f"equal parameters ({params:,})" if params else f"equal width (hidden {', '.join(map(str, hidden))})"
-
-    @property
-    def control(self) -> str | None:
-        """The control that these models were trained as, if it is one."""
-        name = self.config.get("control", "none")
-        return None if name == "none" else str(name)
-
-    def setting(self) -> dict[str, Any]:
-        """The part that means the same on every task, apart from budget, track and control."""
-        apart = (*FROM_TASK, *TRACK, "control")
-        config = {name: value for name, value in self.config.items() if name not in apart}
-        return {**config, "device": self.device}
-
-    def variant(self) -> dict[str, Any]:
-        """The part that is each task's own."""
-        return {
-            **{name: self.config.get(name) for name in FROM_TASK},
-            **{f"option {name}": value for name, value in self.options.items()},
-            "task version": self.task_version,
-            "task code": (self.task_code_sha256 or "installed")[:12],
-            "source": self.source,
-            "data": self.data_sha256[:12],
-        }
-
-
-@dataclass(slots=True)
-class BaselineResult:
-    """A baseline's test figure, its (G,) figures without each test group, and the range that records gave it."""
-
-    value: float
-    left_out: Array | None
-    least: float
-    most: float
-
-    @property
-    def uneven(self) -> bool:
-        """Whether records disagree about it, which another version of seqbench may have made."""
-        return self.most - self.least > 1e-6 * max(abs(self.most), abs(self.least))
-
-
-class _Group(NamedTuple):
-    """Comparable results, in the order in which they were read."""
-
-    conditions: Conditions
-    results: list[Result]
-
-
-def _groups(frame: pd.DataFrame) -> list[_Group]:
-    """One for each table, as tables are ordered: by budget, equal width before equal parameters, task, the rest."""
-    frame = frame.assign(label=_labels(frame))
-    firsts = frame.drop_duplicates("conditions")
-    groups = {
-        key: _Group(shared, []) for key, shared in zip(firsts["conditions"], _typed(Conditions, firsts), strict=True)
-    }
-    for key, result in zip(frame["conditions"], _typed(Result, frame), strict=True):
-        groups[key].results.append(result)
-
-    def order(group: _Group) -> tuple[Any, ...]:
-        shared = group.conditions
-        budget = BUDGETS.index(shared.budget) if shared.budget in BUDGETS else len(BUDGETS)
-        params, hidden = shared.config.get("params") or 0, list(shared.config.get("hidden") or ())
-        rest = _canonical([shared.control, shared.setting(), shared.variant()])
-        return budget, shared.budget, params > 0, params, hidden, shared.task, rest
-
-    return sorted(groups.values(), key=order)
-
-
-def _typed(kind: type[T], frame: pd.DataFrame) -> list[T]:
-    """One ``kind``, a dataclass whose fields are columns, for each row; what is missing is None."""
-    columns = [frame[column.name].astype(object) for column in fields(kind)]  # type: ignore[arg-type]
-    return [kind(*row) for row in zip(*(column.where(column.notna(), None) for column in columns), strict=True)]
-
-
-def _measure(results: Sequence[Result]) -> Measure:
-    """That of the runs that were ok; records from before `perfect` was kept take it from the others."""
-    known = sorted(
-        (result for result in results if result.metric is not None), key=lambda result: result.perfect is None
-    )
-    first = known[0] if known else None
-    return Measure(*(getattr(first, name, None) for name in Measure._fields))
-
-
-def _baselines(results: Sequence[Result]) -> dict[str, BaselineResult]:
-    """Of each baseline the first figure that comes with its leave-one-out figures, else the first."""
-    baselines: dict[str, BaselineResult] = {}
-    for result in results:
-        for i, (name, value) in enumerate(result.baselines.items()):
-            known = baselines.setdefault(name, BaselineResult(value, None, value, value))
-            known.least, known.most = min(known.least, value), max(known.most, value)
-            if known.left_out is None and result.baselines_left_out is not None:
-                known.value, known.left_out = value, _finite(result.baselines_left_out[i])
-    return baselines
-
-
-def _finite(row: Array | None) -> Array | None:
-    """None where a figure without some group does not exist."""
-    return row if row is not None and np.isfinite(row).all() else None
-
-
-# --- the learning rate -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A model at its learning rate: results by seed. ``trials`` has every rate tried, with its result at seed 0 if any.
-
-    ``others`` is the number of results that are neither: further seeds at rates that were not taken.
-    """
-
-    rate: float
-    results: dict[int, Result]
-    trials: dict[float, Result | None]
-    others: int
-
-    @property
-    def not_applicable(self) -> str | None:
-        """Why the model can't honestly be scored, if it can't."""
-        if any(result.status != "not_applicable" for result in self.results.values()):
-            return None
-        return self.first.reason or "no reason given"
-
-    @property
-    def first(self) -> Result:
-        """One that knows the number of parameters, if there is one."""
-        return min(self.results.values(), key=lambda result: result.params is None)
-
-    def complete(self, seeds: tuple[int, ...]) -> bool:
-        """Whether every one of ``seeds`` has a figure."""
-        return bool(seeds) and all(seed in self.results and self.results[seed].status == "ok" for seed in seeds)
-
-    def state(self, seeds: tuple[int, ...]) -> str:
-        """``5/5``, ``4/5 (1 diverged)``, or ``not applicable``."""
-        if self.not_applicable:
-            return "not applicable"
-        bad = Counter(self.results[seed].status if seed in self.results else "missing" for seed in seeds)
-        done = bad.pop("ok", 0)
-        why = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(bad.items()))
-        return f"{done}/{len(seeds)}" + (f" ({why})" if why else "")
-
-
-def _entrants(results: Sequence[Result], measure: Measure) -> dict[str, Entrant]:
-    """Each model of a table by its label."""
-    models: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda result: (result.label, result.learning_rate, result.seed)):
-        models.setdefault(result.label, []).append(result)
-    return {label: _entrant(runs, measure) for label, runs in models.items()}
-
-
-def _entrant(results: Sequence[Result], measure: Measure) -> Entrant:
-    """From the ``results`` of one model, sorted by learning rate and seed."""
-    trials = ((result.seed, result.learning_rate, result.validation) for result in results)
-    counts = Counter(result.learning_rate for result in results)
-    rate = chosen_rate(trials, measure.direction or "lower")
-    if rate is None:  # no run at seed 0 went well: the rate with most runs
-        rate = min(counts, key=lambda rate: (-counts[rate], rate))
-    first = {result.learning_rate: result for result in results if result.seed == TRIAL_SEED}
-    return Entrant(
-        rate=rate,
-        results={result.seed: result for result in results if result.learning_rate == rate},
-        trials={tried: first.get(tried) for tried in counts},
-        others=sum(result.learning_rate != rate and result.seed != TRIAL_SEED for result in results),
-    )
 
 
 # --- figures and differences -----------------------------------------------------------------------------------------
 
 
-class Figures(NamedTuple):
-    """(S,) a figure of each seed and (S, G) the same without each test group; G is 0 where records lack that."""
-
-    values: Array
-    left_out: Array
-
-    @classmethod
-    def of(cls, values: Sequence[float | None], left_out: Sequence[Array | None], n_groups: int) -> Figures:
-        """From a figure and a (G,) row of each seed; G is 0 where any row is missing or was made of other groups."""
-        rows = [row for row in map(_finite, left_out) if row is not None and len(row) == n_groups]
-        stacked = np.stack(rows) if len(rows) == len(left_out) else np.empty((len(left_out), 0))
-        return cls(np.array([math.nan if value is None else value for value in values]), stacked)
-
-    def minus(self, other: Figures) -> Figures:
-        """Their paired differences; ``other`` may hold one row, as a baseline does."""
-        values = self.values - other.values
-        if self.left_out.shape[1] != other.left_out.shape[1]:
-            return Figures(values, np.empty((len(values), 0)))
-        return Figures(values, self.left_out - other.left_out)
-
-    def skill(self, reference: Figures, perfect: float) -> Figures:
-        """0 at the baseline ``reference``, 1 at ``perfect``; without a test group the reference is too."""
-        values = _scaled(self.values, reference.values, perfect)
-        if self.left_out.shape[1] != reference.left_out.shape[1]:
-            return Figures(values, np.empty((len(values), 0)))
-        return Figures(values, _scaled(self.left_out, reference.left_out, perfect))
-
-    def estimate(self) -> Estimate:
-        """Their mean and how sure it is."""
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                return estimate(self.values, self.left_out)
-        except OverflowError:  # a figure beyond all bounds has no interval
-            return Estimate(float(np.mean(self.values)), math.nan, math.nan, math.nan)
+def _figures(values: Iterable[float | None], left_out: Sequence[Array | None], n_groups: int) -> Array:
+    """(S, 1 + G) from a figure and a (G,) row of each seed; G is 0 where a row is missing or made of other groups."""
+    column = np.array([[math.nan if value is None else value] for value in values])
+    rows = [row for row in left_out if _finite(row) and len(row) == n_groups]
+    return np.hstack([column, np.stack(rows)]) if len(rows) == len(left_out) else column
 
 
-def _scaled(values: Array, reference: Array, perfect: float) -> Array:
-    span = np.broadcast_to(perfect - reference, values.shape)
-    exact = (values == perfect).astype(float)  # as `TaskSpec.skill` has it where the reference is perfect
-    scaled: Array = np.divide(values - reference, span, out=exact, where=span != 0)
-    return scaled
+def _finite(row: Array | None) -> TypeGuard[Array]:
+    """False where records lack it, or a figure without some group does not exist."""
+    return row is not None and bool(np.isfinite(row).all())
 
 
-def _sure(figures: Figures) -> tuple[Estimate, Interval]:
-    """Mean and 95% interval, over seeds and test examples, or over test examples only if there is one seed."""
-    mean = figures.estimate()
-    one_seed = len(figures.values) == 1
-    return mean, mean.test_interval(figures.left_out.shape[1]) if one_seed else mean.interval()
+def _alike(figures: Array, others: Array) -> tuple[Array, Array]:
+    """Without the columns of test groups unless both have the same ones."""
+    size = figures.shape[1] if figures.shape[1] == others.shape[1] else 1
+    return figures[:, :size], others[:, :size]
+
+
+def _difference(figures: Sequence[Array], others: Sequence[Array]) -> list[Array]:
+    """Paired, on each task; ``others`` may have one row, as a baseline has."""
+    return [np.subtract(*_alike(own, other)) for own, other in zip(figures, others, strict=True)]
+
+
+def _skill(figures: Array, reference: Array, perfect: float) -> Array:
+    """0 at the baseline ``reference``, 1 at ``perfect``; without a test group the reference is too."""
+    figures, reference = _alike(figures, reference)
+    span = np.broadcast_to(perfect - reference, figures.shape)
+    exact = (figures == perfect).astype(float)  # as `TaskSpec.skill` has it where the reference is perfect
+    skill: Array = np.divide(figures - reference, span, out=exact, where=span != 0)
+    return skill
+
+
+def _estimate(figures: Array) -> Estimate:
+    """Their mean and how sure it is."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return estimate(figures[:, 0], figures[:, 1:])
+    except OverflowError:  # a figure beyond all bounds has no interval
+        return Estimate(float(np.mean(figures[:, 0])), math.nan, math.nan, math.nan)
+
+
+def _mean(figures: Sequence[Array]) -> tuple[Estimate, Interval]:
+    """The mean over seeds and K tasks, with its 95% interval: over test examples only if there is one task and seed.
+
+    Of several tasks the degrees of freedom are Welch's and Satterthwaite's. For many parts these are right: of
+    comparisons at .005 without a difference .004 to .008 are significant. That of `Estimate`, made for two unequal
+    parts, would hide nearly everything (.0000 to .001).
+    """
+    parts = [_estimate(part) for part in figures]
+    K = len(parts)
+    if K == 1:
+        n_seeds, columns = figures[0].shape
+        return parts[0], parts[0].test_interval(columns - 1) if n_seeds == 1 else parts[0].interval()
+    seeds = sum(part.seed_variance for part in parts) / K**2
+    test = sum(part.test_variance for part in parts) / K**2
+    squares = [part.seed_variance + part.test_variance for part in parts]
+    total = sum(square * square / part.df for square, part in zip(squares, parts, strict=True)) / K**4
+    variance = (seeds + test) * (seeds + test)  # a power would raise where this is infinite, and df then NaN
+    df = variance / total if total > 0 else (math.inf if total == 0 else math.nan)
+    mean = Estimate(sum(part.value for part in parts) / K, seeds, test, df)
+    return mean, mean.interval()
 
 
 @dataclass(frozen=True)
@@ -379,45 +137,201 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of the complete models; ``least`` is the smallest difference that would have been found (NaN: none)."""
+    """All pairs of the complete models; ``least`` is the smallest difference that would have been found (NaN: none).
+
+    ``ranks`` has the models from the first to the last.
+    """
 
     differences: list[Difference]
     least: float
     ranks: dict[str, Ranks]
 
+    def better_than(self, label: str) -> list[str]:
+        """Models that ``label`` is significantly better than, by rank."""
+        losers = {pair.worse for pair in self.differences if pair.better == label}
+        return [model for model in self.ranks if model in losers]
 
-def _compare(
-    means: Mapping[str, float], difference: Callable[[str, str], tuple[Estimate, Interval]], sign: int
-) -> Comparison:
-    """Ranks of models by their ``means`` (ties share one), and every pair of them as one family."""
+
+def _compare(figures: Figures, sign: int) -> Comparison:
+    """Ranks of models by their means (ties share one), and every pair of them as one family."""
+    means = {label: _mean(parts)[0].value for label, parts in figures.items()}
     models = sorted(means, key=lambda label: (-sign * means[label], label))
-    pairs = [(a, b, *difference(a, b)) for a, b in combinations(models, 2)]
-    differences = _family(pairs, sign)
+    differences, estimates = _family(figures, list(combinations(models, 2)), sign)
     place = {model: i for i, model in enumerate(models)}
     better = [(place[pair.better], place[pair.worse]) for pair in differences if pair.better and pair.worse]
-    open_ranks = rank_intervals(len(models), better)
-    ranks = {model: 1 + sum(sign * other > sign * means[model] for other in means.values()) for model in models}
-    known = sorted((mean for _, _, mean, _ in pairs if not math.isnan(mean.error)), key=lambda mean: mean.error)
+    ranks = {
+        model: (1 + sum(sign * other > sign * means[model] for other in means.values()), *left_open)
+        for model, left_open in zip(models, rank_intervals(len(models), better), strict=True)
+    }
+    known = sorted((each for each in estimates if not math.isnan(each.error)), key=lambda each: each.error)
     middle = known[len(known) // 2] if known else None  # the larger one of an even number
-    least = detectable(middle.error, middle.df, len(pairs)) if middle else math.nan
-    return Comparison(differences, least, {model: (ranks[model], *open_ranks[place[model]]) for model in models})
+    least = detectable(middle.error, middle.df, len(differences)) if middle else math.nan
+    return Comparison(differences, least, ranks)
 
 
-def _family(pairs: Sequence[tuple[str, str, Estimate, Interval]], sign: int) -> list[Difference]:
-    p_values = [estimate.p_value() for _, _, estimate, _ in pairs]
+def _family(figures: Figures, pairs: Sequence[tuple[str, str]], sign: int) -> tuple[list[Difference], list[Estimate]]:
+    """The differences of the ``pairs`` of labels, and the estimates that they come from."""
+    means = [_mean(_difference(figures[first], figures[second])) for first, second in pairs]
+    estimates = [mean for mean, _ in means]
+    p_values = [mean.p_value() for mean in estimates]
     differences = []
-    for (a, b, _, interval), p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
-        better = (a if sign * interval.value > 0 else b) if adjusted <= ALPHA else None  # NaN is never
-        differences.append(Difference(a, b, *interval, p, adjusted, better))
-    return differences
+    for (first, second), (_, interval), p, adjusted in zip(pairs, means, p_values, holm(p_values), strict=True):
+        winner = first if sign * interval.value > 0 else second
+        better = winner if adjusted <= ALPHA else None  # NaN is never
+        differences.append(Difference(first, second, *interval, p, adjusted, better))
+    return differences, estimates
 
 
-def _beaten(label: str, differences: Iterable[Difference], rows: Iterable[Row | OverviewRow]) -> list[str]:
-    losers = {pair.worse for pair in differences if pair.better == label}
-    return [row.label for row in rows if row.label in losers]
+# --- what a table is made of -----------------------------------------------------------------------------------------
+
+
+class Measure(NamedTuple):
+    """What a table ranks by, None where no run was ok; skill is 0 at the baseline ``reference``, 1 at ``perfect``."""
+
+    metric: str | None
+    unit: str | None
+    direction: Literal["higher", "lower"] | None
+    reference: str | None
+    perfect: float | None
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is."""
+        return -1 if self.direction == "lower" else 1
+
+
+def _measure(results: Sequence[Result]) -> Measure:
+    """That of the runs that were ok; records from before `perfect` was kept take it from the others."""
+    ok = [result for result in results if result.metric is not None]
+    first = min(ok, key=lambda result: result.perfect is None, default=None)
+    return Measure(*(getattr(first, name, None) for name in Measure._fields))
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """A baseline's test figure, its (G,) figures without each test group, and whether records disagree about it.
+
+    These disagree where another version of seqbench made some of them.
+    """
+
+    value: float
+    left_out: Array | None
+    uneven: bool
+
+
+def _baselines(results: Sequence[Result]) -> dict[str, BaselineResult]:
+    """Of each baseline the first figure that comes with its leave-one-out figures, else the first."""
+    known: dict[str, list[tuple[float, Array | None]]] = {}
+    for result in results:
+        rows = [None] * len(result.baselines) if result.baselines_left_out is None else result.baselines_left_out
+        for (name, value), row in zip(result.baselines.items(), rows, strict=True):
+            known.setdefault(name, []).append((value, row if _finite(row) else None))
+    baselines = {}
+    for name, figures in known.items():
+        value, left_out = min(figures, key=lambda figure: figure[1] is None)
+        least, most = min(value for value, _ in figures), max(value for value, _ in figures)
+        uneven = most - least > 1e-6 * max(abs(most), abs(least))
+        baselines[name] = BaselineResult(value, left_out, uneven)
+    return baselines
+
+
+@dataclass(frozen=True)
+class Row:
+    """A baseline or, as an `Entrant`, a model: means over the seeds with 95% intervals.
+
+    Incomplete models have neither these nor ranks, baselines have no ranks.
+    """
+
+    label: str
+    metric: Interval | None = None
+    skill: Interval | None = None
+    ranks: Ranks | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant(Row):
+    """A model at its learning rate ``rate``.
+
+    Attributes:
+        results: those at ``rate``, by seed.
+        trials: every rate tried, with its result at seed 0 if any.
+        others: the number of results that are neither: further seeds at rates that were not taken.
+        seeds: those of the table, all of which a model needs for a rank.
+        skills: figures of skill; None unless the model is complete.
+    """
+
+    rate: float
+    results: dict[int, Result]
+    trials: dict[float, Result | None]
+    others: int
+    seeds: tuple[int, ...] = ()
+    skills: Array | None = None
+
+    @property
+    def not_applicable(self) -> str | None:
+        """Why the model can't honestly be scored, if it can't."""
+        if any(result.status != "not_applicable" for result in self.results.values()):
+            return None
+        return self.first.reason or "no reason given"
+
+    @property
+    def first(self) -> Result:
+        """One that knows the number of parameters, if there is one."""
+        return min(self.results.values(), key=lambda result: result.params is None)
+
+    @property
+    def state(self) -> str:
+        """``5/5``, ``4/5 (1 diverged)``, or ``not applicable``."""
+        if self.not_applicable:
+            return "not applicable"
+        bad = Counter(self.results[seed].status if seed in self.results else "missing" for seed in self.seeds)
+        done = bad.pop("ok", 0)
+        why = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(bad.items()))
+        return f"{done}/{len(self.seeds)}" + (f" ({why})" if why else "")
+
+
+def _entrants(results: Sequence[Result], labels: Mapping[Version, str], measure: Measure) -> list[Entrant]:
+    """The models of a table by label, each at its learning rate, without what the other ones decide."""
+    models: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda run: (labels[_version(run)], run.learning_rate, run.seed)):
+        models.setdefault(labels[_version(result)], []).append(result)
+    entrants = []
+    for label, runs in models.items():
+        counts = Counter(run.learning_rate for run in runs)
+        rate = chosen_rate(
+            [(run.seed, run.learning_rate, run.validation) for run in runs], measure.direction or "lower"
+        )
+        if rate is None:  # no run at seed 0 went well: the rate with most runs
+            rate = min(counts, key=lambda tried: (-counts[tried], tried))
+        first = {run.learning_rate: run for run in runs if run.seed == TRIAL_SEED}
+        entrants.append(
+            Entrant(
+                label=label,
+                rate=rate,
+                results={run.seed: run for run in runs if run.learning_rate == rate},
+                trials={tried: first.get(tried) for tried in counts},
+                others=sum(run.learning_rate != rate and run.seed != TRIAL_SEED for run in runs),
+            )
+        )
+    return entrants
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one model: mean seconds of a run, tokens per second over all runs, the largest peak of memory, and its tuning.
+
+    ``tuning_seconds`` are those of the other learning rates tried; None where none was tried here. They are a lower
+    bound unless ``tuning_seconds_are_all``: failed trials leave no cost, and those on another device don't count.
+    """
+
+    train_seconds: float | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+    tuning_seconds: float | None
+    tuning_seconds_are_all: bool
 
 
 @dataclass(frozen=True)
@@ -439,23 +353,23 @@ class Basis:
             return None
         return result.cpu_seconds if self.seconds == "cpu" else result.train_seconds
 
+    def costs(self, entrant: Entrant) -> Costs:
+        """Those of one model."""
+        runs = [(seconds, run) for run in entrant.results.values() if (seconds := self.seconds_of(run)) is not None]
+        total = sum(seconds for seconds, _ in runs)
+        tokens = sum((run.tokens_per_second or 0) * (run.train_seconds or 0) for _, run in runs)
+        others = [run for rate, run in entrant.trials.items() if rate != entrant.rate and self.device_name]
+        tuning = [seconds for run in others if (seconds := self.seconds_of(run)) is not None]
+        return Costs(
+            train_seconds=total / len(runs) if runs else None,
+            tokens_per_second=tokens / total if total > 0 else None,
+            peak_memory_bytes=max((run.peak_memory_bytes or 0 for _, run in runs), default=None),
+            tuning_seconds=sum(tuning) if others else None,
+            tuning_seconds_are_all=len(tuning) == len(others),
+        )
 
-@dataclass(frozen=True)
-class Costs:
-    """Of one model: mean seconds of a run, tokens per second over all runs, the largest peak of memory, and its tuning.
 
-    ``tuning_seconds`` are those of the other learning rates tried; None where none was tried here. They are a lower
-    bound unless ``tuning_seconds_are_all``: failed trials leave no cost, and those on another device don't count.
-    """
-
-    train_seconds: float | None
-    tokens_per_second: float | None
-    peak_memory_bytes: int | None
-    tuning_seconds: float | None
-    tuning_seconds_are_all: bool
-
-
-def _basis(entrants: Sequence[Entrant], conditions: Conditions) -> Basis:
+def _basis(entrants: Sequence[Entrant]) -> Basis:
     """The device that most of the chosen runs used."""
     chosen = [run for entrant in entrants for run in entrant.results.values() if run.train_seconds is not None]
     if not chosen:
@@ -464,54 +378,21 @@ def _basis(entrants: Sequence[Entrant], conditions: Conditions) -> Basis:
     name = min(names, key=lambda device: (-names[device], device))
     tried = [run for entrant in entrants for run in entrant.trials.values() if run and run.train_seconds is not None]
     here = {run.record: run for run in (*chosen, *tried) if run.device_name == name}.values()
-    single = conditions.device == "cpu" and conditions.config.get("threads") == 1
-    cpu = single and all(result.cpu_seconds is not None for result in here)
-    interrupted = sum(bool(result.interrupted) for result in here)
+    cpu = all(run.device == "cpu" and run.threads == 1 and run.cpu_seconds is not None for run in here)
+    interrupted = sum(bool(run.interrupted) for run in here)
     return Basis(name, "cpu" if cpu else "wall-clock", len(chosen) - names[name], interrupted)
-
-
-def _costs(entrant: Entrant, basis: Basis) -> Costs:
-    """The model's costs on the table's device."""
-    runs = [(seconds, run) for run in entrant.results.values() if (seconds := basis.seconds_of(run)) is not None]
-    total = sum(seconds for seconds, _ in runs)
-    tokens = sum((run.tokens_per_second or 0) * (run.train_seconds or 0) for _, run in runs)
-    others = [run for rate, run in entrant.trials.items() if rate != entrant.rate and basis.device_name]
-    tuning = [seconds for run in others if (seconds := basis.seconds_of(run)) is not None]
-    return Costs(
-        train_seconds=total / len(runs) if runs else None,
-        tokens_per_second=tokens / total if total > 0 else None,
-        peak_memory_bytes=max((run.peak_memory_bytes or 0 for _, run in runs), default=None),
-        tuning_seconds=sum(tuning) if others else None,
-        tuning_seconds_are_all=len(tuning) == len(others),
-    )
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Row:
-    """A model or, without an ``entrant``, a baseline. Only complete models have figures and ranks.
-
-    ``metric`` and ``skill`` are means over the seeds with 95% intervals; ``skills`` are one of each seed.
-    """
-
-    label: str
-    entrant: Entrant | None
-    metric: Interval | None
-    skill: Interval | None
-    skills: Figures | None = None
-    ranks: Ranks | None = None
-    costs: Costs | None = None
-
-
-@dataclass(frozen=True)
 class BoardTable:
     """Models ranked, with the baselines among them, and which of the differences are significant.
 
-    ``setting`` and ``variant`` say in what its conditions differ from the usual ones. ``strongest`` is the baseline
-    with the best test figure, if there is one; ``against`` compares each model with it. ``n_groups`` is the number of
-    groups of test examples that intervals are computed from.
+    ``setting`` and ``variant`` say in what its conditions differ from the usual ones; sizes are those of the first
+    record. ``strongest`` is the baseline with the best test figure, if there is one; ``against`` compares each model
+    with it. ``n_groups`` is the number of groups of test examples that intervals are computed from.
     """
 
     conditions: Conditions
@@ -535,17 +416,18 @@ class BoardTable:
         return " · ".join((about.task, about.budget, about.track, *self.setting, *self.variant))
 
     @property
-    def models(self) -> list[tuple[Row, Entrant]]:
+    def models(self) -> list[Entrant]:
         """Rows that are models."""
-        return [(row, row.entrant) for row in self.rows if row.entrant is not None]
+        return [row for row in self.rows if isinstance(row, Entrant)]
 
     def better_than(self, label: str) -> list[str]:
         """Rows that the row ``label`` is significantly better than, in the table's order."""
-        return _beaten(label, (*self.comparison.differences, *self.against), self.rows)
+        losers = {pair.worse for pair in (*self.comparison.differences, *self.against) if pair.better == label}
+        return [row.label for row in self.rows if row.label in losers]
 
     def caveats(self) -> list[str]:
         """What the intervals of the models lack, if they do."""
-        shown = [interval for row, _ in self.models for interval in (row.metric, row.skill) if interval]
+        shown = [interval for row in self.models for interval in (row.metric, row.skill) if interval]
         said = []
         if shown and len(self.seeds) == 1:
             said.append("One seed only: intervals are over test examples and leave out how much training varies.")
@@ -555,48 +437,57 @@ class BoardTable:
             )
         return said
 
-    def state(self, row: Row | None) -> str:
-        """How far the seeds of ``row`` got; see `Entrant.state`."""
-        return "not run" if row is None else row.entrant.state(self.seeds) if row.entrant else ""
-
 
 def make_tables(results: pd.DataFrame) -> list[BoardTable]:
     """One table for each set of comparable rows of `load_results`: by budget, track and task."""
-    groups = _groups(results)
-    return [_table(*group, *names) for group, names in zip(groups, _names(groups), strict=True)]
+    rows = results_of(results)
+    labels = _labels(rows)
+    groups: dict[str, list[Result]] = {}
+    for row in rows:
+        groups.setdefault(row.conditions, []).append(row)
+    ordered = sorted(groups.values(), key=_order)
+    return [_table(group, labels, *names) for group, names in zip(ordered, _names(ordered), strict=True)]
 
 
 def _table(
-    conditions: Conditions, results: list[Result], setting: tuple[str, ...], variant: tuple[str, ...]
+    results: list[Result], labels: Mapping[Version, str], setting: tuple[str, ...], variant: tuple[str, ...]
 ) -> BoardTable:
     """Choose learning rates, rank the complete models, and compare them."""
     measure, baselines = _measure(results), _baselines(results)
-    entrants = _entrants(results, measure)
-    scored = [entrant for entrant in entrants.values() if not entrant.not_applicable]
-    seeds = tuple(sorted({seed for entrant in scored for seed in entrant.results}))
-    sizes = Counter(len(row) for result in results if (row := _finite(result.left_out)) is not None)
+    entrants = _entrants(results, labels, measure)
+    seeds = tuple(sorted({seed for entrant in entrants if not entrant.not_applicable for seed in entrant.results}))
+    sizes = Counter(len(result.left_out) for result in results if _finite(result.left_out))
     n_groups = max(sizes, key=lambda size: (sizes[size], size), default=0)  # as most of the records have it
-    runs = {
-        label: [entrant.results[seed] for seed in seeds]
-        for label, entrant in entrants.items()
-        if entrant.complete(seeds)
+    complete = {
+        entrant.label: [entrant.results[seed] for seed in seeds]
+        for entrant in entrants
+        if seeds and all(seed in entrant.results and entrant.results[seed].status == "ok" for seed in seeds)
     }
-    figures, skills = _figures(runs, baselines, measure, n_groups)
-    values, skill = ({label: _sure(each)[1] for label, each in known.items()} for known in (figures, skills))
-    comparison = _compare(
-        {label: values[label].value for label in runs},
-        lambda first, second: _sure(figures[first].minus(figures[second])),
-        measure.sign,
-    )
+    figures = {name: _figures([known.value], [known.left_out], n_groups) for name, known in baselines.items()}
+    for label, runs in complete.items():
+        figures[label] = _figures([run.value for run in runs], [run.left_out for run in runs], n_groups)
+    skills = _skills(complete, figures, measure)
+    metric, skill = ({label: _mean([own])[1] for label, own in known.items()} for known in (figures, skills))
+    parts = {label: [own] for label, own in figures.items()}
+    comparison = _compare({label: parts[label] for label in complete}, measure.sign)
     strongest = min(baselines, key=lambda name: (-measure.sign * baselines[name].value, name), default=None)
-    tested = [(label, strongest, *_sure(figures[label].minus(figures[strongest]))) for label in runs if strongest]
-    basis = _basis(list(entrants.values()), conditions)
-    rows = [Row(name, None, values[name], skill.get(name)) for name in baselines]
-    for label, entrant in entrants.items():
-        ranks, costs = comparison.ranks.get(label), _costs(entrant, basis)
-        rows.append(Row(label, entrant, values.get(label), skill.get(label), skills.get(label), ranks, costs))
+    against, _ = _family(parts, [(label, strongest) for label in complete if strongest], measure.sign)
+    rows = [
+        *(Row(name, metric[name], skill.get(name)) for name in baselines),
+        *(
+            replace(
+                entrant,
+                metric=metric.get(entrant.label),
+                skill=skill.get(entrant.label),
+                seeds=seeds,
+                skills=skills.get(entrant.label),
+                ranks=comparison.ranks.get(entrant.label),
+            )
+            for entrant in entrants
+        ),
+    ]
     return BoardTable(
-        conditions=conditions,
+        conditions=results[0],
         setting=setting,
         variant=variant,
         measure=measure,
@@ -607,34 +498,25 @@ def _table(
         rows=sorted(rows, key=lambda row: _place(row, measure.sign)),
         comparison=comparison,
         strongest=strongest,
-        against=_family(tested, measure.sign),
-        basis=basis,
+        against=against,
+        basis=_basis(entrants),
     )
 
 
-def _figures(
-    runs: Mapping[str, Sequence[Result]], baselines: Mapping[str, BaselineResult], measure: Measure, n_groups: int
-) -> tuple[dict[str, Figures], dict[str, Figures]]:
-    """Of complete models and of baselines: the metric, and the skill as far as it is known."""
-    figures = {
-        name: Figures.of([baseline.value], [baseline.left_out], n_groups) for name, baseline in baselines.items()
-    }
-    for label, results in runs.items():
-        figures[label] = Figures.of([run.value for run in results], [run.left_out for run in results], n_groups)
+def _skills(runs: Mapping[str, Sequence[Result]], figures: Mapping[str, Array], measure: Measure) -> dict[str, Array]:
+    """Of complete models and of baselines, as far as it is known."""
     if measure.reference is not None and measure.perfect is not None:
         reference, perfect = figures[measure.reference], measure.perfect
-        return figures, {label: each.skill(reference, perfect) for label, each in figures.items()}
+        return {label: _skill(own, reference, perfect) for label, own in figures.items()}
     # records from before `perfect` was kept give their skill, without a part for the test examples
-    skills = {label: Figures.of([run.skill for run in known], [None] * len(known), 0) for label, known in runs.items()}
-    return figures, skills
+    return {label: _figures([run.skill for run in known], [None] * len(known), 0) for label, known in runs.items()}
 
 
 def _place(row: Row, sign: int) -> tuple[int, float, bool, str]:
     """By value; a model before a baseline of the same value; then the incomplete and the not applicable."""
     if row.metric is not None:
-        return 0, -sign * row.metric.value, row.entrant is None, row.label
-    applicable = row.entrant is not None and not row.entrant.not_applicable
-    return 1 if applicable else 2, 0.0, False, row.label
+        return 0, -sign * row.metric.value, not isinstance(row, Entrant), row.label
+    return 1 if isinstance(row, Entrant) and not row.not_applicable else 2, 0.0, False, row.label
 
 
 # --- overviews -------------------------------------------------------------------------------------------------------
@@ -642,15 +524,16 @@ def _place(row: Row, sign: int) -> tuple[int, float, bool, str]:
 
 @dataclass(frozen=True)
 class OverviewRow:
-    """A model: ``skill`` is its mean over the tasks, None unless it is complete in every one of them.
+    """A model: its mean skill over the tasks, None unless it is complete in every one of them.
 
-    ``rows`` has its row in each task's table, None where it has no record there.
+    ``skills`` and ``states`` are of each task: its skill there, and how far its seeds got.
     """
 
     label: str
-    skill: Interval | None
-    rows: list[Row | None]
     ranks: Ranks | None
+    mean_skill: Interval | None
+    skills: list[Interval | None]
+    states: list[str]
 
 
 @dataclass(frozen=True)
@@ -672,9 +555,10 @@ class Overview:
         """What the overview stands under on the page."""
         return f"Overview · {self.title}"
 
-    def better_than(self, label: str) -> list[str]:
-        """Models that ``label`` is significantly better than, in the overview's order."""
-        return _beaten(label, self.comparison.differences, self.rows)
+    @property
+    def tasks(self) -> list[str]:
+        """Their names."""
+        return [table.conditions.task for table in self.tables]
 
 
 def overviews(tables: Sequence[BoardTable]) -> list[Overview]:
@@ -687,41 +571,31 @@ def overviews(tables: Sequence[BoardTable]) -> list[Overview]:
 
 
 def _overview(tables: list[BoardTable]) -> Overview:
-    by_label = [{row.label: row for row, _ in table.models} for table in tables]
+    by_label = [{row.label: row for row in table.models} for table in tables]
     names = sorted({label for rows in by_label for label in rows})
-    rows = {label: [known.get(label) for known in by_label] for label in names}
-    parts = {label: [row.skills for row in rows[label] if row and row.skills is not None] for label in names}
-    complete = {label: skills for label, skills in parts.items() if len(skills) == len(tables)}
-    means = {label: _mean(skills) for label, skills in complete.items()}
+    figures = {}
+    for label in names:
+        skills = [rows[label].skills for rows in by_label if label in rows]
+        complete = [known for known in skills if known is not None]
+        if len(complete) == len(tables):
+            figures[label] = complete
+    comparison = _compare(figures, 1)
+    rows = []
+    for label in [*comparison.ranks, *(label for label in names if label not in figures)]:
+        parts = [known.get(label) for known in by_label]
+        rows.append(
+            OverviewRow(
+                label=label,
+                ranks=comparison.ranks.get(label),
+                mean_skill=_mean(figures[label])[1] if label in figures else None,
+                skills=[part.skill if part else None for part in parts],
+                states=[part.state if part else "not run" for part in parts],
+            )
+        )
+    return Overview(tables, rows, comparison)
 
-    def difference(a: str, b: str) -> tuple[Estimate, Interval]:
-        mean = _mean([own.minus(other) for own, other in zip(complete[a], complete[b], strict=True)])
-        return mean, mean.interval()
 
-    comparison = _compare({label: mean.value for label, mean in means.items()}, difference, 1)
-    order = [*comparison.ranks, *(label for label in names if label not in means)]
-    shown = {label: mean.interval() for label, mean in means.items()}
-    ranks = comparison.ranks
-    return Overview(
-        tables, [OverviewRow(label, shown.get(label), rows[label], ranks.get(label)) for label in order], comparison
-    )
-
-
-def _mean(figures: Sequence[Figures]) -> Estimate:
-    """The mean of K independent means; degrees of freedom by Welch and Satterthwaite.
-
-    For many parts these are right: of comparisons at .005 without a difference .004 to .008 are significant. That of
-    `Estimate`, made for two unequal parts, would hide nearly everything (.0000 to .001).
-    """
-    parts = [each.estimate() for each in figures]
-    K = len(parts)
-    seeds = sum(part.seed_variance for part in parts) / K**2
-    test = sum(part.test_variance for part in parts) / K**2
-    squares = [part.seed_variance + part.test_variance for part in parts]
-    total = sum(square * square / part.df for square, part in zip(squares, parts, strict=True)) / K**4
-    variance = (seeds + test) * (seeds + test)  # a power would raise where this is infinite, and df then NaN
-    df = variance / total if total > 0 else (math.inf if total == 0 else math.nan)
-    return Estimate(sum(part.value for part in parts) / K, seeds, test, df)
+# --- two models ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -736,59 +610,79 @@ class PairedSkill:
 
 def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | None:
     """Of two registered models, over the same seeds and test examples; None where either is not in ``table`` once."""
-    named = [[pair for pair in table.models if pair[1].first.model == name] for name in (model, other)]
-    if any(len(pairs) != 1 for pairs in named):  # none, or several versions
+    named = [[row for row in table.models if row.first.model == name] for name in (model, other)]
+    if any(len(rows) != 1 for rows in named):  # none, or several versions
         return None
-    (first, _), (second, _) = rows = [pairs[0] for pairs in named]
-    folders = [known.results[seed].folder for _, known in rows for seed in table.seeds if seed in known.results]
-    states = ", ".join(f"{row.label} {table.state(row)}" for row, _ in rows)
-    if first.skills is None or second.skills is None:
-        return PairedSkill(None, table.seeds, folders, states)
-    return PairedSkill(_sure(first.skills.minus(second.skills))[1], table.seeds, folders, states)
+    first, second = (rows[0] for rows in named)
+    folders = [row.results[seed].folder for row in (first, second) for seed in table.seeds if seed in row.results]
+    difference = None
+    if first.skills is not None and second.skills is not None:
+        _, difference = _mean(_difference([first.skills], [second.skills]))
+    states = ", ".join(f"{row.label} {row.state}" for row in (first, second))
+    return PairedSkill(difference, table.seeds, folders, states)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _labels(frame: pd.DataFrame) -> list[str]:
-    """Of each row the model's name: with its version or the hash of its code only where the name would not tell."""
-    rows = list(zip(frame["model"], frame["model_version"], frame["model_code_sha256"], strict=True))
-    baselines = {name for known in frame["baselines"] for name in known}
-    names, versions = (Counter(model[:size] for model in set(rows)) for size in (1, 2))
-    return [
-        name
+def _version(result: Result) -> Version:
+    return result.model, result.model_version, result.model_code_sha256
+
+
+def _labels(results: Sequence[Result]) -> dict[Version, str]:
+    """Each model's name: with its version or the hash of its code only where the name would not tell."""
+    models = set(map(_version, results))
+    baselines = {name for result in results for name in result.baselines}
+    names, versions = (Counter(model[:size] for model in models) for size in (1, 2))
+    return {
+        (name, version, code): name
         + (" (model)" if name in baselines else "")
         + (f" v{version}" if names[name,] > 1 else "")
         + (f" code {code[:8] if code else 'installed'}" if versions[name, version] > 1 else "")
-        for name, version, code in rows
-    ]
+        for name, version, code in models
+    }
 
 
-def _names(groups: Sequence[_Group]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _order(group: Sequence[Result]) -> tuple[object, ...]:
+    """By budget, equal width before equal parameters, task, the rest."""
+    first = group[0]
+    budget = BUDGETS.index(first.budget) if first.budget in BUDGETS else len(BUDGETS)
+    params, hidden = first.config.get("params") or 0, list(first.config.get("hidden") or ())
+    rest = _canonical([first.control, first.setting(), first.variant()])
+    return budget, first.budget, params > 0, params, hidden, first.task, rest
+
+
+def _names(groups: Sequence[Sequence[Result]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Of each group, in what its setting differs from the usual one of its budget and track, and its variant from the
     usual one of its task in that setting. A control is always named.
     """
-    conditions = [group.conditions for group in groups]
-    facts = [shared.setting() for shared in conditions]
-    tracks = [(shared.budget, shared.track, shared.control) for shared in conditions]
-    tasks = [
-        (shared.task, *track, _canonical(mine)) for shared, track, mine in zip(conditions, tracks, facts, strict=True)
+
+    def track(shared: Conditions) -> tuple[object, ...]:
+        return shared.budget, shared.track, shared.control
+
+    controls = [(f"CONTROL {group[0].control}",) if group[0].control else () for group in groups]
+    settings = _unusual(groups, track, Conditions.setting)
+    variants = _unusual(
+        groups, lambda shared: (shared.task, *track(shared), _canonical(shared.setting())), Conditions.variant
+    )
+    return [
+        ((*control, *setting), variant) for control, setting, variant in zip(controls, settings, variants, strict=True)
     ]
-    controls = [(f"CONTROL {shared.control}",) if shared.control else () for shared in conditions]
-    settings = [(*a, *b) for a, b in zip(controls, _unusual(groups, tracks, facts), strict=True)]
-    return list(zip(settings, _unusual(groups, tasks, [shared.variant() for shared in conditions]), strict=True))
 
 
 def _unusual(
-    groups: Sequence[_Group], alike: Sequence[tuple[object, ...]], facts: Sequence[dict[str, Any]]
+    groups: Sequence[Sequence[Result]],
+    alike: Callable[[Conditions], tuple[object, ...]],
+    facts: Callable[[Conditions], dict[str, Any]],
 ) -> list[tuple[str, ...]]:
     """Of each group, the facts in which it differs from those that most records of the groups ``alike`` have."""
     counts: dict[tuple[object, ...], Counter[str]] = {}
-    for group, key, mine in zip(groups, alike, facts, strict=True):
-        counts.setdefault(key, Counter())[_canonical(mine)] += len(group.results)
+    for first, *others in groups:
+        counts.setdefault(alike(first), Counter())[_canonical(facts(first))] += 1 + len(others)
     told = []
-    for key, mine in zip(alike, facts, strict=True):
-        usual = json.loads(min(counts[key], key=lambda text: (-counts[key][text], text)))
+    for first, *_ in groups:
+        count, mine = counts[alike(first)], facts(first)
+        usual = json.loads(min(count, key=lambda text: (-count[text], text)))
         names = sorted(name for name in {**usual, **mine} if usual.get(name) != mine.get(name))
         told.append(tuple(f"no {name}" if mine.get(name) is None else f"{name} {mine[name]}" for name in names))
     return told

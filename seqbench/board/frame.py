@@ -6,8 +6,9 @@ Every record is read once and held against what its key vouches for; one that wa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +18,119 @@ from seqbench.errors import UserError
 from seqbench.jobs.record import Primary, RunRecord, hash_of
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
-__all__ = ["Array", "load_results"]
+__all__ = ["Array", "Conditions", "Result", "load_results", "results_of"]
 
 Array = npt.NDArray[np.float64]
 VARIED = ("seed", "learning_rate")  # what records of one table may differ in, beside the model
-COSTS = (
-    "steps", "train_seconds", "cpu_seconds", "eval_seconds", "tokens_per_second", "peak_memory_bytes", "interrupted"
-)  # fmt: skip
-TYPES = {
-    **dict.fromkeys(("value", "validation", "skill", "perfect", "learning_rate"), "float64"),
-    **dict.fromkeys(("train_seconds", "cpu_seconds", "eval_seconds", "tokens_per_second"), "float64"),
-    **dict.fromkeys(("params", "steps", "peak_memory_bytes"), "Int64"),  # missing where a run failed
-    **dict.fromkeys(("task_version", "model_version", "layers", "seed", "threads"), "int64"),
-    **dict.fromkeys(("n_train", "n_val", "n_test"), "int64"),
-    **dict.fromkeys(("interrupted", "git_dirty"), "boolean"),
+FROM_TASK = ("steps", "batch_size", "evaluations", "patience", "dropout", "weight_decay")  # defaults are each task's
+TRACK = ("hidden", "params", "budget")
+TYPES = {  # of columns, by the annotation of a field; others hold objects
+    "int": "int64",
+    "int | None": "Int64",
+    "float": "float64",
+    "float | None": "float64",
+    "bool | None": "boolean",
 }
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all records of a table share; `load_results` says what each column holds."""
+
+    task: str
+    task_version: int
+    task_code_sha256: str | None
+    kind: str
+    source: str
+    options: dict[str, Any]
+    data_sha256: str
+    n_train: int
+    n_val: int
+    n_test: int
+    budget: str
+    device: str
+    threads: int
+    precision: str | None
+    config: dict[str, Any]
+    conditions: str
+
+    @property
+    def track(self) -> str:
+        """`equal width` or `equal parameters`, with the figure that is equal."""
+        params, hidden = self.config.get("params"), self.config.get("hidden") or ()
+        return f"equal parameters ({params:,})" if params else f"equal width (hidden {', '.join(map(str, hidden))})"
+
+    @property
+    def control(self) -> str | None:
+        """The control that these models were trained as, if it is one."""
+        name = self.config.get("control", "none")
+        return None if name == "none" else str(name)
+
+    def setting(self) -> dict[str, Any]:
+        """The part that means the same on every task, apart from budget, track and control."""
+        apart = (*FROM_TASK, *TRACK, "control")
+        config = {name: value for name, value in self.config.items() if name not in apart}
+        return {**config, "device": self.device}
+
+    def variant(self) -> dict[str, Any]:
+        """The part that is each task's own."""
+        return {
+            **{name: self.config.get(name) for name in FROM_TASK},
+            **{f"option {name}": value for name, value in self.options.items()},
+            "task version": self.task_version,
+            "task code": (self.task_code_sha256 or "installed")[:12],
+            "source": self.source,
+            "data": self.data_sha256[:12],
+        }
+
+
+@dataclass(frozen=True)
+class Result(Conditions):
+    """One record: the columns of `load_results`, None where nothing is known."""
+
+    model: str
+    model_version: int
+    model_code_sha256: str | None
+    hidden: str
+    layers: int
+    backbone: str
+    params: int | None
+    seed: int
+    learning_rate: float
+    status: str
+    reason: str | None
+    metric: str | None
+    direction: Literal["higher", "lower"] | None
+    unit: str | None
+    value: float | None
+    validation: float | None
+    skill: float | None
+    reference: str | None
+    perfect: float | None
+    left_out: Array | None
+    baselines: dict[str, float]
+    baselines_left_out: Array | None
+    steps: int | None
+    train_seconds: float | None
+    cpu_seconds: float | None
+    eval_seconds: float | None
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+    interrupted: bool | None
+    device_name: str
+    python: str
+    torch: str
+    seqbench: str
+    git_commit: str | None
+    git_dirty: bool | None
+    finished: str
+    record: str
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the record lies."""
+        return Path(self.record).parent
 
 
 def load_results(results: str | Path | Sequence[str | Path]) -> pd.DataFrame:
@@ -74,77 +173,59 @@ def load_results(results: str | Path | Sequence[str | Path]) -> pd.DataFrame:
         UserError: there are no records, or one is damaged, altered, moved, or from a newer seqbench.
     """
     folders = [results] if isinstance(results, (str, Path)) else list(results)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Result] = {}
     primaries: dict[str, Primary] = {}
-    shared: dict[str, Any] = {}
     for root in folders:
         store, home = Store(root), Path(root).resolve()
         for record, folder in store.records(RunRecord):
             _check(record, folder, store)
-            known = rows.get(record.key)
-            if known is not None and known["finished"] >= record.finished:
+            if record.key in rows and rows[record.key].finished >= record.finished:
                 continue
-            row = _row(record, home.joinpath(*folder.parts[-4:]) / RECORD, shared)
-            _check_primary(record.primary, primaries, row["conditions"], folder)
-            row["left_out"], row["baselines_left_out"] = _left_out(record, folder, row["conditions"], shared)
+            row = _result(record, folder, home.joinpath(*folder.parts[-4:]) / RECORD)
+            _check_primary(record.primary, primaries, row.conditions, folder)
             rows[record.key] = row
     if not rows:
         where = " or ".join(map(str, folders))
         raise UserError(f"no records in {where}: run some first, or name their directory.")
-    return pd.DataFrame(list(rows.values()), dtype=object).astype(TYPES)
+    types = {column.name: TYPES[str(column.type)] for column in fields(Result) if column.type in TYPES}
+    return pd.DataFrame([vars(row) for row in rows.values()], dtype=object).astype(types)
 
 
-def _row(record: RunRecord, path: Path, shared: dict[str, Any]) -> dict[str, Any]:
-    """The columns of one record; ``shared`` keeps one copy of what many records hold alike."""
-    task, model, primary, environment = record.task, record.model, record.primary, record.environment
+def results_of(frame: pd.DataFrame) -> list[Result]:
+    """The rows of a frame with the columns of `load_results`."""
+    cells = frame[[column.name for column in fields(Result)]].astype(object)
+    return [Result(*row) for row in cells.where(cells.notna(), None).itertuples(index=False, name=None)]
+
+
+def _result(record: RunRecord, folder: Path, path: Path) -> Result:
+    """The columns of a record: the fields of its parts, some under another name, and what is computed from them."""
+    task, model, primary, device = record.task, record.model, record.primary, record.environment.device
     config = {name: value for name, value in record.config.items() if name not in VARIED}
     about = task.model_dump(exclude={"kind", "n_train", "n_val", "n_test", "sequence_length"})
-    conditions = hash_of({"task": about, "config": config, "device": environment.device})[:16]
-    cost = record.cost.model_dump() if record.cost else {}
-    return {
+    left_out, baselines_left_out = _left_out(record, folder)
+    columns: dict[str, Any] = dict(record)
+    for part in (task, model, primary, record.cost, record.environment):
+        columns |= dict(part or {})
+    columns |= {
         "task": task.name,
         "task_version": task.version,
-        "kind": task.kind,
-        "source": task.source,
+        "task_code_sha256": task.code_sha256,
         "model": model.name,
         "model_version": model.version,
-        "hidden": ",".join(map(str, model.hidden)),
-        "layers": model.layers,
-        "backbone": model.backbone,
-        "budget": record.budget,
-        "seed": record.seed,
-        "learning_rate": float(record.config["learning_rate"]),
-        "status": record.status,
-        "reason": record.reason,
-        "metric": primary.name if primary else None,
-        "direction": primary.direction if primary else None,
-        "unit": primary.unit if primary else None,
-        "value": primary.value if primary else None,
-        "validation": record.metrics["val"][primary.name] if primary else None,
-        "skill": record.skill,
-        "reference": primary.reference if primary else None,
-        "perfect": primary.perfect if primary else None,
-        "params": model.params,
-        **{name: cost.get(name) for name in COSTS},
-        "device": environment.device,
-        "device_name": environment.device_name,
-        "threads": environment.threads,
-        "precision": config.get("precision"),
-        **environment.model_dump(include={"python", "torch", "seqbench", "git_commit", "git_dirty"}),
-        "finished": record.finished,
-        "record": str(path),
-        "key": record.key,
-        "conditions": conditions,
-        "n_train": task.n_train,
-        "n_val": task.n_val,
-        "n_test": task.n_test,
-        "data_sha256": task.data_sha256,
-        "task_code_sha256": task.code_sha256,
         "model_code_sha256": model.code_sha256,
-        "options": shared.setdefault(f"options {conditions}", task.options),
-        "config": shared.setdefault(f"config {conditions}", config),
-        "baselines": record.baselines,
+        "hidden": ",".join(map(str, model.hidden)),
+        "learning_rate": float(record.config["learning_rate"]),
+        "precision": config.get("precision"),
+        "config": config,
+        "conditions": hash_of({"task": about, "config": config, "device": device})[:16],
+        "metric": primary.name if primary else None,
+        "validation": record.metrics["val"][primary.name] if primary else None,
+        "left_out": left_out,
+        "baselines_left_out": baselines_left_out,
+        "record": str(path),
     }
+    known: dict[str, Any] = {column.name: columns.get(column.name) for column in fields(Result)}
+    return Result(**known)
 
 
 def _check(record: RunRecord, folder: Path, store: Store) -> None:
@@ -189,9 +270,7 @@ def _check_primary(primary: Primary | None, primaries: dict[str, Primary], condi
         raise UserError(f"{folder / RECORD} has been altered: others of this task have another primary metric.")
 
 
-def _left_out(
-    record: RunRecord, folder: Path, conditions: str, shared: dict[str, Any]
-) -> tuple[Array, Array] | tuple[None, None]:
+def _left_out(record: RunRecord, folder: Path) -> tuple[Array, Array] | tuple[None, None]:
     """(G,) and (B, G) figures without each test group, of the model and its baselines.
 
     None in runs without a figure, and in those from before they were kept.
@@ -208,7 +287,4 @@ def _left_out(
         raise UserError(f"{path} can't be read: {error}. Run the cell again with --force.") from None
     if rows.ndim != 2 or len(rows) != 1 + len(record.baselines) or rows.dtype != np.float64:
         raise UserError(f"{path} does not fit its record: run the cell again with --force.")
-    baselines = shared.setdefault(f"baselines {conditions}", rows[1:].copy())
-    if not np.array_equal(baselines, rows[1:], equal_nan=True):
-        baselines = rows[1:].copy()
-    return rows[0].copy(), baselines
+    return rows[0], rows[1:]

@@ -8,8 +8,8 @@ from statistics import mean
 from seqbench.board import BoardTable
 from seqbench.claims import Evidence, register_claim
 from seqbench.claims.memory import edge_text
-from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, title
-from seqbench.claims.rules import NOT_MEASURED, Aside, Asides, Claim, Condition
+from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, model_title
+from seqbench.claims.rules import NOT_MEASURED, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.context import TOLERANCES, TextResult, effective_context, still_falls
 from seqbench.probes.memory import edges
@@ -23,7 +23,7 @@ SHARE = 0.01  # of the loss that may be lost
 BOUND = "the windows of training are not twice as long: no verdict from it"
 
 
-class Trained:
+class TrainedAlike:
     """All seeds of one model that were trained alike.
 
     Attributes:
@@ -61,6 +61,7 @@ def lstm_context(evidence: Evidence) -> Claim:
     """The LSTM's context on text, in words and in characters, after every training that was measured."""
     texts = [one for one in evidence.of("context") if isinstance(one.result, TextResult) and one.result.task == TEXT]
     nets = _by_training(texts, LSTM)
+    ladders = [row for row in edges(evidence.of("memory")) if row.model == LSTM and row.axis == "steps"]
     return Claim(
         "An LSTM's effective memory is about 200 to 300 steps.",
         "Khandelwal et al. 2018 (about 200 words, of a far larger model); texts since, often without saying of what",
@@ -69,32 +70,31 @@ def lstm_context(evidence: Evidence) -> Claim:
         "in the source and a character to this net, so the sentence is tested twice",
         _statement(nets) if nets else NOT_MEASURED,
         [_condition(net, *unit) for net in nets for unit in net.units],
-        [
-            Asides(
-                "Characters used, by the loss that may be lost:",
-                [_tolerances(model, net) for model in COMPARED for net in _by_training(texts, model)],
-            ),
-            Asides(
-                "The same cell on made-up problems, where the figure is a matter of how it starts and is taught:",
-                _ladders(evidence),
-            ),
-            Asides("Against published results:", [_published(nets)] if nets else []),
-        ],
+        {
+            "Characters used, by the loss that may be lost:": [
+                _tolerances(model, net) for model in COMPARED for net in _by_training(texts, model)
+            ],
+            "The same cell on made-up problems, where the figure is a matter of how it starts and is taught:": [
+                Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", row.folders)
+                for row in sorted(ladders, key=lambda row: (row.problem, row.regime, row.initialisation))
+            ],
+            "Against published results:": [_published(nets)] if nets else [],
+        },
         caution=_caution(nets, evidence.tables),
     )
 
 
-def _by_training(texts: Sequence[Measured[TextResult]], model: str) -> list[Trained]:
+def _by_training(texts: Sequence[Measured[TextResult]], model: str) -> list[TrainedAlike]:
     """Measurements of ``model`` by the number of training steps, fewest first."""
     groups: dict[tuple[int, int], list[Measured[TextResult]]] = {}
     for one in texts:
         if one.spec.models == (model,):
             training = one.spec.options["training"]
             groups.setdefault((training["steps"], training["batch_size"]), []).append(one)
-    return [Trained(groups[key]) for key in sorted(groups)]
+    return [TrainedAlike(groups[key]) for key in sorted(groups)]
 
 
-def _condition(net: Trained, step: str, unit: str, size: float) -> Condition:
+def _condition(net: TrainedAlike, step: str, unit: str, size: float) -> Condition:
     """Undecided where the context ends before the region and the windows of training may be why."""
     figure, falls = net.context(size)
     axes = {"training": net.training, "what a step is": step}
@@ -103,7 +103,7 @@ def _condition(net: Trained, step: str, unit: str, size: float) -> Condition:
     return known.if_seeds(net.seeds).if_known(not bounded, BOUND)
 
 
-def _statement(nets: Sequence[Trained]) -> str:
+def _statement(nets: Sequence[TrainedAlike]) -> str:
     said = [
         f"{' or '.join(net.text(size, unit) for _, unit, size in net.units)} after {net.training} ({net.quality})"
         for net in nets
@@ -116,7 +116,7 @@ def _statement(nets: Sequence[Trained]) -> str:
     )
 
 
-def _caution(nets: Sequence[Trained], tables: Sequence[BoardTable]) -> str:
+def _caution(nets: Sequence[TrainedAlike], tables: Sequence[BoardTable]) -> str:
     """A net that predicts a text worse than n-grams do shows what it can't do, not what its kind can."""
     baselines = [table.baselines for table in tables if table.conditions.task == TEXT]
     known = [named[NGRAMS].value for named in baselines if NGRAMS in named]
@@ -129,20 +129,14 @@ def _caution(nets: Sequence[Trained], tables: Sequence[BoardTable]) -> str:
     )
 
 
-def _tolerances(model: str, net: Trained) -> Aside:
-    words = [title(model), net.training, f"{net.seeds} seed{'s' if net.seeds > 1 else ''}", net.quality]
+def _tolerances(model: str, net: TrainedAlike) -> Aside:
+    words = [model_title(model), net.training, f"{net.seeds} seed{'s' if net.seeds > 1 else ''}", net.quality]
     words += [f"reads {net.first.limit:,} at most"] if net.first.limit is not None else []
     used = ", ".join(f"{net.text(share=share)} at {share:.1%}" for share in TOLERANCES)
     return Aside(f"{', '.join(words)}: {used}", net.folders)
 
 
-def _ladders(evidence: Evidence) -> list[Aside]:
-    rows = [row for row in edges(evidence.of("memory")) if row.model == LSTM and row.axis == "steps"]
-    rows.sort(key=lambda row: (row.problem, row.regime, row.initialisation))
-    return [Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", row.folders) for row in rows]
-
-
-def _published(nets: Sequence[Trained]) -> Aside:
+def _published(nets: Sequence[TrainedAlike]) -> Aside:
     text = (
         "Khandelwal et al. 2018 find about 200 words. Their nets have three layers of 1,150 units, read words, and "
         f"were trained until they improved no more; these have {nets[0].first.width} units, read characters, and were "

@@ -9,8 +9,8 @@ import numpy as np
 
 from seqbench.board import BoardTable, paired_skill
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import GRU, LSTM, RNN, title
-from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Asides, Claim, Condition
+from seqbench.claims.names import GRU, LSTM, RNN, model_title
+from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.cost import CostResult, Kind
 from seqbench.probes.shared.fits import geometric, machine_text
@@ -45,7 +45,7 @@ def lstm_fourfold(evidence: Evidence) -> Claim:
         "loop in Python",
         _statement(timings[0], LSTM, RNN, conditions) if timings else NOT_MEASURED,
         conditions,
-        [_at_equal_parameters(evidence, LSTM, RNN)],
+        _at_equal_parameters(evidence, LSTM, RNN),
     )
 
 
@@ -71,7 +71,7 @@ def gru_lighter(evidence: Evidence) -> Claim:
         f"exactly {exactly:g} of the parameters, {flops:g} of the FLOPs and {time:g} of the time at most",
         statement,
         [*conditions, *skills],
-        [_at_equal_parameters(evidence, GRU, LSTM)],
+        _at_equal_parameters(evidence, GRU, LSTM),
         "" if skills else "no records of tasks to compare skills in",
     )
 
@@ -137,10 +137,10 @@ def _statement(one: SideBySide, model: str, other: str, conditions: Sequence[Con
         times.sort(key=lambda condition: condition.figure.value)
         unit = "" if said else "times as long"  # once is enough
         said.append(f"{_at(times[0], unit)} to {_at(times[-1], unit)} with {BACKENDS.get(backend, backend)}")
-    name = title(model, article=True)
+    name, reference = (model_title(of, article=True) for of in (model, other))
     return (
-        f"{name[:1].upper()}{name[1:]} has {listed(counts)} of {title(other, article=True)} of the same width; its "
-        f"training step takes from {', and from '.join(said)} ({machine_text(one.spec)})."
+        f"{name[:1].upper()}{name[1:]} has {listed(counts)} of {reference} of the same width; its training step takes "
+        f"from {', and from '.join(said)} ({machine_text(one.spec)})."
     )
 
 
@@ -149,7 +149,7 @@ def _at(condition: Condition, unit: str) -> str:
     return f"{figure} at batch {axes['batch']} and {axes['length']} steps"
 
 
-def _at_equal_parameters(evidence: Evidence, model: str, other: str) -> Asides:
+def _at_equal_parameters(evidence: Evidence, model: str, other: str) -> dict[str, list[Aside]]:
     said = []
     for one in timed_at_width(evidence.of("cost"), model, other, track="params"):
         sizes = " and ".join(f"{one.result.models[name].params_mixer:,}" for name in (model, other))
@@ -157,7 +157,8 @@ def _at_equal_parameters(evidence: Evidence, model: str, other: str) -> Asides:
         for what, words in TIMES.items():
             ratio = interval_text(_time_ratio(one, model, other, what), "times")
             said.append(Aside(f"{words}, {sizes} parameters, {backend}: {ratio}", [one.folder]))
-    return Asides(f"{title(model)} over {title(other)} at equal parameters, mean over all lengths and batches:", said)
+    pair = f"{model_title(model)} over {model_title(other)}"
+    return {f"{pair} at equal parameters, mean over all lengths and batches:": said}
 
 
 # --- skill -----------------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import title
-from seqbench.claims.rules import NOT_MEASURED, SEEDS, Aside, Asides, Claim, Condition
+from seqbench.claims.names import model_title
+from seqbench.claims.rules import NOT_MEASURED, SEEDS, Aside, Claim, Condition
 from seqbench.probes.gradient import VANISHED, Summary, behaviour, summaries, taught
 from seqbench.report.text import interval_text, listed, rounded
 
@@ -39,16 +39,14 @@ def gradients_vanish(evidence: Evidence) -> Claim:
         "steps for that; what lies between is undecided",
         _statement(rows, [row for row in known if row not in rows]),
         [_condition(row, rows) for row in rows],
-        [
-            Asides(
-                "Vanishing is not forgetting: recall of trained nets (1 where all is right, 0 for guessing):",
-                [_recall(row, known) for row in known if not math.isnan(row.score_at_length.value)],
-            ),
-            Asides(
-                "Half-lives of a line through k = 1 to 100, and the share of samples whose gradient grows tenfold:",
-                [_half_life(row, known) for row in known if not math.isnan(row.half_life.value)],
-            ),
-        ],
+        {
+            "Vanishing is not forgetting: recall of trained nets (1 where all is right, 0 for guessing):": [
+                _recall(row, known) for row in known if not math.isnan(row.score_at_length.value)
+            ],
+            "Half-lives of a line through k = 1 to 100, and the share of samples whose gradient grows tenfold:": [
+                _half_life(row, known) for row in known if not math.isnan(row.half_life.value)
+            ],
+        },
     )
 
 
@@ -97,7 +95,7 @@ def _decades(row: Summary) -> str:
 
 def _name(row: Summary, rows: Sequence[Summary]) -> str:
     several = len({other.setting.initialisation for other in rows if other.model == row.model}) > 1
-    return f"{title(row.model)} ({row.setting.initialisation})" if several else title(row.model)
+    return f"{model_title(row.model)} ({row.setting.initialisation})" if several else model_title(row.model)
 
 
 def _recall(row: Summary, rows: Sequence[Summary]) -> Aside:

@@ -33,7 +33,7 @@ LONGER = {"quick": 12_000}  # steps of a second training of the LSTM: how much t
 # --- what is measured ------------------------------------------------------------------------------------------------
 
 
-class Part(NamedTuple):
+class _Part(NamedTuple):
     """One command's worth of measurements: a probe, of whom, and what it is asked."""
 
     probe: str
@@ -42,21 +42,21 @@ class Part(NamedTuple):
     seeds: int | None = None
 
 
-def parts(budget: Size) -> list[Part]:
+def _parts(budget: Size) -> list[_Part]:
     """All that the ledger rests on; what claims need first comes first."""
     smoke = budget == "smoke"
     problems = "recall" if smoke else "recall,adding"
     pairs = {"problem": "selective", "regime": "staged", "params": PAIRS_PARAMS[budget]}
     return [
-        Part("memory", (RNN, LSTM), {"problem": problems, "initialisation": "all"}),
-        Part("memory", (GRU, ATTENTION), {"problem": problems}),
-        Part("memory", COMPARED, pairs, seeds=None if smoke else 6),
-        Part("gradient", COMPARED),
-        Part("context", (LSTM,), {"task": TEXT}),
-        *([Part("context", (LSTM,), {"task": TEXT, "steps": LONGER[budget]})] if budget in LONGER else []),
-        Part("context", (RNN, GRU, ATTENTION), {"task": TEXT}, seeds=1 if smoke else 2),
-        Part("cost", COMPARED),
-        Part("parallel", COMPARED),
+        _Part("memory", (RNN, LSTM), {"problem": problems, "initialisation": "all"}),
+        _Part("memory", (GRU, ATTENTION), {"problem": problems}),
+        _Part("memory", COMPARED, pairs, seeds=None if smoke else 6),
+        _Part("gradient", COMPARED),
+        _Part("context", (LSTM,), {"task": TEXT}),
+        *([_Part("context", (LSTM,), {"task": TEXT, "steps": LONGER[budget]})] if budget in LONGER else []),
+        _Part("context", (RNN, GRU, ATTENTION), {"task": TEXT}, seeds=1 if smoke else 2),
+        _Part("cost", COMPARED),
+        _Part("parallel", COMPARED),
     ]
 
 
@@ -65,7 +65,7 @@ def plan(budget: Size, device: str) -> list[Job]:
     from seqbench.probes.shared.measuring import job_of  # torch
 
     jobs: dict[str, Job] = {}
-    for part in parts(budget):
+    for part in _parts(budget):
         probe = PROBES.get(part.probe)
         request = Request(model=",".join(part.models), budget=budget, seeds=part.seeds)
         for spec in probe.plan(request, probe.Options(**part.options), part.models, device):
@@ -187,7 +187,7 @@ def _section(claim: Claim, base: Path) -> list[str]:
         lines += [*table(headers, [_row(condition, axes, base) for condition in claim.conditions], headers), ""]
         notes = dict.fromkeys(condition.note for condition in claim.conditions if condition.note)
         lines += [*(f"- {escape(note)}" for note in notes), *([""] if notes else [])]
-    for heading, asides in claim.beside:
+    for heading, asides in claim.beside.items():
         if asides:
             said = (f"- {text}{f' [{links}]' if (links := _links(records, base)) else ''}" for text, records in asides)
             lines += [*([heading, ""] if heading else []), *said, ""]
@@ -231,7 +231,7 @@ def render_json(claims: Sequence[Claim], conditions: Sequence[str], base: Path) 
             "conditions": [condition_json(condition) for condition in claim.conditions],
             "beside": [
                 {"heading": heading, "lines": [{"text": a.text, "records": relatives(a.records)} for a in asides]}
-                for heading, asides in claim.beside
+                for heading, asides in claim.beside.items()
             ],
         }
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from seqbench.claims import Evidence, register_claim
 from seqbench.claims.cost import SideBySide, timed_at_width
-from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, title
-from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Asides, Claim, Condition
+from seqbench.claims.names import ATTENTION, GRU, LSTM, RNN, model_title
+from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes.memory import EdgeRow, edges
 from seqbench.probes.shared.fits import machine_text, open_interval
 from seqbench.report.text import interval_text, listed
@@ -43,10 +43,10 @@ def rnn_memory(evidence: Evidence) -> Claim:
         f"{RNN_REACH} steps are allowed for about 10",
         f"A plain RNN of width {widths} bridges {', and '.join(said)} ({_spread(rows[0])})." if said else NOT_MEASURED,
         [_reach(row) for row in rows],
-        [
-            Asides("", [Aside(_meaning(row)) for row in rows[:1]]),
-            Asides("Against published results:", list(_published([row for row in known if row.regime == "cold"]))),
-        ],
+        {
+            "": [Aside(_meaning(row)) for row in rows[:1]],
+            "Against published results:": list(_published([row for row in known if row.regime == "cold"])),
+        },
     )
 
 
@@ -125,7 +125,7 @@ def _published(cold: Sequence[EdgeRow]) -> Iterator[Aside]:
     adding = {row.model: row for row in _usual(cold) if row.problem == "adding"}
     if {GRU, LSTM, RNN} <= set(adding):
         compared = [adding[model] for model in (GRU, LSTM, RNN)]
-        said = ", ".join(f"{title(row.model)} {edge_text(row)}" for row in compared)
+        said = ", ".join(f"{model_title(row.model)} {edge_text(row)}" for row in compared)
         text = (
             "On the adding problem Bai, Kolter and Koltun 2018 find GRU before LSTM before RNN (which does not leave "
             "the constant guess at T = 200). Here, the longest that each learns from cold with its default start: "
@@ -164,7 +164,7 @@ def attention_lifts(evidence: Evidence) -> Claim:
             f"LSTM of {lstm.params:,} holds {_pairs(lstm)}{_carried(timings)}."
         )
     others = [
-        Aside(f"{title(model)} of {row.params:,} parameters: {_pairs(row)}", row.folders)
+        Aside(f"{model_title(model)} of {row.params:,} parameters: {_pairs(row)}", row.folders)
         for model, row in rows.items()
         if model not in (ATTENTION, LSTM)
     ]
@@ -176,11 +176,11 @@ def attention_lifts(evidence: Evidence) -> Claim:
         "the price is shown and not judged",
         statement,
         conditions,
-        [
-            Asides("Pairs that others of about the same size hold:", others),
-            Asides("Seeds that still recall at lengths never taught, times the longest of each:", _beyond(known)),
-            Asides("What attention costs:", list(_price(timings))),
-        ],
+        {
+            "Pairs that others of about the same size hold:": others,
+            "Seeds that still recall at lengths never taught, times the longest of each:": _beyond(known),
+            "What attention costs:": list(_price(timings)),
+        },
     )
 
 
@@ -208,7 +208,7 @@ def _beyond(rows: Sequence[EdgeRow]) -> list[Aside]:
     for row in rows:
         if row.model in (ATTENTION, LSTM) and (row.problem, row.regime) == ("recall", "staged") and row.beyond:
             tested = ", ".join(f"{one.held} of {one.seeds} at {one.factor} times" for one in row.beyond)
-            said.append(Aside(f"{title(row.model)} ({row.initialisation}): {tested}", row.folders))
+            said.append(Aside(f"{model_title(row.model)} ({row.initialisation}): {tested}", row.folders))
     return said
 
 
@@ -253,7 +253,7 @@ def _growth(one: SideBySide) -> Iterator[Aside]:
     said = []
     for model in (ATTENTION, LSTM):
         seconds = np.median(np.asarray(result.seconds[model]["train"], dtype=float), axis=1)
-        text = f"{title(model)}: time grows with the length to the power {power(seconds[j] / seconds[i])}"
+        text = f"{model_title(model)}: time grows with the length to the power {power(seconds[j] / seconds[i])}"
         before, after = result.peak_bytes[model][i], result.peak_bytes[model][j]
         text += f", memory to the power {power(after / before)}" if before and after else ""
         floats = result.models[model].state_size

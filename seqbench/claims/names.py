@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ATTENTION", "COMPARED", "GRU", "LSTM", "NGRAMS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "title"]
+__all__ = ["ATTENTION", "COMPARED", "GRU", "LSTM", "NGRAMS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "model_title"]
 
 RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
 RECURRENT = (RNN, LSTM, GRU)
@@ -11,7 +11,7 @@ TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is r
 NGRAMS = "kneser-ney"  # a baseline of that task
 
 
-def title(model: str, article: bool = False) -> str:
+def model_title(model: str, article: bool = False) -> str:
     """``plain RNN``, ``LSTM``, or with an article ``an LSTM``."""
     name = {RNN: "plain RNN", LSTM: "LSTM", GRU: "GRU", ATTENTION: "Transformer layer"}.get(model, model)
     return f"{'an' if model == LSTM else 'a'} {name}" if article else name

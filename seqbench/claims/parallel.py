@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import ATTENTION, COMPARED, RECURRENT, title
-from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Asides, Claim, Condition
+from seqbench.claims.names import ATTENTION, COMPARED, RECURRENT, model_title
+from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.parallel import ParallelResult
 from seqbench.probes.shared.fits import machine_text, open_interval
@@ -39,12 +39,11 @@ def recurrence_serial(evidence: Evidence) -> Claim:
             if model in COMPARED
             for condition in (_serial(one, model), *_slower(one, model))
         ],
-        [
-            Asides(
-                "The batch at which the work takes as long as the serial part:",
-                [aside for one in timings for aside in _hidden(one)],
-            )
-        ],
+        {
+            "The batch at which the work takes as long as the serial part:": [
+                aside for one in timings for aside in _hidden(one)
+            ]
+        },
     )
 
 
@@ -53,7 +52,7 @@ def _statement(one: Measured[ParallelResult]) -> str:
     kept = []
     for model in (model for model in RECURRENT if model in result.change):
         shares = [interval_text(change, digits=2) for change in result.change[model].values()]
-        kept.append(f"{title(model, article=True)} {' and '.join(shares)}")
+        kept.append(f"{model_title(model, article=True)} {' and '.join(shares)}")
     sizes = listed([f"{tokens:,}" for tokens in result.tokens])
     return (
         f"In training steps of {sizes} tokens (torch's kernels, {machine_text(one.spec)}), sequences of "
@@ -66,7 +65,7 @@ def _serial_times(one: Measured[ParallelResult]) -> str:
     """``however large the batch, each time step costs 78 µs (70 to 86) in a plain RNN``, who is unknown last."""
     known, small, unknown = [], [], []
     for model in (model for model in COMPARED if model in one.result.fit):
-        fit, name = one.result.fit[model], title(model, article=True)
+        fit, name = one.result.fit[model], model_title(model, article=True)
         if fit is None or not fit.trusted:
             unknown.append(name)
         elif (serial := open_interval(fit.s, 1e6)).low > 0:
@@ -89,7 +88,7 @@ def _serial(one: Measured[ParallelResult], model: str) -> Condition:
     axes, region = {"model": model, "measure": "serial time of a step"}, "above 0" if recurrent else "may be 0"
     why = NO_FIT if fit is None else UNTRUSTED
     condition = Condition(axes, figure, "µs", side, region, [one.folder])
-    return condition.if_known(fit is not None and fit.trusted, f"{title(model)}: {why}")
+    return condition.if_known(fit is not None and fit.trusted, f"{model_title(model)}: {why}")
 
 
 def _slower(one: Measured[ParallelResult], model: str) -> Iterator[Condition]:
@@ -104,4 +103,4 @@ def _hidden(one: Measured[ParallelResult]) -> Iterator[Aside]:
         if fit is not None and fit.trusted:
             batch = open_interval(fit.hidden_batch)
             shown = interval_text(batch) if math.isfinite(batch.value) else "no batch hides it"
-            yield Aside(f"{title(model)}: {shown}", [one.folder])
+            yield Aside(f"{model_title(model)}: {shown}", [one.folder])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from seqbench.stats import Interval
 
-__all__ = ["NOT_MEASURED", "SEEDS", "UNKNOWN", "Aside", "Asides", "Claim", "Condition", "Verdict", "judge", "within"]
+__all__ = ["NOT_MEASURED", "SEEDS", "UNKNOWN", "Aside", "Claim", "Condition", "Verdict", "judge", "within"]
 
 SEEDS = 5  # fewer decide nothing
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
@@ -150,13 +150,6 @@ class Aside(NamedTuple):
     records: Sequence[Path] = ()
 
 
-class Asides(NamedTuple):
-    """What is said beside a claim's figures and no verdict rests on."""
-
-    heading: str
-    lines: Sequence[Aside]
-
-
 @dataclass(frozen=True)
 class Claim:
     """One row of the ledger.
@@ -167,7 +160,7 @@ class Claim:
         method: how it was measured, and the region in which it is true.
         statement: what came out, in a sentence that can be quoted without the rest.
         conditions: the figures that the verdict follows from.
-        beside: what else was measured, which the verdict does not rest on.
+        beside: what else was measured, which the verdict does not rest on, by heading.
         lacks: what is missing of what the verdict needs, which then is not given.
         caution: why the verdict must not be relied on yet, which is said wherever it stands.
         number: given by `register_claim`.
@@ -178,7 +171,7 @@ class Claim:
     method: str
     statement: str
     conditions: Sequence[Condition]
-    beside: Sequence[Asides] = field(default=())
+    beside: Mapping[str, Sequence[Aside]] = field(default_factory=dict)
     lacks: str = ""
     caution: str = ""
     number: int = 0

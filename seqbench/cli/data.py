@@ -359,7 +359,7 @@ def _means(train: Segments, prepared: Prepared) -> Panel:
     classes, features = prepared.data.classes, prepared.data.features
     last = train.series[train.starts + train.lookback - 1]
     means = [last[train.targets == label].mean(axis=0).tolist() for label in range(len(classes))]
-    matrix = Matrix(means, classes, features, -3, 3, diverging=True, label="training deviations")
+    matrix = Matrix(means, classes, features, -3, 3, label="training deviations")
     return Panel("Mean of each measurement by class", [matrix])
 
 
@@ -372,5 +372,5 @@ def _symbols(train: Stream, vocabulary: Sequence[str]) -> Panel:
 
 
 def _sizes_panel(splits: dict[str, Split]) -> Panel:
-    bars = Bars(list(splits), [split.n_scored for split in splits.values()], LOOKS["train"], across=True)
-    return Panel("Splits, in the order of the text", [bars], Axis("characters"))
+    bars = Bars(list(splits), [split.n_scored for split in splits.values()], LOOKS["train"])
+    return Panel("Splits, in the order of the text", [bars], y=Axis("characters"))

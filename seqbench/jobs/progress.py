@@ -103,7 +103,8 @@ class Terminal(Listener):
         self._forget(job)
         self.done += 1
         self.failed += record.status not in FINE
-        self.write(f"{job.spec.name}: {record.status}{took}, {record.headline}")
+        headline = f", {record.headline}" if record.headline else ""
+        self.write(f"{job.spec.name}: {record.status}{took}{headline}")
         if self.bar is not None:
             self.bar.set_postfix_str(f"{self.failed} failed{self._left()}", refresh=False)
             self.bar.update(1)

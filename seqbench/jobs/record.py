@@ -1,6 +1,7 @@
 """The record: the JSON object that one job leaves behind, schema version 1.
 
-`Record` is what all have in common; `RunRecord` is that of a model trained on a task, `ProbeRecord` that of a probe. A
+`Record` is what all have in common; `RunRecord` is that of a model trained on a task, which `seqbench.experiment` fills
+in, `ProbeRecord` that of a probe, which `seqbench.probes.shared.measuring` fills in. A
 record is validated whenever it is written or read: unknown keys, NaN, newer schema versions, and a key that is not that
 of its content are refused.
 """

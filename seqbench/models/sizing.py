@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqbench.errors import UserError
@@ -13,7 +14,7 @@ from seqbench.models.backbone import SequenceModel, build, count_parameters
 from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS
 
-__all__ = ["flops_per_sample", "nearest_width", "width_for"]
+__all__ = ["count_flops", "flops_per_sample", "nearest_width", "width_for"]
 
 WIDEST = 1 << 16
 
@@ -56,15 +57,20 @@ def nearest_width(params: int, model: str, count_at: Callable[[int], int], multi
 
 
 def flops_per_sample(model: SequenceModel, length: int) -> int | None:
-    """Floating-point operations of one forward pass over one sequence of ``length`` steps; a backward pass costs twice.
+    """`count_flops` of one forward pass over one sequence of ``length`` steps."""
+    return count_flops(model, model.shape.example(1, length, "meta"))
 
-    Counted by torch's own counter on the meta device, where the recurrent kernels fall apart into matrix products: two
-    operations for each multiply-add, element-wise work left out (as is usual). None for a plug-in that can't run there:
-    on a real device fused kernels would go uncounted.
+
+def count_flops(module: nn.Module, inputs: Tensor) -> int | None:
+    """Floating-point operations of ``module(inputs, None)``, with ``inputs`` on the meta device.
+
+    A backward pass costs twice as many. Counted by torch's own counter on the meta device, where the recurrent kernels
+    fall apart into matrix products: two operations for each multiply-add, element-wise work left out (as is usual), all
+    T^2 pairs of attention, masked or not. None for a plug-in that can't run there: on a real device fused kernels would
+    go uncounted.
     """
-    inputs = model.shape.example(1, length, "meta")
     try:
-        shadow = copy.deepcopy(model).to("meta").eval()
+        shadow = copy.deepcopy(module).to("meta").eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             shadow(inputs, None)
     except Exception:  # whatever a user's own layer does with values that are not there

@@ -1,12 +1,10 @@
 """`probe context`: how far back models that are trained on real data use their input.
 
-For tasks of kind `generate` a measurement trains a model and scores characters of the test text after exactly k others,
-read from zero state. The effective context is the least k from which on the loss stays within 1% of the least loss at
-any k. What lies beyond a few k is also dropped, shuffled, or swapped for another passage (after Khandelwal et al. 2018,
-who shuffled and dropped the words of a trained language model's context).
-
-For other kinds with an option ``sequence_length`` a measurement trains on one length of the input, and at the longest
-length also tests with everything farther than k from an anchor taken from another example.
+Of a text (tasks of kind `generate`) characters are scored after exactly k others, read from zero state; what lies
+beyond a few k is also dropped, shuffled, or swapped for another passage (after Khandelwal et al. 2018, who shuffled and
+dropped the words of a trained language model's context). On other tasks that have an option ``sequence_length`` a model
+is trained on each of several lengths of the input, and at the longest also tested with everything farther than k from
+an anchor taken from another example.
 
 The data is each task's embedded one; the model is one mixer layer in the bare backbone.
 """
@@ -14,58 +12,39 @@ The data is each task's embedded one; the model is one mixer layer in the bare b
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tyro
+from numpy.lib.stride_tricks import sliding_window_view
 
 from seqbench.baselines import BASELINES
 from seqbench.config import RunConfig
-from seqbench.data import BLOCK, Rows, Segments, Split, Stream, TaskData, Truth, Windows
+from seqbench.data import BLOCK, Rows, Segments, Split, Stream, Truth, Windows
 from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
 from seqbench.prepare import Prepared, prepare
-from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
 from seqbench.report.chart import GREY, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Rule, dashes_of, look_of
-from seqbench.report.text import NONE, aligned_table, between, format_value, interval_text, listed, rounded, short
+from seqbench.report.text import NONE, aligned_table, interval_text, listed, or_dash, rounded, short
 from seqbench.stats import Estimate, Interval, estimate
-from seqbench.task import TASKS, TaskSpec, parse_options
+from seqbench.task import TASKS, Budget, TaskSpec, parse_options
 
 if TYPE_CHECKING:
     from seqbench.experiment import Experiment
     from seqbench.models.backbone import SequenceModel
 
-__all__ = [
-    "TOLERANCES",
-    "Changed",
-    "ContextOptions",
-    "ContextProbe",
-    "ContextResult",
-    "InputsResult",
-    "Mask",
-    "OfModel",
-    "Summed",
-    "Targets",
-    "TextResult",
-    "carried_excess",
-    "effective_context",
-    "excess_curve",
-    "least_context",
-    "masked_change",
-    "mean_metric",
-    "perturbation_excess",
-    "reference_distance",
-    "still_falls",
-]
+__all__ = ["TOLERANCES", "ContextResult", "InputsResult", "TextResult", "effective_context", "still_falls"]
 
 Array = npt.NDArray[Any]
+N = TypeVar("N", float, Sequence[float])
 TOLERANCES = (0.005, 0.01, 0.02)  # of the loss, for the effective context
 
 
@@ -108,18 +87,10 @@ class ContextOptions:
 
 
 @dataclass(frozen=True)
-class Summed:
-    """Nats of the targets of each of G blocks of text, summed: ``sums`` (G,); and their number: ``counts`` (G,)."""
+class Summed(Generic[N]):
+    """Nats of targets in each of G blocks of text: ``sums`` (G,), or (P, G) after P permutations; ``counts`` (G,)."""
 
-    sums: Sequence[float]
-    counts: Sequence[int]
-
-
-@dataclass(frozen=True)
-class Changed:
-    """The same for each of P permutations: ``sums`` (P, G) and ``counts`` (G,)."""
-
-    sums: Sequence[Sequence[float]]
+    sums: Sequence[N]
     counts: Sequence[int]
 
 
@@ -163,10 +134,10 @@ class TextResult(OfModel):
     blocks: int
     counts: Sequence[int]
     sums: Sequence[Sequence[float]]
-    carried: Summed | None
+    carried: Summed[float] | None
     limit: int | None
     chars_per_word: float | None
-    perturbed: Mapping[str, Mapping[str, Changed]] | None
+    perturbed: Mapping[str, Mapping[str, Summed[Sequence[float]]]] | None
     test: float
 
 
@@ -221,21 +192,16 @@ class ContextProbe(Probe[ContextResult]):
         Raises:
             UserError: a task that has no input to shorten, lengths that it refuses or that do not fit into memory.
         """
-        planned = []
+        planned: list[ProbeSpec] = []
         for task in _tasks(options.task):
-            propose, usual = (_text_variants, TEXT_SEEDS) if task.kind == TEXT else (_inputs_variants, INPUTS_SEEDS)
+            propose, seeds = (_text_variants, TEXT_SEEDS) if task.kind == TEXT else (_inputs_variants, INPUTS_SEEDS)
             prepared, variants = propose(task, request.budget, options)
             for model in models:
-                _check_model(prepared, model, variants[0], device)
-            seeds = request.all_seeds(usual[request.budget])
-            planned += [
-                ProbeSpec(self.name, (model,), seed, request.budget, device, request.threads, chosen)
-                for seed in seeds
-                for model in models
-                for chosen in variants
-                # what no seed can measure is planned once, to say why
-                if seed == seeds[0] or (_may_see(task, model) and "refused" not in chosen)
-            ]
+                may_see = _check_model(prepared, model, variants[0], device)
+                for variant in variants:
+                    specs = self.specs(request, device, model, variant, seeds[request.budget])
+                    # what no seed can measure is planned once, to say why
+                    planned += specs if may_see and "refused" not in variant else specs[:1]
         return sorted(planned, key=lambda spec: spec.seed)
 
     def measure(self, spec: ProbeSpec, listener: Listener) -> ContextResult:
@@ -247,39 +213,37 @@ class ContextProbe(Probe[ContextResult]):
         """
         if "refused" in spec.options:
             raise NotApplicable(spec.options["refused"]["sentence"])
-        trained = _train(spec, listener)
+        experiment, model = _train(spec, listener)
         if spec.options["what"] == "text":
-            return _measure_text(spec, trained, listener)
-        return _measure_inputs(spec, trained, listener)
+            return _measure_text(spec, experiment, model, listener)
+        return _measure_inputs(spec, experiment, model, listener)
 
     def headline(self, result: ContextResult) -> str:
         """The effective context at 1%, or the metric at this length."""
         if isinstance(result, TextResult):
-            context = between(effective_context([result]).value, ".0f")
-            return f"{result.metric} {format_value(result.test)}, effective context {context} characters"
-        return f"{result.metric} {format_value(result.value)} at length {result.length}"
+            context = effective_context([result]).value
+            return f"{result.metric} {rounded(result.test, 4)}, effective context {context:.0f} characters"
+        return f"{result.metric} {rounded(result.value, 4)} at length {result.length}"
 
     def table(self, measured: Sequence[Measured[ContextResult]]) -> str:
         """One table for each task, with sentences below it, and one of what changing far input does."""
         parts: list[str] = []
-        for texts in _by("task", _groups(measured, TextResult)):
-            parts += _text_tables(texts)
-        for inputs in _by("task", _groups(measured, InputsResult)):
-            parts += _inputs_tables(inputs)
+        for groups in _by_task(measured):
+            parts += _text_tables(groups) if groups[0].first.kind == TEXT else _inputs_tables(groups)
         return "\n\n".join(parts)
 
     def chart(self, measured: Sequence[Measured[ContextResult]]) -> Chart:
         """Excess loss against k, effective contexts and changed text; metrics against the length of the input."""
-        texts, inputs = _groups(measured, TextResult), _groups(measured, InputsResult)
-        models = {group.label: group.model for group in texts} | {group.label: group.model for group in inputs}
-        dashes = dashes_of(models)
         panels: list[Panel] = []
-        for of_text in _by("task", texts):
-            panels += _text_panels(of_text, dashes)
-        for of_inputs in _by("task", inputs):
-            panels += _inputs_panels(of_inputs, dashes)
+        for groups in _by_task(measured):
+            panels += (
+                _text_panels(groups)
+                if groups[0].first.kind == TEXT
+                else [sheet.panel() for sheet in _input_sheets(groups)]
+            )
         columns = [panels[::2], panels[1::2]]  # so that they are read row by row
-        return Chart("Effective context on real data", columns, notes=[*_notes(texts, inputs)], aligned=True)
+        notes = [*_notes([group for groups in _by_task(measured) for group in groups])]
+        return Chart("Effective context on real data", columns, notes=notes, aligned=True)
 
 
 # ---- plan: what is trained and scored -----------------------------------------------------------------------------
@@ -309,14 +273,6 @@ def _tasks(names: str | None) -> Iterator[TaskSpec]:
         yield task
 
 
-def _may_see(task: TaskSpec, model: str) -> bool:
-    """Whether ``model`` can be kept from seeing what ``task`` is to predict."""
-    from seqbench.models.heads import HEADS
-    from seqbench.models.mixer import MODELS
-
-    return not HEADS.get(task.kind).causal or MODELS.get(model).mixer.can_be_causal
-
-
 def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tuple[Prepared, list[dict[str, Any]]]:
     """The data, and the options of the one measurement of each model."""
     length = LENGTH[budget] if options.sequence_length is None else options.sequence_length
@@ -338,7 +294,12 @@ def _inputs_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tu
     usual = int(task.options().sequence_length)
     asked = options.lengths and sorted({int(word) for word in options.lengths.split(",")})
     lengths = asked or sorted({int(usual * share) for share in SHARES[budget]})
-    refused = {length: why for length in lengths if (why := _refusal(task, length))}
+    refused = {}
+    for length in lengths:
+        try:
+            parse_options(task, {"sequence_length": length})
+        except UserError as error:
+            refused[length] = str(error)
     allowed = [length for length in lengths if length not in refused]
     if not allowed:
         raise UserError(f"no length is left for {task.name}: {next(iter(refused.values()))}")
@@ -350,15 +311,6 @@ def _inputs_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tu
     return prepared, [{"task": task.name, "what": "inputs", **one, **shared} for one in chosen]
 
 
-def _refusal(task: TaskSpec, length: int) -> str | None:
-    """The sentence with which the task's options refuse a length."""
-    try:
-        parse_options(task, {"sequence_length": length})
-    except UserError as error:
-        return str(error)
-    return None
-
-
 def _training_options(prepared: Prepared, budget: str, options: ContextOptions, length: int) -> dict[str, Any]:
     """All that decides how a model is trained at ``length`` but the model and the seed, as JSON has it.
 
@@ -367,19 +319,20 @@ def _training_options(prepared: Prepared, budget: str, options: ContextOptions, 
     width 128 on a Bible reached 2.23 bits after 1,500 steps of 8 windows of 512, 2.05 after 5,000 of 4). At `standard`,
     which is for a GPU, batch and steps are the task's.
     """
-    task, usual = prepared.spec, prepared.spec.budgets[budget]
-    chosen = {**dataclasses.asdict(usual), **(SMOKE if budget == "smoke" else {})}
+    task = prepared.spec
+    training = {**dataclasses.asdict(task.budgets[budget]), **dataclasses.asdict(task.training)}
+    if budget == "smoke":
+        training |= SMOKE
     if task.kind == TEXT and budget != "standard":
-        times = 2 if budget == "quick" else 1
-        chosen["batch_size"] = max(1, usual.batch_size * int(task.options().sequence_length) // (times * length))
-        chosen["steps"] *= times
-    chosen |= {} if options.steps is None else {"steps": options.steps}
-    chosen["evaluations"] = min(chosen["evaluations"], chosen["steps"])
-    training = dataclasses.asdict(task.training)
-    training |= {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+        times, usual = (2 if budget == "quick" else 1), int(task.options().sequence_length)
+        training["batch_size"] = max(1, training["batch_size"] * usual // (times * length))
+        training["steps"] *= times
+    asked = {"steps": options.steps, "learning_rate": options.learning_rate}
+    training |= {name: value for name, value in asked.items() if value is not None}
+    training["evaluations"] = min(training["evaluations"], training["steps"])
     return {
         "hidden": options.hidden or HIDDEN[budget],
-        "training": {**chosen, **training},
+        "training": training,
         "text": max(SMOKE_TEXT, 4 * length) if budget == "smoke" and task.kind == TEXT else None,
         "data": {
             "version": task.version,
@@ -389,29 +342,31 @@ def _training_options(prepared: Prepared, budget: str, options: ContextOptions, 
     }
 
 
-def _check_model(prepared: Prepared, model: str, chosen: Mapping[str, Any], device: str) -> None:
-    """Refuse widths that the model can't have and lengths whose training does not fit into memory."""
+def _check_model(prepared: Prepared, model: str, chosen: Mapping[str, Any], device: str) -> bool:
+    """Whether ``model`` can be kept from seeing what the task is to predict.
+
+    Raises:
+        UserError: a width that the model can't have, or a length whose training does not fit into memory.
+    """
     from seqbench.models.backbone import build, check_widths, shape_of
+    from seqbench.models.heads import HEADS
+    from seqbench.models.mixer import MODELS
     from seqbench.probes.shared.nets import check_fits
 
     kind, widths, length = prepared.spec.kind, (chosen["hidden"],), prepared.options["sequence_length"]
     check_widths(model, widths)
-    if _may_see(prepared.spec, model):
-        shape, batch = shape_of(kind, prepared.data), chosen["training"]["batch_size"]
-        option = "--sequence-length" if kind == TEXT else "--lengths"
-        check_fits(lambda: build(model, kind, shape, widths), shape, batch, length, device, option)
+    if HEADS.get(kind).causal and not MODELS.get(model).mixer.can_be_causal:
+        return False
+    shape, batch = shape_of(kind, prepared.data), chosen["training"]["batch_size"]
+    option = "--sequence-length" if kind == TEXT else "--lengths"
+    check_fits(lambda: build(model, kind, shape, widths), shape, batch, length, device, option)
+    return True
 
 
 # ---- measure: a trained model -------------------------------------------------------------------------------------
 
 
-class _Trained(NamedTuple):
-    experiment: Experiment
-    data: TaskData
-    model: SequenceModel
-
-
-def _train(spec: ProbeSpec, listener: Listener) -> _Trained:
+def _train(spec: ProbeSpec, listener: Listener) -> tuple[Experiment, SequenceModel]:
     """The model of ``spec`` in the state that did best on validation, trained as `run` trains it; nothing is stored.
 
     Raises:
@@ -434,32 +389,28 @@ def _train(spec: ProbeSpec, listener: Listener) -> _Trained:
         **{name: training[name] for name in ("learning_rate", "weight_decay", "dropout")},
     )
     experiment = resolve(config, listener)
+    budget = Budget(**{item.name: training[item.name] for item in dataclasses.fields(Budget)})
+    data, most = experiment.data, spec.options["text"]
+    if most is not None:
+        assert isinstance(data.val, Stream) and isinstance(data.test, Stream)
+        val, test = (Stream.evaluation(part.tokens[:most], part.window) for part in (data.val, data.test))
+        data = replace(data, val=val, test=test)
+    experiment = replace(experiment, budget=budget, prepared=replace(experiment.prepared, data=data))
     model = build_model(experiment).to(experiment.device)
-    data, usual = _shortened(experiment.data, spec.options["text"]), experiment.budget
-    budget = dataclasses.replace(usual, **{item.name: training[item.name] for item in dataclasses.fields(usual)})
     check_sees_no_future(model, data, 8)
     listener.begin(budget.steps)
     fit(model, experiment.prepared.spec, data, experiment.config, budget, listener.step)
     check_sees_no_future(model, data)
-    return _Trained(experiment, data, model.eval())
+    return experiment, model.eval()
 
 
-def _shortened(data: TaskData, most: int | None) -> TaskData:
-    """Validation and test on their first ``most`` characters."""
-    if most is None:
-        return data
-    assert isinstance(data.val, Stream) and isinstance(data.test, Stream)
-    val, test = (Stream.evaluation(part.tokens[:most], part.window) for part in (data.val, data.test))
-    return dataclasses.replace(data, val=val, test=test)
-
-
-def _shared_fields(spec: ProbeSpec, trained: _Trained) -> dict[str, Any]:
+def _shared_fields(spec: ProbeSpec, task: TaskSpec, model: SequenceModel) -> dict[str, Any]:
     """The fields of `OfModel`."""
     from seqbench.models.backbone import count_parameters
 
-    task, params = trained.experiment.prepared.spec, count_parameters(trained.model)
     named = {"task": task.name, "kind": task.kind, "metric": task.primary.name, "unit": task.primary.unit}
-    return {**named, "length": spec.options["length"], "params": params, "width": spec.options["hidden"]}
+    sizes = {"length": spec.options["length"], "width": spec.options["hidden"], "params": count_parameters(model)}
+    return {**named, **sizes}
 
 
 def _six_digits(value: Any) -> Any:
@@ -484,27 +435,19 @@ STRETCH = 1 << 15  # characters of a pass with carried state
 WINDOW = 1024  # characters before a target of which the farther ones are perturbed
 PERMUTATIONS = 3
 FAR_BLOCKS = 25
-KINDS = ("drop", "swap", "shuffle words", "shuffle characters")  # of changes to what is far
+KINDS = {  # of changes to what is far, in words
+    "drop": "is dropped",
+    "swap": "is another passage",
+    "shuffle words": "has its words shuffled",
+    "shuffle characters": "has its characters shuffled",
+}
 TEXT_SEED = 4  # of all changes, which are the same for every model and seed: the test text is
 
 
-class Targets(NamedTuple):
-    """The characters of a text that are scored: ``first``, ``first + stride``, ..., ``number`` of them."""
+def place_targets(length: int, targets: int, longest: int) -> Array:
+    """(N,) places of at least ``targets`` characters, evenly over a text of ``length`` after its first ``longest``.
 
-    first: int
-    stride: int
-    number: int
-
-    @property
-    def positions(self) -> Array:
-        """(N,) where they stand."""
-        return self.first + self.stride * np.arange(self.number)
-
-
-def place_targets(length: int, targets: int, longest: int) -> Targets:
-    """At least ``targets`` characters, evenly over a text of ``length`` after its first ``longest``.
-
-    The stride is a power of two, so there are at most twice as many.
+    Their distance is a power of two, so there are at most twice as many.
 
     Raises:
         UserError: less than two blocks of text would be left, or fewer characters than ``targets``.
@@ -517,8 +460,7 @@ def place_targets(length: int, targets: int, longest: int) -> Targets:
     span = length - longest
     if targets > span:
         raise UserError(f"--targets {targets} is more than the test text has: take at most {span:,}.")
-    stride = 1 << ((span // targets).bit_length() - 1)
-    return Targets(longest, stride, -(-span // stride))
+    return np.arange(longest, length, 1 << ((span // targets).bit_length() - 1))
 
 
 def text_distances(longest: int, stride: int) -> list[int]:
@@ -528,116 +470,97 @@ def text_distances(longest: int, stride: int) -> list[int]:
     return sorted({*powers, *between_them, longest})
 
 
-def _measure_text(spec: ProbeSpec, trained: _Trained, listener: Listener) -> TextResult:
+def _measure_text(spec: ProbeSpec, experiment: Experiment, model: SequenceModel, listener: Listener) -> TextResult:
     """Score the targets of the test text after every k."""
     from seqbench.training import evaluate
 
-    experiment, data, model = trained
-    about, task = spec.options, experiment.prepared.spec
+    about, task, data, length = spec.options, experiment.prepared.spec, experiment.data, spec.options["length"]
     assert isinstance(data.test, Stream)
-    length, tokens = about["length"], np.array(data.test.tokens, dtype=np.int64)
-    targets = place_targets(len(tokens), about["targets"], about["longest"])
+    tokens = data.test.tokens
+    at = place_targets(len(tokens), about["targets"], about["longest"])
     grows = model.state_size(2 * length) > model.state_size(length)
-    ks = [k for k in text_distances(about["longest"], targets.stride) if k <= length or not grows]
-    blocks = min(MOST_BLOCKS, targets.number, (len(tokens) - targets.first) // BLOCK)
-    listener.say(f"scoring {targets.number:,} characters after {ks[0]} to {ks[-1]} others")
-    by_k = [_summed(nats, blocks) for nats in truncated_losses(model, tokens, targets, ks).T]
-    words = word_count(tokens, is_space(data))
+    ks = [k for k in text_distances(about["longest"], int(at[1] - at[0])) if k <= length or not grows]
+    blocks = min(MOST_BLOCKS, len(at), (len(tokens) - about["longest"]) // BLOCK)
+    listener.say(f"scoring {len(at):,} characters after {ks[0]} to {ks[-1]} others")
+    by_k = _summed(truncated_losses(model, tokens, at, ks).T, blocks)
+    space = np.array([symbol.isspace() for symbol in data.vocabulary])
+    words = word_count(tokens, space)
     return TextResult(
-        **_shared_fields(spec, trained),
+        **_shared_fields(spec, task, model),
         what="text",
         ks=ks,
         blocks=blocks,
-        counts=by_k[0].counts,
-        sums=[list(row) for row in zip(*(summed.sums for summed in by_k), strict=True)],
-        carried=None if grows else _summed(carried_losses(model, tokens, targets), blocks),
+        counts=by_k.counts,
+        sums=np.transpose(by_k.sums).tolist(),
+        carried=None if grows else _summed(carried_losses(model, tokens, at), blocks),
         limit=length if grows else None,
         chars_per_word=_six_digits(len(tokens) / words) if words > 1 else None,
-        perturbed=_perturbed(trained, tokens, targets, about),
+        perturbed=_perturbed(model, tokens, at, space, about),
         test=_six_digits(evaluate(model, task, data.test, experiment.config)[task.primary.name]),
     )
 
 
-def truncated_losses(model: SequenceModel, tokens: Array, targets: Targets, ks: Sequence[int]) -> Array:
-    """(N, K) nats of each target after exactly k characters, read from zero state; ``tokens`` is the text (L,)."""
-    table = np.empty((targets.number, len(ks)))
-    shared = [k for k in ks if k % targets.stride == 0]
-    for together in [*([k] for k in ks if k not in shared), *([shared] if shared else [])]:
+def truncated_losses(model: SequenceModel, tokens: Array, at: Array, ks: Sequence[int]) -> Array:
+    """(N, K) nats of the targets ``at`` (N,) of a text (L,) after exactly k characters, read from zero state."""
+    stride = int(at[1] - at[0])
+    nats = np.empty((len(at), len(ks)))
+    shared = [k for k in ks if k % stride == 0]
+    for together in filter(None, [shared, *([k] for k in ks if k % stride)]):
         longest = max(together)
-        before = (longest - np.array(together)) // targets.stride
-        passes = np.arange(targets.number)[:, None] + before  # the one that begins k before the target
-        starts = targets.first - longest + targets.stride * np.arange(passes.max() + 1)
-        order = passes.argsort(axis=None, kind="stable")
-        wanted = np.broadcast_to(targets.positions[:, None], passes.shape).ravel()
-        nats = np.empty(passes.size)
-        nats[order] = _text_losses(model, tokens, starts, longest, passes.ravel()[order], wanted[order])
-        table[:, [ks.index(k) for k in together]] = nats.reshape(passes.shape)
-    return table
-
-
-def carried_losses(model: SequenceModel, tokens: Array, targets: Targets) -> Array:
-    """(N,) nats of each target with a state carried over at least ``first`` and up to 32,768 characters."""
-    span = len(tokens) - targets.first
-    n_stretches = -(-span // max(1, STRETCH - targets.first))
-    scored = -(-span // n_stretches)
-    passes = (targets.positions - targets.first) // scored
-    starts = scored * np.arange(n_stretches)
-    return _text_losses(model, tokens, starts, targets.first + scored - 1, passes, targets.positions)
-
-
-def last_losses(model: SequenceModel, inputs: Array, wanted: Array) -> Array:
-    """(N,) nats of the symbols ``wanted`` (N,) after ``inputs`` (N, k)."""
-    rows, steps = np.arange(len(inputs)), np.full(len(inputs), inputs.shape[1] - 1)
-    return _losses(model, lambda passes: inputs[passes], inputs.shape[1], rows, steps, wanted)
-
-
-def _text_losses(model: SequenceModel, tokens: Array, starts: Array, length: int, passes: Array, at: Array) -> Array:
-    """(N,) nats of the characters ``at`` (N,) of a text by ``passes`` (N,) of ``length`` from ``starts[pass]`` on."""
-
-    def read(numbers: Array) -> Array:
-        # past the end of the text stands its last character, which no scored output sees
-        return tokens[np.minimum(starts[numbers, None] + np.arange(length), len(tokens) - 1)]
-
-    return _losses(model, read, length, passes, at - starts[passes] - 1, tokens[at])
-
-
-def _losses(
-    model: SequenceModel, read: Callable[[Array], Array], length: int, passes: Array, steps: Array, wanted: Array
-) -> Array:
-    """(N,) nats of the symbols ``wanted`` (N,), each by the output of one of ``passes`` (N,) at one of ``steps`` (N,).
-
-    ``read`` gives the inputs (B, length) of passes (B,), which are numbered from 0; ``passes`` ascend.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    device = next(model.parameters()).device
-    nats, at_once, number = np.empty(len(wanted)), max(1, CHUNK // length), int(passes[-1]) + 1
-    for i in range(0, number, at_once):
-        part = slice(*np.searchsorted(passes, [i, i + at_once]))
-        arrays = read(np.arange(i, min(number, i + at_once))), passes[part] - i, steps[part], wanted[part]
-        inputs, rows, at, symbols = (torch.from_numpy(array).to(device) for array in arrays)
-        with torch.no_grad():
-            nats[part] = F.cross_entropy(model(inputs)[rows, at].float(), symbols, reduction="none").cpu().numpy()
+        later = (longest - np.array(together)) // stride  # passes between those of the longest k and of this one
+        passes = _passes(tokens, at[0] - longest, stride, len(at) + later.max(), longest)
+        rows = np.arange(len(at))[:, None] + later
+        after = np.take_along_axis(losses_after(model, passes, together), rows, axis=0)
+        nats[:, [ks.index(k) for k in together]] = after
     return nats
 
 
-def _summed(nats: Array, blocks: int) -> Summed:
-    """Nats (N,) by block."""
-    of_block = np.arange(len(nats)) * blocks // len(nats)
-    return Summed(_six_digits(np.bincount(of_block, weights=nats)), np.bincount(of_block).tolist())
+def carried_losses(model: SequenceModel, tokens: Array, at: Array) -> Array:
+    """(N,) nats of the targets ``at`` with a state carried over as much as stands before the first, up to `STRETCH`."""
+    first = int(at[0])
+    span = len(tokens) - first
+    n_passes = -(-span // max(1, STRETCH - first))
+    scored = -(-span // n_passes)
+    passes = _passes(tokens, 0, scored, n_passes, first + scored - 1)
+    nats: Array = losses_after(model, passes, range(first, first + scored)).ravel()
+    return nats.take(at - first)
 
 
-def is_space(data: TaskData) -> Array:
-    """(V,) whether a symbol separates words."""
-    return np.array([symbol.isspace() for symbol in data.vocabulary])
+def _passes(tokens: Array, first: int, stride: int, number: int, length: int) -> Array:
+    """(number, length + 1) stretches of a text from ``first``, ``first + stride``, ... on: a view, as it may be large.
+
+    Past its end stands its last character, which no target's output sees.
+    """
+    stretches: Array = sliding_window_view(np.pad(tokens, (0, length), mode="edge"), length + 1)
+    return stretches[first::stride][:number]
+
+
+def losses_after(model: SequenceModel, passes: Array, ks: Sequence[int]) -> Array:
+    """(N, K) nats of the symbols ``passes[:, k]`` of stretches of text (N, T + 1) after the k before them."""
+    import torch
+    import torch.nn.functional as F
+
+    device, at_once = next(model.parameters()).device, max(1, CHUNK // (passes.shape[1] - 1))
+    nats = []
+    for i in range(0, len(passes), at_once):
+        symbols = torch.from_numpy(passes[i : i + at_once].astype(np.int64)).to(device)
+        with torch.no_grad():
+            outputs = model(symbols[:, :-1])[:, [k - 1 for k in ks]].float()
+        losses = F.cross_entropy(outputs.flatten(0, 1), symbols[:, ks].flatten(), reduction="none")
+        nats.append(losses.double().cpu().numpy().reshape(-1, len(ks)))
+    return np.concatenate(nats)
+
+
+def _summed(nats: Array, blocks: int) -> Summed[Any]:
+    """Of targets' nats (..., N), block by block."""
+    of_block = np.arange(nats.shape[-1]) * blocks // nats.shape[-1]
+    sums = np.add.reduceat(nats, np.searchsorted(of_block, np.arange(blocks)), axis=-1)
+    return Summed(_six_digits(sums), np.bincount(of_block).tolist())
 
 
 def word_count(tokens: Array, space: Array) -> int:
-    """Runs of symbols that are no space; 0 where nothing separates words."""
+    """Runs of symbols that are no space; ``space`` (V,) says which separate words."""
     inside = ~space[tokens]
-    if inside.all():
-        return 0
     return int(np.sum(inside[1:] & ~inside[:-1]) + inside[0])
 
 
@@ -649,45 +572,45 @@ def word_count(tokens: Array, space: Array) -> int:
 
 
 def _perturbed(
-    trained: _Trained, tokens: Array, targets: Targets, about: Mapping[str, Any]
-) -> dict[str, dict[str, Changed]] | None:
-    """Losses of some of the targets, with and without what lies farther than k in a window changed."""
+    model: SequenceModel, tokens: Array, at: Array, space: Array, about: Mapping[str, Any]
+) -> dict[str, dict[str, Summed[Sequence[float]]]] | None:
+    """Losses of some of the targets ``at``, with and without what lies farther than k in a window changed."""
     window = min(WINDOW, about["length"])
     near = [k for k in about["near"] if k < window]
     if not near:
         return None
-    at = targets.positions[:: max(1, targets.number // about["perturbed"])]
+    at = at[:: max(1, len(at) // about["perturbed"])]
     at = at[at >= window]
-    summed: dict[str, dict[str, list[Summed]]] = {}
-    for kind, k, inputs in perturbed_inputs(tokens, at, window, near, PERMUTATIONS, is_space(trained.data)):
-        nats = last_losses(trained.model, inputs, tokens[at])
-        summed.setdefault(kind, {}).setdefault(str(k), []).append(_summed(nats, min(FAR_BLOCKS, len(at))))
+    nats: dict[str, dict[str, list[Array]]] = {}
+    for kind, k, passes in perturbed_passes(tokens, at, window, near, space):
+        losses = losses_after(model, passes, [passes.shape[1] - 1])[:, 0]
+        nats.setdefault(kind, {}).setdefault(str(k), []).append(losses)
+    blocks = min(FAR_BLOCKS, len(at))
     return {
-        kind: {k: Changed([one.sums for one in several], several[0].counts) for k, several in by_k.items()}
-        for kind, by_k in summed.items()
+        kind: {k: _summed(np.array(permuted), blocks) for k, permuted in by_k.items()} for kind, by_k in nats.items()
     }
 
 
-def perturbed_inputs(
-    tokens: Array, at: Array, window: int, near: Sequence[int], permutations: int, space: Array
+def perturbed_passes(
+    tokens: Array, at: Array, window: int, near: Sequence[int], space: Array
 ) -> Iterator[tuple[str, int, Array]]:
-    """For targets ``at`` (N,) of a text (L,): kind of change, k and inputs (N, <= window), as a model reads them.
+    """For targets ``at`` (N,) of a text (L,): kind of change, k and stretches (N, <= window + 1) that end with them.
 
     First ``intact`` with k = ``window``; then each of `KINDS` for each k of ``near``, as many times as there are
-    ``permutations`` (``drop`` once): the last k characters before a target stay. ``space`` (V,) says which symbols
+    `PERMUTATIONS` (``drop`` once): the last k characters before a target stay. ``space`` (V,) says which symbols
     separate words; without any, words are not shuffled.
     """
-    whole = tokens[at[:, None] + np.arange(-window, 0)]
+    whole = tokens[at[:, None] + np.arange(-window, 1)]
     yield "intact", window, whole
     for k in near:
         far, close = whole[:, : window - k], whole[:, window - k :]
         yield "drop", k, close
-        for i in range(permutations):
+        for i in range(PERMUTATIONS):
             rng = np.random.default_rng([TEXT_SEED, k, i])
-            yield "shuffle characters", k, np.concatenate([rng.permuted(far, axis=1), close], axis=1)
+            yield "shuffle characters", k, np.hstack([rng.permuted(far, axis=1), close])
             if space[tokens].any():
-                yield "shuffle words", k, np.concatenate([shuffle_words(far, space, rng), close], axis=1)
-            yield "swap", k, np.concatenate([swap_passages(tokens, at, window, window - k, rng), close], axis=1)
+                yield "shuffle words", k, np.hstack([shuffle_words(far, space, rng), close])
+            yield "swap", k, np.hstack([swap_passages(tokens, at, window, window - k, rng), close])
 
 
 def shuffle_words(rows: Array, space: Array, rng: np.random.Generator) -> Array:
@@ -719,28 +642,26 @@ INPUTS_SEED = 5  # of the permutations, which are the same for every model and s
 PART = 4096  # examples whose inputs are put together at once
 
 
-def _measure_inputs(spec: ProbeSpec, trained: _Trained, listener: Listener) -> InputsResult:
+def _measure_inputs(spec: ProbeSpec, experiment: Experiment, model: SequenceModel, listener: Listener) -> InputsResult:
     """Score the common test examples; at the longest length also with far inputs swapped."""
     from seqbench.training import predict
 
-    experiment, data, model = trained
-    about, prepared, config = spec.options, experiment.prepared, experiment.config
-    task, options = prepared.spec, {**prepared.options, "sequence_length": about["longest"]}
-    common = common_examples(data.test, prepare(task.name, options, prepared.source).data.test)
+    about, prepared, config, data = spec.options, experiment.prepared, experiment.config, experiment.data
+    task, longest = prepared.spec, {**prepared.options, "sequence_length": about["longest"]}
+    common = common_examples(data.test, prepare(task.name, longest, prepared.source).data.test)
     scored = np.arange(len(data.test)) if common is None else common
     constants = task.calibrated(predict(model, data.val, config), data.val.truth())
     truth = data.test.truth().with_constants(constants)
     value, left_out = _scores(task, predict(model, data.test, config)[scored], truth[scored])
     baseline = BASELINES.get(task.reference).fit(data.train, data.val, data)(data.test)
     masks, why = None, None
-    if about["length"] == about["longest"]:
-        if data.test.lengths is None:
-            listener.say("testing with far inputs of other examples")
-            masks = _masked(trained, truth, about["anchor"])
-        else:
-            why = "inputs vary in length, so they have no common places to swap"
+    if about["length"] == about["longest"] and data.test.lengths is not None:
+        why = "inputs vary in length, so they have no common places to swap"
+    elif about["length"] == about["longest"]:
+        listener.say("testing with far inputs of other examples")
+        masks = _masked(experiment, model, truth, about["anchor"])
     return InputsResult(
-        **_shared_fields(spec, trained),
+        **_shared_fields(spec, task, model),
         what="inputs",
         direction=task.primary.direction,
         value=value,
@@ -764,9 +685,7 @@ def common_examples(test: Split, other: Split) -> Array | None:
     mine, theirs = test.truth().targets, other.truth().targets
     if isinstance(test, Windows | Segments) and isinstance(other, Windows | Segments):
         ends, their_ends = test.starts + test.lookback, other.starts + other.lookback
-        common = np.flatnonzero(np.isin(ends, their_ends))
-        where = {int(end): i for i, end in enumerate(their_ends)}
-        same = [where[int(end)] for end in ends[common]]
+        _, common, same = np.intersect1d(ends, their_ends, return_indices=True)
         return common if len(common) == len(other) and np.array_equal(mine[common], theirs[same]) else None
     return np.arange(len(test)) if np.array_equal(mine, theirs) else None
 
@@ -777,26 +696,19 @@ def mask_distances(length: int, anchor: str) -> list[int]:
     return sorted({max(1, round(reach * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)} - {reach})
 
 
-def kept_steps(length: int, k: int, anchor: str) -> Array:
-    """(T,) whether a step is within k of the anchor: the last k steps, or k on each side of the centre."""
-    steps = np.arange(length)
-    if anchor == "end":
-        return steps >= length - k
-    return np.abs(2 * steps - (length - 1)) < 2 * k
-
-
 def swapped(inputs: Array, others: Array, k: int, anchor: str) -> Array:
-    """Inputs (B, T) or (B, T, D) with what is farther than ``k`` from the anchor taken from ``others``."""
-    near = kept_steps(inputs.shape[1], k, anchor)
+    """Inputs (B, T) or (B, T, D) but for the last k steps, or k on each side of the centre, taken from ``others``."""
+    length = inputs.shape[1]
+    steps = np.arange(length)
+    near = steps >= length - k if anchor == "end" else np.abs(2 * steps - (length - 1)) < 2 * k
     return np.where(near.reshape(1, -1, *[1] * (inputs.ndim - 2)), inputs, others)
 
 
-def _masked(trained: _Trained, truth: Truth, anchor: str) -> list[Mask]:
+def _masked(experiment: Experiment, model: SequenceModel, truth: Truth, anchor: str) -> list[Mask]:
     """For each k the metric, once for each permutation, and without each group, permutations averaged."""
     from seqbench.training import predict
 
-    experiment, data, model = trained
-    test, n, masks = data.test, len(data.test), []
+    test, n, masks = experiment.data.test, len(truth), []
     for k in mask_distances(test.sequence_length, anchor):
         scores = []
         for i in range(PERMUTATIONS):
@@ -804,14 +716,13 @@ def _masked(trained: _Trained, truth: Truth, anchor: str) -> list[Mask]:
             other = np.empty(n, dtype=np.int64)
             other[order] = np.roll(order, 1)  # one cycle: nobody is its own other
             parts = []
-            for j in range(0, n, PART):
-                here = np.arange(j, min(n, j + PART))
+            for here in np.split(np.arange(n), range(PART, n, PART)):
                 inputs = swapped(np.asarray(test[here].inputs), np.asarray(test[other[here]].inputs), k, anchor)
                 rows = Rows(inputs, truth.targets[here], truth.groups[here])
                 parts.append(predict(model, rows, experiment.config))
             scores.append(_scores(experiment.prepared.spec, np.concatenate(parts), truth))
-        left_out = np.mean([without for _, without in scores], axis=0)
-        masks.append(Mask(k, [value for value, _ in scores], _six_digits(left_out)))
+        values, left_out = zip(*scores, strict=True)
+        masks.append(Mask(k, [*values], _six_digits(np.mean(left_out, axis=0))))
     return masks
 
 
@@ -841,15 +752,10 @@ def effective_context(results: Sequence[TextResult], tolerance: float = 0.01, dr
     it is within ``tolerance`` of its best.
 
     Where the loss still falls by more than that at the longest k, or the interval reaches it, the upper limit is
-    infinite: nothing says that a longer context would not help.
-
-    Args:
-        results: of the same model, task and options, one for each seed.
-        tolerance: of the excess loss, .01 for 1%.
-        draws: of the bootstrap.
+    infinite: nothing says that a longer context would not help. ``results`` are those of the seeds of one model.
 
     Raises:
-        ValueError: results that differ in k or in blocks.
+        ValueError: no results, or some that differ in k or in blocks.
     """
     ks, sums, counts = _stacked(results)
     (log,) = _intervals(lambda losses: np.log(least_context(losses, ks, tolerance))[..., None], sums, counts, draws)
@@ -862,34 +768,27 @@ def still_falls(results: Sequence[TextResult], tolerance: float = 0.01) -> bool:
 
     Not so where the loss was least before: there a longer context does harm.
     """
-    _, losses = _mean_losses(results)
+    losses = _stacked(results)[1].sum(axis=(0, 1))
     return len(losses) < 2 or bool(losses.argmin() == len(losses) - 1 and losses[-2] > (1 + tolerance) * losses[-1])
 
 
 def least_context(losses: Array, ks: Sequence[int], tolerance: float) -> Array:
     """(...) the least k of `effective_context` for mean losses (..., K)."""
-    excess = losses / _least(losses) - 1
-    places, enough = np.arange(len(ks)), excess <= tolerance
+    excess, log, places = losses / losses.min(axis=-1, keepdims=True) - 1, np.log(ks), np.arange(len(ks))
+    enough = excess <= tolerance
     end = np.where(enough, places, -1).max(axis=-1, keepdims=True)  # beyond it the model fails
-    last = np.where(~enough & (places < end), places, -1).max(axis=-1)  # the last that is too short
-    here = last.clip(min=0)[..., None]
-    after = np.minimum(here + 1, len(ks) - 1)
-    above, below = (np.take_along_axis(excess, i, axis=-1)[..., 0] for i in (here, after))
-    log = np.log(ks)
-    share = (above - tolerance) / np.where(last < 0, 1.0, above - below)
-    between_them = log[here[..., 0]] + share * (log[after[..., 0]] - log[here[..., 0]])
-    least: Array = np.where(last < 0, ks[0], np.exp(between_them))
-    return least
-
-
-def _least(losses: Array) -> Array:
-    least: Array = losses.min(axis=-1, keepdims=True)
+    last = np.where(~enough & (places < end), places, -1).max(axis=-1, keepdims=True)  # the last that is too short
+    with np.errstate(divide="ignore", invalid="ignore"):  # between equal losses, where nothing is crossed
+        share = (excess[..., :-1] - tolerance) / (excess[..., :-1] - excess[..., 1:])
+    crossed = np.concatenate([np.full_like(excess[..., :1], log[0]), log[:-1] + share * np.diff(log)], axis=-1)
+    least: Array = np.exp(np.take_along_axis(crossed, last + 1, axis=-1)[..., 0])
     return least
 
 
 def reference_distance(results: Sequence[TextResult]) -> tuple[int, float]:
     """The k of the least loss, and by what share of that the loss after the longest k is above it."""
-    ks, losses = _mean_losses(results)
+    ks, sums, _ = _stacked(results)
+    losses = sums.sum(axis=(0, 1))
     return ks[int(losses.argmin())], float(losses[-1] / losses.min() - 1)
 
 
@@ -897,7 +796,7 @@ def excess_curve(results: Sequence[TextResult]) -> dict[int, Interval]:
     """By k: excess loss over the least at any k, as a share of that."""
     ks, sums, counts = _stacked(results)
     # each draw against its own best k would make the excess at the best of all one-sided
-    best = int(_mean_losses(results)[1].argmin())
+    best = ks.index(reference_distance(results)[0])
     curve = _intervals(lambda losses: losses / losses[..., [best]] - 1, sums, counts)
     return dict(zip(ks, curve, strict=True))
 
@@ -909,7 +808,10 @@ def carried_excess(results: Sequence[TextResult]) -> Interval | None:
         return None
     _, sums, counts = _stacked(results)
     together = np.concatenate([sums, np.array(carried)[:, :, None]], axis=2)
-    return _intervals(lambda losses: losses[..., [-1]] / _least(losses[..., :-1]) - 1, together, counts)[0]
+    (interval,) = _intervals(
+        lambda losses: losses[..., [-1]] / losses[..., :-1].min(axis=-1, keepdims=True) - 1, together, counts
+    )
+    return interval
 
 
 def perturbation_excess(results: Sequence[TextResult]) -> dict[str, dict[int, Interval]]:
@@ -917,22 +819,21 @@ def perturbation_excess(results: Sequence[TextResult]) -> dict[str, dict[int, In
     perturbed = [result.perturbed for result in results if result.perturbed]
     if len(perturbed) < len(results):
         return {}
-    ((whole, intact),) = perturbed[0]["intact"].items()
-    counts = np.array(intact.counts, dtype=float)
-
-    def sums(kind: str, k: str) -> Array:
-        return np.array([np.mean(changes[kind][k].sums, axis=0) for changes in perturbed])
+    ((window, intact),) = perturbed[0]["intact"].items()
 
     def excess(kind: str, k: str) -> Interval:
-        pair = np.stack([sums("intact", whole), sums(kind, k)], axis=2)
-        return _intervals(lambda losses: losses[..., [1]] / losses[..., [0]] - 1, pair, counts)[0]
+        both = [[changes["intact"][window].sums, changes[kind][k].sums] for changes in perturbed]
+        sums = np.array([[np.mean(permuted, axis=0) for permuted in pair] for pair in both])
+        counts = np.array(intact.counts, dtype=float)
+        return _intervals(lambda losses: losses[..., [1]] / losses[..., [0]] - 1, sums.swapaxes(1, 2), counts)[0]
 
     return {kind: {int(k): excess(kind, k) for k in by_k} for kind, by_k in perturbed[0].items() if kind != "intact"}
 
 
 def mean_metric(results: Sequence[InputsResult]) -> Interval:
     """The mean over seeds of the metric, with its interval over seeds and test groups; NaN limits from one seed."""
-    return _estimated((result.value, result.left_out) for result in results)
+    values, left_out = zip(*((result.value, result.left_out) for result in results), strict=True)
+    return estimate(np.array(values), np.array(left_out)).interval()
 
 
 def masked_change(results: Sequence[InputsResult]) -> dict[int, Interval]:
@@ -940,25 +841,12 @@ def masked_change(results: Sequence[InputsResult]) -> dict[int, Interval]:
     masks = [result.masks for result in results if result.masks]
     if len(masks) < len(results):
         return {}
-    return {
-        of_seeds[0].k: _estimated(
-            (float(np.mean(mask.values)) - result.value, np.subtract(mask.left_out, result.left_out))
-            for mask, result in zip(of_seeds, results, strict=True)
-        )
-        for of_seeds in zip(*masks, strict=True)
-    }
-
-
-def _estimated(figures: Iterable[tuple[float, Any]]) -> Interval:
-    """From the figure of each seed, and that without each test group."""
-    values, left_out = zip(*figures, strict=True)
-    return estimate(np.array(values), np.array(left_out)).interval()
-
-
-def _mean_losses(results: Sequence[TextResult]) -> tuple[list[int], Array]:
-    """The common k, and the (K,) mean losses over seeds and targets."""
-    ks, sums, counts = _stacked(results)
-    return ks, sums.sum(axis=(0, 1)) / counts.sum()
+    changes = {}
+    for of_seeds in zip(*masks, strict=True):
+        values = np.subtract([np.mean(mask.values) for mask in of_seeds], [result.value for result in results])
+        left_out = np.subtract([mask.left_out for mask in of_seeds], [result.left_out for result in results])
+        changes[of_seeds[0].k] = estimate(values, left_out).interval()
+    return changes
 
 
 def _stacked(results: Sequence[TextResult]) -> tuple[list[int], Array, Array]:
@@ -966,103 +854,139 @@ def _stacked(results: Sequence[TextResult]) -> tuple[list[int], Array, Array]:
     if not results:
         raise ValueError("no results")
     first = results[0]
-    for other in results[1:]:
-        if other.ks != first.ks or other.counts != first.counts:
-            raise ValueError("results with other distances or other blocks can't be put together")
+    if any(other.ks != first.ks or other.counts != first.counts for other in results):
+        raise ValueError("results with other distances or other blocks can't be put together")
     return list(first.ks), np.array([result.sums for result in results]), np.array(first.counts, dtype=float)
 
 
 def _intervals(statistic: Callable[[Array], Array], sums: Array, counts: Array, draws: int = DRAWS) -> list[Interval]:
-    """Of each entry of ``statistic``, which maps mean losses (..., K) to (..., M)."""
+    """Of each entry of ``statistic``, which maps mean losses (..., K) to (..., M), from sums (S, G, K), counts (G,)."""
     n_seeds, n_blocks, _ = sums.shape
-    rng = np.random.default_rng(0)
-    whole = sums.sum(axis=(0, 1)) / (n_seeds * counts.sum())
-    seeds = _drawn(rng, n_seeds, draws) @ sums.sum(axis=1) / (n_seeds * counts.sum())
-    drawn = _drawn(rng, n_blocks, draws)
-    blocks = drawn @ sums.sum(axis=0) / (n_seeds * drawn @ counts)[:, None]
-    values = statistic(whole)
-    of_seeds, of_blocks = (
-        np.var(statistic(losses), axis=0, ddof=1) * n / max(1, n - 1)
-        for losses, n in ((seeds, n_seeds), (blocks, n_blocks))
-    )
-    return [
-        _interval(float(value), float(a), float(b), n_seeds, n_blocks)
-        for value, a, b in zip(values, of_seeds, of_blocks, strict=True)
-    ]
-
-
-def _drawn(rng: np.random.Generator, n: int, draws: int) -> Array:
-    """(draws, n) how often each of n is drawn of n."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
-
-
-def _interval(value: float, of_seeds: float, of_blocks: float, n_seeds: int, n_blocks: int) -> Interval:
-    """From the two variances."""
-    total = of_seeds / max(1, n_seeds - 1) + of_blocks / max(1, n_blocks - 1)
-    if total < 1e-24:  # alike everywhere: what is left is rounding
-        return Interval(value, value, value)
-    return Estimate(value, of_seeds, of_blocks, (of_seeds + of_blocks) / total).interval()
+    rng, variances = np.random.default_rng(0), []
+    for of_each, targets in ((sums.sum(axis=1), np.full(n_seeds, counts.sum())), (sums.sum(axis=0), n_seeds * counts)):
+        n = len(targets)
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)  # how often each of n is drawn of n
+        values = statistic(drawn @ of_each / (drawn @ targets)[:, None])
+        variances.append(np.var(values, axis=0, ddof=1) * n / max(1, n - 1))
+    intervals = []
+    for value, a, b in zip(statistic(sums.sum(axis=(0, 1)) / (n_seeds * counts.sum())), *variances, strict=True):
+        total = a / max(1, n_seeds - 1) + b / max(1, n_blocks - 1)
+        alike = total < 1e-24  # in every seed and block: what is left is rounding
+        found = Estimate(float(value), 0.0, 0.0, math.inf) if alike else Estimate(float(value), a, b, (a + b) / total)
+        intervals.append(found.interval())
+    return intervals
 
 
 # ---- table --------------------------------------------------------------------------------------------------------
 
 R = TypeVar("R", TextResult, InputsResult)
-_About = tuple[str, str, int, int]  # task, model, length of the input, steps of training
 
 
 class _Group(NamedTuple, Generic[R]):
     """Results of one model on one task with the same options, seeds together; ``label`` tells groups apart."""
 
-    task: str
     model: str
-    length: int
     steps: int  # of training
     results: list[R]
     label: str = ""
+    dash: Dash = "solid"
 
     @property
     def first(self) -> R:
         """What does not vary with the seed may be read from it."""
         return self.results[0]
 
-
-def _groups(measured: Sequence[Measured[ContextResult]], kind: type[R]) -> list[_Group[R]]:
-    """All groups with one kind of result, by task, model and length."""
-    by_options: dict[tuple[*_About, str], list[R]] = {}
-    for one in sorted(measured, key=lambda one: one.spec.seed):
-        options = one.spec.options
-        about: _About = options["task"], one.spec.models[0], options["length"], options["training"]["steps"]
-        if isinstance(one.result, kind):
-            by_options.setdefault((*about, json.dumps(options, sort_keys=True)), []).append(one.result)
-    groups = [_Group(*key[:4], by_options[key]) for key in sorted(by_options)]
-    return [group._replace(label=_label(group, groups)) for group in groups]
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """What may tell it from others of the same model; inputs of several lengths stand side by side instead."""
+        length = f"T {self.first.length}" if self.first.kind == TEXT else ""
+        return f"width {self.first.width}", length, f"{self.steps:,} steps"
 
 
-def _label(group: _Group[R], groups: Sequence[_Group[R]]) -> str:
-    """The model's name, with what tells it from others of the same model on that task."""
-    others = [other for other in groups if (other.task, other.model) == (group.task, group.model)]
-    words = []
-    if len({other.first.width for other in others}) > 1:
-        words.append(f"width {group.first.width}")
-    if group.first.what == "text" and len({other.length for other in others}) > 1:
-        words.append(f"T {group.length}")
-    if len({other.steps for other in others}) > 1:
-        words.append(f"{group.steps:,} steps")
-    return group.model + (f" ({', '.join(words)})" if words else "")
-
-
-def _by(name: str, groups: Iterable[_Group[R]]) -> list[list[_Group[R]]]:
-    """Groups of the same task, or of the same label, in order."""
-    parts: dict[str, list[_Group[R]]] = {}
+def _by_task(measured: Iterable[Measured[ContextResult]]) -> list[list[_Group[Any]]]:
+    """Of each task, texts first, its groups by model, width, steps and length."""
+    groups: list[_Group[Any]] = []
+    for seeds in seeds_together(measured):
+        spec, results = seeds[0].spec, [one.result for one in seeds]
+        groups.append(_Group(spec.models[0], spec.options["training"]["steps"], results))
+    groups.sort(
+        key=lambda it: (it.first.kind != TEXT, it.first.task, it.model, it.first.width, it.steps, it.first.length)
+    )
+    labels = []
     for group in groups:
-        parts.setdefault(getattr(group, name), []).append(group)
-    return list(parts.values())
+        alike = [other.words for other in groups if (other.first.task, other.model) == (group.first.task, group.model)]
+        words = [word for word, *others in zip(group.words, *alike, strict=True) if len(set(others)) > 1]
+        labels.append(group.model + (f" ({', '.join(words)})" if words else ""))
+    dashes = dashes_of({label: group.model for label, group in zip(labels, groups, strict=True)})
+    groups = [group._replace(label=label, dash=dashes[label]) for label, group in zip(labels, groups, strict=True)]
+    return [list(own) for _, own in groupby(groups, lambda group: group.first.task)]
+
+
+class _Sheet(NamedTuple):
+    """Figures of several groups, each by k or T and with its interval: what a table and a panel show."""
+
+    title: str
+    curves: list[tuple[_Group[Any], dict[int, Interval]]]
+    symbol: str
+    x: str  # what the symbol stands for
+    y: Axis
+    marks: Sequence[Mark] = (Rule(0.0, strong=True),)
+
+    @property
+    def places(self) -> list[int]:
+        """All k, or T, that some group has a figure at."""
+        return sorted({place for _, figures in self.curves for place in figures})
+
+    def rows(self, sign: str = "") -> list[dict[str, str]]:
+        """A row for each group; ``sign`` as in Python's formats."""
+        return [
+            {"model": group.label, "seeds": str(len(group.results))}
+            | {f"{self.symbol} = {place}": _with_half(figures.get(place), sign) for place in self.places}
+            for group, figures in self.curves
+        ]
+
+    def panel(self) -> Panel:
+        """Groups side by side so that their intervals can be told apart."""
+        places, marks = self.places, list(self.marks)
+        step = min((after / before for before, after in pairwise(places)), default=1.0)
+        for i, (group, figures) in enumerate(self.curves):
+            shift = step ** (0.08 * (i - (len(self.curves) - 1) / 2))
+            at, (values, low, high) = [shift * place for place in figures], zip(*figures.values(), strict=True)
+            look, label = look_of(group.model), group.label
+            marks.append(Line(at, values, look, label=label, dash=group.dash))
+            marks.append(Points(at, values, look, low, high, label=label))
+        ticks = [(place, str(place)) for place in places] if len(places) >= 3 else None
+        return Panel(self.title, marks, Axis(f"{self.symbol}: {self.x}", "log2", ticks=ticks), self.y)
+
+
+def _input_sheets(groups: Sequence[_Group[InputsResult]]) -> list[_Sheet]:
+    """Of one task: the metric by the length of the input, and how it changes when far inputs are swapped."""
+    first, longest = groups[0].first, max(group.first.length for group in groups)
+    unit = f" ({first.unit})" if first.unit else ""
+    by_label = [list(own) for _, own in groupby(groups, lambda group: group.label)]
+    references = dict(sorted((group.first.length, group.first.reference_value) for group in groups))
+    name = f"{short(first.reference)} (baseline)"
+    metrics = _Sheet(
+        f"{first.task}: test {first.metric}{unit}, {first.direction} is better",
+        [(own[-1], {group.first.length: mean_metric(group.results) for group in own}) for own in by_label],
+        "T",
+        "length of the input in steps",
+        Axis(f"test {first.metric}{unit}"),
+        [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")],
+    )
+    changes = _Sheet(
+        f"{first.task}, T = {longest}: change of {first.metric} when what lies beyond k is another example's",
+        [(own[-1], change) for own in by_label if (change := masked_change(own[-1].results))],
+        "k",
+        {"end": "the last steps", "centre": "the steps on each side of the centre"}[first.anchor] + " left as they are",
+        Axis(f"change of {first.metric}{unit}"),
+    )
+    return [metrics, changes] if changes.curves else [metrics]
 
 
 def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """Of one task: effective contexts with sentences, and what far text that is changed costs."""
-    first = groups[0].first
-    rows = []
+    first, rows = groups[0].first, []
     for group in groups:
         contexts = {tolerance: effective_context(group.results, tolerance) for tolerance in TOLERANCES}
         words = _scaled(contexts[0.01], 1 / (first.chars_per_word or math.nan))
@@ -1071,29 +995,29 @@ def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
             {
                 "model": group.label,
                 "seeds": str(len(group.results)),
-                f"test {first.unit or first.metric}": between(mean(one.test for one in group.results), ".3f"),
+                f"test {first.unit or first.metric}": f"{mean(result.test for result in group.results):.3f}",
                 **{f"k* at {tolerance:.1%}": interval_text(figure) for tolerance, figure in contexts.items()},
                 "words at 1.0%": NONE if first.chars_per_word is None else interval_text(words),
                 "longest": str(group.first.ks[-1]),
-                "carried": between(carried and carried.value, "+z.2%"),
+                "carried": or_dash(carried and carried.value, "+z.2%"),
             }
         )
-    lengths = ", ".join(map(str, sorted({group.length for group in groups})))
+    lengths = ", ".join(map(str, sorted({group.first.length for group in groups})))
     title = (
         f"{first.task}: effective context in characters (with its 95% interval over seeds and text), models trained on "
         f"{lengths} characters at a time"
     )
     yield _table(title, rows, _text_notes(groups))
-    rows = [
+    changed = [
         {"model": group.label, "beyond k": str(k), **{kind: _percent(by_k[k]) for kind, by_k in changes.items()}}
         for group in groups
         if (changes := perturbation_excess(group.results))
         for k in changes["drop"]
     ]
-    if rows:
+    if changed:
         window = ", ".join(sorted({k for group in groups for k in (group.first.perturbed or {}).get("intact", {})}))
         title = f"{first.task}: excess loss with what lies beyond k characters changed, in a window of {window}"
-        yield _table(title, rows)
+        yield _table(title, changed)
 
 
 def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
@@ -1105,66 +1029,54 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     )
     yield f"{sum(first.counts):,} characters of the test text are scored, in {first.blocks} blocks."
     if first.chars_per_word is not None:
-        yield f"A word has {between(first.chars_per_word, '.2f')} characters here, its space included."
+        yield f"A word has {first.chars_per_word:.2f} characters here, its space included."
     yield (
         "carried is the loss with a state carried over the text so far, against that least loss; a state that grows "
         "with the text is not carried."
     )
+    yield from _doubts(groups)
+    for group in groups:
+        best, excess = reference_distance(group.results)
+        if excess > min(TOLERANCES):
+            worse = f"by {excess:.1%} at {group.first.ks[-1]}"
+            yield f"{group.label} gets worse beyond {best} characters, {worse}: its reference is the loss at {best}."
+
+
+def _doubts(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
+    """What sets some models apart from others in the same table or picture."""
     for sentence, doubtful in {
         "read at most the characters of a training window here: their state grows with the text.": [
             group.label for group in groups if group.first.limit is not None
         ],
         "read more characters here than in any training window.": [
-            group.label for group in groups if group.first.limit is None and group.first.ks[-1] > group.length
+            group.label for group in groups if group.first.limit is None and group.first.ks[-1] > group.first.length
         ],
         "measured with one seed: intervals are over the text alone.": [
             group.label for group in groups if len(group.results) < 2
         ],
     }.items():
         if doubtful:
-            yield f"{listed(doubtful)} {sentence}"
-    for group in groups:
-        best, excess = reference_distance(group.results)
-        if excess > min(TOLERANCES):
-            worse = f"by {between(excess, '.1%')} at {group.first.ks[-1]}"
-            yield f"{group.label} gets worse beyond {best} characters, {worse}: its reference is the loss at {best}."
+            yield f"{listed([*dict.fromkeys(doubtful)])} {sentence}"
 
 
 def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
     """Of one task: the metric by length, and how it changes when far inputs are swapped."""
-    first, lengths = groups[0].first, sorted({group.length for group in groups})
-    rows = []
-    for own in _by("label", groups):
-        metrics = {group.length: _with_half(mean_metric(group.results)) for group in own}
-        row = {"model": own[0].label, "seeds": str(max(len(group.results) for group in own))}
-        rows.append(row | {f"T = {length}": metrics.get(length, NONE) for length in lengths})
-    references = {group.length: format_value(group.first.reference_value) for group in groups}
-    row = {"model": first.reference, "seeds": NONE}
-    rows.append(row | {f"T = {length}": references[length] for length in lengths})
+    metrics, *changes = _input_sheets(groups)
+    references = {f"T = {group.first.length}": rounded(group.first.reference_value, 4) for group in groups}
+    rows = [*metrics.rows(), {"model": groups[0].first.reference, "seeds": NONE, **references}]
     common = all(result.common for group in groups for result in group.results)
     note = (
         f"Trained and tested at each length, {'on the same' if common else 'each on its own'} test examples; "
         "± is half the 95% interval over seeds and test groups."
     )
-    title = f"{first.task}: test {_metric(first)}, {first.direction} is better, by the length of the input"
-    yield _table(title, rows, [note])
-    rows = [
-        {"model": group.label, **{f"k = {k}": _with_half(figure, "+") for k, figure in changes.items()}}
-        for group in groups
-        if (changes := masked_change(group.results))
-    ]
-    if rows:
-        what = f"{first.task}: change of {first.metric} when inputs farther than k from the {first.anchor} are"
-        yield _table(f"{what} another example's (T = {lengths[-1]})", rows)
+    yield _table(f"{metrics.title} (T: {metrics.x})", rows, [note])
+    for sheet in changes:
+        yield _table(f"{sheet.title} (k: {sheet.x})", sheet.rows("+"))
 
 
 def _table(title: str, rows: Sequence[Mapping[str, str]], notes: Iterable[str] = ()) -> str:
     lines = "\n".join(line for note in notes for line in textwrap.wrap(note, 120))
     return "\n\n".join(part for part in (title, aligned_table(rows), lines) if part)
-
-
-def _metric(result: InputsResult) -> str:
-    return result.metric + (f" ({result.unit})" if result.unit else "")
 
 
 def _scaled(figure: Interval, factor: float) -> Interval:
@@ -1173,70 +1085,57 @@ def _scaled(figure: Interval, factor: float) -> Interval:
 
 def _percent(figure: Interval) -> str:
     """``+1.2% (+0.9% to +1.5%)``."""
-    value, low, high = (between(end, "+z.1%") for end in figure)
-    return f"{value} ({low} to {high})"
+    return "{:+z.1%} ({:+z.1%} to {:+z.1%})".format(*figure)
 
 
-def _with_half(figure: Interval, sign: str = "") -> str:
+def _with_half(figure: Interval | None, sign: str) -> str:
     """The value, and half its interval where there is one."""
+    if figure is None:
+        return NONE
     half = (figure.high - figure.low) / 2
-    return between(figure.value, f"{sign}.4g") + ("" if math.isnan(half) else f" ± {rounded(half, 2)}")
+    return format(figure.value, f"{sign}.4g") + ("" if math.isnan(half) else f" ± {rounded(half, 2)}")
 
 
 # ---- chart --------------------------------------------------------------------------------------------------------
 
 LEAST, MOST = 1e-3, 3.0  # excess loss that is drawn
-DONE = {
-    "drop": "is dropped",
-    "swap": "is another passage",
-    "shuffle words": "has its words shuffled",
-    "shuffle characters": "has its characters shuffled",
-}
 
 
-def _curve(group: _Group[R], dash: Dash, figures: Mapping[float, Interval], *, band: bool = False) -> list[Mark]:
-    """A line through ``figures`` by their place on the x axis, with a band or with an interval for each."""
-    if not figures:
-        return []
-    look, x, (y, low, high) = look_of(group.model), list(figures), zip(*figures.values(), strict=True)
-    if band:
-        return [Line(x, y, look, low, high, group.label, dash, marked=True)]
-    return [Line(x, y, look, label=group.label, dash=dash), Points(x, y, look, low, high, label=group.label)]
-
-
-def _text_panels(groups: Sequence[_Group[TextResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
+def _text_panels(groups: Sequence[_Group[TextResult]]) -> Iterator[Panel]:
     """Of one task: excess loss by k, effective contexts, and a panel for each kind of change to far text."""
-    task, longest = groups[0].task, max(group.first.ks[-1] for group in groups)
-    marks: list[Mark] = [Rule(tolerance, f"{tolerance:.1%}") for tolerance in TOLERANCES]
-    marks += [Rule(length, f"T = {length}", "x", strong=True) for length in sorted({group.length for group in groups})]
-    for group in groups:
-        curve = {float(k): excess for k, excess in excess_curve(group.results).items() if excess.value >= LEAST}
-        marks += _curve(group, dashes[group.label], curve, band=True)
-    yield Panel(
-        f"{task}: loss after k characters, over the least",
-        marks,
-        Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
-        Axis("excess loss", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1)]),
-        weight=1.4,
-    )
+    yield _excess_panel(groups)
     yield _contexts_panel(groups)
     changes = [(group, perturbation_excess(group.results)) for group in groups]
     ends = [100 * end for _, kinds in changes for by_k in kinds.values() for figure in by_k.values() for end in figure]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     room = 0.06 * (high - low) or 1.0
-    for kind in KINDS:
-        drawn = [(group, kinds[kind]) for group, kinds in changes if kind in kinds]
-        marks = [Rule(0.0, strong=True)]
-        for shift, (group, by_k) in zip(_side_by_side(1.13, len(drawn)), drawn, strict=True):
-            shares = {shift * k: _scaled(figure, 100) for k, figure in by_k.items()}
-            marks += _curve(group, dashes[group.label], shares)
-        if drawn:
-            yield Panel(
-                f"{task}: what lies beyond k {DONE[kind]}",
-                marks,
-                Axis("k: characters left as they are", "log2"),
-                Axis("excess loss (%)", limits=(low - room, high + room)),
-            )
+    axis = Axis("excess loss (%)", limits=(low - room, high + room))
+    for kind, words in KINDS.items():
+        own = [(group, kinds[kind]) for group, kinds in changes if kind in kinds]
+        curves = [(group, {k: _scaled(figure, 100) for k, figure in by_k.items()}) for group, by_k in own]
+        if curves:
+            title = f"{groups[0].first.task}: what lies beyond k {words}"
+            yield _Sheet(title, curves, "k", "characters left as they are", axis).panel()
+
+
+def _excess_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
+    """Excess loss by k, with bands."""
+    longest, lengths = max(group.first.ks[-1] for group in groups), {group.first.length for group in groups}
+    marks: list[Mark] = [Rule(tolerance, f"{tolerance:.1%}") for tolerance in TOLERANCES]
+    marks += [Rule(length, f"T = {length}", "x", strong=True) for length in sorted(lengths)]
+    for group in groups:
+        curve = {k: excess for k, excess in excess_curve(group.results).items() if excess.value >= LEAST}
+        if curve:
+            values, low, high = zip(*curve.values(), strict=True)
+            look = look_of(group.model)
+            marks.append(Line([*curve], values, look, low, high, group.label, group.dash, marked=True))
+    return Panel(
+        f"{groups[0].first.task}: loss after k characters, over the least",
+        marks,
+        Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
+        Axis("excess loss", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1)]),
+        weight=1.4,
+    )
 
 
 def _contexts_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
@@ -1248,69 +1147,28 @@ def _contexts_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
             value, low, high = effective_context(group.results, tolerance)
             marks.append(Points([value], [i + shift], look, [low], [high], "x", small=shift != 0))
             rows += [] if shift else [f"{group.label}: {rounded(value)}"]
-    per_word = groups[0].first.chars_per_word
-    words = "" if per_word is None else f" (a word has {between(per_word, '.2f')})"
+    first = groups[0].first
+    words = "" if first.chars_per_word is None else f" (a word has {first.chars_per_word:.2f})"
     axis = Axis(f"k*: effective context in characters{words}", "log2")
-    return Panel(f"{groups[0].task}: effective context with 95% intervals", marks, axis, rows=rows)
+    return Panel(f"{first.task}: effective context with 95% intervals", marks, axis, rows=rows)
 
 
-def _inputs_panels(groups: Sequence[_Group[InputsResult]], dashes: Mapping[str, Dash]) -> Iterator[Panel]:
-    """Of one task: the metric by the length of the input, and how it changes when far inputs are swapped."""
-    first, by_label = groups[0].first, _by("label", groups)
-    references = dict(sorted({group.length: group.first.reference_value for group in groups}.items()))
-    name = f"{short(first.reference)} (baseline)"
-    metrics: list[Mark] = [Line([*references], [*references.values()], Look(GREY), label=name, dash="dashed")]
-    changes: list[Mark] = []
-    shifts = zip(_side_by_side(1.012, len(by_label)), _side_by_side(1.05, len(by_label)), strict=True)
-    for (shift, shift_of_k), own in zip(shifts, by_label, strict=True):
-        dash = dashes[own[0].label]
-        metrics += _curve(own[0], dash, {shift * group.length: mean_metric(group.results) for group in own})
-        change = {shift_of_k * k: figure for k, figure in masked_change(own[-1].results).items()}
-        changes += _curve(own[0], dash, change)
-    yield Panel(
-        f"{first.task}: trained on shorter inputs ({first.direction} is better)",
-        metrics,
-        _steps_axis("length of the input in steps", [*references]),
-        Axis(f"test {_metric(first)}"),
-    )
-    if changes:
-        where = "the last steps" if first.anchor == "end" else "the steps on each side of the centre"
-        ks = sorted({mask.k for group in groups for mask in group.first.masks or ()})
-        yield Panel(
-            f"{first.task}: trained on {max(references)} steps, what lies beyond k is another example's",
-            [Rule(0.0, strong=True), *changes],
-            _steps_axis(f"k: {where} that stay as they are", ks),
-            Axis(f"change of {_metric(first)}"),
-        )
-
-
-def _side_by_side(ratio: float, number: int) -> list[float]:
-    """Factors by which marks are shifted on a logarithmic axis so that their intervals can be told apart."""
-    return [ratio ** (i - (number - 1) / 2) for i in range(number)]
-
-
-def _steps_axis(label: str, steps: Sequence[int]) -> Axis:
-    """With the steps that were measured as ticks, if they are enough."""
-    return Axis(label, "log2", ticks=[(step, str(step)) for step in steps] if len(steps) >= 3 else None)
-
-
-def _notes(texts: Sequence[_Group[TextResult]], inputs: Sequence[_Group[InputsResult]]) -> Iterator[str]:
+def _notes(groups: Sequence[_Group[Any]]) -> Iterator[str]:
     """How to read the chart."""
+    texts = [group for group in groups if group.first.kind == TEXT]
     if texts:
         yield (
             "Excess loss is over the least loss at any k, each k read from zero state; bands and intervals: 95% over "
             f"seeds and blocks of text. Below {LEAST:.1%} nothing is drawn. Effective context: the large mark is k* at "
             "1%, which stands beside the name; the small ones are k* at 2% (above) and at 0.5% (below)."
         )
-    limited = sorted({group.label for group in texts if group.first.limit is not None})
-    if limited:
-        yield f"{listed(limited)}: read at most at the length trained on (the state grows with the length)."
+    yield from _doubts(texts)
     if any(group.first.perturbed for group in texts):
         yield (
             "Dropping takes what is beyond k away; a swap puts another passage of the text there, shuffles keep its "
             "words or letters: what a shuffle costs beyond a swap is the shock of strange text, not information."
         )
-    if inputs:
+    if len(texts) < len(groups):
         yield "Each length is trained for anew; intervals: 95% over seeds and test groups, if there are several seeds."
-    for why in sorted({group.first.masks_why for group in inputs if group.first.masks_why}):
+    for why in sorted({group.first.masks_why for group in groups if group.first.kind != TEXT} - {None}):
         yield f"No far inputs are swapped: {why}."

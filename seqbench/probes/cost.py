@@ -14,7 +14,8 @@ whose work is next to nothing: a floor under the serial time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
@@ -26,30 +27,25 @@ from seqbench.config import Count
 from seqbench.errors import UserError
 from seqbench.jobs.job import Listener
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
+from seqbench.probes.shared import fits
 from seqbench.probes.shared.fits import (
+    LENGTHS,
     LayerCounts,
+    StepSeconds,
     TimeFit,
-    as_recorded,
-    check_timing,
-    events,
-    fit_cells,
-    fit_times,
     geometric,
     lengths_to,
     machine_text,
-    spread,
     walls,
 )
-from seqbench.report.chart import Axis, Chart, Line, Mark, Panel, Points, Rule, look_of
-from seqbench.report.text import NONE, between, interval_text, rounded
+from seqbench.report.chart import Axis, Chart, Line, Panel, Points, Rule, look_of
+from seqbench.report.text import NONE, interval_text, or_dash, rounded
 from seqbench.stats import Interval
 
 if TYPE_CHECKING:
-    import torch
+    from seqbench.probes.shared.timing import Readings, Steps, Timed
 
-    from seqbench.probes.shared.timing import Steps, Timed
-
-__all__ = ["Cost", "CostOptions", "CostResult", "CudaCostResult", "Kind", "TimeRatios", "WidthTimes", "grid"]
+__all__ = ["CostOptions", "CostProbe", "CostResult", "CudaCostResult", "Kind"]
 
 Kind = Literal["forward", "train"]
 T = TypeVar("T")
@@ -58,7 +54,6 @@ KINDS: tuple[Kind, Kind] = ("forward", "train")
 LOOP_LONGEST = 256  # steps of a loop in Python
 COUNTED_LONGEST = 256  # steps at which FLOPs and state are counted
 FLOOR_WIDTH = 8  # of the serial floor
-LENGTHS = Axis("length T, steps", "log2")
 TEXTBOOK = 4.0  # an LSTM's weights over a plain RNN's, and by many a text its cost
 TRACKS = {"width": "equal width", "params": "equal parameters"}
 
@@ -84,12 +79,12 @@ class CostOptions:
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; lengths are checked against the machine later."""
-        check_timing(self.hidden, self.repeats, () if self.tokens is None else (self.tokens,))
+        fits.check_timing(self.hidden, self.repeats, () if self.tokens is None else (self.tokens,))
 
 
 @dataclass(frozen=True)
 class WidthTimes:
-    """Seconds of a step at one width, one per repeat, and ``params`` as `LayerCounts` has them."""
+    """Seconds of a step at one width, one per repeat, and ``params`` as in `LayerCounts`."""
 
     forward: Sequence[float]
     train: Sequence[float]
@@ -166,7 +161,7 @@ COST_BUDGETS = {
 
 
 @register_probe("cost")
-class Cost(Probe[CostResult]):
+class CostProbe(Probe[CostResult]):
     """What a layer costs: parameters, FLOPs, state, time and memory, side by side."""
 
     timed = True
@@ -176,7 +171,7 @@ class Cost(Probe[CostResult]):
     def plan(self, request: Request, options: CostOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
         """One measurement for each backend and track, all models in it; and one for each model that has no loop."""
         from seqbench.models.mixer import MODELS
-        from seqbench.probes.shared.timing import check_lengths, check_nets
+        from seqbench.probes.shared.timing import can_have, check_lengths, check_nets, loops
 
         usual = COST_BUDGETS[request.budget]
         hidden = options.hidden or usual.hidden
@@ -186,18 +181,18 @@ class Cost(Probe[CostResult]):
         preferred = options.reference and MODELS.entry(options.reference).name
         chosen = [*models, preferred] if preferred and preferred not in models else list(models)
         check_nets(chosen, hidden, _full_batch(grid(usual.batches, longest, tokens)), longest, device)
-        wanted = [(backend, track, hidden) for backend, track in _tracks(options.backend, options.track)]
-        if request.budget == "standard" and options.hidden is None and ("kernel", "width", hidden) in wanted:
-            wanted.append(("kernel", "width", FLOOR_WIDTH))
         specs = []
-        for backend, track, width in wanted:
-            for group in _groups(models, chosen, backend, width):
+        for backend, track, width in _wanted(options, request.budget, hidden):
+            loop = backend == "loop"
+            together = [name for name in chosen if can_have(name, width) and not (loop and not loops(name))]
+            alone = [[name] for name in models if loop and not loops(name)]  # the record says that it has no loop
+            for group in filter(None, [together, *alone]):
                 reference, widths = _compared(track, group, width, preferred)
                 resolved = {
                     "backend": backend,
                     "track": track,
                     "hidden": width,
-                    "shapes": grid(usual.batches, min(longest, LOOP_LONGEST) if backend == "loop" else longest, tokens),
+                    "shapes": grid(usual.batches, min(longest, LOOP_LONGEST) if loop else longest, tokens),
                     "repeats": options.repeats or usual.repeats,
                     "widths": list(usual.widths) if (backend, track, width) == ("kernel", "width", hidden) else [],
                     "width_shape": list(usual.width_shape),
@@ -212,51 +207,52 @@ class Cost(Probe[CostResult]):
         """Time all models of ``spec``."""
         import torch
 
-        from seqbench.probes.shared.timing import Timed, side_by_side
+        from seqbench.probes.shared.timing import Timed, can_have, side_by_side
 
         asked, device = spec.options, torch.device(spec.device)
         shapes = [(batch, length) for batch, length in asked["shapes"]]
         batch, length = asked["width_shape"]
         nets = {name: Timed(name, asked["model_widths"][name], asked["backend"], device) for name in spec.models}
         by_width = {
-            width: {name: Timed(name, width, "kernel", device) for name in spec.models if _can_be(name, width)}
+            width: {name: Timed(name, width, "kernel", device) for name in spec.models if can_have(name, width)}
             for width in asked["widths"]
         }
         places = [(nets, shape) for shape in shapes] + [(those, (batch, length)) for those in by_width.values()]
         readings = side_by_side(places, _steps, asked["repeats"], spec.seed, device, listener)
         at_shapes, at_widths = readings[: len(shapes)], readings[len(shapes) :]
-        seconds: ByModel[list[list[float]]] = {
-            name: {kind: [walls(reading[name][kind]) for reading in at_shapes] for kind in KINDS} for name in nets
-        }
+        seconds = _by_model(at_shapes, walls)
         widths = {
             str(width): {
-                name: WidthTimes(walls(reading[name]["forward"]), walls(reading[name]["train"]), net.params)
+                name: WidthTimes(**{kind: walls(reading[name][kind]) for kind in KINDS}, params=net.params)
                 for name, net in those.items()
             }
             for (width, those), reading in zip(by_width.items(), at_widths, strict=True)
         }
+        counted_at = min(COUNTED_LONGEST, max(length for _, length in shapes))
+        profiled = {shape for shape in shapes if device.type == "cuda" or shape[0] == _full_batch(shapes)}
         result = CostResult(
             **{name: asked[name] for name in ("backend", "track", "reference", "repeats")},
             shapes=shapes,
-            counted_at=(counted_at := min(COUNTED_LONGEST, max(length for _, length in shapes))),
+            counted_at=counted_at,
             models={name: net.counts(counted_at) for name, net in nets.items()},
             seconds=seconds,
             widths=widths,
             width_shape=(batch, length) if widths else None,
             fit={
-                name: {kind: fit_times(shapes, times, spec.seed) for kind, times in kinds.items()}
+                name: {kind: fits.fit_times(shapes, times, spec.seed) for kind, times in kinds.items()}
                 for name, kinds in seconds.items()
             },
             ratios=_ratios(seconds, asked["reference"]),
-            peak_bytes={name: _peaks(net, shapes, device) for name, net in nets.items()},
+            peak_bytes={
+                # on a CPU, where the profiler takes about 1 ms per step, at one batch only
+                name: [net.peak_bytes(*shape) if shape in profiled else None for shape in shapes]
+                for name, net in nets.items()
+            },
             dtype="float32",
         )
         if device.type != "cuda":
             return result
-        event_seconds: ByModel[list[float]] = {
-            name: {kind: [events(reading[name][kind]) for reading in at_shapes] for kind in KINDS} for name in nets
-        }
-        return CudaCostResult(**vars(result), event_seconds=event_seconds)
+        return CudaCostResult(**vars(result), event_seconds=_by_model(at_shapes, fits.events))
 
     def headline(self, result: CostResult) -> str:
         """Training time as a multiple of the reference's."""
@@ -267,7 +263,7 @@ class Cost(Probe[CostResult]):
 
     def table(self, measured: Sequence[Measured[CostResult]]) -> str:
         """Counts, ratios and fits."""
-        return "\n\n".join(_table(one) for one in measured)
+        return "\n\n".join(map(_table, measured))
 
     def chart(self, measured: Sequence[Measured[CostResult]]) -> Chart:
         """For each measurement a column: time against length, ratios, memory against length."""
@@ -297,26 +293,15 @@ def _full_batch(shapes: Sequence[Sequence[int]]) -> int:
     return max(batch for batch, _ in shapes if {t for b, t in shapes if b == batch} == lengths)
 
 
-def _tracks(backend: str | None, track: str | None) -> list[tuple[str, str]]:
-    """Backends and tracks to time; the loop at equal parameters only if asked for."""
-    every = [("kernel", "width"), ("kernel", "params"), ("loop", "width"), ("loop", "params")]
-    wanted = [(b, t) for b, t in every if backend in (None, b) and track in (None, t)]
-    return wanted if track == "params" and backend is not None else [pair for pair in wanted if pair != every[-1]]
-
-
-def _can_be(model: str, width: int) -> bool:
-    from seqbench.models.mixer import MODELS
-
-    return width % MODELS.get(model).mixer.width_multiple == 0
-
-
-def _groups(models: Sequence[str], chosen: Sequence[str], backend: str, width: int) -> list[list[str]]:
-    """What is timed together: of ``chosen`` those that can be; and by itself each of ``models`` that has no loop."""
-    from seqbench.probes.shared.timing import loops
-
-    able = [name for name in chosen if _can_be(name, width) and (backend != "loop" or loops(name))]
-    without = [[name] for name in models if backend == "loop" and not loops(name)]
-    return [able, *without] if able else without
+def _wanted(options: CostOptions, budget: str, hidden: int) -> list[tuple[str, str, int]]:
+    """Backend, track and width of each measurement; the loop at equal parameters only if asked for."""
+    backends = [options.backend] if options.backend else ["kernel", "loop"]
+    tracks = [options.track] if options.track else ["width", "params"]
+    pairs = list(itertools.product(backends, tracks))
+    wanted = [(*pair, hidden) for pair in pairs if pair != ("loop", "params") or len(pairs) == 1]
+    if budget == "standard" and options.hidden is None and ("kernel", "width", hidden) in wanted:
+        wanted.append(("kernel", "width", FLOOR_WIDTH))
+    return wanted
 
 
 def _compared(track: str, models: Sequence[str], hidden: int, preferred: str | None) -> tuple[str, dict[str, int]]:
@@ -350,29 +335,21 @@ def _steps(place: tuple[Mapping[str, Timed], tuple[int, int]]) -> Steps:
     return {name: net.steps(*shape) for name, net in nets.items()}
 
 
+def _by_model(readings: Sequence[Readings], figure: Callable[[list[StepSeconds]], T]) -> ByModel[list[T]]:
+    """``figure`` of the readings at every shape, by model and kind."""
+    models = readings[0]
+    return {name: {kind: [figure(reading[name][kind]) for reading in readings] for kind in KINDS} for name in models}
+
+
 def _ratios(seconds: ByModel[list[list[float]]], reference: str) -> dict[str, TimeRatios]:
     """Of each model but the reference: time over the reference's, paired by repeat and shape."""
     ratios = {}
     for name in (name for name in seconds if name != reference):
         pairs = {kind: np.array(seconds[name][kind]) / np.array(seconds[reference][kind]) for kind in KINDS}  # (S, R)
-        forward, train = (as_recorded(geometric(np.exp(np.log(pairs[kind]).mean(axis=0)))) for kind in KINDS)
-        by_shape = {kind: [as_recorded(geometric(ratio)) for ratio in pairs[kind]] for kind in KINDS}
+        forward, train = (fits.as_recorded(geometric(pairs[kind])) for kind in KINDS)
+        by_shape = {kind: [fits.as_recorded(geometric(ratio)) for ratio in pairs[kind]] for kind in KINDS}
         ratios[name] = TimeRatios(forward, train, by_shape)
     return ratios
-
-
-def _peaks(net: Timed, shapes: Sequence[tuple[int, int]], device: torch.device) -> list[int | None]:
-    """Of a training step at each shape. On a CPU, where the profiler takes about 1 ms per step, at one batch only."""
-    from seqbench.probes.shared.timing import peak_bytes
-
-    profiled = _full_batch(shapes)
-    peaks: list[int | None] = []
-    for batch, length in shapes:
-        step = net.steps(batch, length)["train"]
-        net.clear()
-        peaks.append(peak_bytes(step, device) if device.type == "cuda" or batch == profiled else None)
-    net.clear()
-    return peaks
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------
@@ -389,24 +366,26 @@ def _table(one: Measured[CostResult]) -> str:
     ]
     if result.width_shape is not None:
         batch, length = result.width_shape
-        medians = [
-            {"model": name}
-            | {
-                width: rounded(1e3 * spread(of[name].train).value) if name in of else NONE
-                for width, of in result.widths.items()
-            }
-            for name in result.models
+        medians = {
+            width: {name: rounded(1e3 * float(np.median(times.train))) for name, times in of.items()}
+            for width, of in result.widths.items()
+        }
+        cells = [
+            {"model": name, **{width: medians[width].get(name, NONE) for width in medians}} for name in result.models
         ]
-        lines += ["", f"Training step by width, ms (batch {batch}, length {length}):"]
-        lines.append(tabulate(medians, headers="keys", tablefmt="github"))
-    fits = [
-        {"model": name, "step": kind} | fit_cells(fit, ("a", "s", "w", "q"))
+        lines += [
+            "",
+            f"Training step by width, ms (batch {batch}, length {length}):",
+            tabulate(cells, headers="keys", tablefmt="github"),
+        ]
+    fitted = [
+        {"model": name, "step": kind} | fits.fit_cells(fit, ("a", "s", "w", "q"))
         for name, kinds in result.fit.items()
         for kind, fit in kinds.items()
         if fit is not None
     ]
-    if fits:
-        lines += ["", tabulate(fits, headers="keys", tablefmt="github"), _reading(result)]
+    if fitted:
+        lines += ["", tabulate(fitted, headers="keys", tablefmt="github"), _reading(result)]
     return "\n".join(lines)
 
 
@@ -422,7 +401,7 @@ def _row(name: str, result: CostResult) -> dict[str, str]:
         "model": name + ("" if ratio else " (reference)"),
         "width": str(counts.width),
         "parameters": f"{counts.params_mixer:,} ({counts.params_mixer / max(1, base.params_mixer):.2f}x)",
-        "FLOPs": between(counts.flops_per_token, ",.0f"),
+        "FLOPs": or_dash(counts.flops_per_token, ",.0f"),
         "state": f"{counts.state_size:,}",
         "forward time": interval_text(ratio.forward) if ratio else "1",
         "training time": interval_text(ratio.train) if ratio else "1",
@@ -435,16 +414,12 @@ def _ratio(name: str, result: CostResult) -> float:
 
 def _reading(result: CostResult) -> str:
     """What the fits say of the serial part."""
-    verdicts: dict[str, list[str]] = {
-        "a serial part in training": [],
-        "none to be seen": [],
-        "can't be told (held-out residual above 15%)": [],
-    }
-    serial, free, unsure = verdicts.values()
+    serial, free, unsure = "a serial part in training", "none to be seen", "can't be told (held-out residual above 15%)"
+    names: dict[str, list[str]] = {serial: [], free: [], unsure: []}
     for name, kinds in result.fit.items():
         fit = kinds["train"]
-        (unsure if fit is None or not fit.trusted else serial if fit.s[1] else free).append(name)
-    said = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in verdicts.items() if names)
+        names[unsure if fit is None or not fit.trusted else serial if fit.s[1] else free].append(name)
+    said = "; ".join(f"{verdict}: {', '.join(those)}" for verdict, those in names.items() if those)
     return f"t = a + s T + w B T + q B T^2; {said}."
 
 
@@ -460,33 +435,30 @@ def _at_full_batch(result: CostResult) -> tuple[int, list[tuple[int, int]]]:
 def _times_panel(one: Measured[CostResult]) -> Panel:
     batch, places = _at_full_batch(one.result)
     lengths = [length for length, _ in places]
-    marks = []
-    for name, kinds in one.result.seconds.items():
-        times = [spread(1e3 * np.array(kinds["train"][i])) for _, i in places]
-        middle, low, high = zip(*times, strict=True)
-        marks.append(Line(lengths, middle, look_of(name), low, high, name, marked=True))
+    marks = [
+        fits.band(lengths, [1e3 * np.array(kinds["train"][i]) for _, i in places], look_of(name), name)
+        for name, kinds in one.result.seconds.items()
+    ]
     return Panel(_title(one), marks, LENGTHS, Axis(f"ms per training step, batch {batch}", "log10"))
 
 
 def _ratios_panel(result: CostResult) -> Panel:
     names = sorted(result.ratios, key=lambda name: _ratio(name, result))
-    marks: list[Mark] = [Rule(1.0, axis="x", strong=True), Rule(TEXTBOOK, f"textbook: {TEXTBOOK:g}x", axis="x")]
-    most = TEXTBOOK
+    points = []
     for i, name in enumerate(names):
         for (value, low, high), shift in ((result.ratios[name].train, -0.2), (result.ratios[name].forward, 0.2)):
-            marks.append(Points([value], [i + shift], look_of(name), [low], [high], "x", hollow=shift > 0))
-            most = max(most, high)
+            points.append(Points([value], [i + shift], look_of(name), [low], [high], "x", hollow=shift > 0))
     base = result.models[result.reference]
     for label, marker, what in (("parameters", "|", "params_mixer"), ("FLOPs", "x", "flops_per_token")):
         counts = [(getattr(result.models[name], what), i) for i, name in enumerate(names)]
         known = [(count / getattr(base, what), i) for count, i in counts if count and getattr(base, what)]
         if known:
             ratios, rows = zip(*known, strict=True)
-            marks.append(Points(ratios, rows, label=f"{label}, over the reference's", marker=marker))
-            most = max(most, *ratios)
+            points.append(Points(ratios, rows, label=f"{label}, over the reference's", marker=marker))
+    most = max([TEXTBOOK, *(end for mark in points for end in mark.high or mark.x)])
     return Panel(
         "Ratios to the reference",
-        marks,
+        [Rule(1.0, axis="x", strong=True), Rule(TEXTBOOK, f"textbook: {TEXTBOOK:g}x", axis="x"), *points],
         Axis(f"times {result.reference}'s", limits=(0.0, 1.1 * most)),
         rows=names,
         weight=1.6,
@@ -498,10 +470,9 @@ def _memory_panel(result: CostResult) -> Panel:
     batch, places = _at_full_batch(result)
     marks = []
     for name, sizes in result.peak_bytes.items():
-        points = [(length, size / 2**20) for length, i in places if (size := sizes[i])]
-        if points:
-            lengths, mebibytes = zip(*points, strict=True)
-            marks.append(Line(lengths, mebibytes, look_of(name), label=name, marked=True))
+        known = {length: size / 2**20 for length, i in places if (size := sizes[i])}
+        if known:
+            marks.append(Line(list(known), list(known.values()), look_of(name), label=name, marked=True))
     return Panel(
         "Memory of a training step beyond weights and inputs",
         marks,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from seqbench.models.backbone import SequenceModel
     from seqbench.probes.shared.problems import Problem
-    from seqbench.probes.shared.training import Trained
+    from seqbench.probes.shared.training import Attempt
 
 __all__ = ["EdgeRow", "Ladder", "Memory", "MemoryOptions", "MemoryResult", "edges"]
 
@@ -67,7 +67,7 @@ class MemoryOptions(NetOptions):
 
 @dataclass(frozen=True)
 class Rung:
-    """One attempt at a length; ``score`` and ``low`` are None where training diverged (see `training.Trained`)."""
+    """One attempt at a length; ``score`` and ``low`` are None where training diverged (see `training.Attempt`)."""
 
     length: int
     learning_rate: float
@@ -295,7 +295,7 @@ class _Climb:
             net = self.ladder.net(self.spec.models[0])
         return net.to(self.spec.device), torch.Generator(self.spec.device).manual_seed(of_data)
 
-    def note(self, trained: Trained, attempt: int) -> bool:
+    def note(self, trained: Attempt, attempt: int) -> bool:
         """Keep an attempt; whether it solved its length."""
         score, low = (None if value is None else round(value, 6) for value in (trained.score, trained.low))
         same = {name: getattr(trained, name) for name in ("length", "learning_rate", "steps", "solved", "diverged")}
@@ -346,7 +346,7 @@ class _Climb:
         if solved:
             self.beyond += self._scores_beyond(net, generator, solved)
 
-    def _stage(self, net: SequenceModel, length: int, generator: Generator, steps: int) -> Iterator[Trained]:
+    def _stage(self, net: SequenceModel, length: int, generator: Generator, steps: int) -> Iterator[Attempt]:
         """The net as it is, if it passes; else after training at the learning rate, then at a third of it."""
         from seqbench.probes.shared.training import passed_untrained, train
 

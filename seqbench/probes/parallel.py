@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 import tyro
@@ -22,37 +22,21 @@ from tabulate import tabulate
 from seqbench.config import Widths
 from seqbench.jobs.job import Listener
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
-from seqbench.probes.shared.fits import (
-    LayerCounts,
-    TimeFit,
-    as_recorded,
-    check_timing,
-    events,
-    fit_cells,
-    fit_times,
-    geometric,
-    lengths_to,
-    machine_text,
-    open_interval,
-    significant,
-    spread,
-    walls,
-)
-from seqbench.report.chart import Axis, Chart, Line, Panel, Rule, look_of
-from seqbench.report.text import between, interval_text, rounded
+from seqbench.probes.shared import fits
+from seqbench.probes.shared.fits import LENGTHS, LayerCounts, TimeFit, machine_text, open_interval, significant, walls
+from seqbench.report.chart import Axis, Chart, Dash, Line, Panel, Rule, look_of
+from seqbench.report.text import interval_text, or_dash, rounded
 from seqbench.stats import Interval
 
 if TYPE_CHECKING:
     import torch
 
-    from seqbench.probes.shared.timing import Step, Steps, Timed
+    from seqbench.probes.shared.timing import Step, Steps
 
 __all__ = ["CudaParallelResult", "Parallel", "ParallelOptions", "ParallelResult"]
 
 BACKWARD_AND_FORWARD = 3  # a backward pass costs two forward passes
-LENGTHS = Axis("length T, steps", "log2")
 FALL = 0.8  # of the speed: the rule for "falls by a fifth at least"
-Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +55,7 @@ class ParallelOptions:
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; lengths are checked against the machine later."""
-        check_timing(self.hidden, self.repeats, self.tokens or ())
+        fits.check_timing(self.hidden, self.repeats, self.tokens or ())
 
 
 @dataclass(frozen=True)
@@ -156,7 +140,7 @@ class Parallel(Probe[ParallelResult]):
         resolved = {
             "hidden": hidden,
             "tokens": tokens,
-            "lengths": lengths_to(longest),
+            "lengths": fits.lengths_to(longest),
             "repeats": options.repeats or usual.repeats,
             "product": usual.product if device != "cpu" else min(usual.product, PARALLEL_BUDGETS["quick"].product),
         }
@@ -182,11 +166,18 @@ class Parallel(Probe[ParallelResult]):
         seconds = {name: [walls(reading[name]["train"]) for reading in readings] for name in nets}
         sizes = np.array([batch * length for batch, length in shapes])[:, None]
         speeds = {name: sizes / np.array(times) for name, times in seconds.items()}  # (S, R) tokens per second
-        shares = {name: _shares(net, shapes, seconds[name], peaks) for name, net in nets.items()}
 
         def by_tokens(values: Sequence[Any]) -> dict[str, Any]:
             """Those of all shapes, parted by their numbers of tokens."""
             return {str(n): list(values[i * len(lengths) : (i + 1) * len(lengths)]) for i, n in enumerate(tokens)}
+
+        def shares(name: str) -> list[float | None]:
+            """For each shape the rate over the peak of the same repeat; None where FLOPs can't be counted."""
+            flops = [nets[name].flops(length) for _, length in shapes]
+            work = np.array([[math.nan if count is None else BACKWARD_AND_FORWARD * count] for count in flops])
+            batches = np.array(shapes)[:, :1]
+            medians = np.median(batches * work / np.array(seconds[name]) / peaks, axis=1).tolist()
+            return [None if math.isnan(share) else significant(share) for share in medians]
 
         result = ParallelResult(
             tokens=tokens,
@@ -195,23 +186,23 @@ class Parallel(Probe[ParallelResult]):
             models={name: net.counts(lengths[-1]) for name, net in nets.items()},
             counted_at=lengths[-1],
             peak_size=size,
-            peak_flops=as_recorded(spread(peaks)),
+            peak_flops=fits.as_recorded(fits.spread(peaks)),
             seconds={name: by_tokens(times) for name, times in seconds.items()},
             tokens_per_second={
-                name: by_tokens([significant(float(np.median(speed))) for speed in of]) for name, of in speeds.items()
+                name: by_tokens([*map(significant, np.median(of, axis=1).tolist())]) for name, of in speeds.items()
             },
             change={
-                name: {n: as_recorded(geometric(part[-1] / part[0])) for n, part in by_tokens(of).items()}
+                name: {n: fits.as_recorded(fits.geometric(part[-1] / part[0])) for n, part in by_tokens(of).items()}
                 for name, of in speeds.items()
             },
-            fit={name: fit_times(shapes, times, spec.seed) for name, times in seconds.items()},
-            share={name: by_tokens(of) for name, of in shares.items()},
+            fit={name: fits.fit_times(shapes, times, spec.seed) for name, times in seconds.items()},
+            share={name: by_tokens(shares(name)) for name in nets},
             repeats=asked["repeats"],
             dtype="float32",
         )
         if device.type != "cuda":
             return result
-        event_seconds = {name: [events(reading[name]["train"]) for reading in readings] for name in nets}
+        event_seconds = {name: [fits.events(reading[name]["train"]) for reading in readings] for name in nets}
         return CudaParallelResult(**vars(result), event_seconds=event_seconds)
 
     def headline(self, result: ParallelResult) -> str:
@@ -222,7 +213,7 @@ class Parallel(Probe[ParallelResult]):
 
     def table(self, measured: Sequence[Measured[ParallelResult]]) -> str:
         """Speeds, serial times and shares of the peak."""
-        return "\n\n".join(_table(one) for one in measured)
+        return "\n\n".join(map(_table, measured))
 
     def chart(self, measured: Sequence[Measured[ParallelResult]]) -> Chart:
         """Speed, serial share and share of the peak, each against length; a row for each measurement."""
@@ -253,16 +244,6 @@ def _product(size: int, device: torch.device) -> Step:
     return product
 
 
-def _shares(net: Timed, shapes: Sequence[tuple[int, int]], seconds: Any, peaks: Any) -> list[float | None]:
-    """For each shape the median over repeats of the rate over that repeat's peak, None where FLOPs can't be counted."""
-    shares: list[float | None] = []
-    for (batch, length), spent in zip(shapes, seconds, strict=True):
-        flops = net.flops(length)
-        work = None if flops is None else BACKWARD_AND_FORWARD * batch * flops
-        shares.append(None if work is None else significant(float(np.median(work / np.array(spent) / peaks))))
-    return shares
-
-
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
@@ -276,10 +257,10 @@ def _table(one: Measured[ParallelResult]) -> str:
             f"tokens/s at T={first}": f"{(speeds := result.tokens_per_second[name][str(n)])[0]:,.0f}",
             f"at T={last}": f"{speeds[-1]:,.0f}",
             "change": interval_text(result.change[name][str(n)]),
-            f"share of peak at T={first}": between((shares := result.share[name][str(n)])[0], ".0%"),
-            f"at T={last} ": between(shares[-1], ".0%"),
+            f"share of peak at T={first}": or_dash((shares := result.share[name][str(n)])[0], ".0%"),
+            f"at T={last} ": or_dash(shares[-1], ".0%"),
         }
-        | fit_cells(result.fit[name], ("s",))
+        | fits.fit_cells(result.fit[name], ("s",))
         for name in result.models
         for n in result.tokens
     ]
@@ -327,15 +308,10 @@ def _speed_panel(one: Measured[ParallelResult]) -> Panel:
     marks = [Line([], [], label=f"{n:,} tokens per batch", dash=_dash(result, n)) for n in result.tokens]
     for name, by_tokens in result.seconds.items():
         for n, seconds in by_tokens.items():
-            sizes = [int(n) // length * length for length in result.lengths]
-            speeds = [spread(size / np.array(times)) for size, times in zip(sizes, seconds, strict=True)]
-            middle, low, high = zip(*speeds, strict=True)
+            sizes = np.array([int(n) // length * length for length in result.lengths])[:, None]
             dash = _dash(result, n)
-            marks.append(
-                Line(
-                    result.lengths, middle, look_of(name), low, high, name if dash == "solid" else "", dash, marked=True
-                )
-            )
+            label = name if dash == "solid" else ""
+            marks.append(fits.band(result.lengths, sizes / np.array(seconds), look_of(name), label, dash))
     return Panel(f"Speed, {machine_text(one.spec)}", marks, LENGTHS, Axis("tokens per second, training", "log10"))
 
 
@@ -343,15 +319,14 @@ def _serial_panel(one: Measured[ParallelResult]) -> Panel:
     """Share of the step's time that the fit calls serial; fits that are not trusted are left out and named."""
     result = one.result
     largest, lengths = max(result.tokens), np.array(result.lengths)
-    marks = []
+    marks, left_out = [], []
     for name, fit in result.fit.items():
-        if fit is not None and fit.trusted:
-            times = [spread(seconds).value for seconds in result.seconds[name][str(largest)]]
-            value, low, high = (np.minimum(1.0, s * lengths / times).tolist() for s in open_interval(fit.s))
-            marks.append(
-                Line(result.lengths, value, look_of(name), low, high, dash=_dash(result, largest), marked=True)
-            )
-    left_out = [name for name, fit in result.fit.items() if fit is None or not fit.trusted]
+        if fit is None or not fit.trusted:
+            left_out.append(name)
+            continue
+        times = np.median(result.seconds[name][str(largest)], axis=1)
+        value, low, high = (np.minimum(1.0, s * lengths / times).tolist() for s in open_interval(fit.s))
+        marks.append(Line(result.lengths, value, look_of(name), low, high, dash=_dash(result, largest), marked=True))
     return Panel(
         f"Serial share at {largest:,} tokens per batch",
         marks,
@@ -363,17 +338,11 @@ def _serial_panel(one: Measured[ParallelResult]) -> Panel:
 
 def _share_panel(one: Measured[ParallelResult]) -> Panel:
     result = one.result
-    marks = [
-        Line(
-            result.lengths,
-            [math.nan if share is None else share for share in shares],
-            look_of(name),
-            dash=_dash(result, n),
-            marked=True,
-        )
-        for name, by_tokens in result.share.items()
-        for n, shares in by_tokens.items()
-    ]
+    marks = []
+    for name, by_tokens in result.share.items():
+        for n, shares in by_tokens.items():
+            known = [math.nan if share is None else share for share in shares]
+            marks.append(Line(result.lengths, known, look_of(name), dash=_dash(result, n), marked=True))
     return Panel(
         f"Share of the peak, {rounded(result.peak_flops.value / 1e9)} GFLOP/s in float32",
         [*marks, Rule(1.0, "matrix product", strong=True, widen="always")],

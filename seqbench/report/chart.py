@@ -1,7 +1,7 @@
 """What is drawn, as data: a `Chart` is panels of marks on axes, with notes below. Nothing here draws; a renderer does
 (`report.draw`), and another one needs no other change.
 
-How a model looks is decided here, once for every picture (`look_of`), and so is what an axis shows (`limits`, `ticks`).
+How a model looks is decided here, once for every picture (`look_of`), and so is what an axis shows (`limits`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 __all__ = [
@@ -39,14 +38,14 @@ __all__ = [
     "look_of",
     "pale",
     "places",
-    "ticks",
+    "scaling",
 ]
 
 # Okabe and Ito's colours for all eyes, those too pale on white darkened until their contrast is 3:1
 COLOURS = ("#0072b2", "#d55e00", "#00855f", "#b3588a", "#a06b00", "#2a84b8", "#882255", "#666633")
 MARKERS = "osD^vPX"
 DARK, GREY = "#333333", "#6b6b6b"
-SALT = 25  # such that the models that come with seqbench differ in colour and in marker
+SALT = 1270  # such that the models that come with seqbench differ clearly in colour, and in marker
 BOUND = 1e100  # values beyond it are not drawn
 TINY = 1e-280  # values below it count as zero
 Scale = Literal["linear", "log2", "log10"]
@@ -83,11 +82,13 @@ def dashes_of(models: Mapping[str, str]) -> dict[str, Dash]:
 
 @dataclass(frozen=True)
 class Axis:
-    """Attributes:
-    label: what it measures, with the unit.
-    scale: linear, or logarithmic with base 2 or 10.
-    limits: least and greatest value shown; None: what the marks need.
-    ticks: (value, text) where the renderer should not choose; at least three.
+    """What an axis measures, and how it is shown.
+
+    Attributes:
+        label: what it measures, with the unit.
+        scale: linear, or logarithmic with base 2 or 10.
+        limits: least and greatest value shown; None: what the marks need.
+        ticks: (value, text) where the renderer should not choose; at least three.
     """
 
     label: str = ""
@@ -163,36 +164,35 @@ class Rule:
 
 @dataclass(frozen=True)
 class Region:
-    """A shaded span of the axis ``axis``; infinite ends reach to the edge.
+    """A shaded span of the x axis, named ``label`` in the legend; infinite ends reach to the edge.
 
     Attributes:
-        rows: only these places of the other axis (from, to).
-        label: in the legend.
+        rows: only these places of the y axis (from, to).
     """
 
     low: float
     high: float
-    axis: Way = "x"
     rows: tuple[float, float] | None = None
     label: str = ""
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars of ``heights`` at the places 0, 1, ... named ``names``; several of one panel stand side by side."""
+    """Bars of ``heights`` at the places 0, 1, ... named ``names``; those of several marks stand side by side."""
 
     names: Sequence[str]
     heights: Sequence[float]
     look: Look = NEUTRAL
     label: str = ""
-    across: bool = False  # from left to right, the first name on top
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Values by row and column as shades from ``least`` to ``most``.
+    """Values by row and column as shades from ``least`` to ``most``; where ``least`` is negative, in two colours.
 
-    ``diverging`` shades have two colours with white halfway; ``texts`` stand in the cells.
+    Attributes:
+        texts: stand in the cells, if they fit.
+        label: of the scale of shades.
     """
 
     values: Sequence[Sequence[float]]
@@ -200,8 +200,7 @@ class Matrix:
     columns: Sequence[str]
     least: float = 0.0
     most: float = 1.0
-    texts: Sequence[Sequence[str]] | None = None
-    diverging: bool = False
+    texts: Sequence[Sequence[str]] = ()
     label: str = ""
 
 
@@ -239,15 +238,13 @@ class Chart:
         subtitle: a smaller one below it.
         notes: sentences below the panels that say how to read them.
         aligned: the first panels of all columns are equally high, and so are the second ones, and so on.
-        widths: of the columns, relative to each other; all alike where none are given.
     """
 
     title: str
     columns: Sequence[Sequence[Panel]]
     subtitle: str = ""
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
     aligned: bool = False
-    widths: Sequence[float] = ()
 
     @property
     def panels(self) -> list[Panel]:
@@ -295,7 +292,7 @@ def places(panel: Panel, way: Way) -> Sequence[str]:
     for mark in panel.marks:
         if isinstance(mark, Matrix):
             return mark.columns if way == "x" else mark.rows
-        if isinstance(mark, Bars) and mark.across == (way == "y"):
+        if isinstance(mark, Bars) and way == "x":
             return mark.names
     return ()
 
@@ -308,43 +305,40 @@ def limits(panel: Panel, way: Way) -> tuple[float, float] | None:
     values = [value for mark in panel.marks for value in _values(mark, way) if drawable(value, axis.scale)]
     if not values:
         return None
-    forth, back = _scaling(axis.scale)
     if axis.limits is not None and all(drawable(end, axis.scale) for end in axis.limits):
-        low, high = map(forth, sorted(axis.limits))
-        room = 0.0
-    else:
-        values += [0.0 for mark in panel.marks if isinstance(mark, Bars)]
-        low, high = forth(min(values)), forth(max(values))
-        rules = [mark for mark in panel.marks if isinstance(mark, Rule) and mark.axis == way]
-        low, high = _with_rules(rules, axis.scale, low, high)
-        room = 0.06 * (high - low)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # alike
-        size = max(abs(low), abs(high))
+        if axis.limits[1] - axis.limits[0] > 1e-9 * abs(axis.limits[1]):
+            return axis.limits
+        values = list(axis.limits)
+    forth, back = scaling(axis.scale)
+    bars = any(isinstance(mark, Bars) for mark in panel.marks)  # which begin at 0, at the edge of the panel
+    values += [0.0] if bars else []
+    low, high = _with_rules(panel, way, forth(min(values)), forth(max(values)))
+    room, size = 0.06 * (high - low), max(abs(low), abs(high))
+    if high - low <= 1e-9 * size:  # alike
         room = 1.0 if axis.scale != "linear" else 0.05 * size if size > TINY else 0.05
-    stands = any(isinstance(mark, Bars) for mark in panel.marks)  # bars begin at the edge
     return (
-        back(low) if stands and low == 0 else back(low - room),
-        back(high) if stands and high == 0 and low < 0 else back(high + room),
+        0.0 if bars and low == 0 else back(low - room),
+        0.0 if bars and high == 0 and low < 0 else back(high + room),
     )
 
 
-def _scaling(scale: Scale) -> tuple[Callable[[float], float], Callable[[float], float]]:
+def scaling(scale: Scale) -> tuple[Callable[[float], float], Callable[[float], float]]:
     """To the places of an axis that are equally far apart, and back."""
     if scale == "linear":
         return (lambda value: value), (lambda place: place)
     return math.log10, lambda place: 10.0**place
 
 
-def _with_rules(rules: Iterable[Rule], scale: Scale, low: float, high: float) -> tuple[float, float]:
-    """The span of the marks, widened to those ``rules`` that ask for it."""
-    span, most = (low, high), (high - low) / 0.45
-    for rule in rules:
-        if rule.widen != "never" and drawable(rule.at, scale):
-            at = _scaling(scale)[0](rule.at)
-            wide = min(span[0], at), max(span[1], at)
+def _with_rules(panel: Panel, way: Way, low: float, high: float) -> tuple[float, float]:
+    """The span of the marks, widened to those rules that ask for it; all as places of the scale."""
+    scale, most = (panel.x if way == "x" else panel.y).scale, (high - low) / 0.45
+    for rule in panel.marks:
+        if isinstance(rule, Rule) and rule.axis == way and rule.widen != "never" and drawable(rule.at, scale):
+            at = scaling(scale)[0](rule.at)
+            wide = min(low, at), max(high, at)
             if rule.widen == "always" or wide[1] - wide[0] <= most:
-                span = wide
-    return span
+                low, high = wide
+    return low, high
 
 
 def _values(mark: Mark, way: Way) -> list[float]:
@@ -355,81 +349,7 @@ def _values(mark: Mark, way: Way) -> list[float]:
         intervals = [ends for ends in (mark.low, mark.high) if ends is not None and way == along]
         return [*values, *(end for ends in intervals for end in ends)]
     if isinstance(mark, Region):
-        return [mark.low, mark.high] if way == mark.axis else []
+        return [mark.low, mark.high] if way == "x" else []
     if isinstance(mark, Bars):
         return list(mark.heights)
     return []
-
-
-def ticks(axis: Axis, low: float, high: float, most: int = 7) -> list[tuple[float, str]]:
-    """At least three labelled ticks from ``low`` to ``high``, and no more than ``most`` where that can be.
-
-    ```
-    ticks(Axis(), 0, 1, 6)                    -> 0.0, 0.2, 0.4, 0.6, 0.8, 1.0
-    ticks(Axis(scale="log2"), 8, 64)          -> 8, 16, 32, 64
-    ticks(Axis(scale="log10"), 0.01, 100, 5)  -> 0.01, 0.1, 1, 10, 100
-    ```
-    """
-    low, high = sorted((low, high))
-    if axis.ticks is not None:
-        return [(value, text) for value, text in axis.ticks if low <= value <= high]
-    choices = [_linear_ticks(low, high, i) for i in range(-12, 8)] if axis.scale == "linear" else []
-    if axis.scale == "log2":
-        choices = _powers(2.0, low, high)
-    if axis.scale == "log10":
-        choices = [_multiples(steps, low, high) for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5))]
-        choices += _powers(10.0, low, high)
-    choices = [values for values in choices if len(values) >= 3]
-    if not choices:  # a short stretch of a logarithmic axis
-        return ticks(Axis(), low, high, most)
-    values = next((values for values in choices if len(values) <= most), choices[-1])
-    return list(zip(values, _tick_texts(values, axis.scale), strict=True))
-
-
-def _linear_ticks(low: float, high: float, size: int) -> list[float]:
-    """Multiples of 1, 2, 2.5 or 5 times a power of ten; the greater ``size``, the fewer."""
-    tens, place = divmod(size, 4)
-    exponent = math.floor(math.log10(high - low)) + tens
-    step = (1, 2, 2.5, 5)[place]
-    slack = 1e-9
-    unit = step * 10.0**exponent
-    first, last = math.ceil(low / unit - slack), math.floor(high / unit + slack)
-    return [i * unit for i in range(first, last + 1)] if last - first < 100 else []
-
-
-def _powers(base: float, low: float, high: float) -> list[list[float]]:
-    """All powers of ``base``, every second one, every third one ..."""
-    first = math.ceil(math.log(low, base) - 1e-9)
-    last = math.floor(math.log(high, base) + 1e-9)
-    strides = range(1, max(2, last - first))
-    return [[base**i for i in range(first, last + 1) if i % stride == 0] for stride in strides]
-
-
-def _multiples(steps: Sequence[float], low: float, high: float) -> list[float]:
-    """``steps`` times powers of ten."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    if len(powers) > 10:
-        return []
-    values = (step * 10.0**power for power in powers for step in steps)
-    return [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
-
-
-def _tick_texts(values: Sequence[float], scale: Scale) -> list[str]:
-    """With as many decimals as all need on a linear axis, as each needs on a logarithmic one."""
-    if scale != "linear":
-        return [_tick_text(value, [value], 1e-6 * value) for value in values]
-    gap = min(after - before for before, after in pairwise(values))
-    return [_tick_text(value, values, 1e-3 * gap) for value in values]
-
-
-def _tick_text(value: float, column: Sequence[float], slack: float) -> str:
-    """``value`` as exact as ``slack`` with the decimals that ``column`` needs; with an exponent beyond .001 and 1e7."""
-    size = max(map(abs, column))
-    if 1e-3 * (1 - 1e-9) <= size < 1e7:
-        needed = (p for p in range(12) if all(abs(round(each, p) - each) <= slack for each in column))
-        return f"{value:z,.{next(needed, 12)}f}"
-    if abs(value) <= slack:
-        return "0"
-    digits = next((p for p in range(16) if abs(float(f"{value:.{p}e}") - value) <= slack), 16)
-    mantissa, exponent = f"{value:.{digits}e}".split("e")
-    return f"{mantissa}e{int(exponent)}"

@@ -31,39 +31,19 @@ import numpy.typing as npt
 
 from seqbench.errors import UserError
 from seqbench.probes import ProbeSpec
+from seqbench.report.chart import Axis, Dash, Line, Look
 from seqbench.report.text import NONE, interval_text
 from seqbench.stats import Estimate, Interval
-
-__all__ = [
-    "TRUSTED",
-    "Bounds",
-    "LayerCounts",
-    "StepSeconds",
-    "Term",
-    "TimeFit",
-    "as_recorded",
-    "check_timing",
-    "events",
-    "fit_cells",
-    "fit_times",
-    "geometric",
-    "lengths_to",
-    "machine_text",
-    "open_interval",
-    "significant",
-    "spread",
-    "walls",
-]
 
 Array = npt.NDArray[np.float64]
 Term = Literal["a", "s", "w", "q"]
 Bounds = tuple[float | None, float | None, float | None]  # value, low and high; None where there is no bound
 TRUSTED = 0.15  # greatest held-out residual
-TERMS = 4
 SAMPLES = 400  # of each bootstrap
 LEAST = 0.05  # of a prediction that a drawn residual leaves
 LEVEL = 0.95
 SHORTEST = 32  # steps of the shortest sequences
+LENGTHS = Axis("length T, steps", "log2")
 CELLS: dict[Term, tuple[str, float]] = {  # of each term the head of its column, and the unit over seconds
     "a": ("a, µs", 1e6),
     "s": ("s, µs per step", 1e6),
@@ -99,7 +79,7 @@ class StepSeconds(NamedTuple):
 
 
 def walls(readings: Iterable[StepSeconds]) -> list[float]:
-    """Seconds on the wall, rounded as the record holds them, so that all else can be computed from the record again."""
+    """Seconds on the wall, rounded before use, so that all else can be computed from the record again."""
     return [significant(reading.wall) for reading in readings]
 
 
@@ -158,10 +138,13 @@ def fit_times(shapes: Sequence[Sequence[int]], seconds: npt.ArrayLike, seed: int
     Returns:
         None if the shapes can't tell the terms apart.
     """
+    from scipy.special import ndtri, stdtrit
+
     times = np.asarray(seconds, dtype=np.float64)
-    terms = _terms(shapes)
-    n_shapes, n_repeats = times.shape
-    if n_shapes <= TERMS or np.linalg.matrix_rank(terms / np.abs(terms).max(axis=0)) < TERMS:
+    batch, length = np.asarray(shapes, dtype=np.float64).T
+    terms = np.stack([np.ones_like(length), length, batch * length, batch * length**2], axis=1)
+    (n_shapes, n_repeats), n_terms = times.shape, terms.shape[1]
+    if n_shapes <= n_terms or np.linalg.matrix_rank(terms / terms.max(axis=0)) < n_terms:
         return None
     middle = np.median(times, axis=1)
     value = _solve(terms, middle)
@@ -169,38 +152,44 @@ def fit_times(shapes: Sequence[Sequence[int]], seconds: npt.ArrayLike, seed: int
     over_repeats = [
         _solve(terms, np.median(times[:, rng.integers(n_repeats, size=n_repeats)], axis=1)) for _ in range(SAMPLES)
     ]
-    predicted = terms @ value
-    residuals = (middle / predicted - 1) * _stretch(n_shapes)
+    predicted, free, tail = terms @ value, n_shapes - n_terms, 0.5 + LEVEL / 2
+    residuals = (middle / predicted - 1) * (math.sqrt(n_shapes / free) * float(stdtrit(free, tail) / ndtri(tail)))
     residuals -= residuals.mean()
     over_shapes = [
         _solve(terms, predicted * np.maximum(LEAST, 1 + residuals[rng.integers(n_shapes, size=n_shapes)]))
         for _ in range(SAMPLES)
     ]
     both = np.array([over_repeats, over_shapes])  # (2, samples, 4)
-    a, s, w, q = (_interval(value[j], both[:, :, j]) for j in range(TERMS))
+    a, s, w, q = (_interval(value[j], both[:, :, j]) for j in range(n_terms))
     hidden_batch = _interval(_ratio(value), np.apply_along_axis(_ratio, 2, both))
-    held_out = _held_out(terms, middle)
+    others = [_solve(np.delete(terms, i, axis=0), np.delete(middle, i)) for i in range(n_shapes)]
+    held_out = np.sum(terms * others, axis=1) / middle - 1
     error = math.sqrt(float(np.mean(held_out**2)))
     residual = significant(float(np.median(np.abs(held_out))), 3), significant(error, 3)
     return TimeFit(a, s, w, q, hidden_batch, residual, error <= TRUSTED)
 
 
-def geometric(values: npt.ArrayLike, level: float = LEVEL) -> Interval:
-    """Geometric mean of (R,) positive ratios, one per repeat, with Student's interval on their logarithms.
+def geometric(values: npt.ArrayLike) -> Interval:
+    """Geometric mean of (..., R) positive ratios, R of them repeats, with Student's interval over the repeats.
 
-    The limits are NaN for one repeat.
+    The interval is that of the mean of (R,) logarithms, means over all else; its limits are NaN for one repeat.
     """
     logs = np.log(np.asarray(values, dtype=np.float64))
+    logs = logs.reshape(-1, logs.shape[-1]).mean(axis=0)
     n = len(logs)
     variance = float(np.var(logs, ddof=1)) / n if n > 1 else math.nan
-    return Interval(
-        *(math.exp(x) for x in Estimate(float(logs.mean()), variance, 0.0, max(1.0, n - 1)).interval(level))
-    )
+    return Interval(*map(math.exp, Estimate(float(logs.mean()), variance, 0.0, max(1.0, n - 1)).interval(LEVEL)))
 
 
 def spread(values: npt.ArrayLike) -> Interval:
     """Median, least and greatest."""
-    return Interval(*(float(x) for x in np.quantile(np.asarray(values, dtype=np.float64), (0.5, 0.0, 1.0))))
+    return Interval(*np.quantile(np.asarray(values, dtype=np.float64), (0.5, 0.0, 1.0)).tolist())
+
+
+def band(lengths: Sequence[int], values: npt.ArrayLike, look: Look, label: str = "", dash: Dash = "solid") -> Line:
+    """A line of the medians of ``values`` (T, R) over repeats, with a band from the least to the greatest."""
+    middle, low, high = np.quantile(np.asarray(values, dtype=np.float64), (0.5, 0.0, 1.0), axis=1).tolist()
+    return Line(lengths, middle, look, low, high, label, dash, marked=True)
 
 
 def significant(value: float, digits: int = 4) -> float:
@@ -220,25 +209,18 @@ def open_interval(bounds: Bounds, scale: float = 1.0) -> Interval:
 
 def fit_cells(fit: TimeFit | None, terms: Sequence[Term]) -> dict[str, str]:
     """What a row of a table shows of ``fit``, by heads of columns."""
-    cells = dict.fromkeys([*(CELLS[term][0] for term in terms), "B* = s/w", "held out"], NONE)
+    heads = [*(CELLS[term][0] for term in terms), "B* = s/w", "held out"]
     if fit is None:
-        return cells
-    for term in terms:
-        head, unit = CELLS[term]
-        cells[head] = interval_text(open_interval(getattr(fit, term), unit))
+        return dict.fromkeys(heads, NONE)
+    figures = [*(open_interval(getattr(fit, term), CELLS[term][1]) for term in terms), open_interval(fit.hidden_batch)]
     held_out = f"{fit.residual[1]:.1%}" + ("" if fit.trusted else " (not trusted)")
-    return {**cells, "B* = s/w": interval_text(open_interval(fit.hidden_batch)), "held out": held_out}
+    return dict(zip(heads, [*map(interval_text, figures), held_out], strict=True))
 
 
 def machine_text(spec: ProbeSpec) -> str:
     """``width 128, cpu, 1 thread``: what was timed, and where."""
     threads = f", {spec.threads} thread{'s' if spec.threads > 1 else ''}" if spec.device == "cpu" else ""
     return f"width {spec.options['hidden']}, {spec.device}{threads}"
-
-
-def _terms(shapes: Sequence[Sequence[int]]) -> Array:
-    batch, length = np.asarray(shapes, dtype=np.float64).T
-    return np.stack([np.ones_like(length), length, batch * length, batch * length**2], axis=1)
 
 
 def _solve(terms: Array, times: Array) -> Array:
@@ -252,14 +234,6 @@ def _solve(terms: Array, times: Array) -> Array:
         by = np.maximum(columns @ coefficients, 0.3 * times)  # a prediction near zero must not rule the second pass
     solution: Array = coefficients / scale
     return solution
-
-
-def _stretch(n_shapes: int) -> float:
-    """What makes residuals of a fit as wide as errors, and a normal quantile Student's."""
-    from scipy.special import ndtri, stdtrit
-
-    free, tail = n_shapes - TERMS, 0.5 + LEVEL / 2
-    return math.sqrt(n_shapes / free) * float(stdtrit(free, tail) / ndtri(tail))
 
 
 def _ratio(coefficients: Array) -> float:
@@ -278,10 +252,3 @@ def _interval(value: float, samples: Array) -> Bounds:
     high = max(np.quantile(samples, 1 - tail, axis=1, method="higher"))
     rounded = [significant(x) if math.isfinite(x) else None for x in (value, min(low, value), max(high, value))]
     return rounded[0], rounded[1], rounded[2]
-
-
-def _held_out(terms: Array, times: Array) -> Array:
-    """(S,) relative residual of each shape, predicted from the others."""
-    others = [np.arange(len(times)) != i for i in range(len(times))]
-    predicted = [float(terms[i] @ _solve(terms[rest], times[rest])) for i, rest in enumerate(others)]
-    return np.array(predicted) / times - 1

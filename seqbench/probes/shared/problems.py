@@ -1,7 +1,7 @@
 """Made problems whose difficulty is a length: recall, adding, copy, selective recall.
 
 Each draws fresh data on the device and knows what a learner without memory gets, so that a score is 0 for remembering
-nothing and 1 for a perfect answer. None can be answered from its last step alone.
+nothing and 1 for a perfect answer (`training.score_of`). None can be answered from its last step alone.
 """
 
 from __future__ import annotations

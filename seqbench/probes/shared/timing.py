@@ -13,21 +13,18 @@ the future is timed as it is, with a head that lets it. `bare` backbone, one lay
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import gc
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from seqbench.device import synchronize
 from seqbench.errors import NotApplicable, UserError
@@ -35,34 +32,18 @@ from seqbench.jobs.job import Listener
 from seqbench.models.backbone import SequenceModel, check_widths, count_parameters
 from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS, Mixer
-from seqbench.models.sizing import nearest_width
+from seqbench.models.sizing import count_flops, nearest_width
 from seqbench.probes.shared.fits import LayerCounts, StepSeconds
 from seqbench.probes.shared.nets import Readout, check_fits, check_length
 
-__all__ = [
-    "Step",
-    "Steps",
-    "Timed",
-    "check_lengths",
-    "check_nets",
-    "flops",
-    "flops_at",
-    "loops",
-    "mixer_parameters",
-    "orders",
-    "peak_bytes",
-    "read_clock",
-    "side_by_side",
-    "timed_net",
-    "width_of",
-]
+__all__ = ["Readings", "Step", "Steps", "Timed", "can_have", "check_lengths", "check_nets", "side_by_side", "width_of"]
 
 LEAST = 2e-3  # seconds that a reading lasts at least: 10,000 times the clock's grain
 LONG = 25e-3  # seconds of a step beside which refilling the caches, a millisecond at most, is nothing
 SHAPE = Shape(tokens=0, features=1, outputs=(10,))
-COUNTED_AT = (2, 4, 8)  # steps, from which the FLOPs of any length are found
 Step = Callable[[], object]
 Steps = Mapping[str, Mapping[str, Step]]  # what to time at one shape: model -> kind -> one step
+Readings = dict[str, dict[str, list[StepSeconds]]]  # at one shape: model -> kind -> one for each repeat
 Place = TypeVar("Place")
 
 
@@ -95,35 +76,34 @@ def side_by_side(
     seed: int,
     device: torch.device,
     listener: Listener,
-) -> list[dict[str, dict[str, list[StepSeconds]]]]:
-    """Time what ``make`` gives at every place (a shape, say), ``repeats`` times.
-
-    Returns:
-        For each place, model and kind the readings in the order of the repeats.
-    """
-    plans: dict[tuple[int, str, str], tuple[int, bool]] = {}
-    readings: list[dict[str, dict[str, list[StepSeconds]]]] = []
+) -> list[Readings]:
+    """Time what ``make`` gives at every place (a shape, say), ``repeats`` times; the readings of each place."""
     listener.begin((repeats + 1) * len(places))
-    with _no_collection():
+    gc.collect()
+    gc.disable()
+    try:
+        plans = []
         for i, place in enumerate(places):
             steps = make(place)
-            for name, kinds in steps.items():
-                for kind, step in kinds.items():
-                    plans[i, name, kind] = _plan(step, device)
-            readings.append({name: {kind: [] for kind in kinds} for name, kinds in steps.items()})
+            plans.append({name: {kind: _plan(kinds[kind], device) for kind in kinds} for name, kinds in steps.items()})
             listener.step(i + 1)
+        readings: list[Readings] = [
+            {name: {kind: [] for kind in kinds} for name, kinds in plan.items()} for plan in plans
+        ]
         rng = np.random.default_rng([seed, 0])
-        for repeat in range(repeats):
+        for repeat in range(1, repeats + 1):
             gc.collect()
-            for done, (i, names) in enumerate(orders([list(models) for models in readings], rng)):
+            for done, (i, names) in enumerate(orders([list(plan) for plan in plans], rng), 1):
                 steps = make(places[i])
                 for name in names:
                     for kind, step in steps[name].items():
-                        times, warm = plans[i, name, kind]
+                        times, warm = plans[i][name][kind]
                         if warm:
                             step()
                         readings[i][name][kind].append(read_clock(step, times, device))
-                listener.step((repeat + 1) * len(places) + done + 1)
+                listener.step(repeat * len(places) + done)
+    finally:
+        gc.enable()
     return readings
 
 
@@ -139,19 +119,6 @@ def _plan(step: Step, device: torch.device) -> tuple[int, bool]:
     while (spent := read_clock(step, times, device).wall * times) < LEAST:
         times = max(times + 1, math.ceil(1.2 * times * LEAST / max(spent, LEAST / 100)))
     return times, spent < LONG * times
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection at times of its own choosing."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
@@ -191,6 +158,11 @@ def timed_net(model: str, width: int) -> SequenceModel:
     return SequenceModel(mixer, Readout if mixer.can_be_causal else _ReadoutOfAll, SHAPE, (width,))
 
 
+def can_have(model: str, width: int) -> bool:
+    """Whether the mixer of ``model`` can have ``width``."""
+    return width % MODELS.get(model).mixer.width_multiple == 0
+
+
 def loops(model: str) -> bool:
     """Whether ``model`` has a step form with a state that does not grow."""
     mixer = MODELS.get(model).mixer
@@ -216,18 +188,8 @@ def width_of(params: int, model: str) -> int:
 
 
 def flops(mixer: Mixer, length: int) -> int | None:
-    """Floating-point operations of the mixer alone for one sequence, forward; a backward pass costs twice that.
-
-    As in `seqbench.models.sizing`: counted on the meta device, two for each multiply-add, element-wise work left out;
-    of attention all T^2 pairs, masked or not. None for a plug-in that can't run there.
-    """
-    try:
-        shadow = copy.deepcopy(mixer).to("meta").eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            shadow(torch.zeros(1, length, mixer.d_in, device="meta"), None)
-    except Exception:  # whatever a user's own layer does with values that are not there
-        return None
-    return int(counter.get_total_flops())
+    """`count_flops` of the mixer alone for one sequence, forward."""
+    return count_flops(mixer, torch.zeros(1, length, mixer.d_in, device="meta"))
 
 
 def flops_at(mixer: Mixer) -> Callable[[int], int | None]:
@@ -236,18 +198,17 @@ def flops_at(mixer: Mixer) -> Callable[[int], int | None]:
     The counter takes milliseconds per step, so it counts short sequences, and a parabola goes on from there: products
     over time and over pairs of steps grow so. A mixer that is not on its own parabola is counted at every length.
     """
-    (a, b, c), between = COUNTED_AT, (COUNTED_AT[1] + COUNTED_AT[2]) // 2
-    counts = [flops(mixer, length) for length in (*COUNTED_AT, between)]
-    known = [count for count in counts if count is not None]
-    if len(known) < len(counts):
+    counts = [count for length in (2, 3, 4, 6) if (count := flops(mixer, length)) is not None]
+    if len(counts) < 4:
         return lambda length: None
-    first, second = Fraction(known[1] - known[0], b - a), Fraction(known[2] - known[1], c - b)
-    bend = (second - first) / (c - a)
+    at_two, at_three, at_four, at_six = counts
+    slope, bend = at_three - at_two, at_four - 2 * at_three + at_two
 
     def parabola(length: int) -> int:
-        return round(known[0] + (length - a) * (first + (length - b) * bend))
+        steps = length - 2
+        return at_two + steps * slope + steps * (steps - 1) // 2 * bend
 
-    return parabola if parabola(between) == known[3] else partial(flops, mixer)
+    return parabola if parabola(6) == at_six else partial(flops, mixer)
 
 
 class Timed:
@@ -264,12 +225,8 @@ class Timed:
         assert isinstance(mixer, Mixer)
         self.mixer, self.loop, self.device = mixer, backend == "loop", device
         self.parameters = [*mixer.parameters(), *self.net.head.parameters()]
+        self.params = count_parameters(mixer) + count_parameters(self.net.head)
         self._inputs = torch.empty(0, device=device)
-
-    @property
-    def params(self) -> int:
-        """Trainable parameters of mixer and readout."""
-        return count_parameters(self.mixer) + count_parameters(self.net.head)
 
     @cached_property
     def flops(self) -> Callable[[int], int | None]:
@@ -297,15 +254,15 @@ class Timed:
 
     def output(self, x: Tensor) -> Tensor:
         """(B, T, d) to (B, 10)."""
-        y = self._last_step(x) if self.loop else self.net.mix(x, None)
+        if self.loop:
+            state = self.mixer.initial_state(len(x))
+            for x_t in x.unbind(1):  # indexing by step would give each gradient the size of all
+                y, state = self.mixer.step(x_t, state)
+            y = y[:, None]
+        else:
+            y = self.net.mix(x, None)
         output: Tensor = self.net.head(y, None)
         return output
-
-    def _last_step(self, x: Tensor) -> Tensor:
-        state = self.mixer.initial_state(len(x))
-        for x_t in x.unbind(1):  # indexing by step would give each gradient the size of all
-            y, state = self.mixer.step(x_t, state)
-        return y[:, None]
 
     def steps(self, batch: int, length: int) -> dict[str, Step]:
         """``forward`` alone, without gradients, and ``train``: zero_grad, forward, backward; no optimiser."""
@@ -328,8 +285,11 @@ class Timed:
         for p in (*self.parameters, *inputs):
             p.grad = None
 
-
-# ---- memory -------------------------------------------------------------------------------------------------------
+    def peak_bytes(self, batch: int, length: int) -> int | None:
+        """`peak_bytes` of a training step, gradients of weights and inputs included."""
+        step = self.steps(batch, length)["train"]
+        self.clear()
+        return peak_bytes(step, self.device)
 
 
 def peak_bytes(step: Step, device: torch.device) -> int | None:
@@ -346,20 +306,14 @@ def peak_bytes(step: Step, device: torch.device) -> int | None:
         step()
         torch.cuda.synchronize(device)
         return int(torch.cuda.max_memory_allocated(device)) - before
-    return _listed(step) if device.type == "cpu" else None
-
-
-def _listed(step: Step) -> int | None:
+    if device.type != "cpu":
+        return None
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else its beginning and end go to stderr
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         step()
     try:
         records = profile.kineto_results.events()
-        changes = [(e.start_ns(), e.nbytes()) for e in records if e.name() == "[memory]"]
+        changes = sorted((e.start_ns(), i, e.nbytes()) for i, e in enumerate(records) if e.name() == "[memory]")
     except AttributeError:  # not a documented interface
         return None
-    held = most = 0
-    for _, size in sorted(changes, key=lambda change: change[0]):
-        held += size
-        most = max(most, held)
-    return most
+    return max(accumulate((int(size) for *_, size in changes), initial=0))

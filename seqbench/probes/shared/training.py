@@ -17,7 +17,7 @@ from seqbench.probes.shared import SOLVED
 from seqbench.probes.shared.problems import Problem
 from seqbench.training import AdamW
 
-__all__ = ["LEARNING_RATE", "Score", "Trained", "assess", "stage_lengths", "train", "train_in_stages"]
+__all__ = ["LEARNING_RATE", "Attempt", "Score", "assess", "stage_lengths", "train", "train_in_stages"]
 
 BATCH = 64
 LEARNING_RATE = 3e-3
@@ -53,7 +53,7 @@ def score_of(problem: Problem, qualities: Tensor, length: int) -> Score:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Attempt:
     """What came of training on one length.
 
     Attributes:
@@ -91,7 +91,7 @@ def train(
     learning_rate: float = LEARNING_RATE,
     steps: int = STAGE_STEPS,
     listener: Listener | None = None,
-) -> Trained:
+) -> Attempt:
     """Train ``net`` on fresh data until the greatest of ``lengths`` is solved, for ``steps`` steps at most.
 
     Solved: a normalised score of .9 at two checks in a row (256 sequences, every 25 steps), then the lower end of its
@@ -139,7 +139,7 @@ def train(
                 break
             passed = 0
     score, low = tested or (None, None)
-    return Trained(longest, learning_rate, step, tuple(checks), solved, score, low, diverged=tested is None)
+    return Attempt(longest, learning_rate, step, tuple(checks), solved, score, low, diverged=tested is None)
 
 
 def assess(
@@ -165,7 +165,7 @@ def stage_lengths(longest: int, first: int = FIRST_STAGE) -> list[int]:
 
 def train_in_stages(
     net: SequenceModel, problem: Problem, stages: list[int], generator: Generator, *, steps: int = STAGE_STEPS
-) -> Iterator[Trained]:
+) -> Iterator[Attempt]:
     """Train ``net`` on each of ``stages`` in turn, lengths from half of it, weights kept; the first failure ends it."""
     for longest in stages:
         trained = train(net, problem, (max(problem.least, longest // 2), longest), generator, steps=steps)
@@ -174,7 +174,7 @@ def train_in_stages(
             return
 
 
-def passed_untrained(net: SequenceModel, problem: Problem, length: int, generator: Generator) -> Trained | None:
+def passed_untrained(net: SequenceModel, problem: Problem, length: int, generator: Generator) -> Attempt | None:
     """``length`` as solved in 0 steps, if ``net`` passes the last test of `train` as it is; None if not."""
     checked = assess(net, problem, length, generator, CHECKED)
     if checked is None or checked.value < SOLVED:
@@ -182,4 +182,4 @@ def passed_untrained(net: SequenceModel, problem: Problem, length: int, generato
     score = assess(net, problem, length, generator)
     if score is None or score.low < SOLVED:
         return None
-    return Trained(length, 0.0, 0, (checked.value,), True, *score, diverged=False)
+    return Attempt(length, 0.0, 0, (checked.value,), True, *score, diverged=False)
