@@ -131,24 +131,29 @@ def known(model, **options):
 # --- the Jacobians are exact ---
 
 
+def norms_by_differences(function, at):
+    """(B,) Frobenius norms of the Jacobian of ``function`` (B, ...) at each row of ``at`` (B, D)."""
+    squares = torch.zeros(len(at), dtype=torch.double)
+    for step in STEP * torch.eye(at.shape[1], dtype=torch.double):
+        with torch.no_grad():
+            slope = (function(at + step) - function(at - step)) / (2 * STEP)
+        squares += slope.square().flatten(1).sum(dim=1)
+    return squares.sqrt().numpy()
+
+
 @pytest.mark.parametrize("backbone", ["bare", "residual"])
 @pytest.mark.parametrize("model", CAUSAL)
 def test_input_jacobians_equal_central_differences(model, backbone):
     net = double_copy(made(model, layers=2, backbone=backbone), "cpu")
     inputs = tokens(batch=3, length=7)
     found = input_log_norms(net, inputs)
-    with torch.no_grad():
-        embedded = net.embed(inputs)
-        expected = torch.zeros(7, 3, dtype=torch.double)
-        for t in range(7):
-            for d in range(8):
-                ends = []
-                for sign in (1, -1):
-                    moved = embedded.clone()
-                    moved[:, t, d] += sign * STEP
-                    ends.append(last_output(net, moved))
-                expected[6 - t] += ((ends[0] - ends[1]) / (2 * STEP)).square().sum(dim=1)
-    assert found.exp().numpy() == pytest.approx(expected.sqrt().numpy(), rel=1e-6)
+    embedded = net.embed(inputs)
+    for t in range(7):
+
+        def last(e_t, t=t):
+            return last_output(net, torch.cat([embedded[:, :t], e_t[:, None], embedded[:, t + 1 :]], dim=1))
+
+        assert found[6 - t].exp().numpy() == pytest.approx(norms_by_differences(last, embedded[:, t]), rel=1e-6)
 
 
 @pytest.mark.parametrize("backbone", ["bare", "residual"])
@@ -161,27 +166,19 @@ def test_state_jacobians_equal_central_differences(model, backbone):
     def flat(state):
         return torch.cat([part for layer in state for part in (layer if isinstance(layer, tuple) else (layer,))], 1)
 
-    def shaped(values):
+    def run(values, steps):
         parts = iter(values.split(8, dim=1))
-        return [(next(parts), next(parts)) if model == "lstm" else next(parts) for _ in range(2)]
+        state = [(next(parts), next(parts)) if model == "lstm" else next(parts) for _ in range(2)]
+        for t in steps:
+            state = net.step(inputs[:, t], state)[1]
+        return flat(state)
 
-    with torch.no_grad():
-        states = [net.initial_state(3)]
-        for t in range(6):
-            states.append(net.step(inputs[:, t], states[-1])[1])
-        for k in range(6):
-            squares = torch.zeros(3, dtype=torch.double)
-            for d in range(flat(states[0]).shape[1]):
-                ends = []
-                for sign in (1, -1):
-                    moved = flat(states[6 - k]).clone()
-                    moved[:, d] += sign * STEP
-                    state = shaped(moved)
-                    for t in range(6 - k, 6):
-                        state = net.step(inputs[:, t], state)[1]
-                    ends.append(flat(state))
-                squares += ((ends[0] - ends[1]) / (2 * STEP)).square().sum(dim=1)
-            assert found[k].exp().numpy() == pytest.approx(squares.sqrt().numpy(), rel=1e-6)
+    at = flat(net.initial_state(3))
+    for k in range(6, 0, -1):
+        at = run(at, [6 - k])  # the state that k - 1 steps follow
+        steps = range(7 - k, 6)
+        expected = norms_by_differences(lambda values, steps=steps: run(values, steps), at)
+        assert found[k - 1].exp().numpy() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("backbone", ["bare", "residual"])

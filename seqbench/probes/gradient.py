@@ -653,7 +653,7 @@ def _lines(
         curves: Array = np.array([list(points(result)) for result in row.results], dtype=float)  # None is NaN
         if not curves.size:
             continue
-        x, logs = curves[0, :, 0].tolist(), curves[:, :, 1] / DECADE
+        x, logs = curves[0, :, 0].astype(int).tolist(), curves[:, :, 1] / DECADE
         logs = logs - logs[:, :1] if relative else logs
         middle, low, high = (of_seeds(logs, axis=0).tolist() for of_seeds in (np.median, np.min, np.max))
         if np.isfinite(middle).any():
@@ -671,7 +671,7 @@ def _distance_panel(title: str, name: str, first: int, way: str, lines: Sequence
     for line in lines:
         k, end = [point for point in zip(line.x, line.y, strict=True) if math.isfinite(point[1])][-1]
         if not LOWEST <= end <= HIGHEST:
-            leaving.append(f"{line.label} goes on to 10^{end:.0f} at k = {k:g}")
+            leaving.append(f"{line.label} goes on to 10^{end:.0f} at k = {k}")
     low, high = limits = _span(lines, -VANISHED - 1, 1.0)
     rules = {-VANISHED: "1,000-fold weaker", VANISHED: "1,000-fold stronger"}
     marks: list[Mark] = [*lines, *(Rule(at, words) for at, words in rules.items() if low < at < high)]

@@ -9,10 +9,10 @@ Lengths are steps, or pairs to hold (`problems.Selective`), which double from 2 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -373,6 +373,221 @@ class _Climb:
                 yield Untrained(length, value, low)
 
 
+# ---- seeds together -----------------------------------------------------------------------------------------------
+
+
+class Beyond(NamedTuple):
+    """Untrained lengths ``factor`` times each seed's edge: of ``seeds`` tested, ``held`` still solved it."""
+
+    factor: int
+    seeds: int
+    held: int
+
+
+@dataclass(frozen=True)
+class EdgeRow(SeedGroup[MemoryResult]):
+    """All seeds of one model with one initialisation on one problem in one regime.
+
+    Attributes:
+        initialisation, problem, regime, width, params, axis, memoryless: as in `MemoryResult`.
+        place: what rows must share to be compared: problem, what is unusual of the net, budget and device.
+        edges, at_least, monotone: of each seed, as in `MemoryResult`.
+        median: of the edges, the lower of two middle ones.
+        median_at_least: whether the median is a lower bound only.
+        low, high: least last pass and greatest first fail; None where some seed's ladder ended before it failed.
+        coverage: probability that the median edge of all seeds there could be lies from ``low`` to ``high``: all n
+            seeds fall on one side of it with 2 / 2^n.
+        beyond: lengths longer than those trained on.
+    """
+
+    initialisation: str
+    problem: str
+    regime: str
+    width: int
+    params: int
+    axis: str
+    memoryless: str
+    place: tuple[str, str, str, str]
+    edges: tuple[int, ...]
+    at_least: tuple[bool, ...]
+    monotone: tuple[bool, ...]
+    median: int
+    median_at_least: bool
+    low: int
+    high: int | None
+    coverage: float
+    beyond: tuple[Beyond, ...]
+
+    @property
+    def label(self) -> str:
+        """Model and initialisation."""
+        return self.model if self.initialisation == "default" else f"{self.model} {self.initialisation}"
+
+
+def edges(measured: Iterable[Measured[MemoryResult]]) -> list[EdgeRow]:
+    """A row for every model, initialisation, problem and regime, in the order of their first measurement."""
+    return [_row(group) for group in seeds_together(measured)]
+
+
+def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
+    spec, results = group[0].spec, [one.result for one in group]
+    ladder = Ladder(**spec.options)
+    unusual = {
+        f"{ladder.layers} layers": ladder.layers > 1,
+        f"{ladder.backbone} backbone": ladder.backbone != "bare",
+        "blank distractors": ladder.blank,
+    }
+    # one whose ladder ended counts as longer than an equal one that failed beyond
+    order = sorted((result.edge, result.at_least) for result in results)
+    middle, more = order[(len(order) - 1) // 2]  # of an even number the lower one: a length that was tried
+    fails = [result.first_fail for result in results if result.first_fail is not None]
+    beyond = [(one.length // result.edge, one) for result in results for one in result.beyond]
+    tested = Counter(factor for factor, _ in beyond)
+    held = Counter(factor for factor, one in beyond if one.low is not None and one.low >= SOLVED)
+    alike = ("initialisation", "problem", "regime", "width", "params", "axis", "memoryless")
+    return EdgeRow(
+        group,
+        **{name: getattr(results[0], name) for name in alike},
+        place=(ladder.problem, ", ".join(word for word in unusual if unusual[word]), spec.budget, spec.device),
+        edges=tuple(result.edge for result in results),
+        at_least=tuple(result.at_least for result in results),
+        monotone=tuple(result.monotone for result in results),
+        median=middle,
+        median_at_least=more,
+        low=order[0][0],
+        high=max(fails) if len(fails) == len(results) else None,
+        coverage=1 - 2.0 ** (1 - len(results)),
+        beyond=tuple(Beyond(factor, tested[factor], held[factor]) for factor in sorted(tested)),
+    )
+
+
+# ---- table --------------------------------------------------------------------------------------------------------
+
+
+def _block(rows: Sequence[EdgeRow]) -> str:
+    """A table of what can be compared, under a heading."""
+    first = rows[0]
+    lag = MEANING[first.regime] + (" lag" if first.axis == "steps" else " number")
+    words = ", ".join(filter(None, (first.problem, first.regime, *first.place[1:])))
+    return f"{words}: {lag} in {first.axis} (score 0 is {first.memoryless})\n\n{aligned_table(map(_cells, rows))}"
+
+
+def _cells(row: EdgeRow) -> dict[str, str]:
+    shares = f" ({row.coverage:.1%})" if len(row.edges) > 1 else ""
+    cells = {
+        "model": row.model,
+        "initialisation": row.initialisation,
+        "width": str(row.width),
+        "parameters": f"{row.params:,}",
+        "edge of each seed": " ".join(map(_edge, row.edges, row.at_least, row.monotone)),
+        "median": _edge(row.median, row.median_at_least),
+        "range": f"{row.low} to {'?' if row.high is None else row.high}{shares}",
+    }
+    if row.regime == "staged":
+        held = (f"{beyond.factor}x {beyond.held}/{beyond.seeds}" for beyond in row.beyond)
+        cells["seeds that hold more"] = ", ".join(held) or NONE
+    return cells
+
+
+def _edge(value: int, at_least: bool, monotone: bool = True) -> str:
+    return f"{'>=' if at_least else ''}{value}{'' if monotone else '!'}"
+
+
+def _sums(rows: Sequence[EdgeRow]) -> str:
+    """A line for each that was measured in both regimes."""
+
+    def words(row: EdgeRow) -> str:
+        return f"{'at least ' if row.median_at_least else ''}{row.median}" if row.median else "none"
+
+    staged = {(row.label, row.width, *row.place): row for row in rows if row.regime == "staged"}
+    pairs = [(row, staged.get((row.label, row.width, *row.place))) for row in rows if row.regime == "cold"]
+    return "".join(
+        f"{cold.label} on {cold.problem}: {words(cold)} {cold.axis} from cold, {words(taught)} taught in stages.\n"
+        for cold, taught in pairs
+        if taught is not None
+    )
+
+
+READING = """An edge is the longest length with every tested one up to it solved (the 95% interval of the score at .9 or
+above; 0: none). Cold: a fresh net for each length, what training finds. Staged: one net through growing
+lengths, what the state can hold; beyond its edge the net is tried on 2, 4 and 8 times that, untrained. The
+range goes from the least last pass to the greatest first fail; beside it the probability that it covers the
+median edge."""
+OPEN = ">= : the ladder ended there, the edge may lie anywhere beyond (in a range: ?)."
+ODD = "! : a longer length was solved after a shorter one had failed."
+
+
+# ---- chart --------------------------------------------------------------------------------------------------------
+
+LOWEST = -0.12  # of the scores that are drawn where they are
+EDGE_NOTE = (
+    "Edge: the longest length with every tested one up to it solved; cold (a fresh net for each length) above, filled; "
+    "staged (one net through growing lengths) below, hollow. Large marks are medians of the seeds, small ones the "
+    "seeds; the line goes from the least last pass to the greatest first fail, with an arrow where a ladder ended "
+    "before a net failed, so that the edge may lie anywhere beyond."
+)
+SCORE_NOTE = (
+    "Scores: 0 is a net without memory, 1 is perfect; a line for every seed: of fresh nets at each length (cold), of "
+    f"one net from the last length that it solved (staged). Scores below {LOWEST} are drawn there."
+)
+ASIDE = {"cold": -0.2, "staged": 0.2}  # of a row: where the regimes stand if both were measured
+
+
+def _edge_panel(rows: Sequence[EdgeRow], title: str) -> Panel:
+    """A row for each model and initialisation: medians with their ranges, and every seed."""
+    labels = list(dict.fromkeys(row.label for row in rows))
+    tested = [rung.length for row in rows for result in row.results for rung in result.rungs]
+    none, last = min(tested) / 2, max(tested)  # where an edge of 0 stands on an axis that has no 0
+    aside = ASIDE if len({row.regime for row in rows}) > 1 else {}
+    marks: list[Mark] = []
+    for row in rows:
+        look, y = look_of(row.model), labels.index(row.label) + aside.get(row.regime, 0.0)
+        middle = (len(row.edges) - 1) / 2
+        for usual, marker in ((True, None), (False, "x")):
+            seeds = [
+                (edge or none, y + 0.13 * (i - middle) / max(1.0, middle))
+                for i, (edge, monotone) in enumerate(zip(row.edges, row.monotone, strict=True))
+                if monotone == usual
+            ]
+            marks.append(Points([x for x, _ in seeds], [y for _, y in seeds], look, small=True, marker=marker))
+        high = math.inf if row.high is None else row.high
+        marks.append(
+            Points([row.median or none], [y], look, [row.low or none], [high], "x", hollow=row.regime == "staged")
+        )
+    powers = range(math.ceil(math.log2(1.4 * none)), math.floor(math.log2(last * 1.7)) + 1)
+    ticks = [(none, "none"), *((2.0**i, f"{2**i:,}") for i in powers)]
+    axis = Axis(f"edge ({rows[0].axis}, logarithmic)", "log2", (none / 1.3, last * 1.7), ticks)
+    return Panel(title, marks, axis, rows=[short(label) for label in labels], weight=1.7 if aside else 1.0)
+
+
+def _score_panel(rows: Sequence[EdgeRow], dashes: Mapping[str, Dash], title: str) -> Panel | None:
+    """A line for every seed, with the lines of no memory and of what counts as solved; None without figures."""
+    marks: list[Mark] = []
+    for row in rows:
+        look, label, dash = look_of(row.model), short(row.label), dashes[row.label]
+        for lengths, scores in filter(all, map(_curve, row.results)):
+            marks.append(Line(lengths, scores, look, label=label, dash=dash, marked=True, faint=True))
+    if not marks:
+        return None
+    marks += [Rule(SOLVED, "solved"), Rule(0.0, "no memory")]
+    axes = Axis(f"length ({rows[0].axis}, logarithmic)", "log2"), Axis("normalised score", limits=(LOWEST - 0.05, 1.05))
+    return Panel(title, marks, *axes, note=f"score 0 is {rows[0].memoryless}")
+
+
+def _curve(result: MemoryResult) -> tuple[list[int], list[float]]:
+    """Lengths and the best score at each: of a cold ladder, or from the last stage solved to untrained ones."""
+    last = [rung for rung in result.rungs if rung.solved and rung.length == result.edge]
+    shown: Sequence[Rung | Untrained] = result.rungs if result.regime == "cold" else [*last, *result.beyond]
+    best: dict[int, float] = {}
+    for tried in shown:
+        score = LOWEST if tried.score is None else tried.score
+        best[tried.length] = max(score, best.get(tried.length, LOWEST))
+    return sorted(best), [best[length] for length in sorted(best)]
+
+
+# ---- the probe ----------------------------------------------------------------------------------------------------
+
+
 @register_probe("memory")
 class Memory(Probe[MemoryResult]):
     """How far back a model can learn to look, and can hold what it has seen."""
@@ -446,265 +661,23 @@ class Memory(Probe[MemoryResult]):
 
     def chart(self, measured: Sequence[Measured[MemoryResult]]) -> Chart:
         """For each problem a column: edges, seeds as marks, and scores against length, cold and staged."""
-        return _chart(edges(measured))
-
-
-# ---- seeds together -----------------------------------------------------------------------------------------------
-
-
-class Beyond(NamedTuple):
-    """Untrained lengths ``factor`` times each seed's edge: of ``seeds`` tested, ``held`` still solved it."""
-
-    factor: int
-    seeds: int
-    held: int
-    median: float | None
-
-
-@dataclass(frozen=True)
-class EdgeRow(SeedGroup[MemoryResult]):
-    """All seeds of one model with one initialisation on one problem in one regime.
-
-    Attributes:
-        initialisation, problem, regime, width, params, axis, memoryless: as in `MemoryResult`.
-        place: what rows must share to be compared: problem, what is unusual of the net, budget and device.
-        edges, at_least, monotone: of each seed, as in `MemoryResult`.
-        median: of the edges, the lower of two middle ones.
-        median_at_least: whether the median is a lower bound only.
-        low, high: least last pass and greatest first fail; None where some seed's ladder ended before it failed.
-        coverage: probability that the median edge of all seeds there could be lies from ``low`` to ``high``: all n
-            seeds fall on one side of it with 2 / 2^n.
-        beyond: lengths longer than those trained on.
-    """
-
-    initialisation: str
-    problem: str
-    regime: str
-    width: int
-    params: int
-    axis: str
-    memoryless: str
-    place: tuple[str, str, str, str]
-    edges: tuple[int, ...]
-    at_least: tuple[bool, ...]
-    monotone: tuple[bool, ...]
-    median: int
-    median_at_least: bool
-    low: int
-    high: int | None
-    coverage: float
-    beyond: tuple[Beyond, ...]
-
-    @property
-    def label(self) -> str:
-        """Model and initialisation."""
-        return self.model if self.initialisation == "default" else f"{self.model} {self.initialisation}"
-
-
-def edges(measured: Iterable[Measured[MemoryResult]]) -> list[EdgeRow]:
-    """A row for every model, initialisation, problem and regime, in the order of their first measurement."""
-    return [_row(group) for group in seeds_together(measured)]
-
-
-def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
-    spec, results = group[0].spec, [one.result for one in group]
-    # one whose ladder ended counts as longer than an equal one that failed beyond
-    order = sorted((result.edge, result.at_least) for result in results)
-    middle, more = order[(len(order) - 1) // 2]  # of an even number the lower one: a length that was tried
-    fails = [result.first_fail for result in results if result.first_fail is not None]
-    alike = ("initialisation", "problem", "regime", "width", "params", "axis", "memoryless")
-    return EdgeRow(
-        group,
-        **{name: getattr(results[0], name) for name in alike},
-        place=(results[0].problem, _setting(Ladder(**spec.options)), spec.budget, spec.device),
-        edges=tuple(result.edge for result in results),
-        at_least=tuple(result.at_least for result in results),
-        monotone=tuple(result.monotone for result in results),
-        median=middle,
-        median_at_least=more,
-        low=order[0][0],
-        high=max(fails) if len(fails) == len(results) else None,
-        coverage=1 - 2.0 ** (1 - len(results)),
-        beyond=tuple(_beyond(results)),
-    )
-
-
-def _setting(ladder: Ladder) -> str:
-    """What of the options is not usual."""
-    words = {
-        f"{ladder.layers} layers": ladder.layers > 1,
-        f"{ladder.backbone} backbone": ladder.backbone != "bare",
-        "blank distractors": ladder.blank,
-    }
-    return ", ".join(word for word, unusual in words.items() if unusual)
-
-
-def _beyond(results: Sequence[MemoryResult]) -> Iterator[Beyond]:
-    tested: dict[int, list[Untrained]] = {}
-    for result in results:
-        for untrained in result.beyond:
-            tested.setdefault(untrained.length // result.edge, []).append(untrained)
-    for factor, group in sorted(tested.items()):
-        scores = [untrained.score for untrained in group if untrained.score is not None]
-        held = sum(untrained.low is not None and untrained.low >= SOLVED for untrained in group)
-        yield Beyond(factor, len(group), held, median(scores) if len(scores) == len(group) else None)
-
-
-# ---- table --------------------------------------------------------------------------------------------------------
-
-
-def _block(rows: Sequence[EdgeRow]) -> str:
-    """A table of what can be compared, under a heading."""
-    first = rows[0]
-    lag = MEANING[first.regime] + (" lag" if first.axis == "steps" else " number")
-    words = ", ".join(filter(None, (first.problem, first.regime, *first.place[1:])))
-    return f"{words}: {lag} in {first.axis} (score 0 is {first.memoryless})\n\n{aligned_table(map(_cells, rows))}"
-
-
-def _cells(row: EdgeRow) -> dict[str, str]:
-    shares = f" ({row.coverage:.1%})" if len(row.edges) > 1 else ""
-    cells = {
-        "model": row.model,
-        "initialisation": row.initialisation,
-        "width": str(row.width),
-        "parameters": f"{row.params:,}",
-        "edge of each seed": " ".join(map(_edge, row.edges, row.at_least, row.monotone)),
-        "median": _edge(row.median, row.median_at_least),
-        "range": f"{row.low} to {'?' if row.high is None else row.high}{shares}",
-    }
-    if row.regime == "staged":
-        held = (f"{beyond.factor}x {beyond.held}/{beyond.seeds}" for beyond in row.beyond)
-        cells["seeds that hold more"] = ", ".join(held) or NONE
-    return cells
-
-
-def _edge(value: int, at_least: bool, monotone: bool = True) -> str:
-    return f"{'>=' if at_least else ''}{value}{'' if monotone else '!'}"
-
-
-def _sums(rows: Sequence[EdgeRow]) -> str:
-    """A line for each that was measured in both regimes."""
-
-    def words(row: EdgeRow) -> str:
-        return f"{'at least ' if row.median_at_least else ''}{row.median}" if row.median else "none"
-
-    staged = {(row.label, row.width, *row.place): row for row in rows if row.regime == "staged"}
-    pairs = [(row, staged.get((row.label, row.width, *row.place))) for row in rows if row.regime == "cold"]
-    return "".join(
-        f"{cold.label} on {cold.problem}: {words(cold)} {cold.axis} from cold, {words(taught)} taught in stages.\n"
-        for cold, taught in pairs
-        if taught is not None
-    )
-
-
-READING = """An edge is the longest length with every tested one up to it solved (the 95% interval of the score at .9 or
-above; 0: none). Cold: a fresh net for each length, what training finds. Staged: one net through growing
-lengths, what the state can hold; beyond its edge the net is tried on 2, 4 and 8 times that, untrained. The
-range goes from the least last pass to the greatest first fail; beside it the probability that it covers the
-median edge."""
-OPEN = ">= : the ladder ended there, the edge may lie anywhere beyond (in a range: ?)."
-ODD = "! : a longer length was solved after a shorter one had failed."
-
-
-# ---- chart --------------------------------------------------------------------------------------------------------
-
-LOWEST = -0.12  # of the scores that are drawn where they are
-ASIDE = {"cold": -0.2, "staged": 0.2}  # of a row: where the regimes stand if both were measured
-Curve = list[tuple[int, float]]
-
-
-def _chart(rows: Sequence[EdgeRow]) -> Chart:
-    dashes = dashes_of({row.label: row.model for row in rows})
-    columns = []
-    for place in dict.fromkeys(row.place for row in rows):
-        here = [row for row in rows if row.place == place]
-        where = ", ".join(word for word in place if word)
-        cold, staged = ([row for row in here if row.regime == regime] for regime in MEANING)
-        panels = [
-            _edge_panel(here, f"{where}: edge, the longest length solved"),
-            _score_panel(cold, dashes, _cold_curve, f"{place[0]}, cold: score at each length"),
-            _score_panel(staged, dashes, _untrained_curve, f"{place[0]}, staged: score at untrained lengths"),
-        ]
-        columns.append([panel for panel in panels if panel is not None])
-    shares = sorted({(len(row.edges), row.coverage) for row in rows if len(row.edges) > 1})
-    covered = ", ".join(f"{share:.1%} ({seeds} seeds)" for seeds, share in shares)
-    notes = [
-        "Edge: the longest length with every tested one up to it solved; cold (a fresh net for each length) above, "
-        "filled; staged (one net through growing lengths) below, hollow. Large marks are medians of the seeds, small "
-        "ones the seeds; the line goes from the least last pass to the greatest first fail, with an arrow where a "
-        "ladder ended before a net failed, so that the edge may lie anywhere beyond."
-        + (f" It covers the median edge with {covered}." if covered else ""),
-        "Scores: 0 is a net without memory, 1 is perfect; a line for every seed: of fresh nets at each length (cold), "
-        f"of one net from the last length that it solved (staged). Scores below {LOWEST} are drawn there.",
-    ]
-    if not all(all(row.monotone) for row in rows):
-        notes.append("A small x is the edge of a seed that also solved longer lengths, after one that failed.")
-    return Chart("How long a lag is learned (cold) and how long it can be held once taught (staged)", columns,
-                 notes=notes, aligned=True)  # fmt: skip
-
-
-def _edge_panel(rows: Sequence[EdgeRow], title: str) -> Panel:
-    """A row for each model and initialisation: medians with their ranges, and every seed."""
-    labels = list(dict.fromkeys(row.label for row in rows))
-    tested = [rung.length for row in rows for result in row.results for rung in result.rungs]
-    none, last = min(tested) / 2, max(tested)  # where an edge of 0 stands on an axis that has no 0
-    aside = ASIDE if len({row.regime for row in rows}) > 1 else {}
-    marks: list[Mark] = []
-    for row in rows:
-        look, y = look_of(row.model), labels.index(row.label) + aside.get(row.regime, 0.0)
-        middle = (len(row.edges) - 1) / 2
-        for usual, marker in ((True, None), (False, "x")):
-            seeds = [
-                (edge or none, y + 0.13 * (i - middle) / max(1.0, middle))
-                for i, (edge, monotone) in enumerate(zip(row.edges, row.monotone, strict=True))
-                if monotone == usual
+        rows = edges(measured)
+        dashes = dashes_of({row.label: row.model for row in rows})
+        columns = []
+        for place in dict.fromkeys(row.place for row in rows):
+            here = [row for row in rows if row.place == place]
+            where = ", ".join(word for word in place if word)
+            cold, staged = ([row for row in here if row.regime == regime] for regime in MEANING)
+            panels = [
+                _edge_panel(here, f"{where}: edge, the longest length solved"),
+                _score_panel(cold, dashes, f"{place[0]}, cold: score at each length"),
+                _score_panel(staged, dashes, f"{place[0]}, staged: score at untrained lengths"),
             ]
-            marks.append(Points([x for x, _ in seeds], [y for _, y in seeds], look, small=True, marker=marker))
-        high = math.inf if row.high is None else row.high
-        marks.append(
-            Points([row.median or none], [y], look, [row.low or none], [high], "x", hollow=row.regime == "staged")
-        )
-    powers = range(math.ceil(math.log2(1.4 * none)), math.floor(math.log2(last * 1.7)) + 1)
-    ticks = [(none, "none"), *((2.0**i, f"{2**i:,}") for i in powers)]
-    axis = Axis(f"edge ({rows[0].axis}, logarithmic)", "log2", (none / 1.3, last * 1.7), ticks)
-    return Panel(title, marks, axis, rows=[short(label) for label in labels], weight=1.7 if aside else 1.0)
-
-
-def _cold_curve(result: MemoryResult) -> Curve:
-    """The best attempt at each length."""
-    best: dict[int, float] = {}
-    for rung in result.rungs:
-        score = LOWEST if rung.score is None else rung.score
-        best[rung.length] = max(score, best.get(rung.length, -math.inf))
-    return sorted(best.items())
-
-
-def _untrained_curve(result: MemoryResult) -> Curve:
-    """From the last length that was solved to those never trained on."""
-    solved = [(rung.length, rung.score) for rung in result.rungs if rung.solved and rung.length == result.edge]
-    points = [*solved, *((untrained.length, untrained.score) for untrained in result.beyond)]
-    return [(length, LOWEST if score is None else score) for length, score in points]
-
-
-def _score_panel(
-    rows: Sequence[EdgeRow], dashes: dict[str, Dash], curve: Callable[[MemoryResult], Curve], title: str
-) -> Panel | None:
-    """A line for every seed, with the lines of no memory and of what counts as solved; None without figures."""
-    curves = [(row, points) for row in rows for points in map(curve, row.results) if points]
-    if not curves:
-        return None
-    marks: list[Mark] = [
-        Line(
-            [length for length, _ in points],
-            [max(LOWEST, score) for _, score in points],
-            look_of(row.model),
-            label=short(row.label),
-            dash=dashes[row.label],
-            marked=True,
-            faint=True,
-        )
-        for row, points in curves
-    ]
-    marks += [Rule(SOLVED, "solved"), Rule(0.0, "no memory")]
-    axes = Axis(f"length ({rows[0].axis}, logarithmic)", "log2"), Axis("normalised score", limits=(LOWEST - 0.05, 1.05))
-    return Panel(title, marks, *axes, note=f"score 0 is {rows[0].memoryless}")
+            columns.append([panel for panel in panels if panel is not None])
+        shares = sorted({(len(row.edges), row.coverage) for row in rows if len(row.edges) > 1})
+        covered = ", ".join(f"{share:.1%} ({seeds} seeds)" for seeds, share in shares)
+        notes = [EDGE_NOTE + (f" It covers the median edge with {covered}." if covered else ""), SCORE_NOTE]
+        if not all(all(row.monotone) for row in rows):
+            notes.append("A small x is the edge of a seed that also solved longer lengths, after one that failed.")
+        title = "How long a lag is learned (cold) and how long it can be held once taught (staged)"
+        return Chart(title, columns, notes=notes, aligned=True)
