@@ -31,7 +31,7 @@ from seqbench.report.chart import (
     look_of,
 )
 from seqbench.report.draw import draw, ticks
-from seqbench.report.text import NONE, between, duration, format_value, interval_text, listed, rounded, short
+from seqbench.report.text import NONE, duration, format_value, interval_text, listed, rounded, short
 from seqbench.stats import Interval
 
 INF, NAN = math.inf, math.nan
@@ -362,8 +362,8 @@ def test_words_of_a_record_are_no_markup(tmp_path):
         (rounded(NAN), "?"),
         (format_value(NAN), "-"),
         (format_value(123456.7), "123,457"),
-        (between(1234.5, ",.0f"), "1,234"),
-        (between(None, ","), NONE),
+        (or_dash(1234.5, ",.0f"), "1,234"),
+        (or_dash(None, ","), NONE),
         (interval_text(Interval(12, 8, 16), "steps"), "12 steps (8 to 16)"),
         (interval_text(Interval(12, 8, INF), "steps"), "12 steps (8 and more)"),
         (interval_text(Interval(4, 4, 4), "times"), "4 times"),

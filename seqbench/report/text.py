@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # numpy, which --help does not need
 __all__ = [
     "NONE",
     "aligned_table",
-    "between",
     "decimals",
     "duration",
     "escape",
@@ -25,6 +24,7 @@ __all__ = [
     "link",
     "listed",
     "open_ranks",
+    "or_dash",
     "relative",
     "rounded",
     "short",
@@ -104,8 +104,8 @@ def open_ranks(ranks: tuple[int, int, int] | None) -> str:
     return f"{rank} ({best} to {worst})" if best != worst else f"{rank}"
 
 
-def between(value: float | None, pattern: str) -> str:
-    """``value`` by Python's format ``pattern``, or a dash where there is none: ``between(1234.5, ",.0f") -> 1,234``."""
+def or_dash(value: float | None, pattern: str) -> str:
+    """``value`` by Python's format ``pattern``, or a dash where there is none: ``or_dash(1234.5, ",.0f") -> 1,234``."""
     return NONE if value is None else format(value, pattern)
 
 
