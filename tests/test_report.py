@@ -31,7 +31,7 @@ from seqbench.report.chart import (
     look_of,
 )
 from seqbench.report.draw import draw, ticks
-from seqbench.report.text import NONE, duration, format_value, interval_text, listed, rounded, short
+from seqbench.report.text import NONE, duration, format_value, interval_text, listed, or_dash, rounded, short
 from seqbench.stats import Interval
 
 INF, NAN = math.inf, math.nan
