@@ -25,12 +25,9 @@ import numpy.typing as npt
 import tyro
 from numpy.lib.stride_tricks import sliding_window_view
 
-from seqbench.baselines import BASELINES
-from seqbench.config import RunConfig
 from seqbench.data import BLOCK, Rows, Segments, Split, Stream, Truth, Windows
 from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
-from seqbench.prepare import Prepared, prepare
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
 from seqbench.report.chart import GREY, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, interval_text, listed, or_dash, rounded, short
@@ -40,6 +37,7 @@ from seqbench.task import TASKS, Budget, TaskSpec, parse_options
 if TYPE_CHECKING:
     from seqbench.experiment import Experiment
     from seqbench.models.backbone import SequenceModel
+    from seqbench.prepare import Prepared
 
 __all__ = ["TOLERANCES", "ContextResult", "InputsResult", "TextResult", "effective_context", "still_falls"]
 
@@ -275,6 +273,8 @@ def _tasks(names: str | None) -> Iterator[TaskSpec]:
 
 def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tuple[Prepared, list[dict[str, Any]]]:
     """The data, and the options of the one measurement of each model."""
+    from seqbench.prepare import prepare
+
     length = LENGTH[budget] if options.sequence_length is None else options.sequence_length
     targets, longest = options.targets or TARGETS[budget], options.longest or LONGEST[budget]
     prepared = prepare(task.name, {"sequence_length": length})
@@ -291,6 +291,8 @@ def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tupl
 
 def _inputs_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tuple[Prepared, list[dict[str, Any]]]:
     """The data at the longest length, and the options of a measurement at each; none that the user names is dropped."""
+    from seqbench.prepare import prepare
+
     usual = int(task.options().sequence_length)
     asked = options.lengths and sorted({int(word) for word in options.lengths.split(",")})
     lengths = asked or sorted({int(usual * share) for share in SHARES[budget]})
@@ -373,6 +375,7 @@ def _train(spec: ProbeSpec, listener: Listener) -> tuple[Experiment, SequenceMod
         NotApplicable: the model sees what the task is to predict.
         Diverged: a loss is not finite.
     """
+    from seqbench.config import RunConfig
     from seqbench.experiment import build_model, check_sees_no_future, resolve
     from seqbench.training import fit
 
@@ -644,6 +647,8 @@ PART = 4096  # examples whose inputs are put together at once
 
 def _measure_inputs(spec: ProbeSpec, experiment: Experiment, model: SequenceModel, listener: Listener) -> InputsResult:
     """Score the common test examples; at the longest length also with far inputs swapped."""
+    from seqbench.baselines import BASELINES
+    from seqbench.prepare import prepare
     from seqbench.training import predict
 
     about, prepared, config, data = spec.options, experiment.prepared, experiment.config, experiment.data
