@@ -277,7 +277,8 @@ def test_predict_refuses_what_the_model_was_not_trained_to_read(own, tmp_path, c
 def test_predict_trusts_nothing(own, tmp_path, capsys):
     record, file = trained(own)
     folder = record.parent
-    assert "can't be read" in told(capsys, "predict", tmp_path / "nothing", file)
+    message = told(capsys, "predict", tmp_path / "nothing", file)
+    assert "can't be read: it is not there. Name a run's folder" in message and "Errno" not in message
     weights = (folder / "model.safetensors").read_bytes()
     for bad in (b"", weights[:-100], b"\xff" * 64):
         (folder / "model.safetensors").write_bytes(bad)

@@ -99,11 +99,21 @@ class Store:
 
     @staticmethod
     def read(run: Path) -> Record:
-        """The validated record of a run folder."""
+        """The validated record of a run folder.
+
+        Raises:
+            UserError: there is none, or it is damaged or can't be read.
+        """
         try:
             text = (run / RECORD).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{run / RECORD} can't be read: {error}.") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"{run / RECORD} can't be read: it is not there. Name a run's folder, like run-1."
+            ) from None
+        except OSError as error:
+            raise UserError(f"{run / RECORD} can't be read ({error.strerror}).") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{run / RECORD} can't be read: it is not text in UTF-8.") from None
         return Record.from_json(text, str(run / RECORD))
 
     def records(self, kind: type[R]) -> Iterator[tuple[R, Path]]:
