@@ -282,6 +282,13 @@ def test_rules_beyond_the_axis_are_named_with_an_arrow(tmp_path):
     assert {"↑ high", "↓ low", "→ right", "← left", "within"} <= set(shown)
 
 
+def test_points_in_one_place_are_both_seen(figure_of):
+    points = [Points([10, 90], [0.8, 0.2], LSTM), Points([10, 50], [0.8001, 0.5], GRU)]
+    (axes,) = figure_of(Chart("", [[Panel("", points)]])).axes
+    sizes = [(line.get_marker(), line.get_markersize()) for line in axes.lines]
+    assert sorted(sizes) == sorted([(LSTM.marker, 6.5), (GRU.marker, 4.5), (GRU.marker, 6.5)])
+
+
 def test_a_panel_without_figures_is_left_out_and_named(tmp_path):
     empty = Panel("Costs", [Points([NAN], [1.0]), Rule(1, "rule")], note="no run has one")
     shown = words(Chart("two", [[empty, COST]]), tmp_path)
