@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
-import typing
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import tyro
-from tyro.constructors import PrimitiveConstructorSpec
+from seqbench.errors import UserError
+from seqbench.options import (
+    DATA,
+    MACHINE,
+    MODEL,
+    TRAINING,
+    WHAT,
+    Count,
+    Device,
+    Parameter,
+    Range,
+    Texts,
+    Widths,
+    check_options,
+)
 
-from seqbench.errors import UserError, nearest
-
-__all__ = ["RunConfig", "parse_count", "parse_options_text", "parse_widths"]
-
-
-def parse_widths(text: str) -> tuple[int, ...]:
-    """``"128"`` or ``"128,64"`` to a tuple of widths."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a width or widths like 128,64") from None
-
-
-def parse_count(text: str) -> int:
-    """``"100k"``, ``"1.5m"`` or ``"100000"`` to a whole number."""
-    scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower())
-    try:
-        return round(float(text[:-1]) * scale) if scale else int(text)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a number like 100k") from None
+__all__ = ["RunConfig", "parse_options_text"]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -44,106 +37,68 @@ def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
     return options
 
 
-Widths = Annotated[
-    tuple[int, ...] | None,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N[,N...]",
-        instance_from_str=lambda words: parse_widths(words[0]),
-        is_instance=lambda value: value is None or isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(str, value or WIDTH))],
-    ),
-]
-Count = Annotated[
-    int | None,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N|Nk",
-        instance_from_str=lambda words: parse_count(words[0]),
-        is_instance=lambda value: value is None or isinstance(value, int),
-        str_from_instance=lambda value: [str(value).lower()],
-    ),
-]
 WIDTH = (128,)  # where neither --hidden nor --params is given
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Train one model on one task and leave a record."""
 
-    task: str
+    task: Annotated[str, Parameter(group=WHAT, metavar="NAME")]
     """Task to train on, several with commas, or all: see `list tasks`."""
-    model: str
+    model: Annotated[str, Parameter(group=WHAT, metavar="NAME")]
     """Model to train, several with commas, or all: see `list models`."""
-    budget: Literal["smoke", "quick", "standard", "full"] = "quick"
+    budget: Annotated[Literal["smoke", "quick", "standard", "full"], Parameter(group=WHAT)] = "quick"
     """How much training: seconds, about a minute, a careful comparison, or until it stops improving."""
-    seed: int = 0
+    seed: Annotated[int, Range(ge=0, le=2**32 - 1), Parameter(group=WHAT, metavar="N")] = 0
     """Seed of initialisation, dropout and batch order; the split never depends on it."""
-    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task as name=value; may be given again. See `data show TASK`."""
-    sequence_length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
-    """Short for --option sequence_length=N."""
-    source: Literal["embedded", "hub", "path"] = "embedded"
-    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
-    data: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """Short for --option target=COLUMN: what is predicted of your own file."""
-    hidden: Widths = None
-    """Width of the mixer layers, one for each or one for all."""
-    layers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Number of mixer layers; by default as many as there are widths."""
-    params: Count = None
-    """Instead of --hidden: the width whose parameter count is nearest to this."""
-    backbone: Literal["bare", "residual"] = "bare"
-    """Stack the layers as they are, or wrap each in norm and skip."""
-    dropout: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
-    """Share of values dropped after each mixer layer in training; by default the task's."""
-    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
-    """Peak learning rate of AdamW; by default the task's."""
-    weight_decay: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
-    """Decoupled weight decay of AdamW; by default the task's."""
-    warmup: float = 0.05
-    """Share of the steps in which the learning rate rises; then it falls along a cosine to zero (`full`: stays)."""
-    clip: float = 1.0
-    """Norm to which gradients are clipped."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Device to train on."""
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Number format of the matrix products."""
-    threads: int = 1
-    """CPU threads; one is nearly as fast as two for recurrent models, and leaves the other core to another cell."""
-    control: Literal["none", "shuffle-labels"] = "none"
+    control: Annotated[Literal["none", "shuffle-labels"], Parameter(group=WHAT)] = "none"
     """Train on permuted targets: what is then learned is an artefact."""
+    data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Annotated[str | None, Parameter(group=DATA, metavar="COLUMN")] = None
+    """Short for --option target=COLUMN: what is predicted of your own file."""
+    source: Annotated[Literal["embedded", "hub", "path"], Parameter(group=DATA)] = "embedded"
+    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    option: Annotated[Texts, Parameter(group=DATA, metavar="NAME=VALUE")] = ()
+    """An option of the task; may be given again. See `data show TASK`."""
+    sequence_length: Annotated[int | None, Range(ge=1), Parameter(group=DATA, metavar="T")] = None
+    """Short for --option sequence_length=T."""
+    hidden: Annotated[Widths, Parameter(group=MODEL)] = None
+    """Width of the mixer layers, one for each or one for all; by default 128."""
+    layers: Annotated[int | None, Range(ge=1, le=1_000), Parameter(group=MODEL, metavar="N")] = None
+    """Number of mixer layers; by default as many as there are widths."""
+    params: Annotated[Count, Range(ge=1), Parameter(group=MODEL)] = None
+    """Instead of --hidden: the width whose parameter count is nearest to this, like 100k."""
+    backbone: Annotated[Literal["bare", "residual"], Parameter(group=MODEL)] = "bare"
+    """Stack the layers as they are, or wrap each in norm and skip."""
+    learning_rate: Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
+    """Peak learning rate of AdamW; by default the task's."""
+    dropout: Annotated[float | None, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = None
+    """Share of values dropped after each mixer layer in training; by default the task's."""
+    weight_decay: Annotated[float | None, Range(ge=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
+    """Decoupled weight decay of AdamW; by default the task's."""
+    warmup: Annotated[float, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = 0.05
+    """Share of the steps in which the learning rate rises; then it falls along a cosine to zero (`full`: stays)."""
+    clip: Annotated[float, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = 1.0
+    """Norm to which gradients are clipped; a very large one turns clipping off."""
+    device: Annotated[Device, Parameter(group=MACHINE)] = "auto"
+    """Device to train on; auto takes CUDA if there is one, else the CPU."""
+    precision: Annotated[Literal["fp32", "tf32", "bf16"], Parameter(group=MACHINE)] = "fp32"
+    """Number format of the matrix products."""
+    threads: Annotated[int, Range(ge=1, le=1_024), Parameter(group=MACHINE, metavar="N")] = 1
+    """CPU threads; one is nearly as fast as two for recurrent models, and leaves the other core to another cell."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use; the sentence names the option."""
         if self.data is not None:
-            object.__setattr__(self, "data", str(self.data))
+            object.__setattr__(self, "data", str(self.data))  # a path, in Python
             if self.source == "hub":
                 raise UserError("--data is your own file and --source hub the canonical set: give one.")
             object.__setattr__(self, "source", "path")
-        _check_choices(self)
-        _coerce(self)
-        rules = {
-            "hidden": self.hidden is None or (self.hidden and all(1 <= width <= 65_536 for width in self.hidden)),
-            "layers": self.layers is None or 1 <= self.layers <= 1_000,
-            "params": self.params is None or self.params >= 1,
-            "sequence_length": self.sequence_length is None or self.sequence_length >= 1,
-            "seed": 0 <= self.seed < 2**32,
-            "dropout": self.dropout is None or 0.0 <= self.dropout < 1.0,
-            "learning_rate": self.learning_rate is None or 0.0 < self.learning_rate < float("inf"),
-            "weight_decay": self.weight_decay is None or 0.0 <= self.weight_decay < float("inf"),
-            "warmup": 0.0 <= self.warmup < 1.0,
-            "source": self.source != "path" or self.data is not None,
-            "clip": 0.0 < self.clip < float("inf"),
-            "threads": 1 <= self.threads <= 1_024,
-        }
-        for name, good in rules.items():
-            if not good:
-                shown = getattr(self, name)
-                shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
-                raise UserError(f"--{name.replace('_', '-')} {shown} is out of range: {_RANGES[name]}.")
+        check_options(self)
+        if self.source == "path" and self.data is None:
+            raise UserError("--source path is your own file: give it with --data FILE.")
         given = self.hidden or ()
         if self.layers is not None and len(given) > 1 and self.layers != len(given):
             raise UserError(f"--layers {self.layers} contradicts --hidden with {len(given)} widths: give one.")
@@ -193,51 +148,3 @@ class RunConfig:
             if getattr(self, name) is not None:
                 given[name] = getattr(self, name)
         return given
-
-
-_RANGES = {
-    "hidden": "widths are whole numbers from 1 to 65536",
-    "layers": "take 1 to 1000",
-    "params": "take a whole number above 0, like 100k",
-    "sequence_length": "take at least 1",
-    "source": "give the file with --data FILE",
-    "seed": "take a whole number from 0 to 4294967295",
-    "dropout": "take at least 0 and less than 1",
-    "learning_rate": "take a number above 0",
-    "weight_decay": "take 0 or more",
-    "warmup": "take at least 0 and less than 1",
-    "clip": "take a number above 0; a very large one turns clipping off",
-    "threads": "take 1 to 1024",
-}
-
-
-_WHOLE = ("seed", "threads", "layers", "params", "sequence_length")
-_REAL = ("dropout", "learning_rate", "weight_decay", "warmup", "clip")
-
-
-def _coerce(config: RunConfig) -> None:
-    """Write alike what is alike, so that ``dropout=0`` and ``0.0`` are one cell; refuse what is no number."""
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if value is None:
-            continue
-        try:
-            if item.name == "hidden":
-                value = tuple(map(operator.index, value if isinstance(value, (tuple, list)) else (value,)))
-            elif item.name in _WHOLE:
-                value = operator.index(value)
-            elif item.name in _REAL:
-                value = float(operator.pos(value))  # of a number only: float() alone would read text too
-        except TypeError:
-            raise UserError(f"{item.name}={value!r} is not a number.") from None
-        object.__setattr__(config, item.name, value)
-
-
-def _check_choices(config: RunConfig) -> None:
-    """The command line refuses unknown choices itself; calls from Python come through here."""
-    hints = typing.get_type_hints(RunConfig)
-    for item in dataclasses.fields(RunConfig):
-        if typing.get_origin(hints[item.name]) is Literal:
-            choices = typing.get_args(hints[item.name])
-            if getattr(config, item.name) not in choices:
-                raise UserError(nearest(str(getattr(config, item.name)), choices, item.name))

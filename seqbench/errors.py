@@ -78,7 +78,8 @@ FIXED = {  # options of other tools that nothing here stands for, and why
 
 
 def unknown_option(name: str, choices: Iterable[str], *, python: bool = False) -> str:
-    """One sentence for an option that there is not: what stands for it here, else the nearest of ``choices``.
+    """One sentence for an option that there is not: what stands for it here, else the nearest of ``choices``;
+    in Python, where no --help lists them, all.
 
     Names come with or without dashes; with ``python`` they are shown as arguments (``learning_rate``), else as on the
     command line (``--learning-rate``).
@@ -100,4 +101,4 @@ def unknown_option(name: str, choices: Iterable[str], *, python: bool = False) -
     close = difflib.get_close_matches(plain.lower(), known, n=2, cutoff=0.6)
     if close:
         return f"{about}: did you mean {' or '.join(map(shown, close))}?"
-    return f"{about}; there are {', '.join(map(shown, known))}."
+    return f"{about}; there are {', '.join(map(shown, known))}." if python else f"{about}."

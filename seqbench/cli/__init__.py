@@ -1,5 +1,5 @@
 """The command line: one module for each command, its options and what it does. Options are the fields of dataclasses,
-which tyro turns into a parser.
+which cyclopts turns into a parser.
 
 Nothing heavy is imported before a command runs, so that ``--help`` and mistakes answer at once. Every mistake is one
 sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong, 130 interrupted.
@@ -7,22 +7,33 @@ sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import difflib
 import importlib
 import io
-import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, get_args
 
-import tyro
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+from cyclopts.argument import Argument
+from cyclopts.config import Dict
 
-from seqbench.cli.common import Common
-from seqbench.errors import UserError, nearest
+from seqbench.cli.common import AUTO, FLAT, Common
+from seqbench.cli.config import read_settings
+from seqbench.environment import seqbench_version
+from seqbench.errors import UserError, nearest, unknown_option
+from seqbench.options import Parameter, unknown_choice
 from seqbench.registry import load_plugin
 
 __all__ = ["main"]
@@ -39,8 +50,8 @@ class Command(Protocol):
         """Do it; the exit code."""
 
 
-Commands = dict[str, Callable[..., Command]]
-NAMES = ("run", "list", "predict", "leaderboard", "claims")  # each is a module of this package; so are:
+Commands = Mapping[str, type[Any]]
+NAMES = ("run", "list", "predict", "leaderboard", "claims", "config")  # each is a module of this package; so are:
 GROUPS = {  # commands of two words
     "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
@@ -52,72 +63,170 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str], prog: str) -> Command:
     """The command that ``argv`` asks for; raises `UserError` for a wrong one, SystemExit(0) after --help."""
-    words = [*argv]  # not list(argv): the module of that command has taken the name
-    if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help"):
+    words = [*argv] or ["--help"]
+    if words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "run")
-    if words and words[0] in GROUPS:
-        commands = _group(words)
-        prog, words = f"{prog} {words[0]}", words[1:]
+    app = _app(prog, DESCRIPTION)
+    if words[0] in GROUPS:
+        prog, words, noun = f"{prog} {words[0]}", words[1:] or ["--help"], words[0]
+        commands = _group(noun, words)
+        app = _app(prog, GROUPS[noun])
+        if noun == "data":
+            noun = "data command"
+    elif words[0].startswith("-"):
+        commands, noun = {name: _module(name).COMMAND for name in NAMES}, "command"
+        for name, about in GROUPS.items():
+            app.command(_app(name, about), name=name)
     else:
-        commands = {name: _module(name).COMMAND for name in NAMES}
-        commands |= {name: _described(name, about) for name, about in GROUPS.items()}
-    if not words:
-        words = ["--help"]
-    elif words[0] not in commands and not words[0].startswith("-"):
-        raise UserError(nearest(words[0], commands, "command"))
-    complaint = io.StringIO()
+        commands, noun = {name: _module(name).COMMAND for name in NAMES if name == words[0]}, "command"
+    if not words[0].startswith("-") and words[0] not in commands:
+        raise UserError(nearest(words[0], commands if noun != "command" else (*NAMES, *GROUPS), noun))
+    for name, command in commands.items():
+        app.command(_maker(command), name=name)
+    if words[0] == "run":
+        app.config = [
+            Dict(read_settings(Path(name)), source=name, use_commands_as_keys=False)
+            for name in _values(words, "--config")[-1:]
+        ]
+    return _bound(app, f"{prog} {words[0]}", words)
+
+
+def _app(name: str, about: str) -> App:
+    return App(
+        name=name,
+        help=about,
+        help_format="markdown",
+        version=seqbench_version,
+        default_parameter=Parameter(negative="", show_default=_default_text),
+        group_parameters=Group("This command", sort_key=5),
+        group_arguments=Group("Arguments", sort_key=0),
+    )
+
+
+def _default_text(value: Any) -> str | None:
+    """A default as --help shows it; one that says nothing is left out."""
+    if value is None or value is False or value == ():
+        return None
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _maker(command: type[Any]) -> Callable[..., Any]:
+    """A function whose parameters are the fields of ``command``, for the parser."""
+
+    def make(options: Any) -> Any:
+        return command() if options is None else options
+
+    make.__annotations__ = {"options": Annotated[command, FLAT]}
+    if not any(_needed(item) for item in dataclasses.fields(command)):
+        make.__annotations__ = {"options": Annotated[command | None, FLAT]}
+        make.__defaults__ = (None,)  # cyclopts wants one where nothing need be given
+    make.__doc__ = command.__doc__
+    return make
+
+
+def _needed(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _bound(app: App, prog: str, words: Sequence[str]) -> Command:
+    """What ``words`` say to ``app``."""
     try:
-        with contextlib.redirect_stderr(complaint):
-            command: Command = tyro.extras.subcommand_cli_from_dict(
-                commands, args=words, prog=prog, description=DESCRIPTION
-            )
-            return command
-    except SystemExit as leaving:
-        if leaving.code in (0, None):
-            raise
-        raise UserError(_sentence(complaint.getvalue(), f"{prog} {words[0]}")) from None
+        make, bound, _ = app.parse_args(_today(words), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UserError(f"{_sentence(error)} See {prog} --help.") from None
+    made = make(*bound.args, **bound.kwargs)
+    if made is None:  # that was --help or --version
+        raise SystemExit(0)
+    command: Command = made
+    return command
+
+
+OLD = {("--plots",): ("--plot",), ("--perturb", "True"): ("--perturb",), ("--perturb", "False"): ("--no-perturb",)}
+
+
+def _today(words: Sequence[str]) -> list[str]:
+    """``words`` with old spellings as they are written today, which a note says, and a place after each --plot."""
+    new = _with_places(words)
+    for old, now in OLD.items():
+        for at in range(len(new) - len(old), -1, -1):
+            if tuple(new[at : at + len(old)]) == old:
+                new[at : at + len(old)] = now
+                print(f"seqbench: {' '.join(old)} is written {' '.join(now)} now.", file=sys.stderr)
+    return new
+
+
+def _with_places(words: Sequence[str]) -> list[str]:
+    """``words`` with ``auto`` after a --plot that no place follows: the parser has no option that may lack a value."""
+    filled: list[str] = []
+    for word, after in zip(words, (*words[1:], "-"), strict=True):
+        filled.append(word)
+        a_place = not after.startswith("-") and (words[0] == "leaderboard" or "." in after or "/" in after)
+        if word == "--plot" and not a_place:
+            filled.append(AUTO)
+    return filled
+
+
+def _sentence(error: CycloptsError) -> str:
+    """What was wrong with the words, and what to write instead."""
+    if isinstance(error, UnknownOptionError):
+        word = (error.token.keyword or error.token.value).partition("=")[0].strip("[]")
+        names = [name for argument in error.argument_collection for name in argument.names if name.startswith("--")]
+        where = "" if error.token.source == "cli" else f"{error.token.source}: "
+        return where + unknown_option(word, names)
+    if isinstance(error, UnusedCliTokensError):
+        return f"nothing here takes the word {(error.unused_tokens or ['?'])[0]!r}: options begin with two dashes."
+    if isinstance(error, RepeatArgumentError):
+        name = error.token.keyword
+        several = ", several names with commas" if name in ("--task", "--model") else ""
+        return f"{name} was given twice: give it once{several}."
+    if error.argument is not None and isinstance(error, MissingArgumentError):
+        return _missing(error, error.argument)
+    if error.argument is not None and isinstance(error, CoercionError) and error.token is not None:
+        return _not_read(error, error.argument, error.token.value)
+    return str(error)
+
+
+def _missing(error: MissingArgumentError, argument: Argument) -> str:
+    if error.keyword or argument.tokens:
+        return f"{error.keyword or _shown(argument)} needs a value after it."
+    unread = [word for word in error.unused_tokens or () if word.startswith("--")]
+    if unread:  # a misspelt option is most often the one that is missing
+        known = error.app.assemble_argument_collection() if error.app else [argument]
+        return unknown_option(unread[0].partition("=")[0], [name for one in known for name in one.names])
+    parts = [one for one in argument.children_recursive if one.required and not one.children] or [argument]
+    return f"missing: {' and '.join(map(_shown, parts))}."
+
+
+def _shown(argument: Argument) -> str:
+    """An option as it is written, or what stands for a word without dashes in the help."""
+    positional = argument.field_info.kind is not argument.field_info.KEYWORD_ONLY
+    return argument.name.lstrip("-").upper() if positional else argument.name
+
+
+def _not_read(error: CoercionError, argument: Argument, value: str) -> str:
+    choices, name = get_args(error.target_type), _shown(argument)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return unknown_choice(name.lstrip("-") if name.startswith("--") else "word", value, choices)
+    kind = {int: "a whole number", float: "a number"}.get(error.target_type or object)
+    return f"{name} {value}: that is not {kind}." if kind else f"{name} {value}: {error.msg or error.__cause__}."
 
 
 def _module(name: str) -> Any:
     return importlib.import_module(f"seqbench.cli.{name}")
 
 
-def _group(words: Sequence[str]) -> Commands:
-    """The commands whose first word is the first of ``words``."""
-    for path in _plugins(words):  # a user's own probe is a command, too
+def _group(name: str, words: Sequence[str]) -> Commands:
+    """The commands whose first word is ``name``, of which ``words`` follow."""
+    for path in _values(words, "--plugin"):  # a user's own probe is a command, too
         load_plugin(path)
-    commands: Commands = _module(words[0]).group()
+    commands: Commands = _module(name).group(words[0])
     return commands
 
 
-def _described(name: str, about: str) -> type[Any]:
-    """What stands for a group of commands in the list of all."""
-    command = dataclasses.make_dataclass(name, [])
-    command.__doc__ = about
-    return command
-
-
-def _plugins(words: Sequence[str]) -> list[str]:
-    """The files that ``--plugin`` names in ``words``."""
-    after = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--plugin"]
-    return after + [word.partition("=")[2] for word in words if word.startswith("--plugin=")]
-
-
-def _sentence(complaint: str, prog: str) -> str:
-    """One sentence out of the box that tyro draws around what it did not understand."""
-    lines = [re.sub(r"[╭╮╰╯│─]+", " ", line).strip() for line in complaint.splitlines()[1:]]
-    blank = lines.index("") if "" in lines else len(lines)  # a rule ends the complaint and begins the advice
-    text = " ".join(lines[:blank]) or "the command can't be understood"
-    advice = [word for line in lines[blank:] for word in line.split()[:1] if word.startswith("--")]
-    if "Unrecognized" in text and advice:
-        text += f": did you mean {' or '.join(dict.fromkeys(advice))}?"
-    if text.startswith("Missing from"):
-        text = f"missing: {', '.join(re.findall(r'(?<= )--[a-z-]+', text)) or 'the name of a task'}"
-    choices = re.search(r"invalid choice '([^']*)'.*Expected one of \((.*)\)", text)
-    if choices:
-        close = difflib.get_close_matches(choices[1], re.findall(r"'([^']*)'", choices[2]), n=1)
-        text += f" Did you mean {close[0]}?" if close else ""
-    return f"{text.rstrip('. ')}{'' if text.endswith('?') else '.'} See {prog} --help."
+def _values(words: Sequence[str], option: str) -> list[str]:
+    """What follows ``option`` in ``words``, which are not parsed yet."""
+    after = [words[i + 1] for i, word in enumerate(words[:-1]) if word == option]
+    return after + [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
 from tabulate import tabulate
 
-from seqbench.cli.common import Common, Flag, check_range
+from seqbench.cli.common import FLAT, Common, Jobs, Out
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
+from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Parameter, check_options
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Job
@@ -24,29 +24,29 @@ __all__ = ["COMMAND", "Claims"]
 BOARD = Path("results/board")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claims:
     """Measure what textbooks say of recurrent networks, and write the ledger: CLAIMS.md, claims.json, plots."""
 
-    budget: Literal["smoke", "quick", "standard"] = "quick"
+    budget: Annotated[Literal["smoke", "quick", "standard"], Parameter(group=WHAT)] = "quick"
     """How thorough: seconds, two and a half hours of two CPU cores, or as the protocol has it on a GPU."""
-    out: Path = Path("results/local")
+    out: Out = Path("results/local")
     """Directory of the records; the ledger goes there, too."""
-    board: Path = BOARD
+    board: Annotated[Path, Parameter(group=WHAT, metavar="DIR")] = BOARD
     """Directory of task records, from which skills are compared."""
-    jobs: int = 2
+    jobs: Jobs = 2
     """Cases that run at once, each in a process of its own; what reads a clock runs alone."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Annotated[Device, Parameter(group=MACHINE)] = "auto"
     """Device to measure on."""
-    report: Flag = False
+    report: Annotated[Flag, Parameter(group=WHAT)] = False
     """Measure nothing: write the ledger from the records that are there."""
-    dry_run: Flag = False
+    dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Show the cases, and run none."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __post_init__(self) -> None:
         """Refuse what no ledger could use."""
-        check_range("jobs", self.jobs, 1, 1_000)
+        check_options(self)
         if self.board != BOARD and not self.board.is_dir():
             raise UserError(f"--board {self.board}: no such directory of task records.")
 

@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import tyro
+from cyclopts import Group
 
 from seqbench.errors import UserError
+from seqbench.options import DATA, MACHINE, OUTPUT, Flag, Parameter, Range, Texts
 
-__all__ = ["Column", "Common", "File", "Flag", "Options", "check_range", "speaker"]
+__all__ = ["AUTO", "FLAT", "Common", "DataOptions", "Jobs", "Out", "Picture", "TimeLimit", "picture_place", "speaker"]
 
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-File = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
-Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
-Options = tyro.conf.UseAppendAction[tuple[str, ...]]
+FLAT = Parameter(name="*")  # of a dataclass whose fields are options of the command itself
+Out = Annotated[Path, Parameter(group=OUTPUT, metavar="DIR")]
+Jobs = Annotated[int, Range(ge=1, le=1_000), Parameter(group=MACHINE, metavar="N")]
+TimeLimit = Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=MACHINE, metavar="SECONDS")]
+Picture = Annotated[Path | None, Parameter(group=OUTPUT, metavar="[FILE]")]
+AUTO = "auto"  # a --plot without a place
+PICTURES = (".png", ".svg")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """Options of every command."""
 
-    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """A Python file that registers a task, a model, a baseline or a probe."""
-    debug: Flag = False
+    plugin: Annotated[tuple[Path, ...], Parameter(group=Group("Every command", sort_key=8), metavar="FILE")] = ()
+    """A Python file that registers a task, a model, a baseline or a probe; may be given again."""
+    debug: Annotated[Flag, Parameter(group=Group("Every command", sort_key=8))] = False
     """Show tracebacks."""
 
 
-def check_range(option: str, value: float | None, least: float, most: float) -> None:
-    """Raise `UserError` unless ``value`` is None or lies between the two, ends included."""
-    if value is not None and not least <= value <= most:
-        raise UserError(f"--{option} {value:g} is out of range: take {least:g} to {most:g}.")
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which data of a task is meant."""
+
+    option: Annotated[Texts, Parameter(group=DATA, metavar="NAME=VALUE")] = ()
+    """An option of the task; may be given again."""
+    source: Annotated[Literal["embedded", "hub", "path"], Parameter(group=DATA)] = "embedded"
+    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Annotated[str | None, Parameter(group=DATA, metavar="COLUMN")] = None
+    """Short for --option target=COLUMN."""
 
 
-def check_time_limit(seconds: float | None) -> None:
-    """Raise `UserError` unless ``seconds`` is None or a number above 0."""
-    if seconds is not None and not 0 < seconds < float("inf"):
-        raise UserError(f"--time-limit {seconds:g} is out of range: take a number of seconds above 0.")
+def picture_place(given: Path | None, usual: Path) -> Path | None:
+    """Where ``--plot [FILE]`` wants a picture: None if it was not given, ``usual`` if no file was named.
+
+    Raises:
+        UserError: the file's name says no kind of picture.
+    """
+    if given is None:
+        return None
+    path = usual if str(given) == AUTO else given
+    if path.suffix not in PICTURES:
+        raise UserError(f"--plot {path}: the file's name must end in .png or .svg.")
+    return path
 
 
 def speaker(title: str) -> Callable[[str], None]:

@@ -6,17 +6,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import tyro
 from tabulate import tabulate
 
-from seqbench.cli.common import Column, Common, File, Flag, Options, speaker
+from seqbench.cli.common import FLAT, Common, DataOptions, Picture, picture_place, speaker
 from seqbench.config import parse_options_text
 from seqbench.data import Segments, Split, Stream, Windows
 from seqbench.errors import UserError
+from seqbench.options import DATA, OUTPUT, WHAT, Flag, Parameter, Texts
 from seqbench.prepare import Prepared, download_folder, fit_baselines, prepare
 from seqbench.report.chart import COLOURS, GREY, Axis, Bars, Chart, Line, Look, Matrix, Panel
 from seqbench.report.text import format_value
@@ -25,82 +25,69 @@ from seqbench.task import TASKS, TaskSpec, parse_options
 __all__ = ["DataFetch", "DataPrepare", "DataShow", "data_chart", "group"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataShow:
     """Show what a task's data holds: sizes, balance, an example, licence, hash, split, baselines."""
 
-    task: tyro.conf.Positional[str]
+    task: Annotated[str, Parameter(group=WHAT)] = field(kw_only=False)
     """Task; see `list tasks`."""
-    option: Options = ()
-    """An option of the task as name=value; may be given again."""
-    source: Literal["embedded", "hub", "path"] = "embedded"
-    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
-    data: File = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Column = None
-    """Short for --option target=COLUMN."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
-    """Draw the data into this file, too."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    which: Annotated[DataOptions, FLAT] = field(default_factory=DataOptions)
+    plot: Picture = None
+    """Draw the data, too; by default into data-TASK.png."""
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Print it, and draw it if asked to."""
         from seqbench.report.draw import draw, need_matplotlib
 
-        if self.plot is not None:
+        picture = picture_place(self.plot, Path(f"data-{self.task}.png"))
+        if picture is not None:
             need_matplotlib()
         say = speaker(self.task)
-        prepared = _prepared(self.task, self, say)
+        prepared = _prepared(self.task, self.which, say)
         _show_data(prepared, fit_baselines(prepared, say))
-        if self.plot is not None:
-            print(f"\nplot: {draw(data_chart(prepared), self.plot)}")
+        if picture is not None:
+            print(f"\nplot: {draw(data_chart(prepared), picture)}")
         return 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataPrepare:
     """Build the cache of a task's data and fit its baselines, so that the first run starts at once."""
 
-    task: tyro.conf.Positional[str] = "all"
+    task: Annotated[str, Parameter(group=WHAT)] = field(default="all", kw_only=False)
     """Task, or all."""
-    option: Options = ()
-    """An option of the task as name=value; may be given again."""
-    source: Literal["embedded", "hub", "path"] = "embedded"
-    """Where the data comes from."""
-    data: File = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Column = None
-    """Short for --option target=COLUMN."""
-    baselines: Flag = True
+    which: Annotated[DataOptions, FLAT] = field(default_factory=DataOptions)
+    baselines: Annotated[bool, Parameter(negative="--no-baselines", group=OUTPUT)] = True
     """Fit the baselines, too, which takes longer than all else."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Build and fit."""
         from tqdm import tqdm
 
         names = TASKS.names() if self.task == "all" else [TASKS.entry(self.task).name]
-        if len(names) > 1 and (self.data is not None or self.source != "embedded" or _options(self)):
+        if len(names) > 1 and self.which != DataOptions():
             raise UserError("--data, --source and --option are one task's: name the task.")
         for name in tqdm(names, desc="prepare", unit="task", disable=not sys.stderr.isatty(), leave=False):
             say = speaker(name)
-            prepared = _prepared(name, self, say)
+            prepared = _prepared(name, self.which, say)
             fitted = len(fit_baselines(prepared, say)) if self.baselines else 0
             print(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
         return 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataFetch:
     """Download the canonical set of a task, for --source hub; nothing else ever does."""
 
-    task: tyro.conf.Positional[str]
+    task: Annotated[str, Parameter(group=WHAT)] = field(kw_only=False)
     """Task; see `list tasks`."""
-    option: Options = ()
-    """An option of the task as name=value, as ticker=IBM; may be given again."""
-    force: Flag = False
+    option: Annotated[Texts, Parameter(group=DATA, metavar="NAME=VALUE")] = ()
+    """An option of the task, as ticker=IBM; may be given again."""
+    force: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Download again what is there already."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Download it."""
@@ -116,19 +103,15 @@ class DataFetch:
         return 0
 
 
-def group() -> dict[str, type[Any]]:
+def group(word: str) -> dict[str, type[Any]]:
     """The commands, by their second word."""
     return {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
 
 
-def _options(command: DataShow | DataPrepare) -> dict[str, str]:
-    target = () if command.target is None else (f"target={command.target}",)
-    return dict(parse_options_text((*command.option, *target)))
-
-
-def _prepared(task: str, command: DataShow | DataPrepare, say: Callable[[str], None]) -> Prepared:
-    source = "path" if command.data is not None else command.source
-    return prepare(task, _options(command), source, say, command.data)
+def _prepared(task: str, which: DataOptions, say: Callable[[str], None]) -> Prepared:
+    target = () if which.target is None else (f"target={which.target}",)
+    options = parse_options_text((*which.option, *target))
+    return prepare(task, options, "path" if which.data is not None else which.source, say, which.data)
 
 
 Scores = dict[str, dict[str, dict[str, float]]]

@@ -7,32 +7,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from seqbench.cli.common import Common
+from seqbench.cli.common import AUTO, FLAT, Common
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
+from seqbench.options import OUTPUT, Parameter
 
 __all__ = ["COMMAND", "Leaderboard"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Leaderboard:
     """Turn records into a board: which models are better, how sure that is, and what they cost."""
 
-    results: tyro.conf.Positional[tuple[Path, ...]] = (Path("results/local"),)
+    results: tuple[Path, ...] = field(default=(Path("results/local"),), kw_only=False)
     """Directories of records."""
-    format: Literal["markdown", "json", "csv"] = "markdown"
+    format: Annotated[Literal["markdown", "json", "csv"], Parameter(group=OUTPUT)] = "markdown"
     """A page to read, or data."""
-    columns: Literal["all", "quality"] = "all"
+    columns: Annotated[Literal["all", "quality"], Parameter(group=OUTPUT)] = "all"
     """Everything, or only what depends on neither the machine nor the moment."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    out: Annotated[Path | None, Parameter(group=OUTPUT, metavar="FILE")] = None
     """File to write, with links relative to it; by default the board is printed."""
-    plots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Draw every table into this directory, too."""
-    plot_format: Literal["png", "svg"] = "png"
+    plot: Annotated[Path | None, Parameter(group=OUTPUT, metavar="[DIR]")] = None
+    """Draw every table into this directory, too; by default plots, beside --out."""
+    plot_format: Annotated[Literal["png", "svg"], Parameter(group=OUTPUT)] = "png"
     """Kind of picture."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Print or write it, and draw it if asked to."""
@@ -40,10 +39,11 @@ class Leaderboard:
         from seqbench.board.page import render
 
         tables, drawn = make_tables(load_results(self.results)), {}
-        if self.plots is not None:
+        if self.plot is not None:
             from seqbench.board.charts import draw_board
 
-            drawn = draw_board(tables, self.plots, self.plot_format)
+            beside = self.out.parent if self.out else Path()
+            drawn = draw_board(tables, beside / "plots" if str(self.plot) == AUTO else self.plot, self.plot_format)
         text = render(tables, self.format, self.columns, self.out.parent if self.out else Path(), drawn)
         if self.out is None:
             sys.stdout.write(text)

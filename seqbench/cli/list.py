@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import tyro
 from tabulate import tabulate
 
-from seqbench.cli.common import Common, Flag
+from seqbench.cli.common import FLAT, Common
+from seqbench.options import OUTPUT, Flag, Parameter
 
 __all__ = ["COMMAND", "List"]
 
@@ -76,15 +76,15 @@ ONLY_JSON = {"version", "licence", "reference", "sources", "can_be_causal", "ali
 LISTS = {"tasks": _tasks, "models": _models, "baselines": _baselines, "budgets": _budgets}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class List:
     """List tasks, models, baselines and budgets."""
 
-    what: tyro.conf.Positional[Literal["all", "tasks", "models", "baselines", "budgets"]] = "all"
+    what: Literal["all", "tasks", "models", "baselines", "budgets"] = field(default="all", kw_only=False)
     """Which."""
-    json: Flag = False
+    json: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """As JSON."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Print one list, or all four."""

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
-from seqbench.cli.common import Common
+from seqbench.cli.common import FLAT, Common
 from seqbench.disk import replace_file
 from seqbench.errors import Diverged, UserError
+from seqbench.options import OUTPUT, Parameter
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     import numpy.typing as npt
@@ -33,17 +32,17 @@ __all__ = ["COMMAND", "Predict", "predict_file"]
 FORMATS = (".csv", ".parquet")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Predict:
     """Apply a trained model to new rows and write a table of its predictions."""
 
-    record: tyro.conf.Positional[Path]
+    record: Path = field(kw_only=False)
     """The record.json of a run, or its folder."""
-    file: tyro.conf.Positional[Path]
+    file: Path = field(kw_only=False)
     """New rows, in the form that the task reads with --data; labels are not needed."""
-    out: Path = Path("predictions.csv")
+    out: Annotated[Path, Parameter(group=OUTPUT, metavar="FILE")] = Path("predictions.csv")
     """Where to write: .csv or .parquet."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Write it and say where."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
 from tabulate import tabulate
 
-from seqbench.cli.common import Common, Flag, check_range, check_time_limit
+from seqbench.cli.common import FLAT, Common, Jobs, Out, Picture, TimeLimit, picture_place
 from seqbench.cli.run import evidence
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
+from seqbench.options import OUTPUT, Flag, Parameter, check_options
 from seqbench.probes import PROBES, Probe, Request
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
@@ -26,41 +26,39 @@ if TYPE_CHECKING:  # --help answers before any of these is imported
 __all__ = ["ProbeCommand", "ProbeRun", "group"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProbeRun:
     """How a probe's measurements are run and where their records go."""
 
-    out: Path = Path("results/local")
+    out: Out = Path("results/local")
     """Directory of the records."""
-    jobs: int = 1
+    jobs: Jobs = 1
     """Cases that run at once, each in a process of its own; with 1 they run here. What reads a clock runs alone."""
-    time_limit: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    time_limit: TimeLimit = None
     """Seconds after which a case in a process of its own (--jobs 2 or more) is ended; by default by budget: 10 minutes,
     2 hours, a day."""
-    force: Flag = False
+    force: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Measure again even if there is a stored record; the old one stays beside the new one."""
-    dry_run: Flag = False
+    dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Show the cases, and measure none."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    plot: Picture = None
     """Where to draw the result (.png or .svg); by default probes/NAME.png under --out."""
 
     def __post_init__(self) -> None:
         """Refuse what no run could use."""
-        check_range("jobs", self.jobs, 1, 1_000)
-        check_time_limit(self.time_limit)
+        check_options(self)
+        picture_place(self.plot, Path("probe.png"))
         if self.time_limit is not None and self.jobs == 1:
             raise UserError("--time-limit ends processes, and --jobs 1 starts none: give --jobs 2 as well.")
-        if self.plot is not None and self.plot.suffix not in (".png", ".svg"):
-            raise UserError(f"--plot {self.plot}: the file's name must end in .png or .svg.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProbeCommand:
     """What the commands of all probes share; each adds its probe and the options of that."""
 
-    request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
-    run: Annotated[ProbeRun, tyro.conf.arg(name="")] = field(default_factory=ProbeRun)
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    request: Annotated[Request, FLAT] = field(default_factory=Request)
+    run: Annotated[ProbeRun, FLAT] = field(default_factory=ProbeRun)
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Measure what has no record yet, print the table and draw the picture; 1 if a case failed."""
@@ -76,9 +74,11 @@ class ProbeCommand:
             return _show_plan(jobs, store)
         outcomes = measure_all(jobs, store, run.jobs, limit=run.time_limit, plugins=self.common.plugin, force=run.force)
         measurements = measured(outcomes)
+        usual = store.root / "probes" / f"{probe.name}.png"
+        place = picture_place(run.plot, usual) or usual
         if measurements:
             print(probe.table(measurements))
-            print(_draw(probe, measurements, run.plot or store.root / "probes" / f"{probe.name}.png"))
+            print(_draw(probe, measurements, place))
         return _show_end(outcomes)
 
 
@@ -93,13 +93,14 @@ def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> str:
     return f"\nplot    {draw(probe.chart(measurements), path)}"
 
 
-def group() -> dict[str, Callable[..., Any]]:
-    """A command for every probe: the shared fields and its own options."""
-    commands: dict[str, Callable[..., Any]] = {}
-    for entry in PROBES.entries():
+def group(word: str) -> dict[str, type[Any]]:
+    """A command for every probe, or for the one called ``word``: the shared fields and its own options."""
+    commands: dict[str, type[Any]] = {}
+    for entry in [PROBES.entry(word)] if not word.startswith("-") else PROBES.entries():
         options = entry.value.Options
-        own = ("options", Annotated[options, tyro.conf.arg(name="")], field(default_factory=options))
-        command = dataclasses.make_dataclass(entry.name, [own], bases=(ProbeCommand,), frozen=True)
+        own = ("options", Annotated[options, FLAT], field(default_factory=options))
+        command = dataclasses.make_dataclass(entry.name, [own], bases=(ProbeCommand,), frozen=True, kw_only=True)
+        command.__module__ = __name__  # that of make_dataclass would pass for a built-in type
         command.__doc__ = (entry.value.__doc__ or "").strip().partition("\n")[0]
         commands[entry.name] = command
     return commands

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
 from tabulate import tabulate
 
-from seqbench.cli.common import Common, Flag, check_range, check_time_limit
+from seqbench.cli.common import FLAT, Common, Jobs, Out, Picture, TimeLimit, picture_place
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
+from seqbench.options import OUTPUT, TRAINING, WHAT, Flag, Parameter, Range, check_options
 from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
 from seqbench.report.text import duration, format_value
 
@@ -36,41 +36,41 @@ if TYPE_CHECKING:  # --help answers before any of these is imported
 __all__ = ["COMMAND", "GridOptions", "Run", "metric_interval", "read_predictions", "run_chart", "show_result"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GridOptions:
     """How many runs, and how they are run."""
 
-    seeds: int = 1
+    seeds: Annotated[int, Range(ge=1, le=10_000), Parameter(group=WHAT, metavar="N")] = 1
     """Number of seeds, counted from --seed."""
-    jobs: int = 1
-    """Cells that run at once, each in a process of its own."""
-    time_limit: float | None = None
-    """Seconds after which a cell is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
-    tune_learning_rate: bool = False
+    tune_learning_rate: Annotated[Flag, Parameter(group=TRAINING)] = False
     """Try each model at .001, .003 and .01 with seed 0, and go on with the best on validation."""
-    dry_run: bool = False
+    jobs: Jobs = 1
+    """Cells that run at once, each in a process of its own."""
+    time_limit: TimeLimit = None
+    """Seconds after which a cell is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
+    dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Show the cells and how long they would take, and run none."""
 
     def __post_init__(self) -> None:
         """Refuse what no grid could use."""
-        check_range("seeds", self.seeds, 1, 10_000)
-        check_range("jobs", self.jobs, 1, 1_000)
-        check_time_limit(self.time_limit)
+        check_options(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Train models on tasks and leave a record of each run (`run` may be left out)."""
 
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    grid: Annotated[GridOptions, tyro.conf.arg(name="")] = field(default_factory=GridOptions)
-    out: Path = Path("results/local")
+    config: Annotated[RunConfig, FLAT]
+    grid: Annotated[GridOptions, FLAT] = field(default_factory=GridOptions)
+    out: Out = Path("results/local")
     """Directory of the records."""
-    force: Flag = False
+    force: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Run again even if there is a stored result; the old record stays beside the new one."""
-    plot: Flag = False
-    """Draw the learning curve and the predictions beside the record."""
-    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    plot: Picture = None
+    """Draw the learning curve and the predictions; by default beside the record."""
+    settings: Annotated[Path | None, Parameter(name="--config", group=WHAT, metavar="FILE.toml")] = None
+    """Take options from this file; those of the command line come first. `config RECORD` writes one."""
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Run it; 1 if a cell failed."""
@@ -85,13 +85,15 @@ class Run:
         from seqbench.jobs.store import Store
         from seqbench.report.draw import draw, need_matplotlib
 
-        if self.plot:
+        if self.plot is not None:
+            picture_place(self.plot, Path("plot.png"))
             need_matplotlib()
         with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
             outcome = run_cell(self.config, Store(self.out), force=self.force, listener=terminal)
         record = show_result(outcome)
-        if self.plot and record.status == "ok":
-            print(f"plot    {draw(run_chart(record, outcome.folder), outcome.folder / 'plot.png')}")
+        picture = picture_place(self.plot, outcome.folder / "plot.png")
+        if picture is not None and record.status == "ok":
+            print(f"plot    {draw(run_chart(record, outcome.folder), picture)}")
         return 0 if record.status in FINE else 1
 
     def _run_grid(self) -> int:
@@ -105,8 +107,8 @@ class Run:
         from seqbench.models.mixer import MODELS
         from seqbench.task import TASKS
 
-        if self.plot:
-            raise UserError("--plot draws a single run; leaderboard --plots draws what a grid has left.")
+        if self.plot is not None:
+            raise UserError("--plot draws a single run; leaderboard --plot draws what a grid has left.")
         config, options, store = self.config, self.grid, Store(self.out)
         if options.tune_learning_rate and config.learning_rate is not None:
             raise UserError("--tune-learning-rate finds the rate itself: leave --learning-rate out.")

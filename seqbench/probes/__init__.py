@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-import tyro
-
-from seqbench.errors import UserError
 from seqbench.jobs import probe_place
 from seqbench.jobs.job import Listener
+from seqbench.options import MACHINE, MODEL, WHAT, Device, Parameter, Range, Width, check_options
 from seqbench.registry import Registry
 from seqbench.report.chart import Chart
 
@@ -40,21 +38,21 @@ Json = Any  # what JSON can hold: None, bool, int, float (finite), str, lists an
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What every probe is asked: of which models, how thoroughly, on what."""
 
-    model: str = "all"
+    model: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = "all"
     """Model to measure, several with commas, or all: see `list models`."""
-    budget: Literal["smoke", "quick", "standard"] = "quick"
+    budget: Annotated[Literal["smoke", "quick", "standard"], Parameter(group=WHAT)] = "quick"
     """How thorough: seconds, minutes on a CPU, or as the protocol has it on a GPU."""
-    seed: int = 0
+    seed: Annotated[int, Range(ge=0, le=2**32 - 1), Parameter(group=WHAT, metavar="N")] = 0
     """First seed; it decides initialisation and data."""
-    seeds: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    seeds: Annotated[int | None, Range(ge=1, le=1_000), Parameter(group=WHAT, metavar="N")] = None
     """Number of seeds; by default the budget's."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Annotated[Device, Parameter(group=MACHINE)] = "auto"
     """Device to measure on."""
-    threads: int = 1
+    threads: Annotated[int, Range(ge=1, le=1_024), Parameter(group=MACHINE, metavar="N")] = 1
     """CPU threads."""
 
     @property
@@ -64,12 +62,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse what no probe could use."""
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"--seed {self.seed} is out of range: take a whole number from 0 to 4294967295.")
-        if self.seeds is not None and not 1 <= self.seeds <= 1_000:
-            raise UserError(f"--seeds {self.seeds} is out of range: take 1 to 1000.")
-        if not 1 <= self.threads <= 1_024:
-            raise UserError(f"--threads {self.threads} is out of range: take 1 to 1024.")
+        check_options(self)
 
     def all_seeds(self, usual: int) -> range:
         """The seeds to run where the budget says ``usual`` many."""
@@ -174,28 +167,20 @@ class SeedGroup(Generic[R]):
 
 @dataclass(frozen=True)
 class NetOptions:
-    """Options of a probe that builds its own nets; None stands for what the budget says.
+    """Options of a probe that builds its own nets; None stands for what the budget says."""
 
-    Attributes:
-        ranges: least and greatest value of options that are numbers.
-    """
-
-    ranges: ClassVar[Mapping[str, tuple[int, int]]] = {"hidden": (1, 65_536), "layers": (1, 1_000)}
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
     """Width of the layers; by default the budget's."""
-    initialisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
+    initialisation: Annotated[str, Parameter(group=MODEL, metavar="NAME")] = "default"
     """How weights start: each model's default, all that it has, or names with commas; who has none is left out."""
-    layers: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    layers: Annotated[int, Range(ge=1, le=1_000), Parameter(group=MODEL, metavar="N")] = 1
     """Number of mixer layers."""
-    backbone: Literal["bare", "residual"] = "bare"
+    backbone: Annotated[Literal["bare", "residual"], Parameter(group=MODEL)] = "bare"
     """Stack the layers as they are, or wrap each in norm and skip."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; lengths are checked against the problem and the machine later."""
-        for name, (least, most) in self.ranges.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise UserError(f"--{name} {value} is out of range: take {least} to {most}.")
+        check_options(self)
 
 
 @dataclass(frozen=True)

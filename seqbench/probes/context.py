@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Na
 
 import numpy as np
 import numpy.typing as npt
-import tyro
 from numpy.lib.stride_tricks import sliding_window_view
 
 from seqbench.data import BLOCK, Rows, Segments, Split, Stream, Truth, Windows
 from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
+from seqbench.options import MODEL, TRAINING, WHAT, Parameter, Range, Width, check_options
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
 from seqbench.report.chart import GREY, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, interval_text, listed, or_dash, rounded, short
@@ -50,36 +50,30 @@ TOLERANCES = (0.005, 0.01, 0.02)  # of the loss, for the effective context
 class ContextOptions:
     """Options of `probe context`; None stands for what the budget says."""
 
-    task: str | None = None
+    task: Annotated[str | None, Parameter(group=WHAT, metavar="NAME")] = None
     """Task whose models are measured, several with commas; by default every task of kind generate."""
-    sequence_length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    sequence_length: Annotated[int | None, Parameter(metavar="T")] = None
     """generate: characters of a training window; by default 512 (smoke: 64)."""
-    targets: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    targets: Annotated[int | None, Range(ge=2, le=10_000_000), Parameter(metavar="N")] = None
     """generate: least number of characters of the test text that are scored; by default 5,000 (smoke: 200)."""
-    longest: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    longest: Annotated[int | None, Range(ge=1, le=32_767), Parameter(metavar="K")] = None
     """generate: most characters read before each; by default 2,048 (smoke: 128)."""
-    perturb: bool | None = None
+    perturb: Annotated[bool | None, Parameter(negative="--no-perturb")] = None
     """generate: also shuffle or replace what lies beyond some distances; by default yes (smoke: no)."""
-    lengths: Annotated[str | None, tyro.conf.arg(metavar="T[,T...]")] = None
+    lengths: Annotated[str | None, Parameter(metavar="T[,T...]")] = None
     """Other kinds: input lengths, each trained for; by default shares and multiples of the task's that it allows."""
     anchor: Literal["end", "centre"] | None = None
     """Other kinds: from where distance is counted; by default the end (forecast) or the centre (else)."""
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
     """Width of the one mixer layer; by default 128 (smoke: 32)."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    steps: Annotated[int | None, Range(ge=1, le=10_000_000), Parameter(group=TRAINING, metavar="N")] = None
     """Optimiser steps; by default the task's (smoke: 20; quick on text: twice as many, of fewer characters)."""
-    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    learning_rate: Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
     """Peak learning rate; by default the task's."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; what a task allows is asked of the task."""
-        ranges = {"targets": (2, 10_000_000), "longest": (1, 32_767), "hidden": (1, 65_536), "steps": (1, 10_000_000)}
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise UserError(f"--{name} {value} is out of range: take {least} to {most:,}.")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise UserError(f"--learning-rate {self.learning_rate} is out of range: take a number above 0.")
+        check_options(self)
         if self.lengths is not None and not all(word.strip().isdecimal() for word in self.lengths.split(",")):
             raise UserError(f"--lengths {self.lengths} is not a list of lengths: write it like 24,48,72.")
 

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
-import tyro
 from tabulate import tabulate
 
-from seqbench.config import Count
 from seqbench.errors import UserError
 from seqbench.jobs.job import Listener
+from seqbench.options import MODEL, Count, Parameter, Range, Width, check_options
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
 from seqbench.probes.shared import fits
 from seqbench.probes.shared.fits import (
@@ -66,20 +65,20 @@ class CostOptions:
     """The model's own forward, or its step form in a Python loop; by default both."""
     track: Literal["width", "params"] | None = None
     """Compare at equal width or at equal parameters; by default both (the loop at equal width only)."""
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
     """Width, at equal parameters the reference's; by default 128 (smoke: 32)."""
-    longest: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    longest: Annotated[int | None, Parameter(metavar="T")] = None
     """Steps of the longest sequences; by default 64, 2048 or 4096, by budget; the loop stops at 256."""
-    tokens: Count = None
+    tokens: Annotated[Count, Range(ge=1, le=10**9)] = None
     """Most tokens of a batch, batch size times length; by default 512, 32,768 or 262,144, by budget."""
-    repeats: Annotated[int | None, tyro.conf.arg(metavar="R")] = None
-    """How often everything is timed, in a new order; by default 3, 7 or 10, by budget."""
-    reference: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    repeats: Annotated[int | None, Range(ge=2, le=100), Parameter(metavar="R")] = None
+    """How often everything is timed, in a new order: 3, 7 or 10 times by budget; one alone would have no interval."""
+    reference: Annotated[str | None, Parameter(metavar="NAME")] = None
     """Model that the others are divided by; by default the recurrent one with the fewest parameters at equal width."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; lengths are checked against the machine later."""
-        fits.check_timing(self.hidden, self.repeats, () if self.tokens is None else (self.tokens,))
+        check_options(self)
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import tyro
 
 from seqbench.errors import Diverged
 from seqbench.jobs.job import Listener
+from seqbench.options import MODEL, Parameter, Range, Width
 from seqbench.probes import Measured, NetOptions, Probe, ProbeSpec, Request, SeedGroup, register_probe, seeds_together
 from seqbench.probes.shared import SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Rule, dashes_of, look_of
@@ -49,14 +49,13 @@ VANISHED = 3.0  # decades by which a norm has fallen at NEAR that counts as vani
 class GradientOptions(NetOptions):
     """Options of `probe gradient`; None stands for what the budget says."""
 
-    ranges: ClassVar = {**NetOptions.ranges, "samples": (1, 10_000)}
     when: Literal["start", "trained", "both"] = "both"
     """Before training, after training on recall in stages, or both."""
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
     """Width of the layers; by default 16, 64 or 128, by budget."""
-    length: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    length: Annotated[int | None, Parameter(metavar="T")] = None
     """Steps of the sequences, and so the greatest distance; by default 32, 200 or 512, by budget."""
-    samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    samples: Annotated[int | None, Range(ge=1, le=10_000), Parameter(metavar="N")] = None
     """Sequences, each with Jacobians of its own; by default 4 or 16, by budget."""
 
 

@@ -13,14 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
-import tyro
 
-from seqbench.config import Count
 from seqbench.errors import UserError
 from seqbench.jobs.job import Listener
+from seqbench.options import MODEL, Count, Flag, Parameter, Range, Width
 from seqbench.probes import Measured, NetOptions, Probe, ProbeSpec, Request, SeedGroup, register_probe, seeds_together
 from seqbench.probes.shared import SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Points, Rule, dashes_of, look_of
@@ -42,20 +41,19 @@ MEANING = {"cold": "learnable", "staged": "retainable"}  # the regimes, and what
 class MemoryOptions(NetOptions):
     """Options of `probe memory`; None stands for what the budget says."""
 
-    ranges: ClassVar = {**NetOptions.ranges, "params": (1, 10**12), "pairs": (2, 65_536)}
-    problem: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    problem: Annotated[str | None, Parameter(metavar="NAME")] = None
     """Recall, adding, copy or selective, several with commas, or all; by default all, and recall in smoke."""
     regime: Literal["both", "cold", "staged"] = "both"
     """A fresh net for every length (learnable lag), one net through growing lengths (retainable lag), or both."""
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
     """Width of the layers; by default 32, 64 or 128, by budget."""
-    params: Count = None
+    params: Annotated[Count, Range(ge=1, le=10**12), Parameter(group=MODEL)] = None
     """Number of parameters, from which each model's width is found, instead of --hidden."""
-    longest: Annotated[int | None, tyro.conf.arg(metavar="L")] = None
+    longest: Annotated[int | None, Parameter(metavar="L")] = None
     """Steps at which both ladders end; by default the budget's: 128 cold and 320 staged in quick, 1024 in standard."""
-    pairs: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    pairs: Annotated[int | None, Range(ge=2, le=65_536), Parameter(metavar="K")] = None
     """Most pairs of selective recall, for which the net has room; by default 4, 16 or 32, by budget."""
-    blank: bool = False
+    blank: Flag = False
     """Recall across steps of one token, not of noise."""
 
     def __post_init__(self) -> None:

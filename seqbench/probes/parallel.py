@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import numpy as np
-import tyro
 from tabulate import tabulate
 
-from seqbench.config import Widths
 from seqbench.jobs.job import Listener
+from seqbench.options import COMMAS, MODEL, Parameter, Range, Width, check_options
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe
 from seqbench.probes.shared import fits
 from seqbench.probes.shared.fits import LENGTHS, LayerCounts, TimeFit, machine_text, open_interval, significant, walls
@@ -43,19 +42,19 @@ FALL = 0.8  # of the speed: the rule for "falls by a fifth at least"
 class ParallelOptions:
     """Options of `probe parallel`; None stands for what the budget says."""
 
-    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
     """Width; by default 128 (smoke: 32)."""
-    tokens: Widths = None
+    tokens: Annotated[tuple[Annotated[int, Range(ge=1, le=10**9)], ...] | None, COMMAS] = None
     """Tokens of a batch, which stay the same while the length grows, two or more with commas, so that serial time and
     the square of the length can be told apart; by default 256,512 or 2048,8192 or 32768,131072, by budget."""
-    longest: Annotated[int | None, tyro.conf.arg(metavar="T")] = None
+    longest: Annotated[int | None, Parameter(metavar="T")] = None
     """Steps of the longest sequences; by default 128, 1024 or 4096, by budget."""
-    repeats: Annotated[int | None, tyro.conf.arg(metavar="R")] = None
-    """How often everything is timed, in a new order; by default 3, 11 or 11, by budget."""
+    repeats: Annotated[int | None, Range(ge=2, le=100), Parameter(metavar="R")] = None
+    """How often everything is timed, in a new order: 3, 11 or 11 times by budget; one alone would have no interval."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; lengths are checked against the machine later."""
-        fits.check_timing(self.hidden, self.repeats, self.tokens or ())
+        check_options(self)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.errors import UserError
 from seqbench.probes import ProbeSpec
 from seqbench.report.chart import Axis, Dash, Line, Look
 from seqbench.report.text import NONE, interval_text
@@ -50,17 +49,6 @@ CELLS: dict[Term, tuple[str, float]] = {  # of each term the head of its column,
     "w": ("w, µs per token", 1e6),
     "q": ("q, ns per pair", 1e9),
 }
-
-
-def check_timing(hidden: int | None, repeats: int | None, tokens: Sequence[int]) -> None:
-    """Refuse options that no probe that reads a clock could use; lengths are checked against the machine later."""
-    if hidden is not None and not 1 <= hidden <= 65_536:
-        raise UserError(f"--hidden {hidden} is out of range: take 1 to 65536.")
-    if repeats is not None and not 2 <= repeats <= 100:
-        raise UserError(f"--repeats {repeats} is out of range: take 2 to 100, as one alone has no interval.")
-    for number in tokens:
-        if not 1 <= number <= 10**9:
-            raise UserError(f"--tokens {number} is out of range: take 1 to 1,000,000,000.")
 
 
 def lengths_to(longest: int) -> list[int]:
