@@ -96,12 +96,13 @@ def check_options(options: Any) -> None:
     Raises:
         UserError: a value that is out of range, no choice or of another type; the sentence names the option.
     """
-    for name, hint in _hints(type(options)).items():
+    cls: Any = type(options)
+    for name, hint in _hints(cls).items():
         object.__setattr__(options, name, _fitting(name, getattr(options, name), hint))
 
 
 @functools.cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     """The annotated types of ``cls``'s own fields; those that hold options of their own check themselves."""
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {item.name: hints[item.name] for item in dataclasses.fields(cls)}

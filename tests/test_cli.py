@@ -12,10 +12,11 @@ import time
 import pytest
 from conftest import ROOT
 
-from seqbench.config import RunConfig, parse_count, parse_widths
+from seqbench.config import RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
+from seqbench.options import parse_count, parse_widths
 
 QUICK = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
 
@@ -69,7 +70,7 @@ MISTAKES = [
     (("--task", "dan", "--model", "lstm"), "unknown task 'dan': did you mean dna"),
     (("--task", "dna", "--model", "lsmt"), "unknown model 'lsmt': did you mean lstm"),
     ((*QUICK, "--hiden", "3"), "did you mean --hidden"),
-    (("--task", "dna", "--model", "lstm", "--budget", "quik"), "Did you mean quick"),
+    (("--task", "dna", "--model", "lstm", "--budget", "quik"), "did you mean quick"),
     (("--task", "dna"), "missing: --model"),
     (("--task", "dna", "--model", "lstm", "--hidden", "0"), "--hidden 0 is out of range"),
     (("--task", "dna", "--model", "lstm", "--hidden", "wide"), "'wide' is not a width"),
@@ -77,7 +78,7 @@ MISTAKES = [
     (("--task", "dna", "--model", "lstm", "--params", "3"), "the narrowest lstm for this task has"),
     (("--task", "dna", "--model", "lstm", "--params", "9m", "--hidden", "64"), "leave --hidden out"),
     (("--task", "dna", "--model", "lstm", "--layers", "0"), "--layers 0 is out of range"),
-    (("--task", "dna", "--model", "lstm", "--dropout", "1"), "--dropout 1.0 is out of range"),
+    (("--task", "dna", "--model", "lstm", "--dropout", "1"), "--dropout 1 is out of range"),
     (("--task", "dna", "--model", "lstm", "--learning-rate", "nan"), "--learning-rate nan is out of range"),
     (("--task", "dna", "--model", "lstm", "--seed", "-1"), "--seed -1 is out of range"),
     (("--task", "dna", "--model", "lstm", "--device", "cuda"), "--device cuda: this machine"),
@@ -92,7 +93,7 @@ MISTAKES = [
     (("train",), "unknown command 'train'"),
     (("data", "shw", "dna"), "did you mean show"),
     (("data", "show", "dan"), "did you mean dna"),
-    (("list", "modles"), "Did you mean models"),
+    (("list", "modles"), "did you mean models"),
 ]
 
 

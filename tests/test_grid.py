@@ -179,7 +179,7 @@ def test_a_dry_run_shows_cells_and_times_and_runs_none(cli, tmp_path):
         (("--task", "dna", "--model", "all", "--seeds", "0"), "--seeds 0 is out of range"),
         (("--task", "dna", "--model", "all", "--jobs", "0"), "--jobs 0 is out of range"),
         (("--task", "dna", "--model", "all", "--time-limit", "0"), "--time-limit 0 is out of range"),
-        (("--task", "dna", "--model", "all", "--plot"), "leaderboard --plots draws"),
+        (("--task", "dna", "--model", "all", "--plot"), "leaderboard --plot draws"),
         (("--task", "dna", "--model", "rnn", "--tune-learning-rate", "--learning-rate", "1"), "leave --learning-rate"),
         (("--task", "dna,stock", "--model", "rnn", "--option", "ticker=IBM"), "option"),
     ],

@@ -16,7 +16,7 @@ LAYERS = [  # a module may import from its own row and from the rows below
     {"jobs", "training", "report"},
     {"models", "tasks", "files", "baselines", "prepare"},
     {"task", "data", "readers"},
-    {"stats", "metrics", "rates", "registry", "config", "device", "environment", "disk", "errors"},
+    {"stats", "metrics", "rates", "registry", "config", "options", "device", "environment", "disk", "errors"},
 ]
 PLUG_INS = (
     "baselines",

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tabulate import tabulate
 
@@ -101,6 +101,7 @@ def group(word: str) -> dict[str, type[Any]]:
         own = ("options", Annotated[options, FLAT], field(default_factory=options))
         command = dataclasses.make_dataclass(entry.name, [own], bases=(ProbeCommand,), frozen=True, kw_only=True)
         command.__module__ = __name__  # that of make_dataclass would pass for a built-in type
+        vars(command)["__init__"].__annotations__ = get_type_hints(command, include_extras=True)  # no texts
         command.__doc__ = (entry.value.__doc__ or "").strip().partition("\n")[0]
         commands[entry.name] = command
     return commands
