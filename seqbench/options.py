@@ -13,9 +13,8 @@ import operator
 import types
 import typing
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from annotated_types import Interval as Range
 from cyclopts import Group, Parameter
 
 from seqbench.errors import UserError, nearest
@@ -44,6 +43,16 @@ __all__ = [
     "parse_widths",
     "unknown_choice",
 ]
+
+
+class Range(NamedTuple):
+    """Bounds of a number, to stand in its type: ``Annotated[int, Range(ge=1, le=1_000)]``."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
 
 # Groups of options, in the order in which --help shows them.
 WHAT = Group("What", sort_key=1)

@@ -106,10 +106,21 @@ class Registry(Generic[T]):
 
     def entry(self, name: str) -> Entry[T]:
         """The entry called ``name`` (or aliased so); an unknown name is answered with the nearest ones."""
-        self.discover()
+        if name not in self._aliases:
+            self._import(name)
+        if name not in self._aliases:
+            self.discover()
         if name not in self._aliases:
             raise UserError(nearest(name, self._entries, self.noun))
         return self._entries[self._aliases[name]]
+
+    def _import(self, name: str) -> None:
+        """Import the built-in module called ``name``, which most often registers it, and no other."""
+        with _loading_from(NOTHING):
+            for package in self._packages if NAME.match(name) else ():
+                module = f"{package}.{name.replace('-', '_')}"
+                if not self._discovered and importlib.util.find_spec(module) is not None:
+                    importlib.import_module(module)
 
     def get(self, name: str) -> T:
         """The value called ``name``; see `entry`."""

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_args
 
 from cyclopts import (
     App,
@@ -26,15 +26,14 @@ from cyclopts import (
     UnknownOptionError,
     UnusedCliTokensError,
 )
-from cyclopts.argument import Argument
-from cyclopts.config import Dict
 
 from seqbench.cli.common import AUTO, FLAT, Common
-from seqbench.cli.config import read_settings
-from seqbench.environment import seqbench_version
 from seqbench.errors import UserError, nearest, unknown_option
 from seqbench.options import Parameter, unknown_choice
 from seqbench.registry import load_plugin
+
+if TYPE_CHECKING:
+    from cyclopts.argument import Argument
 
 __all__ = ["main"]
 
@@ -83,11 +82,13 @@ def parse(argv: Sequence[str], prog: str) -> Command:
         raise UserError(nearest(words[0], commands if noun != "command" else (*NAMES, *GROUPS), noun))
     for name, command in commands.items():
         app.command(_maker(command), name=name)
-    if words[0] == "run":
-        app.config = [
-            Dict(read_settings(Path(name)), source=name, use_commands_as_keys=False)
-            for name in _values(words, "--config")[-1:]
-        ]
+    files = _values(words, "--config")
+    if files and words[0] == "run":
+        from cyclopts.config import Dict
+
+        from seqbench.cli.config import read_settings
+
+        app.config = [Dict(read_settings(Path(files[-1])), source=files[-1], use_commands_as_keys=False)]
     return _bound(app, f"{prog} {words[0]}", words)
 
 
@@ -95,12 +96,18 @@ def _app(name: str, about: str) -> App:
     return App(
         name=name,
         help=about,
-        help_format="markdown",
-        version=seqbench_version,
+        help_format="plaintext",
+        version=_version,
         default_parameter=Parameter(negative="", show_default=_default_text),
         group_parameters=Group("This command", sort_key=5),
         group_arguments=Group("Arguments", sort_key=0),
     )
+
+
+def _version() -> str:
+    from seqbench.environment import seqbench_version  # package metadata, which only this asks for
+
+    return seqbench_version()
 
 
 def _default_text(value: Any) -> str | None:
