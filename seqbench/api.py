@@ -28,8 +28,8 @@ from seqbench.board import (
     mean_pairings,
     pairings,
     render,
-    short_board,
 )
+from seqbench.board.summary import short_board
 from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
@@ -294,7 +294,11 @@ class Results(Shown, Sequence[RunRecord]):
             rates = [f"{rate:g}"] if several_rates else []
             rows.append([task, model, *rates, *_run_cells(records, score, skill)])
         headers = ["task", "model", *(["learning rate"] if several_rates else [])]
-        headers += ["seeds ok", "test figure, mean over seeds", "skill", "train s", ""]
+        headers += ["seeds ok", "test figure, mean over seeds", "skill", "train s"]
+        if any(row[-1] for row in rows):
+            headers.append("")
+        else:
+            rows = [row[:-1] for row in rows]
         failures = [
             f"failed: {record.task.name} {record.model.name} seed {record.seed}: {record.status}: {record.reason}; "
             f"see {folder}"

@@ -94,8 +94,7 @@ class Registry(Generic[T]):
                 raise UserError(
                     f"{self.noun} {taken!r} ({origin}) is already registered by {holder.origin}: choose another name."
                 )
-        built_in = origin.startswith(tuple(f"{package}." for package in self._packages))
-        here_only = not loading.origin and not built_in
+        here_only = not loading.origin and not origin.startswith("seqbench.")
         code = _code_around(origin) if here_only else loading.code
         self._entries[name] = Entry(name, value, aliases, origin, code, here_only)
         self._aliases.update(dict.fromkeys((name, *aliases), name))

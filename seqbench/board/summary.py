@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqbench.board.compare import BoardTable, Entrant, Overview, OverviewRow, Row, overviews
+from seqbench.board.page import BETTER
 from seqbench.report.text import NONE, decimals, listed, open_ranks, with_reach
 from seqbench.stats import Interval
 
 __all__ = ["short_board"]
-
-BETTER = "significantly better than"
 
 
 def short_board(tables: Sequence[BoardTable]) -> list[tuple[str, list[str], list[list[str]]]]:
