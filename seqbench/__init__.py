@@ -1,17 +1,23 @@
 """seqbench: train sequence models on real data and measure their documented limits.
 
-``seqbench.run("dna", "lstm", budget="quick")`` trains one model on one task and returns its record. Everything below is
-imported on first use, so that listing tasks or reading records never waits for torch.
+``seqbench.run("dna", "lstm", budget="quick")`` trains one model on one task and returns its record; several names or
+``seeds=3`` run a grid. Everything below is imported on first use, so that listing tasks or reading records never waits
+for torch.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what is called most, with its types
+    from seqbench.api import Board, PairedModels, Results, compare, leaderboard, run
+    from seqbench.board import load_results
 
 __all__ = [
     "Axis",
     "Batch",
+    "Board",
     "Budget",
     "Chart",
     "Head",
@@ -20,6 +26,7 @@ __all__ = [
     "Measured",
     "Metric",
     "Mixer",
+    "PairedModels",
     "Panel",
     "Points",
     "Probe",
@@ -27,6 +34,7 @@ __all__ = [
     "Ragged",
     "Record",
     "Request",
+    "Results",
     "Rows",
     "Rule",
     "RunConfig",
@@ -43,6 +51,8 @@ __all__ = [
     "UserError",
     "Windows",
     "aligned_table",
+    "compare",
+    "leaderboard",
     "load_plugin",
     "load_results",
     "look_of",
@@ -56,7 +66,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "seqbench.experiment": ("run",),
+    "seqbench.api": ("Board", "PairedModels", "Results", "compare", "leaderboard", "run"),
     "seqbench.baselines": ("register_baseline",),
     "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),

@@ -30,6 +30,7 @@ from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, seqbench_version
 from seqbench.errors import Diverged, NotApplicable, UserError
 from seqbench.jobs.job import Job, Listener, Outcome, status_of
+from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
     SCHEMA_VERSION,
     Cost,
@@ -60,28 +61,12 @@ __all__ = [
     "environment_of",
     "estimate_seconds",
     "resolve",
-    "run",
     "run_cell",
+    "run_grid",
     "run_spec",
 ]
 
 RESUMED = ("standard", "full")  # budgets long enough to go on where they were; the others start again
-
-
-def run(task: str, model: str, *, out: str | Path = "results/local", force: bool = False, **config: Any) -> RunRecord:
-    """Train ``model`` on ``task`` and return the record; a stored result of the same command is returned at once.
-
-    Args:
-        out: directory of the records.
-        force: run again even if there is a result; the old record stays beside the new one.
-        config: any field of `RunConfig`, such as ``budget="smoke"``, ``hidden=(128, 64)`` or ``seed=1``.
-
-    Raises:
-        UserError: an unknown name, or a value that can't be used; nothing is written then.
-    """
-    record = run_cell(RunConfig(task=task, model=model, **config), Store(out), force=force).record
-    assert isinstance(record, RunRecord)
-    return record
 
 
 @dataclass(frozen=True)
@@ -428,6 +413,8 @@ class Grid:
     def __init__(
         self, base: RunConfig, tasks: Sequence[str], models: Sequence[str], store: Store, *, seeds: int, tune: bool
     ) -> None:
+        if tune and base.learning_rate is not None:
+            raise UserError("--tune-learning-rate finds the rate itself: leave --learning-rate out.")
         self.base, self.tasks, self.models, self.store = base, tuple(tasks), tuple(models), store
         self.seeds, self.tune = seeds, tune
         self._prepared: dict[str, Prepared] = {}
@@ -481,6 +468,78 @@ class Grid:
         trials = [_trial(record) for record in records if isinstance(record, RunRecord)]
         direction = self._prepared[task].spec.primary.direction
         return chosen_rate(trials, direction) or RATES[0]
+
+
+def run_grid(
+    grid: Grid,
+    listener: Listener,
+    *,
+    jobs: int = 1,
+    limit: float | None = None,
+    plugins: Sequence[Path] = (),
+    force: bool = False,
+    here: bool = False,
+) -> list[Outcome]:
+    """Run what has no final record yet, the trials of learning rates first; returns all outcomes in the grid's order.
+
+    Args:
+        jobs: how many cells run at once, each in a process of its own.
+        limit: seconds after which a cell is ended; by default `TIME_LIMITS` of the budget.
+        plugins: files that each process loads first.
+        force: run again what has a record, too.
+        here: run the cells one after the other in this process, without a time limit, instead.
+
+    Raises:
+        UserError: the store can't be written, or an option that can't be used; before anything is run.
+        OSError: a record could not be written; what has a record keeps it.
+    """
+    grid.store.check_writable()
+    grid.prepare(listener.say)
+    outcomes: dict[str, Outcome] = {}
+    for stage in (grid.trials, grid.cells):
+        todo = [experiment.job for experiment in stage() if experiment.job.key not in outcomes]
+        if not todo:
+            continue
+        if here:
+            done = _run_here(grid, todo, listener, force=force)
+        else:
+            gpus = torch.cuda.device_count() if grid.base.device in ("auto", "cuda") else 0
+            limit = limit or TIME_LIMITS[grid.base.budget]
+            executor = LocalProcesses(jobs, gpus)
+            done = run_jobs(
+                todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
+            )
+        outcomes |= {outcome.job.key: outcome for outcome in done}
+    return list(outcomes.values())
+
+
+def _run_here(grid: Grid, todo: Sequence[Job], listener: Listener, *, force: bool) -> list[Outcome]:
+    """`run_jobs` without processes: for models that only this one knows."""
+    jobs = list({job.key: job for job in todo}.values())
+    outcomes = {} if force else {job.key: known for job in jobs if (known := grid.store.final(job))}
+    waiting = [job for job in jobs if job.key not in outcomes]
+    listener.planned(tuple(waiting), tuple(outcomes.values()))
+    for job in waiting:
+        outcomes[job.key] = _attempt_here(grid, job, listener.started(job), force=force)
+        listener.ended(outcomes[job.key])
+    return [outcomes[job.key] for job in jobs]
+
+
+def _attempt_here(grid: Grid, job: Job, listener: Listener, *, force: bool) -> Outcome:
+    """One cell; whatever goes wrong with it becomes its record, and the grid goes on."""
+    try:
+        return run_cell(grid.experiment_of(job).config, grid.store, force=force, listener=listener)
+    except OSError:
+        raise  # the disk, say: not the cell's failure
+    except Exception as error:
+        why: tuple[Status, str] = ("error", str(error)) if isinstance(error, UserError) else status_of(error)
+        trace = traceback.format_exc()
+
+    def work(folder: Path) -> Record:
+        (folder / "traceback.txt").write_text(trace, encoding="utf-8")
+        return grid.failed(job, *why)
+
+    return grid.store.keep(job, work)
 
 
 def _trial(record: RunRecord) -> tuple[int, float, float | None]:

@@ -12,6 +12,8 @@ import contextvars
 import hashlib
 import importlib
 import importlib.util
+import inspect
+import linecache
 import pkgutil
 import re
 import sys
@@ -23,7 +25,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqbench.errors import UserError, nearest
 
-__all__ = ["Entry", "Registry", "check_name", "load_plugin"]
+__all__ = ["Entry", "Registry", "check_name", "load_plugin", "loaded_plugins"]
 
 T = TypeVar("T")
 
@@ -41,6 +43,7 @@ class _Loading(NamedTuple):
 
 NOTHING = _Loading()
 _loading: contextvars.ContextVar[_Loading] = contextvars.ContextVar("seqbench_loading", default=NOTHING)
+_loaded: dict[Path, str] = {}  # files that `load_plugin` has run, with the SHA-256 of what they held then
 
 
 def check_name(name: str, noun: str) -> str:
@@ -54,8 +57,9 @@ def check_name(name: str, noun: str) -> str:
 class Entry(Generic[T]):
     """One registered thing and where it came from (a module, a distribution or a file).
 
-    ``code`` is the SHA-256 of a user's own file: such a file is edited without a new version, and a result of the old
-    code must not be taken for one of the new.
+    ``code`` is the SHA-256 of a user's own file, or of a notebook's cell: these are edited without a new version, and a
+    result of the old code must not be taken for one of the new. ``here_only`` is what a notebook or a script registered
+    itself: another process does not know it.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Entry(Generic[T]):
     aliases: tuple[str, ...]
     origin: str
     code: str | None = None
+    here_only: bool = False
 
 
 class Registry(Generic[T]):
@@ -89,7 +94,9 @@ class Registry(Generic[T]):
                 raise UserError(
                     f"{self.noun} {taken!r} ({origin}) is already registered by {holder.origin}: choose another name."
                 )
-        self._entries[name] = Entry(name, value, aliases, origin, loading.code)
+        here_only = not loading.origin and not origin.startswith("seqbench.")
+        code = _code_around(origin) if here_only else loading.code
+        self._entries[name] = Entry(name, value, aliases, origin, code, here_only)
         self._aliases.update(dict.fromkeys((name, *aliases), name))
         if loading.added is not None:
             loading.added.append((self, name))
@@ -175,8 +182,9 @@ def load_plugin(path: str | Path) -> None:
     if name in sys.modules:
         return
     added: list[tuple[Registry[Any], str]] = []
+    code = hashlib.sha256(file.read_bytes()).hexdigest()
     try:
-        with _loading_from(_Loading(f"file {file.name}", hashlib.sha256(file.read_bytes()).hexdigest(), added)):
+        with _loading_from(_Loading(f"file {file.name}", code, added)):
             _run_file(name, file)
         if not added:
             raise UserError(
@@ -191,6 +199,28 @@ def load_plugin(path: str | Path) -> None:
         if isinstance(error, (Exception, SystemExit)):
             raise UserError(f"--plugin {path} fails to import: {_where(error, file)}.") from error
         raise
+    _loaded[file.resolve()] = code
+
+
+def loaded_plugins() -> tuple[Path, ...]:
+    """The files that `load_plugin` has run in this process, which another process needs to know the same names.
+
+    Raises:
+        UserError: one of them has changed since: another process would load other code under the same names.
+    """
+    for file, code in _loaded.items():
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != code:
+            raise UserError(f"{file} has changed since it was loaded: start Python again and load it again.")
+    return tuple(_loaded)
+
+
+def _code_around(module: str) -> str | None:
+    """SHA-256 of the script, or the cell of a notebook, that is running in ``module``; None where it is not kept."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") != module:
+        frame = frame.f_back
+    lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals) if frame else []
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
 
 def _run_file(name: str, file: Path) -> None:

@@ -175,6 +175,33 @@ def test_the_examples_of_docs_load_as_plugins(tmp_path):
                 registry.remove(name)
 
 
+BLOCK = re.compile(r"^```(python)?\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+
+
+def test_what_the_page_of_python_shows_works_and_prints_what_it_says(tmp_path, monkeypatch):
+    """Figures of runs depend on the machine; those of the published board are the same everywhere."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "board").symlink_to(ROOT / "results" / "board")
+    monkeypatch.chdir(tmp_path)
+    names, code, printed = {}, "", ""
+    for kind, text in BLOCK.findall(text_of(ROOT / "docs" / "python.md")):
+        if kind:
+            code, out = text, io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(code, "python.md", "exec"), names)
+            printed = out.getvalue()
+        elif "seqbench.run(" in code and "except" not in code:
+            assert shape_of(printed) == shape_of(text)
+        else:
+            assert printed == text
+    assert len(names["results"]) == 6 and names["df"].shape[0] == 280
+
+
+def shape_of(text):
+    """A text without its figures and the width of its columns."""
+    return re.sub(r"[ -]+", " ", re.sub(r"-?\d[\d.]*", "0", text))
+
+
 def test_the_map_of_the_house_is_complete():
     """Every file and folder that it names is there, and every one that is there is named."""
     named = re.findall(

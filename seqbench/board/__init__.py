@@ -1,11 +1,24 @@
 """Records to a board that says how sure it is: a page for readers, data for programs, charts.
 
-`frame` reads records into a DataFrame, `compare` makes tables from it, `page` writes them and `charts` pictures them.
+`frame` reads records into a DataFrame, `compare` makes tables from it, `page` writes them, `summary` shows them in
+short and `charts` pictures them.
 The statistics are `seqbench.stats`.
 """
 
-from seqbench.board.compare import BoardTable, make_tables, overviews, paired_skill
-from seqbench.board.frame import load_results
+from seqbench.board.compare import BoardTable, make_tables, mean_pairings, overviews, paired_skill, pairings
+from seqbench.board.frame import frame_of, load_results
 from seqbench.board.page import render
+from seqbench.board.summary import short_board
 
-__all__ = ["BoardTable", "load_results", "make_tables", "overviews", "paired_skill", "render"]
+__all__ = [
+    "BoardTable",
+    "frame_of",
+    "load_results",
+    "make_tables",
+    "mean_pairings",
+    "overviews",
+    "paired_skill",
+    "pairings",
+    "render",
+    "short_board",
+]

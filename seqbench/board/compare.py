@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from seqbench.board.frame import Array, Conditions, Result, results_of
+from seqbench.errors import UserError
 from seqbench.rates import TRIAL_SEED, chosen_rate
 from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_intervals
 from seqbench.task import BUDGETS
@@ -36,12 +37,16 @@ __all__ = [
     "Comparison",
     "Difference",
     "Entrant",
+    "MeanPairing",
     "Overview",
     "OverviewRow",
+    "Pairing",
     "Row",
     "make_tables",
+    "mean_pairings",
     "overviews",
     "paired_skill",
+    "pairings",
 ]
 
 ALPHA = 0.05
@@ -412,8 +417,17 @@ class BoardTable:
     @property
     def title(self) -> str:
         """Task, budget, track, and in what the table differs from the usual one of these."""
-        about = self.conditions
-        return " · ".join((about.task, about.budget, about.track, *self.setting, *self.variant))
+        return f"{self.conditions.task} · {self.setting_title}"
+
+    @property
+    def setting_title(self) -> str:
+        """Budget, track, and in what it differs from the usual table of these."""
+        return " · ".join((self.conditions.budget, self.conditions.track, *self.setting, *self.variant))
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """What it shares with the tables of other tasks that an overview puts together."""
+        return self.conditions.budget, self.conditions.track, self.setting, self.variant
 
     @property
     def models(self) -> list[Entrant]:
@@ -463,9 +477,7 @@ def _table(
         for entrant in entrants
         if seeds and all(seed in entrant.results and entrant.results[seed].status == "ok" for seed in seeds)
     }
-    figures = {name: _figures([known.value], [known.left_out], n_groups) for name, known in baselines.items()}
-    for label, runs in complete.items():
-        figures[label] = _figures([run.value for run in runs], [run.left_out for run in runs], n_groups)
+    figures = _all_figures(complete, baselines, n_groups)
     skills = _skills(complete, figures, measure)
     metric, skill = ({label: _mean([own])[1] for label, own in known.items()} for known in (figures, skills))
     parts = {label: [own] for label, own in figures.items()}
@@ -501,6 +513,16 @@ def _table(
         against=against,
         basis=_basis(entrants),
     )
+
+
+def _all_figures(
+    runs: Mapping[str, Sequence[Result]], baselines: Mapping[str, BaselineResult], n_groups: int
+) -> dict[str, Array]:
+    """Of each baseline, one row, and of each model in ``runs``, a row for each run."""
+    figures = {name: _figures([known.value], [known.left_out], n_groups) for name, known in baselines.items()}
+    for label, known in runs.items():
+        figures[label] = _figures([run.value for run in known], [run.left_out for run in known], n_groups)
+    return figures
 
 
 def _skills(runs: Mapping[str, Sequence[Result]], figures: Mapping[str, Array], measure: Measure) -> dict[str, Array]:
@@ -547,8 +569,7 @@ class Overview:
     @property
     def title(self) -> str:
         """Budget, track, and in what the setting differs from the usual one."""
-        first = self.tables[0]
-        return " · ".join((first.conditions.budget, first.conditions.track, *first.setting, *first.variant))
+        return self.tables[0].setting_title
 
     @property
     def heading(self) -> str:
@@ -565,8 +586,7 @@ def overviews(tables: Sequence[BoardTable]) -> list[Overview]:
     """One for each setting in which at least two tasks have tables that differ alike from their usual ones."""
     alike: dict[tuple[object, ...], list[BoardTable]] = {}
     for table in tables:
-        key = table.conditions.budget, table.conditions.track, table.setting, table.variant
-        alike.setdefault(key, []).append(table)
+        alike.setdefault(table.alike, []).append(table)
     return [_overview(part) for part in alike.values() if len(part) > 1]
 
 
@@ -620,6 +640,138 @@ def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | Non
         _, difference = _mean(_difference([first.skills], [second.skills]))
     states = ", ".join(f"{row.label} {row.state}" for row in (first, second))
     return PairedSkill(difference, table.seeds, folders, states)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two models in one table, compared over the ``seeds`` that both have.
+
+    Attributes:
+        values: mean of each over these seeds, in the table's metric.
+        difference: of the metric, the first model minus the second; None where a run of either was not ok or no seed is
+            common. ``p_adjusted`` is Holm's over all tables that are compared.
+        skill: (S, 1 + G) the same difference in skill; None where that is not known.
+        least: the least true difference that is found with 80% power; NaN where there is no p-value.
+        states: how far the seeds of each got.
+        not_applicable: one of them can't honestly be scored here.
+    """
+
+    table: BoardTable
+    seeds: tuple[int, ...]
+    values: tuple[float, float] | None
+    difference: Difference | None
+    skill: Array | None
+    least: float
+    states: str
+    not_applicable: bool
+
+
+@dataclass(frozen=True)
+class MeanPairing:
+    """The difference of two models in mean skill over tasks, each task counted alike; None if they lack one of them."""
+
+    title: str
+    tasks: tuple[str, ...]
+    difference: Difference | None
+    least: float
+
+
+def pairings(tables: Sequence[BoardTable], model: str, other: str) -> list[Pairing]:
+    """Two registered models in each table that has both; the p-values of all tables are one family.
+
+    Seeds that only one of them has are left out. A run that failed is not: it leaves the table without a difference.
+
+    Raises:
+        UserError: a table has several versions of one of them.
+    """
+    both = [
+        (table, first, second)
+        for table in tables
+        if (first := _only(table, model)) is not None and (second := _only(table, other)) is not None
+    ]
+    figures = [_paired_figures(*each) for each in both]
+    compared = [metric for metric, _ in figures if metric is not None]
+    differences = _one_by_one(
+        [[_difference([metric[0]], [metric[1]])[0]] for metric in compared],
+        model,
+        other,
+        [table.measure.sign for (table, _, _), (metric, _) in zip(both, figures, strict=True) if metric is not None],
+    )
+    found = []
+    for (table, first, second), (metric, skill) in zip(both, figures, strict=True):
+        difference, least = next(differences) if metric is not None else (None, math.nan)
+        found.append(
+            Pairing(
+                table=table,
+                seeds=_common(first, second),
+                values=(float(metric[0][:, 0].mean()), float(metric[1][:, 0].mean())) if metric else None,
+                difference=difference,
+                skill=skill,
+                least=least,
+                states=", ".join(f"{row.label} {row.state}" for row in (first, second)),
+                not_applicable=bool(first.not_applicable or second.not_applicable),
+            )
+        )
+    return found
+
+
+def mean_pairings(pairs: Sequence[Pairing], model: str, other: str) -> list[MeanPairing]:
+    """Of each setting in which at least two tasks have both models, leaving out tasks that are not applicable."""
+    groups: dict[tuple[object, ...], list[Pairing]] = {}
+    for pair in pairs:
+        if not pair.not_applicable:
+            groups.setdefault(pair.table.alike, []).append(pair)
+    several = [group for group in groups.values() if len(group) > 1]
+    skills = [[pair.skill for pair in group if pair.skill is not None] for group in several]
+    whole = [len(known) == len(group) for known, group in zip(skills, several, strict=True)]
+    complete = [known for known, good in zip(skills, whole, strict=True) if good]
+    differences = _one_by_one(complete, model, other, [1] * len(complete))
+    found = []
+    for group, good in zip(several, whole, strict=True):
+        difference, least = next(differences) if good else (None, math.nan)
+        tasks = tuple(pair.table.conditions.task for pair in group)
+        found.append(MeanPairing(group[0].table.setting_title, tasks, difference, least))
+    return found
+
+
+def _only(table: BoardTable, model: str) -> Entrant | None:
+    rows = [row for row in table.models if row.first.model == model]
+    if len(rows) > 1:
+        versions = ", ".join(row.label for row in rows)
+        raise UserError(f"{table.title} has several versions of {model} ({versions}): keep the rows of one.")
+    return rows[0] if rows else None
+
+
+def _common(first: Entrant, second: Entrant) -> tuple[int, ...]:
+    return tuple(sorted(first.results.keys() & second.results.keys()))
+
+
+def _paired_figures(
+    table: BoardTable, first: Entrant, second: Entrant
+) -> tuple[tuple[Array, Array] | None, Array | None]:
+    """Figures of both models over their common seeds, and the differences in skill, as far as there are any."""
+    seeds = _common(first, second)
+    everything = [*first.results.values(), *second.results.values()]
+    if not seeds or any(run.status != "ok" for run in everything):
+        return None, None
+    runs = {row.label: [row.results[seed] for seed in seeds] for row in (first, second)}
+    figures = _all_figures(runs, table.baselines, table.n_groups)
+    skills = _skills(runs, figures, table.measure)
+    skill = _difference([skills[first.label]], [skills[second.label]])[0]
+    return (figures[first.label], figures[second.label]), skill
+
+
+def _one_by_one(
+    parts: Sequence[Sequence[Array]], model: str, other: str, signs: Sequence[int]
+) -> Iterator[tuple[Difference, float]]:
+    """The mean of each list of paired differences, one family, with the least one that would have been found."""
+    means = [_mean(part) for part in parts]
+    p_values = [mean.p_value() for mean, _ in means]
+    for (mean, interval), p, adjusted, sign in zip(means, p_values, holm(p_values), signs, strict=True):
+        winner = model if sign * interval.value > 0 else other
+        better = winner if adjusted <= ALPHA else None  # NaN is never
+        least = math.nan if math.isnan(mean.error) else detectable(mean.error, mean.df, len(means))
+        yield Difference(model, other, *interval, p, adjusted, better), least
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Every record is read once and held against what its key vouches for; one that wa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from seqbench.errors import UserError
 from seqbench.jobs.record import Primary, RunRecord, hash_of
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
-__all__ = ["Array", "Conditions", "Result", "load_results", "results_of"]
+__all__ = ["Array", "Conditions", "Result", "frame_of", "load_results", "results_of"]
 
 Array = npt.NDArray[np.float64]
 VARIED = ("seed", "learning_rate")  # what records of one table may differ in, beside the model
@@ -173,22 +173,33 @@ def load_results(results: str | Path | Sequence[str | Path]) -> pd.DataFrame:
         UserError: there are no records, or one is damaged, altered, moved, or from a newer seqbench.
     """
     folders = [results] if isinstance(results, (str, Path)) else list(results)
-    rows: dict[str, Result] = {}
-    primaries: dict[str, Primary] = {}
-    for root in folders:
-        store, home = Store(root), Path(root).resolve()
-        for record, folder in store.records(RunRecord):
-            _check(record, folder, store)
-            if record.key in rows and rows[record.key].finished >= record.finished:
-                continue
-            row = _result(record, folder, home.joinpath(*folder.parts[-4:]) / RECORD)
-            _check_primary(record.primary, primaries, row.conditions, folder)
-            rows[record.key] = row
-    if not rows:
+    runs = (run for root in folders for run in Store(root).records(RunRecord))
+    frame = frame_of(runs)
+    if frame.empty:
         where = " or ".join(map(str, folders))
         raise UserError(f"no records in {where}: run some first, or name their directory.")
+    return frame
+
+
+def frame_of(runs: Iterable[tuple[RunRecord, Path]]) -> pd.DataFrame:
+    """`load_results` of records that were read already, each with the folder that it lies in.
+
+    Raises:
+        UserError: one was altered or moved.
+    """
+    rows: dict[str, Result] = {}
+    primaries: dict[str, Primary] = {}
+    for record, folder in runs:
+        root = folder.parents[3]  # of task, model, cell and run
+        _check(record, folder, Store(root))
+        if record.key in rows and rows[record.key].finished >= record.finished:
+            continue
+        row = _result(record, folder, root.resolve().joinpath(*folder.parts[-4:]) / RECORD)
+        _check_primary(record.primary, primaries, row.conditions, folder)
+        rows[record.key] = row
     types = {column.name: TYPES[str(column.type)] for column in fields(Result) if column.type in TYPES}
-    return pd.DataFrame([vars(row) for row in rows.values()], dtype=object).astype(types)
+    columns = [column.name for column in fields(Result)]
+    return pd.DataFrame([vars(row) for row in rows.values()], columns=columns, dtype=object).astype(types)
 
 
 def results_of(frame: pd.DataFrame) -> list[Result]:

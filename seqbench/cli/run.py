@@ -98,10 +98,7 @@ class Run:
 
     def _run_grid(self) -> int:
         """Run what has no result yet; 1 if a cell failed."""
-        import torch
-
-        from seqbench.experiment import Grid
-        from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
+        from seqbench.experiment import Grid, run_grid
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
         from seqbench.models.mixer import MODELS
@@ -110,29 +107,15 @@ class Run:
         if self.plot is not None:
             raise UserError("--plot draws a single run; leaderboard --plot draws what a grid has left.")
         config, options, store = self.config, self.grid, Store(self.out)
-        if options.tune_learning_rate and config.learning_rate is not None:
-            raise UserError("--tune-learning-rate finds the rate itself: leave --learning-rate out.")
         tasks, models = TASKS.chosen(config.task), MODELS.chosen(config.model)
         grid = Grid(config, tasks, models, store, seeds=options.seeds, tune=options.tune_learning_rate)
         with Terminal(options.jobs) as terminal:
             if options.dry_run:
                 grid.prepare(terminal.say, baselines=False)
                 return _show_plan(grid, options, terminal.say)
-            store.check_writable()
-            grid.prepare(terminal.say)
-            gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
-            outcomes: dict[str, Outcome] = {}
-            for stage in (grid.trials, grid.cells):
-                jobs = [experiment.job for experiment in stage() if experiment.job.key not in outcomes]
-                if jobs:
-                    executor = LocalProcesses(options.jobs, gpus)
-                    limit = options.time_limit or TIME_LIMITS[config.budget]
-                    done = run_jobs(
-                        jobs, store, executor, grid.failed, terminal,
-                        limit=limit, plugins=self.common.plugin, force=self.force,
-                    )  # fmt: skip
-                    outcomes |= {outcome.job.key: outcome for outcome in done}
-        return _show_end(list(outcomes.values()), self.out)
+            limit, plugins = options.time_limit, self.common.plugin
+            outcomes = run_grid(grid, terminal, jobs=options.jobs, limit=limit, plugins=plugins, force=self.force)
+        return _show_end(outcomes, self.out)
 
 
 COMMAND = Run

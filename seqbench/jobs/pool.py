@@ -227,10 +227,8 @@ class LocalProcesses:
 
     def start(self, job: Job, message: str) -> None:
         """Start a fresh Python; nothing is shared with this one."""
-        import seqbench
-
         slot = min(set(range(self.slots)) - {slot for _, slot in self._running.values()})
-        paths = json.dumps([sys.path, list(seqbench.__path__)])
+        paths = json.dumps([sys.path, list(importlib.import_module("seqbench").__path__)])
         complaint = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by _follow
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", START, paths],

@@ -1,4 +1,6 @@
-"""Figures and names as text: how many decimals, intervals, lists, links, and what may stand in Markdown."""
+"""Figures and names as text: how many decimals, intervals, lists, links, what may stand in Markdown, and tables that
+print themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape as escape_html
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 if TYPE_CHECKING:  # numpy, which --help does not need
@@ -15,6 +18,8 @@ if TYPE_CHECKING:  # numpy, which --help does not need
 
 __all__ = [
     "NONE",
+    "Section",
+    "Shown",
     "aligned_table",
     "decimals",
     "duration",
@@ -38,7 +43,7 @@ MOST = 300  # characters of a reason
 
 def escape(text: object) -> str:
     """One line that Markdown and HTML show as it stands: a record's words must not become markup or a new cell."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = _one_line(text)
     line = line if len(line) <= MOST else line[:MOST] + " ..."
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*\[\]|~#$!])", r"\\\1", line)
@@ -174,5 +179,59 @@ def duration(seconds: float) -> str:
 
 def short(text: object, most: int = 28) -> str:
     """One line of printable characters; of a long one the middle is left out, as names differ at their ends."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = _one_line(text)
     return line if len(line) <= most else f"{line[: most - most // 2 - 3]}...{line[-(most // 2) :]}"
+
+
+def _one_line(text: object) -> str:
+    """Printable characters only: a record's words must not move the cursor of a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+class Section(NamedTuple):
+    """A table with what stands above and below it."""
+
+    heading: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+class Shown:
+    """What prints as tables: as text in a terminal, as HTML in a notebook."""
+
+    def sections(self) -> list[Section]:
+        """What is shown, from the first table to the last."""
+        raise TypeError(f"{type(self).__name__} must define sections()")
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(_as_text, self.sections()))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """Asked for by notebooks."""
+        return "\n".join(map(_as_html, self.sections()))
+
+
+def _as_text(section: Section) -> str:
+    from tabulate import tabulate
+
+    rows = [list(map(_one_line, row)) for row in section.rows]
+    table = tabulate(rows, headers=list(section.headers), tablefmt="github", disable_numparse=True)
+    heading = [_one_line(section.heading), ""] if section.heading else []
+    return "\n".join([*heading, table, *map(_one_line, section.notes)])
+
+
+def _as_html(section: Section) -> str:
+    """Names are escaped: a record's words must not become markup."""
+    lines = [f"<p><b>{escape_html(_one_line(section.heading))}</b></p>"] if section.heading else []
+    lines += ["<table>", _html_row("th", section.headers)]
+    lines += [_html_row("td", row) for row in section.rows]
+    return "\n".join([*lines, "</table>", *(f"<p>{escape_html(_one_line(note))}</p>" for note in section.notes)])
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    side = 'style="text-align: left"'
+    return "<tr>" + "".join(f"<{tag} {side}>{escape_html(_one_line(cell))}</{tag}>" for cell in cells) + "</tr>"

@@ -1,0 +1,566 @@
+"""seqbench from Python: run models, and read what came out, as objects that print as tables.
+
+`run` does what the command does, with the same options and the same sentences where one is wrong; `leaderboard` and
+`compare` say what the records show, and how sure that is. Nothing here imports torch before something is to be trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import operator
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
+
+import numpy as np
+import pandas as pd
+
+from seqbench.board import (
+    BoardTable,
+    frame_of,
+    load_results,
+    make_tables,
+    mean_pairings,
+    pairings,
+    render,
+)
+from seqbench.board.summary import short_board
+from seqbench.config import RunConfig
+from seqbench.errors import Interrupted, UserError, nearest, unknown_option
+from seqbench.jobs import FINE
+from seqbench.jobs.job import Listener, Outcome
+from seqbench.jobs.record import RunRecord
+from seqbench.registry import loaded_plugins
+from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
+from seqbench.stats import Interval
+from seqbench.task import TASKS, TaskSpec, parse_options
+
+if TYPE_CHECKING:
+    from seqbench.board.compare import Difference, MeanPairing, Pairing
+
+__all__ = ["Board", "PairedModels", "Results", "compare", "leaderboard", "run"]
+
+Names = str | Sequence[str]
+OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress")
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+@overload
+def run(
+    task: str, model: str, *, seeds: None = None, jobs: int = 1, out: str | Path = "results/local", force: bool = False,
+    tune_learning_rate: Literal[False] = False, time_limit: float | None = None,
+    options: Mapping[str, Any] | None = None, progress: bool | None = None, **config: Any,
+) -> RunRecord: ...  # fmt: skip
+
+
+@overload
+def run(
+    task: Names, model: Names, *, seeds: int | None = None, jobs: int = 1, out: str | Path = "results/local",
+    force: bool = False, tune_learning_rate: bool = False, time_limit: float | None = None,
+    options: Mapping[str, Any] | None = None, progress: bool | None = None, **config: Any,
+) -> Results: ...  # fmt: skip
+
+
+def run(
+    task: Names,
+    model: Names,
+    *,
+    seeds: int | None = None,
+    jobs: int = 1,
+    out: str | Path = "results/local",
+    force: bool = False,
+    tune_learning_rate: bool = False,
+    time_limit: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+    **config: Any,
+) -> RunRecord | Results:
+    """Train models on tasks; what has a result already is not run again.
+
+    One task and one model give a `RunRecord`. Several (a list, ``"dna,weather"`` or ``"all"``), a number of ``seeds``
+    or ``tune_learning_rate`` give `Results`. A run that fails has a record that says how, and the others go on.
+
+    Args:
+        task: name or names of tasks.
+        model: name or names of models.
+        seeds: how many seeds, counted from ``seed``.
+        jobs: cells that run at once, each in a process of its own. With 1 they run here, one after the other, so that
+            models and tasks which a notebook or a script registers are known.
+        out: directory of the records.
+        force: run again even if there is a result; the old record stays beside the new one.
+        tune_learning_rate: try each model at .001, .003 and .01 with seed 0, and go on with the best on validation.
+        time_limit: seconds after which a cell is ended; cells then run in processes of their own.
+        options: options of the tasks, such as ``{"ticker": "IBM"}``; they can be given by keyword, too.
+        progress: False shows nothing on stderr while it runs.
+        config: any field of `RunConfig`, such as ``budget="smoke"``, ``hidden=(128, 64)`` or ``seed=1``.
+
+    Raises:
+        UserError: an unknown name or option, or a value that can't be used; nothing is run or written then.
+        Interrupted: Ctrl-C; a `KeyboardInterrupt` that says where it was. Records that stand are kept.
+        OSError: a record could not be written.
+    """
+    _check_arguments(seeds, jobs, time_limit, {"force": force, "tune_learning_rate": tune_learning_rate})
+    many = not _is_one(task) or not _is_one(model) or seeds is not None or tune_learning_rate
+    from seqbench.experiment import Grid, run_cell, run_grid
+    from seqbench.jobs.store import Store
+    from seqbench.models.mixer import MODELS
+
+    tasks, models = TASKS.chosen(_joined(task, "task")), MODELS.chosen(_joined(model, "model"))
+    base, store = _config(tasks, models, options, config), Store(out)
+    here = jobs == 1 and time_limit is None
+    plugins = () if here else _known_elsewhere([*map(TASKS.entry, tasks), *map(MODELS.entry, models)])
+    grid = Grid(base, tasks, models, store, seeds=seeds or 1, tune=tune_learning_rate)
+    with _told_where(), _listener(progress, jobs, "" if many or not here else base.name) as listener:
+        if not many and here:
+            outcomes = [run_cell(base, store, force=force, listener=listener)]
+        else:
+            outcomes = run_grid(
+                grid, listener, jobs=jobs, limit=time_limit, plugins=plugins, force=force, here=here
+            )  # fmt: skip
+    results = Results.of(outcomes)
+    return results if many else results[0]
+
+
+def _check_arguments(seeds: object, jobs: object, time_limit: object, flags: Mapping[str, object]) -> None:
+    """Refuse what no grid could use, in the words of the command line."""
+    for name, count, most in (("seeds", seeds, 10_000), ("jobs", jobs, 1_000)):
+        if count is None and name == "seeds":
+            continue
+        try:
+            number = operator.index(cast(Any, count))
+        except TypeError:
+            hint = ": say how many, counted from seed" if name == "seeds" else ""
+            raise UserError(f"{name}={count!r} is not a number{hint}.") from None
+        if isinstance(count, bool) or not 1 <= number <= most:
+            raise UserError(f"--{name} {count} is out of range: take 1 to {most}.")
+    if time_limit is not None:
+        if not isinstance(time_limit, (int, float)):
+            raise UserError(f"time_limit={time_limit!r} is not a number.")
+        if not 0 < time_limit < math.inf:
+            raise UserError(f"--time-limit {time_limit:g} is out of range: take a number of seconds above 0.")
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):
+            raise UserError(f"{name}={flag!r} is neither True nor False.")
+
+
+def _is_one(names: Names) -> bool:
+    """Whether it names a single task or model, as the command line tells it."""
+    return isinstance(names, str) and names != "all" and "," not in names
+
+
+def _joined(names: Names, noun: str) -> str:
+    """As the command line has them: with commas."""
+    listed_names = [names] if isinstance(names, str) else list(names) if isinstance(names, Sequence) else [names]
+    if not listed_names or not all(isinstance(name, str) for name in listed_names):
+        raise UserError(f"{noun}={names!r} is no name: take a name, or a list of names.")
+    return ",".join(listed_names)
+
+
+def _config(
+    tasks: Sequence[str], models: Sequence[str], options: Mapping[str, Any] | None, given: Mapping[str, Any]
+) -> RunConfig:
+    """The configuration of the first cell; keywords that are no fields of it are options of the tasks."""
+    if options is not None and not isinstance(options, Mapping):
+        raise UserError(f"options={options!r} is no dictionary: write options={{'name': value}}.")
+    fields = {item.name for item in dataclasses.fields(RunConfig)}
+    known = {name: value for name, value in given.items() if name in fields}
+    if isinstance(known.get("option"), str):
+        known["option"] = (known["option"],)
+    base = RunConfig(task=tasks[0], model=models[0], **known)
+    specs = [TASKS.get(task).at(base.source) for task in tasks]
+    others = {name: value for name, value in given.items() if name not in fields}
+    of_tasks = {item.name for spec in specs for item in dataclasses.fields(spec.options)}
+    for name in others:
+        if name == "plugin":
+            raise UserError("a plug-in is loaded before it is used: call seqbench.load_plugin with its file.")
+        if name not in of_tasks:
+            choices = {*fields, *OWN, *of_tasks} - {"option"}
+            raise UserError(unknown_option(name, choices, python=True))
+    options = {str(name).replace("-", "_"): value for name, value in (options or {}).items()}
+    before = {name.replace("-", "_") for name in base.task_options}
+    for name in (*others, *options):
+        if name in before or (name in others and name in options):
+            raise UserError(f"the task's option {name} is given twice: give it once.")
+    values = options | others
+    for spec in specs:
+        _check_options(spec, {**base.task_options, **values})
+    texts = (f"{name}={value}" for name, value in values.items())
+    return dataclasses.replace(base, option=(*base.option, *texts))
+
+
+def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
+    """Raise `UserError` for an option that the task has not, or a value that it can't use."""
+    fields = {item.name: item for item in dataclasses.fields(spec.options)}
+    for name, value in values.items():
+        if name in fields and not isinstance(value, (str, int, float, np.generic)):
+            kind = type(fields[name].default).__name__
+            raise UserError(f"option {name}={value!r} of task {spec.name} must be of type {kind}.")
+    parse_options(spec, {name: str(value) for name, value in values.items()})
+
+
+def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:
+    """The plug-in files that other processes load; raises `UserError` for what only this process knows."""
+    for entry in entries:
+        if entry.here_only:
+            raise UserError(
+                f"{entry.name} is registered in this session only, so other processes do not know it: leave out jobs "
+                "and time_limit, or write it to a file and load this with seqbench.load_plugin."
+            )
+    return loaded_plugins()
+
+
+def _listener(progress: bool | None, jobs: int, title: str) -> AbstractContextManager[Listener]:
+    if progress is False:
+        return contextlib.nullcontext(Listener())
+    from seqbench.jobs.progress import Terminal
+
+    return Terminal(jobs, title)
+
+
+@contextlib.contextmanager
+def _told_where() -> Iterator[None]:
+    """Ctrl-C says where it was, and what to do."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        where = str(error) or "interrupted"
+        raise Interrupted(f"{where}; records that stand are kept. The same call goes on from there.") from None
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Results(Shown, Sequence[RunRecord]):
+    """Records of a grid in its order, and the folder of each.
+
+    It prints as a table with a row for each task and model: the mean over seeds with its 95% interval, as the board has
+    it, where all runs went well.
+    """
+
+    records: tuple[RunRecord, ...]
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> Results:
+        """Those of ``outcomes``, which are runs."""
+        runs = [(one.record, one.folder.resolve()) for one in outcomes if isinstance(one.record, RunRecord)]
+        return cls(tuple(record for record, _ in runs), tuple(folder for _, folder in runs))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+
+    def __getitem__(self, index: int | slice) -> RunRecord | Results:
+        if isinstance(index, slice):
+            return Results(self.records[index], self.folders[index])
+        return self.records[index]
+
+    @property
+    def failed(self) -> Results:
+        """Those of runs that neither went well nor were found not applicable."""
+        bad = [i for i, record in enumerate(self.records) if record.status not in FINE]
+        return Results(tuple(self.records[i] for i in bad), tuple(self.folders[i] for i in bad))
+
+    def frame(self) -> pd.DataFrame:
+        """As `load_results` gives them: a DataFrame with one row per record."""
+        return frame_of(zip(self.records, self.folders, strict=True))
+
+    def sections(self) -> list[Section]:
+        """One table, and below it what failed."""
+        alike: dict[tuple[str, str, float], list[RunRecord]] = {}
+        for record in self.records:
+            key = record.task.name, record.model.name, float(record.config["learning_rate"])
+            alike.setdefault(key, []).append(record)
+        tables = make_tables(self.frame()) if self.records else []
+        known = {(table.conditions.task, row.first.model, row.rate): row for table in tables for row in table.models}
+        several_rates = len({key[:2] for key in alike}) < len(alike)
+        rows = []
+        for (task, model, rate), records in alike.items():
+            row = known.get((task, model, rate))
+            score, skill = (row.metric, row.skill) if row else (None, None)
+            rates = [f"{rate:g}"] if several_rates else []
+            rows.append([task, model, *rates, *_run_cells(records, score, skill)])
+        headers = ["task", "model", *(["learning rate"] if several_rates else [])]
+        headers += ["seeds ok", "test figure, mean over seeds", "skill", "train s"]
+        if any(row[-1] for row in rows):
+            headers.append("")
+        else:
+            rows = [row[:-1] for row in rows]
+        failures = [
+            f"failed: {record.task.name} {record.model.name} seed {record.seed}: {record.status}: {record.reason}; "
+            f"see {folder}"
+            for record, folder in zip(self.failed.records, self.failed.folders, strict=True)
+        ]
+        caveats = dict.fromkeys(line for table in tables for line in table.caveats())
+        return [Section("", headers, rows, [*caveats, *failures])]
+
+
+def _run_cells(records: Sequence[RunRecord], score: Interval | None, skill: Interval | None) -> list[str]:
+    """Cells of runs that differ in the seed; a mean only where all of them went well."""
+    primaries = [record.primary for record in records if record.primary]
+    states = [record.status for record in records]
+    bad = [f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states) if state != "ok"]
+    seconds = [record.cost.train_seconds for record in records if record.cost]
+    figure = shown_skill = NONE
+    if not bad:
+        score = score or _plain_mean([primary.value for primary in primaries])
+        unit = f" {primaries[0].unit}" if primaries[0].unit else ""
+        figure = f"{primaries[0].name} {_with_interval(score)}{unit}"
+        skill = skill or _plain_mean([record.skill for record in records if record.skill is not None])
+        shown_skill = _with_interval(skill, 3)
+    time = f"{statistics.mean(seconds):,.1f}" if seconds else NONE
+    return [f"{len(primaries)}/{len(records)}", figure, shown_skill, time, ", ".join(bad)]
+
+
+def _plain_mean(values: Sequence[float]) -> Interval:
+    return Interval(statistics.mean(values) if values else math.nan, math.nan, math.nan)
+
+
+def _with_interval(figure: Interval | None, places: int | None = None) -> str:
+    if figure is None:
+        return NONE
+    reach = (figure.high - figure.low) / 2
+    return with_reach(figure.value, reach, decimals([figure.value], [reach]) if places is None else places)
+
+
+def _frame(
+    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    *,
+    task: Names | None,
+    model: Names | None,
+    budget: Names | None,
+) -> pd.DataFrame:
+    """The rows of `load_results` with these names, which must be among them."""
+    if isinstance(results, Results):
+        frame = results.frame()
+    else:
+        frame = results if isinstance(results, pd.DataFrame) else load_results(results)
+    missing = [name for name in frame_of(()).columns if name not in frame]
+    if missing:
+        raise UserError(f"the DataFrame has no column {missing[0]}: take rows of what seqbench.load_results gives.")
+    for noun, names in (("task", task), ("model", model), ("budget", budget)):
+        if names is not None:
+            wanted = [name.strip() for name in _joined(names, noun).split(",")]
+            for name in wanted:
+                if name not in set(frame[noun]):
+                    raise UserError(nearest(name, set(frame[noun]), noun))
+            frame = frame[frame[noun].isin(wanted)]
+    if frame.empty:
+        raise UserError("no records are left to compare: take other results, or other names.")
+    return frame
+
+
+def _typed(rows: Sequence[Mapping[str, Any]], *whole: str) -> pd.DataFrame:
+    """As `load_results` has it: text columns hold None where nothing is known, numbers NaN or NA."""
+    real = [name for name, value in rows[0].items() if isinstance(value, float)]
+    return pd.DataFrame(rows, dtype=object).astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "float64"))
+
+
+# --- leaderboard -----------------------------------------------------------------------------------------------------
+
+
+def leaderboard(
+    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    *,
+    task: Names | None = None,
+    model: Names | None = None,
+    budget: Names | None = None,
+) -> Board:
+    """Rank the models, and say which differences are significant.
+
+    Args:
+        results: what `run` or `load_results` gave, or rows of it, or directories of records.
+        task: only these tasks.
+        model: only these models; p-values are then adjusted for the comparisons among these.
+        budget: only these budgets.
+
+    Raises:
+        UserError: there are no such records, or one is damaged.
+    """
+    return Board(make_tables(_frame(results, task=task, model=model, budget=budget)))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Board(Shown):
+    """Tables of comparable runs, an overview of mean skill before those of several tasks."""
+
+    tables: list[BoardTable]
+
+    def sections(self) -> list[Section]:
+        """In short; `markdown` says everything."""
+        shown = [Section(*part) for part in short_board(self.tables)]
+        first = len(shown) - len(self.tables)
+        parts = [
+            *shown[:first],
+            *(part._replace(notes=table.caveats()) for part, table in zip(shown[first:], self.tables, strict=True)),
+        ]
+        how = "± is a 95% interval; the range after a rank holds those that the significant differences leave open."
+        return [*parts[:-1], parts[-1]._replace(notes=[*parts[-1].notes, how])]
+
+    def markdown(self) -> str:
+        """The whole page, as the command writes it."""
+        return render(self.tables)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per table and model.
+
+        ``score`` and ``skill`` come with the ends of their 95% intervals; of a model that lacks a run they are missing.
+        ``seeds`` says how many runs went well, ``better_than`` which rows the model is significantly better than.
+        """
+        rows = []
+        for table in self.tables:
+            about, measure = table.conditions, table.measure
+            for row in table.models:
+                score, skill = (each or Interval(math.nan, math.nan, math.nan) for each in (row.metric, row.skill))
+                rank, best, worst = row.ranks or (None, None, None)
+                rows.append(
+                    {
+                        "task": about.task, "budget": about.budget, "track": about.track, "table": table.title,
+                        "rank": rank, "best_rank": best, "worst_rank": worst, "model": row.label,
+                        "metric": measure.metric, "direction": measure.direction, "unit": measure.unit,
+                        "score": score.value, "low": score.low, "high": score.high, "skill": skill.value,
+                        "skill_low": skill.low, "skill_high": skill.high, "seeds": row.state,
+                        "better_than": table.better_than(row.label),
+                    }
+                )  # fmt: skip
+        return _typed(rows, "rank", "best_rank", "worst_rank")
+
+
+# --- compare ---------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    model: str,
+    other: str,
+    *,
+    task: Names | None = None,
+    budget: Names | None = None,
+) -> PairedModels:
+    """Compare two models wherever both stand, over the same seeds and test examples.
+
+    Args:
+        results: what `run` or `load_results` gave, or rows of it, or directories of records.
+        model: differences are its figure minus that of ``other``.
+        other: the model that it is compared with.
+        task: only these tasks.
+        budget: only these budgets.
+
+    Raises:
+        UserError: an unknown name, or there is nothing in which both models stand.
+    """
+    frame = _frame(results, task=task, model=None, budget=budget)
+    for name in (model, other):
+        if name not in set(frame["model"]):
+            raise UserError(nearest(str(name), set(frame["model"]), "model"))
+    if model == other:
+        raise UserError(f"{model} is compared with itself: name two models.")
+    pairs = pairings(make_tables(frame[frame["model"].isin([model, other])]), model, other)
+    if not pairs:
+        raise UserError(
+            f"{model} and {other} stand in no common table: run both on one task with the same budget and options."
+        )
+    return PairedModels(model, other, pairs, mean_pairings(pairs, model, other))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PairedModels(Shown):
+    """Two models compared: table by table, and in mean skill over the tasks of a setting.
+
+    Attributes:
+        pairs: of each table that has both.
+        means: of each setting in which several tasks have both.
+    """
+
+    model: str
+    other: str
+    pairs: list[Pairing]
+    means: list[MeanPairing]
+
+    def sections(self) -> list[Section]:
+        """A table for each setting."""
+        settings = list(dict.fromkeys(pair.table.setting_title for pair in self.pairs))
+        headers = ["task", "metric", self.model, self.other, f"{self.model} - {self.other}", "p", "p (Holm)",
+                   "seed pairs", "difference"]  # fmt: skip
+        parts = []
+        for setting in settings:
+            rows = [self._row(pair) for pair in self.pairs if pair.table.setting_title == setting]
+            tasks = [row[0] for row in rows]
+            rows += [self._mean_row(mean, tasks) for mean in self.means if mean.title == setting]
+            parts.append(Section(f"{self.model} and {self.other} · {setting}", headers, rows))
+        return [*parts[:-1], parts[-1]._replace(notes=list(self._notes()))]
+
+    def _notes(self) -> Iterator[str]:
+        known = [pair.difference for pair in self.pairs if pair.difference is not None]
+        if not known:
+            return
+        yield "± is a 95% interval over seeds and test examples together."
+        if len(known) > 1:
+            yield f"p (Holm) is adjusted over all {len(known)} tables that are compared, and over the means."
+        if any(difference.better is None and not math.isnan(difference.p) for difference in known):
+            yield "Where none was found there may be a smaller one than is named, which is found with 80% power."
+
+    def _row(self, pair: Pairing) -> list[str]:
+        measure = pair.table.measure
+        metric = f"{measure.metric}{f' ({measure.unit})' if measure.unit else ''}" if measure.metric else NONE
+        values = [format_value(value) for value in pair.values or ()] or [NONE, NONE]
+        seeds = str(len(pair.seeds)) if pair.difference else NONE
+        cells = _difference_cells(pair.difference, pair.least)
+        outcome = cells[-1] if pair.difference else f"not compared: {pair.states}"
+        return [pair.table.conditions.task, metric, *values, *cells[:-1], seeds, outcome]
+
+    def _mean_row(self, mean: MeanPairing, shown: Sequence[str]) -> list[str]:
+        cells = _difference_cells(mean.difference, mean.least)
+        outcome = cells[-1] if mean.difference else "not compared: a run failed on one of these tasks"
+        name = f"mean of these {len(shown)}" if list(mean.tasks) == list(shown) else f"mean of {listed(mean.tasks)}"
+        return [name, "skill", NONE, NONE, *cells[:-1], NONE, outcome]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per table; ``difference`` is in the metric, ``least`` the least one that is found with 80% power."""
+        rows = []
+        for pair in self.pairs:
+            about, measure, difference = pair.table.conditions, pair.table.measure, pair.difference
+            values = pair.values or (math.nan, math.nan)
+            figures = {name: getattr(difference, name, math.nan) for name in DIFFERENCE}
+            rows.append(
+                {
+                    "task": about.task, "budget": about.budget, "track": about.track, "table": pair.table.title,
+                    "metric": measure.metric, "direction": measure.direction, "unit": measure.unit,
+                    "model": self.model, "other": self.other, "model_score": values[0], "other_score": values[1],
+                    **figures, "seed_pairs": len(pair.seeds) if difference else 0, "least": pair.least,
+                    "better": difference.better if difference else None, "states": pair.states,
+                }
+            )  # fmt: skip
+        return _typed(rows, "seed_pairs")
+
+
+DIFFERENCE = ("difference", "low", "high", "p", "p_adjusted")
+
+
+def _difference_cells(difference: Difference | None, least: float) -> list[str]:
+    """The difference with its interval, p, adjusted p, and what that says."""
+    if difference is None:
+        return [NONE, NONE, NONE, ""]
+    reach = (difference.high - difference.low) / 2
+    figure = with_reach(difference.difference, reach, decimals([], [reach / 10]))  # two digits of the reach
+    if math.isnan(difference.p):
+        return [figure, NONE, NONE, "no p-value: it takes two seeds and the figures without each test group"]
+    said = f"{difference.better} is better" if difference.better else f"none found (of {rounded(least, 2)} or more)"
+    return [figure, _p_text(difference.p), _p_text(difference.p_adjusted), said]
+
+
+def _p_text(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
