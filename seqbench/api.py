@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import operator
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ from seqbench.board import (
     render,
 )
 from seqbench.board.summary import short_board
-from seqbench.config import RunConfig
+from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
@@ -106,7 +105,13 @@ def run(
         Interrupted: Ctrl-C; a `KeyboardInterrupt` that says where it was. Records that stand are kept.
         OSError: a record could not be written.
     """
-    _check_arguments(seeds, jobs, time_limit, {"force": force, "tune_learning_rate": tune_learning_rate})
+    asked = GridOptions(
+        seeds=1 if seeds is None else seeds,
+        jobs=jobs,
+        time_limit=time_limit,
+        tune_learning_rate=tune_learning_rate,
+        force=force,
+    )
     many = not _is_one(task) or not _is_one(model) or seeds is not None or tune_learning_rate
     from seqbench.experiment import Grid, run_cell, run_grid
     from seqbench.jobs.store import Store
@@ -116,7 +121,7 @@ def run(
     base, store = _config(tasks, models, options, config), Store(out)
     here = jobs == 1 and time_limit is None
     plugins = () if here else _known_elsewhere([*map(TASKS.entry, tasks), *map(MODELS.entry, models)])
-    grid = Grid(base, tasks, models, store, seeds=seeds or 1, tune=tune_learning_rate)
+    grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
     with _told_where(), _listener(progress, jobs, "" if many or not here else base.name) as listener:
         if not many and here:
             outcomes = [run_cell(base, store, force=force, listener=listener)]
@@ -126,28 +131,6 @@ def run(
             )  # fmt: skip
     results = Results.of(outcomes)
     return results if many else results[0]
-
-
-def _check_arguments(seeds: object, jobs: object, time_limit: object, flags: Mapping[str, object]) -> None:
-    """Refuse what no grid could use, in the words of the command line."""
-    for name, count, most in (("seeds", seeds, 10_000), ("jobs", jobs, 1_000)):
-        if count is None and name == "seeds":
-            continue
-        try:
-            number = operator.index(cast(Any, count))
-        except TypeError:
-            hint = ": say how many, counted from seed" if name == "seeds" else ""
-            raise UserError(f"{name}={count!r} is not a number{hint}.") from None
-        if isinstance(count, bool) or not 1 <= number <= most:
-            raise UserError(f"--{name} {count} is out of range: take 1 to {most}.")
-    if time_limit is not None:
-        if not isinstance(time_limit, (int, float)):
-            raise UserError(f"time_limit={time_limit!r} is not a number.")
-        if not 0 < time_limit < math.inf:
-            raise UserError(f"--time-limit {time_limit:g} is out of range: take a number of seconds above 0.")
-    for name, flag in flags.items():
-        if not isinstance(flag, (bool, np.bool_)):
-            raise UserError(f"{name}={flag!r} is neither True nor False.")
 
 
 def _is_one(names: Names) -> bool:

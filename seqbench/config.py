@@ -12,18 +12,22 @@ from seqbench.options import (
     DATA,
     MACHINE,
     MODEL,
+    OUTPUT,
     TRAINING,
     WHAT,
     Count,
     Device,
+    Flag,
+    Jobs,
     Parameter,
     Range,
     Texts,
+    TimeLimit,
     Widths,
     check_options,
 )
 
-__all__ = ["RunConfig", "parse_options_text"]
+__all__ = ["GridOptions", "RunConfig", "parse_options_text"]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -148,3 +152,23 @@ class RunConfig:
             if getattr(self, name) is not None:
                 given[name] = getattr(self, name)
         return given
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """How many cells, and how they are run."""
+
+    seeds: Annotated[int, Range(ge=1, le=10_000), Parameter(group=WHAT, metavar="N")] = 1
+    """Number of seeds, counted from --seed."""
+    tune_learning_rate: Annotated[Flag, Parameter(group=TRAINING)] = False
+    """Try each model at .001, .003 and .01 with seed 0, and go on with the best on validation."""
+    jobs: Jobs = 1
+    """Cells that run at once, each in a process of its own."""
+    time_limit: TimeLimit = None
+    """Seconds after which a cell is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
+    force: Annotated[Flag, Parameter(group=OUTPUT)] = False
+    """Run again even if there is a stored result; the old record stays beside the new one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no grid could use."""
+        check_options(self)

@@ -33,9 +33,11 @@ __all__ = [
     "Count",
     "Device",
     "Flag",
+    "Jobs",
     "Parameter",
     "Range",
     "Texts",
+    "TimeLimit",
     "Width",
     "Widths",
     "check_options",
@@ -94,6 +96,8 @@ Widths = Annotated[tuple[Width, ...] | None, COMMAS]
 Count = Annotated[int | None, Parameter(converter=_read_count, n_tokens=1, metavar="N|Nk")]
 Flag = Annotated[bool, Parameter(negative="")]
 Texts = tuple[str, ...]  # an option that may be given again
+Jobs = Annotated[int, Range(ge=1, le=1_000), Parameter(group=MACHINE, metavar="N")]
+TimeLimit = Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=MACHINE, metavar="SECONDS")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -144,6 +148,10 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
         value = tuple(_fitting(name, one, typing.get_args(kind)[0]) for one in several)
         if not value and name == "hidden":
             raise UserError("--hidden is empty: give at least one width.")
+    elif kind is bool:
+        if type(value).__name__ not in ("bool", "bool_"):  # numpy's, too
+            raise UserError(f"--{name.replace('_', '-')} {value!r} is neither True nor False.")
+        value = bool(value)
     elif kind in (int, float):
         value = _number(name, value, kind)
         _check_range(name, value, within or inner)
@@ -153,6 +161,8 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
 def _number(name: str, value: Any, kind: type[Any]) -> Any:
     """``value`` as Python's own number; text is none."""
     try:
+        if isinstance(value, bool):  # a flag, surely, to a number's place
+            raise TypeError
         return operator.index(value) if kind is int else float(operator.pos(value))
     except TypeError:
         whole = "whole " if kind is int else ""

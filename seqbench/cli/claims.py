@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tabulate import tabulate
 
-from seqbench.cli.common import FLAT, Common, Jobs, Out
+from seqbench.cli.common import FLAT, Common, Out
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
-from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Parameter, check_options
+from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Jobs, Parameter, check_options
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Job

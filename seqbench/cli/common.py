@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from typing import Annotated, Literal
 from cyclopts import Group
 
 from seqbench.errors import UserError
-from seqbench.options import DATA, MACHINE, OUTPUT, Flag, Parameter, Range, Texts
+from seqbench.options import DATA, OUTPUT, Flag, Parameter, Texts
 
-__all__ = ["AUTO", "FLAT", "Common", "DataOptions", "Jobs", "Out", "Picture", "TimeLimit", "picture_place", "speaker"]
+__all__ = ["AUTO", "FLAT", "Common", "DataOptions", "Out", "Picture", "picture_place", "speaker"]
 
 FLAT = Parameter(name="*")  # of a dataclass whose fields are options of the command itself
 Out = Annotated[Path, Parameter(group=OUTPUT, metavar="DIR")]
-Jobs = Annotated[int, Range(ge=1, le=1_000), Parameter(group=MACHINE, metavar="N")]
-TimeLimit = Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=MACHINE, metavar="SECONDS")]
 Picture = Annotated[Path | None, Parameter(group=OUTPUT, metavar="[FILE]")]
 AUTO = "auto"  # a --plot without a place
 PICTURES = (".png", ".svg")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tabulate import tabulate
 
-from seqbench.cli.common import FLAT, Common, Jobs, Out, Picture, TimeLimit, picture_place
+from seqbench.cli.common import FLAT, Common, Out, Picture, picture_place
 from seqbench.cli.run import evidence
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
-from seqbench.options import OUTPUT, Flag, Parameter, check_options
+from seqbench.options import OUTPUT, Flag, Jobs, Parameter, TimeLimit, check_options
 from seqbench.probes import PROBES, Probe, Request
 
 if TYPE_CHECKING:  # --help answers before any of these is imported

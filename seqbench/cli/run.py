@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from tabulate import tabulate
 
-from seqbench.cli.common import FLAT, Common, Jobs, Out, Picture, TimeLimit, picture_place
-from seqbench.config import RunConfig
+from seqbench.cli.common import FLAT, Common, Out, Picture, picture_place
+from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
-from seqbench.options import OUTPUT, TRAINING, WHAT, Flag, Parameter, Range, check_options
+from seqbench.options import OUTPUT, WHAT, Flag, Parameter
 from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
 from seqbench.report.text import duration, format_value
 
@@ -33,27 +33,7 @@ if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.stats import Interval
     from seqbench.task import TaskSpec
 
-__all__ = ["COMMAND", "GridOptions", "Run", "metric_interval", "read_predictions", "run_chart", "show_result"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridOptions:
-    """How many runs, and how they are run."""
-
-    seeds: Annotated[int, Range(ge=1, le=10_000), Parameter(group=WHAT, metavar="N")] = 1
-    """Number of seeds, counted from --seed."""
-    tune_learning_rate: Annotated[Flag, Parameter(group=TRAINING)] = False
-    """Try each model at .001, .003 and .01 with seed 0, and go on with the best on validation."""
-    jobs: Jobs = 1
-    """Cells that run at once, each in a process of its own."""
-    time_limit: TimeLimit = None
-    """Seconds after which a cell is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
-    dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
-    """Show the cells and how long they would take, and run none."""
-
-    def __post_init__(self) -> None:
-        """Refuse what no grid could use."""
-        check_options(self)
+__all__ = ["COMMAND", "Run", "metric_interval", "read_predictions", "run_chart", "show_result"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +42,10 @@ class Run:
 
     config: Annotated[RunConfig, FLAT]
     grid: Annotated[GridOptions, FLAT] = field(default_factory=GridOptions)
+    dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
+    """Show the cells and how long they would take, and run none."""
     out: Out = Path("results/local")
     """Directory of the records."""
-    force: Annotated[Flag, Parameter(group=OUTPUT)] = False
-    """Run again even if there is a stored result; the old record stays beside the new one."""
     plot: Picture = None
     """Draw the learning curve and the predictions; by default beside the record."""
     settings: Annotated[Path | None, Parameter(name="--config", group=WHAT, metavar="FILE.toml")] = None
@@ -75,7 +55,7 @@ class Run:
     def __call__(self) -> int:
         """Run it; 1 if a cell failed."""
         several = any(name == "all" or "," in name for name in (self.config.task, self.config.model))
-        if several or dataclasses.replace(self.grid, jobs=1) != GridOptions():
+        if several or self.dry_run or dataclasses.replace(self.grid, jobs=1, force=False) != GridOptions():
             return self._run_grid()
         return self._run_one()
 
@@ -89,7 +69,7 @@ class Run:
             picture_place(self.plot, Path("plot.png"))
             need_matplotlib()
         with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
-            outcome = run_cell(self.config, Store(self.out), force=self.force, listener=terminal)
+            outcome = run_cell(self.config, Store(self.out), force=self.grid.force, listener=terminal)
         record = show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
         if picture is not None and record.status == "ok":
@@ -110,11 +90,11 @@ class Run:
         tasks, models = TASKS.chosen(config.task), MODELS.chosen(config.model)
         grid = Grid(config, tasks, models, store, seeds=options.seeds, tune=options.tune_learning_rate)
         with Terminal(options.jobs) as terminal:
-            if options.dry_run:
+            if self.dry_run:
                 grid.prepare(terminal.say, baselines=False)
                 return _show_plan(grid, options, terminal.say)
             limit, plugins = options.time_limit, self.common.plugin
-            outcomes = run_grid(grid, terminal, jobs=options.jobs, limit=limit, plugins=plugins, force=self.force)
+            outcomes = run_grid(grid, terminal, jobs=options.jobs, limit=limit, plugins=plugins, force=self.grid.force)
         return _show_end(outcomes, self.out)
 
 
