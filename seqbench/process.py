@@ -6,7 +6,6 @@ import or a destructor it can be swallowed or come out as another error, so ther
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -62,8 +61,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _press_again(unraisable: Any) -> None:
     """What a destructor raises can only be printed; a Ctrl-C that came to it is sent again, to what runs next."""
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        _thread.interrupt_main()
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):  # the value may be None
+        timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))  # when this destructor is done
+        timer.daemon = True
+        timer.start()
     else:
         sys.__unraisablehook__(unraisable)
 
