@@ -29,7 +29,7 @@ from seqbench.errors import UserError
 from seqbench.jobs.job import Job, Listener, Outcome
 from seqbench.jobs.record import Record, Status
 from seqbench.jobs.store import Store
-from seqbench.process import INTERRUPTED
+from seqbench.process import INTERRUPTED, interrupt_cleanly
 from seqbench.registry import load_plugin
 
 __all__ = ["TIME_LIMITS", "Event", "Executor", "LocalProcesses", "main", "run_jobs"]
@@ -324,6 +324,7 @@ def main() -> int:
     was asked to end.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background ignores Ctrl-C
+    interrupt_cleanly()
     teller = _Teller()
     message = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
