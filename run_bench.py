@@ -8,6 +8,6 @@ import seqbench
 if __name__ == "__main__":
     # where only the requirements are installed, seqbench.tasks is the folder tasks/ beside this file
     seqbench.__path__.append(str(Path(__file__).resolve().parent))
-    from seqbench.cli import main
+    from seqbench.__main__ import command
 
-    sys.exit(main())
+    sys.exit(command())

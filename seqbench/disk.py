@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import IO, Any
 
 from seqbench.errors import UserError
 
-__all__ = ["OCCUPIED", "distribution_file", "replace_file", "sha256", "shipped_file"]
+__all__ = ["OCCUPIED", "distribution_file", "replace_file", "sha256", "shipped_file", "temporary_folder"]
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # renaming onto a folder that is there; the last on Windows
 
@@ -51,13 +50,25 @@ def distribution_file(package: str, version: str, name: str, expected: str) -> P
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let ``write`` write a file under a temporary name and rename it to ``path``: it is never seen half-written."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
-        try:
+    temporary = path.parent / _unused(".tmp-")
+    try:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)  # a temporary file is private
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def temporary_folder(parent: Path, prefix: str) -> Path:
+    """A new folder in ``parent``; who may read it follows the umask, as it shall when it gets its own name."""
+    folder = parent / _unused(prefix)
+    folder.mkdir()
+    return folder
+
+
+def _unused(prefix: str) -> str:
+    """A name that nobody else has. Those that `tempfile` makes are private whatever the umask is."""
+    return prefix + os.urandom(8).hex()

@@ -7,15 +7,20 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["git_state", "seqbench_version"]
+__all__ = ["git_state", "package_version", "seqbench_version"]
 
 
 def seqbench_version() -> str:
     """The installed version, or ``0+source`` when it runs from a checkout that is not installed."""
+    return package_version("seqbench") or "0+source"
+
+
+def package_version(name: str) -> str | None:
+    """The version of an installed package, which is not imported for it; None if it is not installed."""
     try:
-        return version("seqbench")
+        return version(name)
     except PackageNotFoundError:
-        return "0+source"
+        return None
 
 
 @functools.cache

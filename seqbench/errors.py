@@ -21,7 +21,7 @@ class Diverged(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a run; the message says where it was. No `except Exception` may take it for a failure."""
+    """Ctrl-C in a run; the message says where it was and goes on. No `except Exception` may take it for a failure."""
 
 
 def nearest(name: str, choices: Iterable[str], noun: str) -> str:

@@ -27,8 +27,8 @@ from safetensors.torch import save as to_safetensors
 from seqbench.config import RunConfig
 from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
-from seqbench.environment import git_state, seqbench_version
-from seqbench.errors import Diverged, NotApplicable, UserError
+from seqbench.environment import git_state, package_version, seqbench_version
+from seqbench.errors import Diverged, Interrupted, NotApplicable, UserError
 from seqbench.jobs.job import Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
@@ -51,7 +51,7 @@ from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
 from seqbench.task import TASKS, Budget, parse_options
-from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, predict
+from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, predict
 
 __all__ = [
     "Experiment",
@@ -66,7 +66,7 @@ __all__ = [
     "run_spec",
 ]
 
-RESUMED = ("standard", "full")  # budgets long enough to go on where they were; the others start again
+UNKEPT = ("smoke",)  # budgets that are over before a checkpoint is worth writing: what was interrupted starts again
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,10 @@ def environment_of(
         seqbench=seqbench_version(),
         git_commit=commit,
         git_dirty=dirty,
+        numpy=package_version("numpy"),
+        scikit_learn=package_version("scikit-learn"),
+        os=platform.platform(),
+        instruction_set=torch.backends.cpu.get_cpu_capability(),
     )
 
 
@@ -252,10 +256,10 @@ class _Run:
         """Train and test ``model``; whatever goes wrong with it becomes the record's status and reason."""
         assert model is not None
         experiment, data = self.experiment, self.experiment.prepared.data
-        resumed = checkpoint if experiment.config.budget in RESUMED else None
+        kept = None if experiment.config.budget in UNKEPT else checkpoint
+        done: Fit | None = None
         try:
             check_sees_no_future(model, data, 8)
-            self.listener.begin(experiment.budget.steps)
             done = fit(
                 model,
                 experiment.prepared.spec,
@@ -263,10 +267,15 @@ class _Run:
                 experiment.config,
                 experiment.budget,
                 self.listener.step,
-                resumed,
+                kept,
+                self.begin,
             )
             check_sees_no_future(model, data)
             return self.finish(model, done, folder)
+        except KeyboardInterrupt as error:
+            if done is None or isinstance(error, Interrupted):
+                raise
+            raise interrupted(done, experiment.budget.steps) from None
         except (UserError, OSError):
             raise  # the disk, say: not the model's failure
         except Exception as error:
@@ -274,6 +283,15 @@ class _Run:
             if record.status == "error":
                 (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             return record
+
+    def begin(self, step: int) -> None:
+        """Tell that training begins, or that it goes on from ``step``."""
+        steps = self.experiment.budget.steps
+        if step:
+            self.listener.say(f"going on from step {step} of {steps}")
+            self.listener.begin(steps, step)
+        else:
+            self.listener.begin(steps)
 
     @cached_property
     def baselines(self) -> dict[str, float]:

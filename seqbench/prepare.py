@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
 from seqbench.data import Ragged, Rows, Segments, Split, Stream, TaskData, Windows
-from seqbench.disk import OCCUPIED, replace_file, sha256
+from seqbench.disk import OCCUPIED, replace_file, sha256, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
 from seqbench.readers.archives import suffix_of, unchanged
@@ -264,10 +263,9 @@ def _set_aside(folder: Path) -> None:
 
 def _publish(data: TaskData, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+    temporary = temporary_folder(folder.parent, ".tmp-")
     try:
         _write(data, temporary)
-        temporary.chmod(0o755)
         try:
             temporary.rename(folder)
         except OSError as error:

@@ -8,7 +8,8 @@ Data lies on the device; a batch is one gather there. Where lengths vary, a batc
 cut to the longest, and the order of batches is shuffled, not the lengths within. The optimiser is torch's own fused
 AdamW without its class, which imports the whole compiler: 1.5 s in every process, and a grid has one for each job. A
 checkpoint holds all that decides how training goes on, so that a run that was killed ends with the numbers of one that
-was not, to the last bit on a CPU; the order of batches needs no place in it: it is drawn again from the seed.
+was not, to the last bit on a CPU; the order of batches needs no place in it: it is drawn again from the seed. One is
+written at checks, as long as that takes less than a hundredth of the time, and when Ctrl-C ends the run.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from seqbench.disk import replace_file
 from seqbench.environment import seqbench_version
 from seqbench.errors import Diverged, Interrupted
 from seqbench.models.backbone import SequenceModel
+from seqbench.process import CtrlC
 from seqbench.task import Budget, TaskSpec
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "evaluate",
     "evaluation_order",
     "fit",
+    "interrupted",
     "predict",
     "training_order",
 ]
@@ -175,6 +178,7 @@ class AdamW:
 
 
 CHECKPOINT = "checkpoint.safetensors"
+FORMAT = 2  # of the file; 2: also the losses that are summed up since the last check
 
 
 class Checkpoint:
@@ -182,7 +186,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, key: str, device: torch.device) -> None:
         self.path, self.device = path, device
-        self.mark = json.dumps([key, seqbench_version(), torch.__version__, device_name(device)])
+        self.mark = json.dumps([FORMAT, key, seqbench_version(), torch.__version__, device_name(device)])
 
     def save(self, tensors: dict[str, Tensor], counts: dict[str, Any]) -> None:
         """Replace the file; ``counts`` is whatever JSON can hold."""
@@ -232,6 +236,8 @@ def _digest(tensors: dict[str, Tensor], counts: str) -> str:
 EVALUATION_BATCH = 256  # sequences; large enough to be fast, small enough for any memory
 EVALUATION_STEPS = 2**19  # in a batch, so that very long sequences fit too
 REPORTS = 200  # progress reports in a run
+CHECKPOINT_SHARE = 0.01  # of the time of a run, at most, in which checkpoints are written
+FIRST_WRITE = 0.01, 5e7  # what one takes before the first was timed: seconds, and bytes a second, of a slow disk
 
 Report = Callable[[int, float], None]
 
@@ -246,9 +252,11 @@ class Fit:
     train_seconds: float = 0.0
     cpu_seconds: float = 0.0
     eval_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
     peak_memory: int = 0  # bytes, of training alone
     curve: list[dict[str, float]] = field(default_factory=list)
     resumed: bool = False  # from a checkpoint
+    saved: int = 0  # step of the last checkpoint
 
     def count(self, step: int, split: Split, indices: npt.NDArray[np.int64]) -> None:
         """Add one step over the examples ``indices``; only real steps of a sequence count as tokens."""
@@ -265,14 +273,16 @@ def fit(
     budget: Budget,
     report: Report = lambda step, loss: None,
     checkpoint: Checkpoint | None = None,
+    begin: Callable[[int], None] = lambda step: None,
 ) -> Fit:
     """Train ``model`` in place for ``budget`` and leave it in the state that did best on the validation split.
 
-    With a ``checkpoint`` training goes on from there if it can, and leaves one whenever validation was read.
+    With a ``checkpoint`` training goes on from there if it can, and leaves one now and then when validation was read.
+    ``begin`` hears the step that it goes on from, or 0.
 
     Raises:
         Diverged: a loss or score that is not finite.
-        Interrupted: Ctrl-C, between two steps.
+        Interrupted: Ctrl-C; the step was finished and kept in ``checkpoint``. A second one does not wait for that.
     """
     device = next(model.parameters()).device
     train = DeviceSplit(data.train, device)
@@ -281,87 +291,147 @@ def fit(
     optimizer = AdamW(parameters, config.weight_decay or 0.0)
     checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(model, spec, data.val, config)
-    if checkpoint is not None:
-        _resume(checkpoint, batches, model, optimizer, best, done)
-    loss_sum, counted = torch.zeros((), device=device), 0
+    losses = _Losses(device)
+    keeper = _Keeper(checkpoint, model, optimizer, best, losses, done)
+    keeper.resume(batches)
+    begin(done.steps)
     model.train()
     clock = _Clock(device)
     try:
-        for step in range(done.steps + 1, budget.steps + 1):
-            if budget.patience is not None and best.stale >= budget.patience:
-                break
-            indices = next(batches)
-            batch = train[indices]
-            with autocast(device, config):
-                loss = model.head.loss(model(batch.inputs, batch.lengths), batch)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            optimizer.step(learning_rate(step, budget.steps, config))
-            loss_sum, counted = loss_sum + loss.detach(), counted + 1
-            done.count(step, data.train, indices)
-            if step % every and step not in checks:
-                continue
-            with clock.stopped(done, checking=step in checks):  # neither reporting nor evaluation counts as training
-                mean = _mean(loss_sum, counted, step)
-                report(step, mean)
-                if step in checks:
-                    best.check(step, mean, done.curve)
-                    loss_sum, counted = torch.zeros_like(loss_sum), 0
-            if step in checks and checkpoint is not None:
-                checkpoint.save(*_state(model, optimizer, best, done))
-                clock.lap()
+        with CtrlC() as ctrl_c:
+            for step in range(done.steps + 1, budget.steps + 1):
+                if budget.patience is not None and best.stale >= budget.patience:
+                    break
+                indices = next(batches)
+                batch = train[indices]
+                with autocast(device, config):
+                    loss = model.head.loss(model(batch.inputs, batch.lengths), batch)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+                optimizer.step(learning_rate(step, budget.steps, config))
+                losses.add(loss)
+                done.count(step, data.train, indices)
+                check, reported = step in checks, step in checks or step % every == 0
+                if not reported and not ctrl_c.pressed:
+                    continue
+                with clock.stopped(done, checking=check):  # neither reporting nor evaluation counts as training
+                    if reported:
+                        report(step, losses.mean(step))
+                    if check:
+                        best.check(step, losses.mean(step), done)
+                        losses.clear()
+                if ctrl_c.pressed or (check and keeper.can_afford()):
+                    keeper.save(clock)
+                if ctrl_c.pressed:
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted at step {done.steps} of {budget.steps}") from None
+        raise interrupted(done, budget.steps) from None
     model.load_state_dict(best.state)
     return done
 
 
-def _mean(loss_sum: Tensor, counted: int, step: int) -> float:
-    """The mean of the losses summed up since the last check; waits for the device."""
-    mean = loss_sum.item() / counted
-    if not math.isfinite(mean):
-        raise Diverged(f"the training loss is {mean} at step {step}")
-    return mean
+def interrupted(done: Fit, steps: int) -> Interrupted:
+    """Ctrl-C in a run of ``steps`` steps, in a sentence that says what the same command will do."""
+    where = "from there" if done.saved == done.steps else f"from step {done.saved}"
+    further = f"goes on {where}" if done.saved else "starts again"
+    return Interrupted(
+        f"interrupted at step {done.steps} of {steps}; records that stand are kept. The same command {further}."
+    )
 
 
-def _state(model: SequenceModel, optimizer: AdamW, best: _Best, done: Fit) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All that decides how training goes on after a check, when no losses are summed up, as tensors and counts."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.state.items()}
-    for part, rows in optimizer.state().items():
-        tensors |= {f"{part}.{i}": tensor for i, tensor in enumerate(rows)}
-    return tensors, {"fit": dataclasses.asdict(done), "best": [best.value, best.step, best.stale]}
+class _Losses:
+    """The losses since the last check, summed up on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sum, self.count = torch.zeros((), device=device), 0
+
+    def add(self, loss: Tensor) -> None:
+        self.sum, self.count = self.sum + loss.detach(), self.count + 1
+
+    def clear(self) -> None:
+        self.sum, self.count = torch.zeros_like(self.sum), 0
+
+    def mean(self, step: int) -> float:
+        """Waits for the device."""
+        mean = self.sum.item() / self.count
+        if not math.isfinite(mean):
+            raise Diverged(f"the training loss is {mean} at step {step}")
+        return mean
 
 
-def _resume(
-    checkpoint: Checkpoint,
-    batches: Iterator[npt.NDArray[np.int64]],
-    model: SequenceModel,
-    optimizer: AdamW,
-    best: _Best,
-    done: Fit,
-) -> None:
-    """Go on from ``checkpoint`` if that can be read: the reverse of `_state`, in place."""
-    saved = checkpoint.load()
-    if saved is None:
-        return
-    tensors, counts = saved
+class _Keeper:
+    """Keeps all that decides how training goes on after a step, if there is a ``checkpoint`` to keep it in."""
 
-    def part(name: str) -> dict[str, Tensor]:
-        return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
+    def __init__(
+        self,
+        checkpoint: Checkpoint | None,
+        model: SequenceModel,
+        optimizer: AdamW,
+        best: _Best,
+        losses: _Losses,
+        done: Fit,
+    ) -> None:
+        self.checkpoint, self.model, self.optimizer = checkpoint, model, optimizer
+        self.best, self.losses, self.done = best, losses, done
+        self.last: float | None = None  # seconds that the last write took
 
-    model.load_state_dict(part("model."))
-    for name, rows in optimizer.state().items():
-        for i, tensor in enumerate(rows):
-            tensor.copy_(tensors[f"{name}.{i}"])
-    best.state = part("best.")
-    best.value, best.step, best.stale = counts["best"]
-    for name, value in counts["fit"].items():
-        setattr(done, name, value)
-    done.resumed = True
-    for _ in range(done.steps):  # batches that were trained on
-        next(batches)
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.state.items()}
+        for part, rows in self.optimizer.state().items():
+            tensors |= {f"{part}.{i}": tensor for i, tensor in enumerate(rows)}
+        return {**tensors, "loss.sum": self.losses.sum}
+
+    def can_afford(self) -> bool:
+        """Whether all writing, with one more that takes as long as the last, stays within its share of the time."""
+        seconds = self.last
+        if seconds is None:
+            latency, rate = FIRST_WRITE
+            seconds = latency + sum(tensor.nbytes for tensor in self._tensors().values()) / rate
+        spent = self.done.checkpoint_seconds + seconds
+        return spent <= CHECKPOINT_SHARE * (self.done.train_seconds + self.done.eval_seconds)
+
+    def save(self, clock: _Clock) -> None:
+        """Replace the checkpoint; the time it takes is not training's."""
+        if self.checkpoint is None:
+            return
+        before, self.done.saved = self.done.saved, self.done.steps
+        counts = {
+            "fit": dataclasses.asdict(self.done),
+            "best": [self.best.value, self.best.step, self.best.stale],
+            "losses": self.losses.count,
+        }
+        try:
+            self.checkpoint.save(self._tensors(), counts)
+        except BaseException:
+            self.done.saved = before
+            raise
+        self.last, _ = clock.lap()
+        self.done.checkpoint_seconds += self.last
+
+    def resume(self, batches: Iterator[npt.NDArray[np.int64]]) -> None:
+        """Go on from the checkpoint if that can be read: the reverse of `save`, in place."""
+        saved = self.checkpoint.load() if self.checkpoint else None
+        if saved is None:
+            return
+        tensors, counts = saved
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
+
+        self.model.load_state_dict(part("model."))
+        for name, rows in self.optimizer.state().items():
+            for i, tensor in enumerate(rows):
+                tensor.copy_(tensors[f"{name}.{i}"])
+        self.best.state = part("best.")
+        self.best.value, self.best.step, self.best.stale = counts["best"]
+        self.losses.sum, self.losses.count = tensors["loss.sum"], counts["losses"]
+        for name, value in counts["fit"].items():
+            setattr(self.done, name, value)
+        self.done.resumed = True
+        for _ in range(self.done.steps):  # batches that were trained on
+            next(batches)
 
 
 def _check_steps(budget: Budget) -> set[int]:
@@ -378,13 +448,14 @@ class _Best:
         self.step = self.stale = 0
         self.state: dict[str, Tensor] = {}
 
-    def check(self, step: int, loss: float, curve: list[dict[str, float]]) -> None:
-        """Read the validation split, add a point to ``curve`` and keep the state if it is better.
+    def check(self, step: int, loss: float, done: Fit) -> None:
+        """Read the validation split, add a point to the curve of ``done`` and keep the state if it is better.
 
-        ``loss`` is the mean over the training since the last check.
+        ``loss`` is the mean over the training since the last check; ``seconds`` of a point are those of training.
         """
         score = evaluate(self.model, self.spec, self.split, self.config)
-        curve.append({"step": step, "train_loss": loss, **{f"val_{name}": value for name, value in score.items()}})
+        figures = {f"val_{name}": value for name, value in score.items()}
+        done.curve.append({"step": step, "seconds": done.train_seconds, "train_loss": loss, **figures})
         self._offer(step, score[self.spec.primary.name])
 
     def _offer(self, step: int, value: float) -> None:

@@ -52,3 +52,9 @@ class Starves(Broken):
 class Hangs(Broken):
     def come_to_grief(self):
         time.sleep(1000)
+
+
+@seqbench.register_model("slow")
+class Slow(Broken):
+    def come_to_grief(self):
+        time.sleep(0.02)

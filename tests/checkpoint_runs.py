@@ -1,5 +1,6 @@
 """Long runs made short, ended anywhere, and what they leave."""
 
+import json
 import pkgutil
 
 import numpy as np
@@ -19,7 +20,7 @@ SHORT = {
     "standard": Budget(steps=60, batch_size=16, evaluations=6),
     "full": Budget(steps=198, batch_size=16, evaluations=22, patience=2),
 }
-EVERY = {"standard": 10, "full": 9}  # steps from one check to the next
+EVERY = {"quick": 5, "standard": 10, "full": 9}  # steps from one check to the next
 RATES = {"full": 1.0}  # it warms up over 1000 steps
 CELL = {"task": "toy-first", "model": "lstm", "budget": "standard", "hidden": (16,), "layers": 2, "dropout": 0.3}
 
@@ -28,11 +29,12 @@ class Killed(BaseException):
     """What nothing catches, so that a run ends wherever it is."""
 
 
-def run(out, report=lambda step, loss: None, force=False, **config):
+def run(out, report=lambda step, loss: None, force=False, say=None, begin=None, **config):
     rate = RATES.get(config.get("budget"), 0.03)
     chosen = RunConfig(**{**CELL, "learning_rate": rate, **config})
     listener = Listener()
     listener.step = report
+    listener.say, listener.begin = say or listener.say, begin or listener.begin
     return run_cell(chosen, Store(out), force=force, listener=listener)
 
 
@@ -69,15 +71,24 @@ def left(outcome):
     rates = cost.samples_per_second, cost.tokens_per_second
     found["counts"] = cost.steps, *(round(rate * cost.train_seconds) for rate in rates)
     found["files"] = sorted(path.name for path in folder.iterdir())
-    for name in ("curve.jsonl", "model.safetensors", "leave-one-out.npy", "sample.txt"):
+    for name in ("model.safetensors", "leave-one-out.npy", "sample.txt"):
         found[name] = (folder / name).read_bytes() if name in found["files"] else None
+    found["curve"] = curve_of(outcome)
+    for point in found["curve"]:
+        del point["seconds"]  # a clock's
     with np.load(folder / "predictions.npz") as kept:
         found |= {name: (kept[name].dtype, kept[name].shape, kept[name].tobytes()) for name in kept.files}
     return found
 
 
+def curve_of(outcome):
+    """The points of its learning curve; JSON keeps every bit of a number."""
+    return [json.loads(line) for line in (outcome.folder / "curve.jsonl").read_text().splitlines()]
+
+
 def shorten(monkeypatch):
-    """Budgets of the toys that end within a second."""
+    """Budgets of the toys that end within a second, with a checkpoint at every check whatever it costs."""
+    monkeypatch.setattr("seqbench.training.CHECKPOINT_SHARE", float("inf"))
     for task in TOYS:
         for name, budget in SHORT.items():
             monkeypatch.setitem(TASKS.get(task).budgets, name, budget)

@@ -176,7 +176,7 @@ def test_a_checkpoint_is_safetensors_and_json_alone(tmp_path):
     counts = json.loads(about["counts"])
     assert counts["fit"]["steps"] == 10 and [point["step"] for point in counts["fit"]["curve"]] == [10]
     names = {name.partition(".")[0] for name in load_file(path)}
-    assert names == {"model", "best", "mean", "square", "count", "generator"}
+    assert names == {"model", "best", "mean", "square", "count", "loss", "generator"}
 
 
 def test_a_save_that_fails_leaves_the_one_before(small, monkeypatch):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 
 import pytest
 from conftest import ROOT
@@ -17,6 +18,7 @@ from seqbench.errors import UserError
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 from seqbench.options import parse_count, parse_widths
+from seqbench.training import CHECKPOINT
 
 QUICK = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
 
@@ -127,6 +129,33 @@ def package_copy(tmp_path):
     return copy
 
 
+@pytest.fixture
+def bare_python(tmp_path):
+    """An interpreter with everything that seqbench needs, and without seqbench."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
+    # the .pth files in these folders are not read, so an editable seqbench is not found
+    (site / "packages.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    return tmp_path / "bare" / "bin" / "python"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_clone_where_only_the_requirements_are_installed_runs_grids(package_copy, bare_python, tmp_path, jobs):
+    """Its tasks are found in the folder beside run_bench.py, in worker processes too, wherever the user stands."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if not subprocess.run([bare_python, "-c", "import seqbench"], cwd=elsewhere, capture_output=True).returncode:
+        pytest.skip("seqbench is installed among what it needs, and not from a checkout")
+    words = ("run", *QUICK[:2], "--model", "rnn,gru", *QUICK[4:], "--jobs", str(jobs))
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [bare_python, package_copy / "run_bench.py", *words, "--out", "out"],
+        cwd=elsewhere, env=env, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0 and "2 of 2 cells, 0 failed" in done.stderr, done.stderr
+    assert [record.status for record, _ in Store(elsewhere / "out").records(RunRecord)] == ["ok", "ok"]
+
+
 @pytest.mark.parametrize("spoil", ["missing", "altered"])
 def test_a_spoilt_shipped_file_is_one_sentence(package_copy, tmp_path, spoil):
     file = package_copy / "tasks" / "data" / "weather.parquet"
@@ -233,9 +262,14 @@ def test_ctrl_c_leaves_nothing_torn_and_says_how_to_go_on(tmp_path):
     time.sleep(1.0)
     running.send_signal(signal.SIGINT)
     rest, code = running.communicate(timeout=60)[1], running.returncode
-    assert code == 130 and re.search(r"interrupted at step \d+ of 5000; .* goes on from there", rest), rest
-    assert "Traceback" not in rest
-    assert not list(tmp_path.glob("results/local/*"))
+    said = re.search(r"interrupted at step (\d+) of 5000; .* goes on from there", rest)
+    assert code == 130 and said and "Traceback" not in rest, rest
+    (checkpoint,) = (path for path in (tmp_path / "results" / "local").rglob("*") if path.is_file())
+    assert checkpoint.name == CHECKPOINT
+    again = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert f"weather lstm: going on from step {said[1]} of 5000\n" in again.stderr
+    again.kill()
+    again.communicate(timeout=60)
 
 
 def test_a_killed_run_starts_again_and_ends_with_the_same_numbers(tmp_path, cli):

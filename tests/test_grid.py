@@ -1,5 +1,6 @@
 """Grids through the real command line: what they survive, what they leave, and that they end with the same board."""
 
+import json
 import os
 import random
 import re
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 from board_records import board
 from conftest import ROOT
+from safetensors import safe_open
 
 import seqbench
 from seqbench.cli.run import GridOptions
-from seqbench.jobs.pool import LocalProcesses
+from seqbench.jobs.pool import LAST_SECONDS, LocalProcesses
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 from seqbench.rates import RATES
+from seqbench.training import CHECKPOINT
 
 TOYS, BROKEN = ROOT / "tests" / "toys.py", ROOT / "tests" / "broken_models.py"
 SMALL = ("--plugin", TOYS, "--budget", "smoke", "--hidden", "8", "--jobs", "2")
@@ -100,6 +103,59 @@ def test_a_grid_that_is_killed_fifty_times_ends_with_the_board_of_an_undisturbed
     assert len(records(tmp_path / "out")) == len(models) * seeds
     assert quality(tmp_path / "out") == quality(tmp_path / "undisturbed")
     assert not list((tmp_path / "out").glob("*/*/*/run-2"))
+
+
+def awaited(process, out, pattern, count):
+    """Wait until a grid has written ``count`` files or folders of a name."""
+    end = time.monotonic() + 200
+    while len(list(out.glob(f"*/*/*/{pattern}"))) < count and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_a_grid_that_ctrl_c_ends_goes_on_from_the_steps_of_its_cells(tmp_path, cli):
+    """Its workers leave their checkpoints before they end, which is before they would be killed."""
+    words = ("--plugin", BROKEN, "--plugin", TOYS, "--task", "toy-wave", "--model", "slow", "--seeds", 2)
+    words = (*words, "--budget", "standard", "--jobs", 2, "--out")
+    with started(*words, "out", cwd=tmp_path) as process:
+        awaited(process, tmp_path / "out", CHECKPOINT, 2)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert output.splitlines()[-1].startswith("seqbench: interrupted; ") and workers(tmp_path / "out") == []
+    assert records(tmp_path / "out") == []
+    steps = [kept_steps(path) for path in (tmp_path / "out").rglob(CHECKPOINT)]
+    assert len(steps) == 2 and any(step % 40 for step in steps)  # not only those of checks
+    done = cli(*words, "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(map(int, re.findall(r"going on from step (\d+) of 400", done.stderr))) == sorted(steps)
+    assert cli(*words, "undisturbed").returncode == 0
+    for one, other in zip(records(tmp_path / "out"), records(tmp_path / "undisturbed"), strict=True):
+        assert (one.key, one.metrics) == (other.key, other.metrics)
+        assert one.cost.interrupted and not other.cost.interrupted
+
+
+def kept_steps(path):
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["counts"])["fit"]["steps"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_a_grid_whose_cells_hang(tmp_path, times):
+    """Such cells are killed some seconds later, or at once when Ctrl-C is pressed again."""
+    words = ("--plugin", BROKEN, "--plugin", TOYS, "--task", "toy-wave", "--model", "hangs", "--seeds", 2)
+    with started(*words, "--budget", "smoke", "--jobs", 2, "--out", "out", cwd=tmp_path) as process:
+        awaited(process, tmp_path / "out", ".tmp-*", 2)
+        time.sleep(1.0)
+        for _ in range(times):
+            begun = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        output = process.communicate(timeout=60)[0]
+    took = time.monotonic() - begun
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert workers(tmp_path / "out") == [] and took < LAST_SECONDS * (2.0 if times == 1 else 0.9)
+    assert not list((tmp_path / "out").rglob("record.json"))
 
 
 def test_cells_do_not_outlive_their_grid(tmp_path):
@@ -196,7 +252,7 @@ def test_a_damaged_or_future_record_stops_a_grid_before_it_starts(cli, tmp_path)
     path = next((tmp_path / "out").glob("toy-wave/rnn/*/run-1/record.json"))
     good = path.read_text()
     for bad, sentence in (
-        (good.replace('"schema_version": 1', '"schema_version": 2'), "reads up to 1: update it"),
+        (good.replace('"schema_version": 2', '"schema_version": 3'), "reads up to 2: update it"),
         (good.replace('"name": "toy-wave"', '"name": "toy-first"'), "has been altered"),
         (good[: len(good) // 2], "not valid JSON"),
     ):

@@ -3,17 +3,22 @@
 import json
 import multiprocessing
 import os
+import platform
 import signal
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy
 import pytest
+import torch
 
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs.record import Record, RunRecord
 from seqbench.jobs.store import RECORD, Store
 
+NEW = ("numpy", "scikit_learn", "os", "instruction_set")  # in the environment since version 2
 SMALL = {"task": "toy-wave", "model": "rnn", "hidden": (8,), "budget": "smoke"}
 
 
@@ -42,7 +47,7 @@ def test_a_record_survives_the_trip_through_json(done):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schema_version": 2}, "schema version 2.*update"),
+        ({"schema_version": 3}, "schema version 3.*update"),
         ({"extra": 1}, "extra"),
         ({"status": "fine"}, "status"),
         ({"key": "0" * 64}, "altered"),
@@ -165,8 +170,22 @@ def test_a_kill_at_any_moment_leaves_whole_runs_only(done, tmp_path):
     assert seen > 10
 
 
-def test_a_record_of_schema_version_1_keeps_loading():
-    """The file was written once and is never regenerated: a change that breaks it breaks users' results."""
-    golden = Path(__file__).parent / "golden" / "record-v1.json"
+@pytest.mark.parametrize("schema", [1, 2])
+def test_records_of_every_schema_version_keep_loading(schema):
+    """The files were written once and are never regenerated: a change that breaks one breaks users' results."""
+    golden = Path(__file__).parent / "golden" / f"record-v{schema}.json"
     record = Record.from_json(golden.read_text(encoding="utf-8"))
-    assert record.schema_version == 1 and record.status == "ok" and record.task.name == "weather"
+    assert record.schema_version == schema and record.status == "ok" and record.task.name == "weather"
+    assert (record.environment.instruction_set is None) == (record.environment.numpy is None) == (schema == 1)
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_a_record_holds_what_its_last_digits_depend_on(done):
+    """Versions, system and instruction set; its key is as before."""
+    raw, environment = json.loads(done.record.to_json()), done.record.environment
+    assert raw["schema_version"] == 2
+    assert environment.numpy == numpy.__version__ and environment.scikit_learn == version("scikit-learn")
+    assert environment.instruction_set == torch.backends.cpu.get_cpu_capability()
+    assert platform.system() in ("Darwin", "Linux") and platform.machine() in environment.os
+    old = {name: value for name, value in raw["environment"].items() if name not in NEW}
+    assert Record.from_json(json.dumps({**raw, "schema_version": 1, "environment": old})).key == done.record.key

@@ -30,6 +30,7 @@ from cyclopts import (
 from seqbench.cli.common import AUTO, FLAT, Common
 from seqbench.errors import UserError, nearest, unknown_option
 from seqbench.options import Parameter, unknown_choice
+from seqbench.process import INTERRUPTED, complete_streams
 from seqbench.registry import load_plugin
 
 if TYPE_CHECKING:
@@ -238,6 +239,7 @@ def _values(words: Sequence[str], option: str) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    complete_streams()
     words = [*(sys.argv[1:] if argv is None else argv)]
     prog = Path(sys.argv[0]).name if argv is None else "seqbench"
     debug = "--debug" in words
@@ -254,10 +256,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
     except KeyboardInterrupt as error:
-        code, message = (
-            130,
-            f"{str(error) or 'interrupted'}; records that stand are kept. The same command goes on from there.",
-        )
+        usual = "interrupted; records that stand are kept. The same command goes on with the rest."
+        code, message = INTERRUPTED, str(error) or usual
     except BrokenPipeError:  # the reader of a pipe has gone; it needs no more
         sys.stdout = None
         return 0

@@ -83,8 +83,8 @@ class Listener:
     def say(self, line: str) -> None:
         """A line of text."""
 
-    def begin(self, steps: int) -> None:
-        """A job begins its ``steps`` steps."""
+    def begin(self, steps: int, done: int = 0) -> None:
+        """A job begins its ``steps`` steps, of which an earlier run of it has ``done`` some."""
 
     def step(self, step: int, loss: float = 0.0) -> None:
         """A job has done ``step`` of them."""

@@ -29,6 +29,7 @@ from seqbench.errors import UserError
 from seqbench.jobs.job import Job, Listener, Outcome
 from seqbench.jobs.record import Record, Status
 from seqbench.jobs.store import Store
+from seqbench.process import INTERRUPTED, interrupt_cleanly
 from seqbench.registry import load_plugin
 
 __all__ = ["TIME_LIMITS", "Event", "Executor", "LocalProcesses", "main", "run_jobs"]
@@ -41,6 +42,7 @@ START = (
     "import json, sys; path, package = json.loads(sys.argv[1]); sys.path[:] = path; import seqbench; "
     "seqbench.__path__[:] = package; from seqbench.jobs.pool import main; sys.exit(main())"
 )
+LAST_SECONDS = 5.0  # for a process that is to end: a checkpoint is written within a step and less than a second
 TAIL = 2000  # characters of what a process wrote to stderr that are kept
 
 
@@ -48,8 +50,8 @@ TAIL = 2000  # characters of what a process wrote to stderr that are kept
 class Event:
     """What is heard of a job.
 
-    ``say`` (a line), ``begin`` (steps), ``step`` (its number and the loss), ``refused`` (why it can't run), ``unsaved``
-    (why nothing could be written), and at last ``ended`` (exit code, end of stderr).
+    ``say`` (a line), ``begin`` (steps, and how many are done), ``step`` (its number and the loss), ``refused`` (why it
+    can't run), ``unsaved`` (why nothing could be written), and at last ``ended`` (exit code, end of stderr).
     """
 
     job: Job
@@ -72,7 +74,7 @@ class Executor(Protocol):
         """End ``job`` at once; its ``ended`` still comes."""
 
     def close(self) -> None:
-        """End all jobs."""
+        """End all jobs, which are given a few seconds to leave what they can go on from."""
 
 
 def run_jobs(
@@ -215,7 +217,7 @@ def _memory_kills() -> int | None:
 class LocalProcesses:
     """A process of its own for each job, so that whatever befalls it stays there.
 
-    A process dies with the one that started it, whatever kills that: it watches its standard input, which ends then.
+    A process ends with the one that started it, whatever kills that: it watches its standard input, which ends then.
     ``gpus`` are spread over the slots.
     """
 
@@ -287,10 +289,20 @@ class LocalProcesses:
             _kill(self._running[job.key][0])
 
     def close(self) -> None:
-        """Kill what runs and wait until it has gone."""
-        for process, _ in self._running.values():
-            _kill(process)
-        end = time.monotonic() + 10
+        """Ask what runs to end, kill what is still there some seconds later, and wait until it has gone."""
+        try:
+            for process, _ in self._running.values():
+                assert process.stdin is not None
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            self._wait_for_all(LAST_SECONDS)
+        finally:  # Ctrl-C again: at once
+            for process, _ in self._running.values():
+                _kill(process)
+            self._wait_for_all(10.0)
+
+    def _wait_for_all(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
         while self._running and time.monotonic() < end:
             self.wait(0.1)
 
@@ -306,11 +318,14 @@ def _kill(process: subprocess.Popen[str]) -> None:
 def main() -> int:
     """What a process does: read one job from standard input, run it, tell how it goes as lines of JSON.
 
-    Exit code: 0 when the record stands, 2 when there was nothing to run, 1 when it could not be written.
+    Exit code: 0 when the record stands, 2 when there was nothing to run, 1 when it could not be written, 130 when it
+    was asked to end.
     """
-    lines, teller = sys.stdin, _Teller()
-    message = json.loads(lines.readline())
-    threading.Thread(target=_die_with_parent, args=(lines,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background ignores Ctrl-C
+    interrupt_cleanly()
+    teller = _Teller()
+    message = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         module = importlib.import_module(message["kind"])  # imports torch; by now it is watched who waits for this
         for path in message["plugins"]:
@@ -323,6 +338,8 @@ def main() -> int:
         where = f" ({error.filename})" if error.filename else ""
         teller.tell("unsaved", f"{error.strerror or error}{where}")
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
@@ -344,14 +361,20 @@ class _Teller(Listener):
     def say(self, line: str) -> None:
         self.tell("say", line)
 
-    def begin(self, steps: int) -> None:
-        self.tell("begin", steps)
+    def begin(self, steps: int, done: int = 0) -> None:
+        self.tell("begin", steps, done)
 
     def step(self, step: int, loss: float = 0.0) -> None:
         self.tell("step", step, loss)
 
 
-def _die_with_parent(lines: TextIO) -> None:
-    """Standard input ends when the process that started this one has gone, however that ended."""
-    lines.read()
+def _end_with_parent() -> None:
+    """Standard input ends when the process that started this one has gone or wants its end.
+
+    What Ctrl-C does then lets training leave a checkpoint; whatever goes on after that is cut off.
+    """
+    while os.read(0, 4096):  # not sys.stdin: a thread that waits there can break the end of the interpreter
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(LAST_SECONDS)
     os._exit(3)

@@ -61,11 +61,11 @@ class Terminal(Listener):
         """With the title where there is one."""
         self.single.say(line) if self.title else self.write(line)
 
-    def begin(self, steps: int) -> None:
+    def begin(self, steps: int, done: int = 0) -> None:
         """Of the single job."""
-        if not self.live:
+        if not self.live and not done:
             self.say(f"training for {steps} steps")
-        self.single.begin(steps)
+        self.single.begin(steps, done)
 
     def step(self, step: int, loss: float = 0.0) -> None:
         """Of the single job."""
@@ -138,18 +138,19 @@ class _Line(Listener):
     def __init__(self, terminal: Terminal, name: str, place: int, every: float, job: Job | None = None) -> None:
         self.terminal, self.name, self.place, self.every, self.job = terminal, name, place, every, job
         self.begun = self.since = self.said = time.monotonic()
-        self.steps = 0
+        self.steps = self.first = 0
         self.bar: tqdm[Never] | None = None
 
     def say(self, line: str) -> None:
         self.terminal.write(f"{self.name}: {line}")
 
-    def begin(self, steps: int) -> None:
-        self.steps, self.since = steps, time.monotonic()
+    def begin(self, steps: int, done: int = 0) -> None:
+        self.steps, self.first, self.since = steps, done, time.monotonic()
         if self.terminal.live:
             self.close()
             self.bar = tqdm(
                 total=steps or None,
+                initial=done,
                 desc=self.name,
                 unit="step",
                 dynamic_ncols=True,
@@ -166,7 +167,7 @@ class _Line(Listener):
         now = time.monotonic()
         if now - self.said >= self.every or (self.job is None and step == self.steps):
             self.said = now
-            left = duration((now - self.since) / step * (self.steps - step))
+            left = duration((now - self.since) / max(1, step - self.first) * (self.steps - step))
             self.say(f"step {step} of {self.steps}, loss {loss:.4f}, {left} left")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The record: the JSON object that one job leaves behind, schema version 1.
+"""The record: the JSON object that one job leaves behind, schema version 2.
 
 `Record` is what all have in common; `RunRecord` is that of a model trained on a task, which `seqbench.experiment` fills
 in, `ProbeRecord` that of a probe, which `seqbench.probes.shared.measuring` fills in. A
@@ -37,7 +37,7 @@ __all__ = [
     "run_key",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: numpy, scikit_learn, os and instruction_set of the environment
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Figures = dict[str, float]
@@ -51,7 +51,12 @@ class Strict(BaseModel):
 
 
 class Environment(Strict):
-    """Where it ran. `git_commit` is of seqbench's own checkout, where there is one."""
+    """Where it ran. `git_commit` is of seqbench's own checkout, where there is one.
+
+    What is None by default is not known of records of schema version 1. `os` is the system and its release, without the
+    name of the machine; `instruction_set` is what torch uses of the processor, such as AVX2, on which the last digits
+    of figures depend.
+    """
 
     device: str
     device_name: str
@@ -62,6 +67,10 @@ class Environment(Strict):
     seqbench: str
     git_commit: str | None
     git_dirty: bool | None
+    numpy: str | None = None
+    scikit_learn: str | None = None
+    os: str | None = None
+    instruction_set: str | None = None
 
 
 class Record(Strict):
@@ -69,7 +78,7 @@ class Record(Strict):
 
     PATTERN: ClassVar[str]  # of the folders of such records below a store's root
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     key: Hash
     status: Status
     reason: str | None

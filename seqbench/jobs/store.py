@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from seqbench.disk import temporary_folder
 from seqbench.errors import UserError
 from seqbench.jobs import DONE
 from seqbench.jobs.job import Job, Outcome
@@ -157,7 +158,6 @@ class Store:
         (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
         for path in folder.iterdir():
             _sync(path)
-        folder.chmod(0o755)  # mkdtemp makes folders private
         _sync(folder)
         home = self.folder_of(job)
         while True:
@@ -180,7 +180,7 @@ def _temporary_folder(home: Path) -> Path:
     for attempt in range(100):
         try:
             home.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix=".tmp-", dir=home))
+            return temporary_folder(home, ".tmp-")
         except FileNotFoundError:  # another worker was just removing the folders because they were empty
             if attempt == 99:
                 raise

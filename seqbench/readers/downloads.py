@@ -15,7 +15,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from seqbench.disk import OCCUPIED, sha256
+from seqbench.disk import OCCUPIED, sha256, temporary_folder
 from seqbench.errors import UserError
 
 __all__ = [
@@ -329,14 +328,13 @@ def publish(folder: Path, fill: Callable[[Path], dict[str, Any]]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=".tmp-fetch-", dir=folder.parent))
+        temporary = temporary_folder(folder.parent, ".tmp-fetch-")
         try:
             about = {"format": FORMAT, "fetched_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", **fill(temporary)}
             for name, file in about["files"].items():
                 file |= {"sha256": sha256(temporary / name), "bytes": (temporary / name).stat().st_size}
             text = json.dumps(about, indent=1, allow_nan=False)
             (temporary / SIDECAR).write_text(text, encoding="utf-8")
-            temporary.chmod(0o755)
             _swap(temporary, folder, before)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -359,7 +357,7 @@ def _swap(temporary: Path, folder: Path, before: dict[str, Any] | None) -> None:
         now = sidecar(folder)
         if now is not None and now != before:
             return
-        aside = Path(tempfile.mkdtemp(prefix=".tmp-fetch-", dir=folder.parent))
+        aside = temporary_folder(folder.parent, ".tmp-fetch-")
         with contextlib.suppress(FileNotFoundError):  # another fetch moved it first
             folder.rename(aside / folder.name)
         shutil.rmtree(aside, ignore_errors=True)
