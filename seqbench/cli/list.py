@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import tyro
-from tabulate import tabulate
 
 from seqbench.cli.common import Common, Flag
+from seqbench.report.terminal import print_table
+from seqbench.report.text import NONE
 
 __all__ = ["COMMAND", "List"]
 
@@ -93,9 +94,12 @@ class List:
             print(json.dumps(chosen, indent=2, ensure_ascii=False))
             return 0
         for name, rows in chosen.items():
-            shown = [{key: _cell(value) for key, value in row.items() if key not in ONLY_JSON} for row in rows]
-            # numbers and truth values are text by now: tabulate must not read them again ("False" would become True)
-            print(f"{name}\n{tabulate(shown, headers='keys', maxcolwidths=30, disable_numparse=True)}\n")
+            built_in = all(str(row.get("from", "seqbench.")).startswith("seqbench.") for row in rows)
+            left_out = {*ONLY_JSON, "from"} if built_in else ONLY_JSON
+            shown = [{key: _cell(value) for key, value in row.items() if key not in left_out} for row in rows]
+            print(name)
+            print_table(list(shown[0]) if shown else [], [list(row.values()) for row in shown])
+            print()
         return 0
 
 
@@ -105,4 +109,6 @@ COMMAND = List
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
+    if value is None:
+        return NONE
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -17,6 +17,7 @@ import tyro
 from seqbench.cli.common import Common
 from seqbench.disk import replace_file
 from seqbench.errors import Diverged, UserError
+from seqbench.report.terminal import print_path
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     import numpy.typing as npt
@@ -48,7 +49,7 @@ class Predict:
     def __call__(self) -> int:
         """Write it and say where."""
         path, rows = predict_file(self.record, self.file, self.out)
-        print(f"{rows:,} predictions: {path}")
+        print_path(f"{rows:,} predictions: ", path)
         return 0
 
 
