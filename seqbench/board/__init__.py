@@ -5,7 +5,16 @@ The statistics are `seqbench.stats`.
 """
 
 from seqbench.board.compare import BoardTable, make_tables, overviews, paired_skill
-from seqbench.board.frame import load_results
-from seqbench.board.page import render
+from seqbench.board.frame import chosen_results, load_results
+from seqbench.board.page import render, short_board
 
-__all__ = ["BoardTable", "load_results", "make_tables", "overviews", "paired_skill", "render"]
+__all__ = [
+    "BoardTable",
+    "chosen_results",
+    "load_results",
+    "make_tables",
+    "overviews",
+    "paired_skill",
+    "render",
+    "short_board",
+]

@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from seqbench.board.compare import BoardTable, Comparison, Entrant, Overview, OverviewRow, Ranks, Row, overviews
 from seqbench.board.frame import Result
 from seqbench.rates import TRIAL_SEED
-from seqbench.report.text import NONE, decimals, escape, link, listed, open_ranks, or_dash, relative, with_reach
+from seqbench.report.text import NONE, decimals, escape, link, listed, open_ranks, or_dash, relative, short, with_reach
 from seqbench.report.text import table as table_lines
 from seqbench.stats import Interval
 
-__all__ = ["render"]
+__all__ = ["ShortTable", "render", "short_board"]
 
 Json = dict[str, Any]
 BETTER = "significantly better than"
@@ -55,12 +55,77 @@ the models may change.
 """
 
 
+def only_models(models: str) -> str:
+    """What must be said where only these ``models``, names with commas, are shown."""
+    named = listed([name.strip() for name in models.split(",")])
+    return f"Of the models only {named} {_are(named.split(' and '))} shown: ranks and differences are among these."
+
+
+class ShortTable(NamedTuple):
+    """One table of a short board: texts, without markup."""
+
+    heading: str
+    headers: list[str]
+    rows: list[list[str]]
+
+
+def short_board(tables: Sequence[BoardTable]) -> list[ShortTable]:
+    """What matters most, for a terminal: rank, model, score, and which models it is significantly better than.
+
+    First the overviews with the mean skill, then the ``tables``, in which the strongest baseline has its place. A
+    score has its 95% interval, and an arrow to where it is better; where a model lacks one, what became of its runs
+    stands there.
+    """
+    return [*map(_short_overview, overviews(tables)), *map(_short_table, tables)]
+
+
+def _short_overview(overview: Overview) -> ShortTable:
+    rows = [
+        [
+            open_ranks(row.ranks),
+            short(row.label),
+            _figure(row.mean_skill, 3) if row.mean_skill else _without_mean(overview, row),
+            ", ".join(overview.comparison.better_than(row.label)),
+        ]
+        for row in overview.rows
+    ]
+    return ShortTable(overview.heading, ["rank", "model", "mean skill", BETTER], rows)
+
+
+def _without_mean(overview: Overview, row: OverviewRow) -> str:
+    """The tasks that ``row`` is incomplete in, and what became of it there."""
+    parts = zip(overview.tasks, row.skills, row.states, strict=True)
+    return "no mean: " + ", ".join(f"{task} {state}" for task, skill, state in parts if skill is None)
+
+
+def _short_table(table: BoardTable) -> ShortTable:
+    means = [row.metric for row in table.rows if row.metric is not None]
+    places = decimals([mean.value for mean in means], [_reach(mean) for mean in means])
+    unit = f" ({short(table.measure.unit)})" if table.measure.unit else ""
+    score = f"{short(table.measure.metric or 'figure')}{unit} {'↑' if table.measure.sign > 0 else '↓'}"
+    rows = []
+    for row in table.rows:
+        model = isinstance(row, Entrant)
+        if not model and row.label != table.strongest:
+            continue
+        rows.append(
+            [
+                open_ranks(row.ranks) if model else "",
+                short(row.label) + ("" if model else " (baseline)"),
+                row.state if isinstance(row, Entrant) and row.metric is None else _figure(row.metric, places),
+                ", ".join(table.better_than(row.label)),
+            ]
+        )
+    return ShortTable(table.title, ["rank", "model", score, BETTER], rows)
+
+
 def render(
     tables: Sequence[BoardTable],
     fmt: Literal["markdown", "json", "csv"] = "markdown",
     columns: Literal["all", "quality"] = "all",
     base: Path = Path(),
     plots: Mapping[str, Path] | None = None,
+    models: str = "",
 ) -> str:
     """The text of a board.
 
@@ -69,8 +134,9 @@ def render(
             the same text byte for byte.
         base: the directory that the text will be written into; links to records are relative to it.
         plots: pictures by heading, as `charts.draw_board` gives them, for the Markdown page with `all` columns.
+        models: the models that `frame.chosen_results` was asked for, if not all were taken: the text says so.
     """
-    page = _Page(columns == "quality", base.resolve(), plots or {})
+    page = _Page(columns == "quality", base.resolve(), plots or {}, models)
     return {"markdown": page.markdown, "json": page.json, "csv": page.csv}[fmt](tables)
 
 
@@ -81,6 +147,7 @@ class _Page:
     quality: bool
     base: Path
     plots: Mapping[str, Path]
+    models: str = ""
 
     def link(self, shown: str, result: Result) -> str:
         """``shown``, with a link to the record unless its path depends on the moment."""
@@ -91,6 +158,7 @@ class _Page:
     def markdown(self, tables: Sequence[BoardTable]) -> str:
         """How to read it, overviews, tables."""
         parts = [HOW_TO_READ.format(records=sum(table.n_results for table in tables))]
+        parts += [f"**{escape(only_models(self.models))}**\n"] if self.models else []
         parts += [self.section(overview.heading, _overview(overview)) for overview in overviews(tables)]
         parts += [self.section(table.title, self.table(table)) for table in tables]
         return "\n".join(parts)
@@ -235,6 +303,7 @@ class _Page:
         """Tables with the values of every seed, differences and records, then overviews; what isn't known is null."""
         content = {
             "columns": "quality" if self.quality else "all",
+            **({"models": self.models} if self.models else {}),
             "tables": [self.table_data(table) for table in tables],
             "overviews": [_overview_data(overview) for overview in overviews(tables)],
         }

@@ -23,6 +23,7 @@ GAP = 2  # columns of the terminal between two of a table
 RULE = re.compile(r"\|(\s*:?-+:?\s*\|)+\s*$")  # the second line of a GitHub table
 NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?%?$")
 FIGURE = re.compile(r"[-+≥>=<~ ]*[\d∞]")  # what follows may be a unit or an interval
+PLAIN = re.compile(r"[-+≥>=<~ ]*[\d∞][^(]*$")  # figures that look best with their ends below each other
 BLANK = ("", "-", "–", "?")  # noqa: RUF001 - the dash that stands for nothing
 Rows = Sequence[Sequence[str]]
 
@@ -166,7 +167,7 @@ def _print_columns(console: Console, headers: Sequence[str], rows: Rows, widths:
     style = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, GAP - 1, 0, 0)}
     table = Table(show_lines=apart, header_style="bold", **style)  # type: ignore[arg-type]
     for i, (header, width) in enumerate(zip(headers, widths, strict=True)):
-        figures = _all_match(FIGURE, [row[i] for row in rows])
+        figures = _all_match(PLAIN, [row[i] for row in rows])
         table.add_column(Text(header), width=width, justify="right" if figures else "left", vertical="top")
     for row in rows:
         table.add_row(*map(Text, row))
@@ -179,5 +180,6 @@ def _print_blocks(headers: Sequence[str], *rows: Sequence[str], width: int) -> N
         if number:
             print()
         for i, (header, cell) in enumerate(zip(headers, row, strict=True)):
-            name = f"{header}: " if header else ""
-            print(wrapped(f"{'  ' if i else ''}{name}{cell}", width, fold=True))
+            if cell:
+                name = f"{header}: " if header else ""
+                print(wrapped(f"{'  ' if i else ''}{name}{cell}", width, fold=True))
