@@ -35,11 +35,11 @@ def run_bench(*words, **given):
     return in_a_terminal([sys.executable, str(ROOT / "run_bench.py"), *map(str, words)], **given)
 
 
-def in_a_terminal(command, *, columns=80, lines=LINES, cwd=None, env=None, interrupt=None, timeout=300):
+def in_a_terminal(command, *, columns=80, lines=LINES, cwd=None, env=None, watch=False, interrupt=None, timeout=300):
     """Run ``command`` in a terminal of so many ``columns``.
 
-    ``env`` changes its environment (None takes a variable away); ``interrupt`` is what on the screen is answered with
-    Ctrl-C.
+    ``env`` changes its environment (None takes a variable away); with ``watch`` every screen is kept; ``interrupt`` is
+    what on the screen is answered with Ctrl-C.
     """
     pid, terminal = pty.fork()
     if pid == 0:  # the child: nothing but what leads to the command
@@ -59,7 +59,7 @@ def in_a_terminal(command, *, columns=80, lines=LINES, cwd=None, env=None, inter
     stream = pyte.ByteStream(screen)
     shown, end = Shown([]), time.monotonic() + timeout
     while True:
-        assert time.monotonic() < end, "\n".join(rows(screen))
+        assert time.monotonic() < end, "\n".join(rows(screen))  # something is written at least now and then
         try:
             data = os.read(terminal, 65536)
         except OSError:  # Linux says so when the other end is closed
@@ -68,8 +68,9 @@ def in_a_terminal(command, *, columns=80, lines=LINES, cwd=None, env=None, inter
             break
         shown.raw += data
         stream.feed(data)
-        shown.screens.append(rows(screen))
-        if interrupt is not None and any(interrupt in line for line in shown.screens[-1]):
+        if watch:
+            shown.screens.append(rows(screen))
+        if interrupt is not None and any(interrupt in line for line in rows(screen)):
             interrupt = None
             os.write(terminal, b"\x03")
     os.close(terminal)
@@ -80,7 +81,11 @@ def in_a_terminal(command, *, columns=80, lines=LINES, cwd=None, env=None, inter
 
 def rows(screen):
     """Lines of a screen without what is blank at their ends, and without the blank ones below."""
-    lines = [line.rstrip() for line in screen.display[: max(screen.buffer, default=-1) + 1]]
+    used = [y for y, line in screen.buffer.items() if line]  # screen.display would fill what is blank, slowly
+    lines = [
+        "".join(screen.buffer[y][x].data for x in range(screen.columns)).rstrip()
+        for y in range(max(used, default=-1) + 1)
+    ]
     while lines and not lines[-1]:
         lines.pop()
     return lines

@@ -57,7 +57,7 @@ def print_text(text: str, *, fold: bool = False) -> None:
     if not in_terminal(sys.stdout):
         print(text)
         return
-    lines, width, i = text.split("\n"), _console().width, 0
+    lines, width, i = _rejoined(text.split("\n")), _console().width, 0
     while i < len(lines):
         end = i + 1
         if lines[i].startswith("|") and RULE.match("".join(lines[end : end + 1])):
@@ -71,6 +71,20 @@ def print_text(text: str, *, fold: bool = False) -> None:
         else:
             print(wrapped(lines[i], width, fold=fold))
         i = end
+
+
+def _rejoined(lines: Sequence[str]) -> list[str]:
+    """Lines of prose that a text was wrapped into at about 120 columns, as one again."""
+    joined: list[str] = []
+    last = ""
+    for line in lines:
+        own = re.match(r"$|\s|- |\|.*\|$", line)  # a paragraph, a bullet or a table begins
+        if 90 <= len(last) <= 120 and not last.endswith((".", ":", "|")) and not own:
+            joined[-1] += f" {line}"
+        else:
+            joined.append(line)
+        last = line
+    return joined
 
 
 def print_path(label: str, path: object) -> None:
@@ -168,7 +182,8 @@ def _print_columns(console: Console, headers: Sequence[str], rows: Rows, widths:
     table = Table(show_lines=apart, header_style="bold", **style)  # type: ignore[arg-type]
     for i, (header, width) in enumerate(zip(headers, widths, strict=True)):
         figures = _all_match(PLAIN, [row[i] for row in rows])
-        table.add_column(Text(header), width=width, justify="right" if figures else "left", vertical="top")
+        # fold: an ellipsis would take wide letters off a line that merely ends with a space
+        table.add_column(Text(header), width=width, justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
