@@ -304,5 +304,7 @@ def _drawn(name: str, done: float | str, figures: Figures, width: int, marks: st
         least = min(LEAST_NAME, len(name))
         if len(name) - over >= least:
             break
+    else:  # not even so
+        over, middle = over - len(middle) - 2, ""
     name = name if over <= 0 else short(name, max(least, len(name) - over))
     return "  ".join(filter(None, (name, middle, shown)))
