@@ -47,12 +47,10 @@ def in_a_terminal(command, *, columns=80, lines=LINES, cwd=None, env=None, watch
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             changes = {"TERM": "xterm-256color", "NO_COLOR": None, "COLUMNS": None, "LINES": None, **(env or {})}
-            for name, value in changes.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
+            # handed over whole: readline, which pytest imports, sets COLUMNS where os.environ does not see it
+            known = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
             os.chdir(cwd or ".")
-            os.execvp(command[0], command)
+            os.execvpe(command[0], command, known)
         finally:
             os._exit(127)
     screen = pyte.Screen(columns, lines)
