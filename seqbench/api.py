@@ -21,6 +21,7 @@ import pandas as pd
 
 from seqbench.board import (
     BoardTable,
+    chosen_results,
     frame_of,
     load_results,
     make_tables,
@@ -334,16 +335,10 @@ def _frame(
     missing = [name for name in frame_of(()).columns if name not in frame]
     if missing:
         raise UserError(f"the DataFrame has no column {missing[0]}: take rows of what seqbench.load_results gives.")
-    for noun, names in (("task", task), ("model", model), ("budget", budget)):
-        if names is not None:
-            wanted = [name.strip() for name in _joined(names, noun).split(",")]
-            for name in wanted:
-                if name not in set(frame[noun]):
-                    raise UserError(nearest(name, set(frame[noun]), noun))
-            frame = frame[frame[noun].isin(wanted)]
     if frame.empty:
-        raise UserError("no records are left to compare: take other results, or other names.")
-    return frame
+        raise UserError("there are no records to compare: take other results.")
+    named = {"task": task, "model": model, "budget": budget}
+    return chosen_results(frame, **{noun: _joined(names, noun) for noun, names in named.items() if names is not None})
 
 
 def _typed(rows: Sequence[Mapping[str, Any]], *whole: str) -> pd.DataFrame:

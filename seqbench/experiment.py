@@ -306,6 +306,7 @@ class _Run:
         constants: dict[str, float] = {}
         metrics, begun = {}, time.perf_counter()
         for part in ("val", "test"):
+            self.listener.phase({"val": "validation", "test": "testing"}[part])
             split: Split = data.splits[part]
             predictions, truth = predict(model, split, config), split.truth()
             constants = constants if part == "test" else spec.calibrated(predictions, truth)
@@ -319,7 +320,9 @@ class _Run:
         meta: dict[str, Any] = {f"meta_{name}": rows for name, rows in truth.meta.items()}
         with (folder / "predictions.npz").open("wb") as file:
             np.savez_compressed(file, prediction=_small(predictions), target=truth.targets, group=truth.groups, **meta)
+        self.listener.phase("baselines")
         rows: list[Any] = [spec.leave_one_out(predictions, truth), *baselines_left_out(prepared, self.listener.say)]
+        self.listener.phase("writing")
         np.save(folder / LEFT_OUT, np.stack(rows), allow_pickle=False)
         lines = (json.dumps(point, allow_nan=False) + "\n" for point in done.curve)
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -133,6 +133,8 @@ class Scaling:
         return {
             "offset": float(self.offset[-1]),
             "scale": float(self.scale[-1]),
+            "mean": self.offset[:-1].tolist(),  # the features', by the names that `data show` undoes scaling by
+            "deviation": self.scale[:-1].tolist(),
             "offsets": self.offset.tolist(),
             "scales": self.scale.tolist(),
             "drift": self.drift,

@@ -10,6 +10,7 @@ import sys
 import time
 import venv
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -50,7 +51,15 @@ def test_list_names_tasks_and_models(cli):
     text = cli("list").stdout
     assert all(word in text for word in ("dna", "transformer", "kneser-ney", "standard"))
     assert {row["name"]: row["can_be_causal"] for row in listed["models"]}["bilstm"] is False
-    assert max(map(len, cli("list", "models").stdout.splitlines())) <= 100
+
+
+def test_list_needs_no_torch_and_reads_models_as_they_are_registered():
+    assert "torch" not in modules_after("list") and "torch" not in modules_after("list", "models")
+    code = (
+        "from seqbench.cli.list import _models; import sys; read = _models(); assert 'torch' not in sys.modules\n"
+        "import seqbench.models.mixer; assert read == _models() and len(read) >= 5, read"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("task", ["dna", "fault", "sentiment", "stock", "textgen", "weather"])
@@ -59,6 +68,41 @@ def test_data_show_answers_what_a_careful_person_asks(cli, task):
     assert done.returncode == 0, done.stderr
     for word in ("licence", "citation", "SHA-256", "split", "example", "missing values", "skill 0", "train", "test"):
         assert word in done.stdout, word
+
+
+def shown_features(text):
+    """Feature to its mean, deviation, least, most and test mean, of what `data show` prints."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    start = next(i for i, row in enumerate(rows) if row[0] == "feature") + 2
+    table = rows[start : rows.index([""], start)]
+    return {name: [float(figure.replace(",", "")) for figure in figures] for name, *figures in table}
+
+
+def test_data_show_gives_features_before_scaling(cli, tmp_path):
+    given = pd.read_parquet(ROOT / "tasks" / "data" / "weather.parquet")
+    shown = shown_features(cli("data", "show", "weather").stdout)
+    training = given[given["time"] < pd.Timestamp("2013-09-10", tz=given["time"].dt.tz)]
+    celsius = (training["temp"] - 32) / 1.8
+    assert shown["temperature"][0] == pytest.approx(celsius.mean(), abs=0.05)  # gaps are filled
+    assert shown["temperature"][2:4] == pytest.approx([celsius.min(), celsius.max()], abs=0.05)
+    assert shown["pressure"][0] == pytest.approx(training["pressure"].mean(), abs=1)
+    rows = [(f"2024-01-01 {i // 60:02d}:{i % 60:02d}", 1000 + i % 7, 0.001 * i) for i in range(1200)]
+    own = pd.DataFrame(rows, columns=["time", "load", "small"])
+    own.to_csv(tmp_path / "own.csv", index=False)
+    words = ("--data", "own.csv", "--target", "load", "--option", "sequence_length=12", "--option", "horizon=6")
+    done = cli("data", "show", "weather", *words)
+    shown, training = shown_features(done.stdout), own[: int(0.7 * len(own))]
+    for name in ("load", "small"):
+        column = training[name]
+        wanted = [column.mean(), column.std(ddof=0), column.min(), column.max()]
+        assert shown[name][:4] == pytest.approx(wanted, rel=1e-3, abs=1e-6)
+    assert re.search(r"last of 12 steps: load 1,00\d, small 0\.011; target begins 1,00\d, 1,00\d", done.stdout)
+
+
+def test_data_show_gives_stock_and_fault_before_scaling(cli):
+    volume = shown_features(cli("data", "show", "stock", "--option", "recipe=true").stdout)["volume"]
+    assert volume[3] > 1e6  # shares
+    assert shown_features(cli("data", "show", "fault").stdout)["xmeas_7"][0] == pytest.approx(2705, abs=2)  # kPa
 
 
 def test_data_prepare_builds_and_fits(cli):

@@ -6,12 +6,13 @@ The statistics are `seqbench.stats`.
 """
 
 from seqbench.board.compare import BoardTable, make_tables, mean_pairings, overviews, paired_skill, pairings
-from seqbench.board.frame import frame_of, load_results
+from seqbench.board.frame import chosen_results, frame_of, load_results
 from seqbench.board.page import render
 from seqbench.board.summary import short_board
 
 __all__ = [
     "BoardTable",
+    "chosen_results",
     "frame_of",
     "load_results",
     "make_tables",

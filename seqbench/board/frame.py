@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqbench.errors import UserError
+from seqbench.errors import UserError, nearest
 from seqbench.jobs.record import Primary, RunRecord, hash_of
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 
-__all__ = ["Array", "Conditions", "Result", "frame_of", "load_results", "results_of"]
+__all__ = ["Array", "Conditions", "Result", "chosen_results", "frame_of", "load_results", "results_of"]
 
 Array = npt.NDArray[np.float64]
 VARIED = ("seed", "learning_rate")  # what records of one table may differ in, beside the model
@@ -200,6 +200,29 @@ def frame_of(runs: Iterable[tuple[RunRecord, Path]]) -> pd.DataFrame:
     types = {column.name: TYPES[str(column.type)] for column in fields(Result) if column.type in TYPES}
     columns = [column.name for column in fields(Result)]
     return pd.DataFrame([vars(row) for row in rows.values()], columns=columns, dtype=object).astype(types)
+
+
+def chosen_results(results: pd.DataFrame, **names: str | None) -> pd.DataFrame:
+    """The rows of `load_results` with these names, as in ``chosen_results(results, model="gru,lstm", budget="quick")``.
+
+    Args:
+        names: by column, one name or several with commas; None or ``all`` takes every row.
+
+    Raises:
+        UserError: a name that no row has, answered with the nearest of those that there are; or nothing is left.
+    """
+    wanted = {column: text for column, text in names.items() if text not in (None, "all")}
+    kept = results
+    for column, text in wanted.items():
+        known = sorted(set(results[column]))
+        chosen = [name.strip() for name in str(text).split(",")]
+        for name in chosen:
+            if name not in known:
+                raise UserError(nearest(name, known, f"{column} in these records"))
+        kept = kept[kept[column].isin(chosen)]
+    if kept.empty:
+        raise UserError(f"no record has {' and '.join(f'{column} {text}' for column, text in wanted.items())}.")
+    return kept
 
 
 def results_of(frame: pd.DataFrame) -> list[Result]:

@@ -55,12 +55,19 @@ the models may change.
 """
 
 
+def only_models(models: str) -> str:
+    """What must be said where only these ``models``, names with commas, are shown."""
+    named = listed([name.strip() for name in models.split(",")])
+    return f"Of the models only {named} {_are(named.split(' and '))} shown: ranks and differences are among these."
+
+
 def render(
     tables: Sequence[BoardTable],
     fmt: Literal["markdown", "json", "csv"] = "markdown",
     columns: Literal["all", "quality"] = "all",
     base: Path = Path(),
     plots: Mapping[str, Path] | None = None,
+    models: str = "",
 ) -> str:
     """The text of a board.
 
@@ -69,8 +76,9 @@ def render(
             the same text byte for byte.
         base: the directory that the text will be written into; links to records are relative to it.
         plots: pictures by heading, as `charts.draw_board` gives them, for the Markdown page with `all` columns.
+        models: the models that `frame.chosen_results` was asked for, if not all were taken: the text says so.
     """
-    page = _Page(columns == "quality", base.resolve(), plots or {})
+    page = _Page(columns == "quality", base.resolve(), plots or {}, models)
     return {"markdown": page.markdown, "json": page.json, "csv": page.csv}[fmt](tables)
 
 
@@ -81,6 +89,7 @@ class _Page:
     quality: bool
     base: Path
     plots: Mapping[str, Path]
+    models: str = ""
 
     def link(self, shown: str, result: Result) -> str:
         """``shown``, with a link to the record unless its path depends on the moment."""
@@ -91,6 +100,7 @@ class _Page:
     def markdown(self, tables: Sequence[BoardTable]) -> str:
         """How to read it, overviews, tables."""
         parts = [HOW_TO_READ.format(records=sum(table.n_results for table in tables))]
+        parts += [f"**{escape(only_models(self.models))}**\n"] if self.models else []
         parts += [self.section(overview.heading, _overview(overview)) for overview in overviews(tables)]
         parts += [self.section(table.title, self.table(table)) for table in tables]
         return "\n".join(parts)
@@ -235,6 +245,7 @@ class _Page:
         """Tables with the values of every seed, differences and records, then overviews; what isn't known is null."""
         content = {
             "columns": "quality" if self.quality else "all",
+            **({"models": self.models} if self.models else {}),
             "tables": [self.table_data(table) for table in tables],
             "overviews": [_overview_data(overview) for overview in overviews(tables)],
         }

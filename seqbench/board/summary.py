@@ -3,66 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from seqbench.board.compare import BoardTable, Entrant, Overview, OverviewRow, Row, overviews
+from seqbench.board.compare import BoardTable, Entrant, Overview, OverviewRow, overviews
 from seqbench.board.page import BETTER
-from seqbench.report.text import NONE, decimals, listed, open_ranks, with_reach
+from seqbench.report.text import NONE, decimals, open_ranks, short, with_reach
 from seqbench.stats import Interval
 
-__all__ = ["short_board"]
+__all__ = ["ShortTable", "short_board"]
 
 
-def short_board(tables: Sequence[BoardTable]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Headings, headers and rows: the overviews over tasks first, then every table."""
-    return [
-        *((overview.heading, *_overview(overview)) for overview in overviews(tables)),
-        *((table.title, *_table(table)) for table in tables),
-    ]
+class ShortTable(NamedTuple):
+    """One table of a short board: texts, without markup."""
+
+    heading: str
+    headers: list[str]
+    rows: list[list[str]]
 
 
-def _overview(overview: Overview) -> tuple[list[str], list[list[str]]]:
+def short_board(tables: Sequence[BoardTable]) -> list[ShortTable]:
+    """What matters most, for a terminal: rank, model, score, and which models it is significantly better than.
+
+    First the overviews with the mean skill, then the ``tables``, in which the strongest baseline has its place. A
+    score has its 95% interval, and an arrow to where it is better; where a model lacks one, what became of its runs
+    stands there.
+    """
+    return [*map(_short_overview, overviews(tables)), *map(_short_table, tables)]
+
+
+def _short_overview(overview: Overview) -> ShortTable:
     rows = [
         [
             open_ranks(row.ranks),
-            row.label,
-            _figure(row.mean_skill, 3) if row.mean_skill else _lacks(overview, row),
+            short(row.label),
+            _figure(row.mean_skill, 3) if row.mean_skill else _without_mean(overview, row),
             ", ".join(overview.comparison.better_than(row.label)),
         ]
         for row in overview.rows
     ]
-    return ["rank", "model", "mean skill", BETTER], rows
+    return ShortTable(overview.heading, ["rank", "model", "mean skill", BETTER], rows)
 
 
-def _lacks(overview: Overview, row: OverviewRow) -> str:
-    """The tasks that keep a model from a mean."""
+def _without_mean(overview: Overview, row: OverviewRow) -> str:
+    """The tasks that ``row`` is incomplete in, and what became of it there."""
     parts = zip(overview.tasks, row.skills, row.states, strict=True)
-    return "lacks " + listed([f"{task} ({state})" for task, skill, state in parts if skill is None])
+    return "no mean: " + ", ".join(f"{task} {state}" for task, skill, state in parts if skill is None)
 
 
-def _table(table: BoardTable) -> tuple[list[str], list[list[str]]]:
+def _short_table(table: BoardTable) -> ShortTable:
     means = [row.metric for row in table.rows if row.metric is not None]
-    places = decimals([mean.value for mean in means], [(mean.high - mean.low) / 2 for mean in means])
-    measure = table.measure
-    unit = f" ({measure.unit})" if measure.unit else ""
-    score = f"{measure.metric}{unit}, {measure.direction} is better" if measure.metric else "score"
-    rows = [
-        [
-            open_ranks(row.ranks) if isinstance(row, Entrant) else "",
-            row.label if isinstance(row, Entrant) else f"{row.label} (baseline)",
-            _score(row, places),
-            ", ".join(table.better_than(row.label)),
-        ]
-        for row in table.rows
-    ]
-    return ["rank", "model", score, BETTER], rows
+    places = decimals([mean.value for mean in means], [_reach(mean) for mean in means])
+    unit = f" ({short(table.measure.unit)})" if table.measure.unit else ""
+    score = f"{short(table.measure.metric or 'figure')}{unit} {'↑' if table.measure.sign > 0 else '↓'}"
+    rows = []
+    for row in table.rows:
+        model = isinstance(row, Entrant)
+        if not model and row.label != table.strongest:
+            continue
+        rows.append(
+            [
+                open_ranks(row.ranks) if model else "",
+                short(row.label) + ("" if model else " (baseline)"),
+                row.state if isinstance(row, Entrant) and row.metric is None else _figure(row.metric, places),
+                ", ".join(table.better_than(row.label)),
+            ]
+        )
+    return ShortTable(table.title, ["rank", "model", score, BETTER], rows)
 
 
-def _score(row: Row, places: int) -> str:
-    """The figure; of a model that lacks a run, how far its seeds got instead."""
-    if row.metric is None and isinstance(row, Entrant):
-        return row.state
-    return _figure(row.metric, places)
+def _reach(interval: Interval) -> float:
+    return (interval.high - interval.low) / 2
 
 
 def _figure(interval: Interval | None, places: int) -> str:
-    return NONE if interval is None else with_reach(interval.value, (interval.high - interval.low) / 2, places)
+    return NONE if interval is None else with_reach(interval.value, _reach(interval), places)

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tabulate import tabulate
-
 from seqbench.cli.common import FLAT, Common, Out
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
 from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Jobs, Parameter, check_options
+from seqbench.report.terminal import print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Job
@@ -75,7 +74,7 @@ class Claims:
             print(path)
         failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
         for outcome in failed:
-            print(f"failed  {outcome.job.spec.name}: {outcome.record.status}: {outcome.record.reason}")
+            print_text(f"failed  {outcome.job.spec.name}: {outcome.record.status}: {outcome.record.reason}")
         return 1 if failed else 0
 
 
@@ -86,7 +85,6 @@ def _show_plan(jobs: Sequence[Job], store: Store) -> int:
     counts = Counter(
         (job.spec.alike[0], known.record.status if (known := store.find(job)) else "to run") for job in jobs
     )
-    rows = [(probe, state, count) for (probe, state), count in counts.items()]
-    print(tabulate(rows, headers=["probe", "state", "cases"], tablefmt="github"))
-    print(f"\n{len(jobs)} cases, {sum(count for (_, state), count in counts.items() if state == 'to run')} to run")
+    print_table(["probe", "state", "cases"], [(probe, state, str(count)) for (probe, state), count in counts.items()])
+    print_text(f"\n{len(jobs)} cases, {sum(count for (_, state), count in counts.items() if state == 'to run')} to run")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +9,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from tabulate import tabulate
 
 from seqbench.cli.common import FLAT, Common, DataOptions, Picture, picture_place, speaker
 from seqbench.config import parse_options_text
-from seqbench.data import Segments, Split, Stream, Windows
+from seqbench.data import Segments, Split, Stream, TaskData, Windows
 from seqbench.errors import UserError
 from seqbench.options import DATA, OUTPUT, WHAT, Flag, Parameter, Texts
 from seqbench.prepare import Prepared, download_folder, fit_baselines, prepare
 from seqbench.report.chart import COLOURS, GREY, Axis, Bars, Chart, Line, Look, Matrix, Panel
+from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import format_value
 from seqbench.task import TASKS, TaskSpec, parse_options
 
@@ -47,7 +46,8 @@ class DataShow:
         prepared = _prepared(self.task, self.which, say)
         _show_data(prepared, fit_baselines(prepared, say))
         if picture is not None:
-            print(f"\nplot: {draw(data_chart(prepared), picture)}")
+            print()
+            print_path("plot: ", draw(data_chart(prepared), picture))
         return 0
 
 
@@ -64,16 +64,14 @@ class DataPrepare:
 
     def __call__(self) -> int:
         """Build and fit."""
-        from tqdm import tqdm
-
         names = TASKS.names() if self.task == "all" else [TASKS.entry(self.task).name]
         if len(names) > 1 and self.which != DataOptions():
             raise UserError("--data, --source and --option are one task's: name the task.")
-        for name in tqdm(names, desc="prepare", unit="task", disable=not sys.stderr.isatty(), leave=False):
+        for name in names:
             say = speaker(name)
             prepared = _prepared(name, self.which, say)
             fitted = len(fit_baselines(prepared, say)) if self.baselines else 0
-            print(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
+            print_text(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
         return 0
 
 
@@ -114,6 +112,7 @@ def _prepared(task: str, which: DataOptions, say: Callable[[str], None]) -> Prep
     return prepare(task, options, "path" if which.data is not None else which.source, say, which.data)
 
 
+Array = npt.NDArray[np.float64]
 Scores = dict[str, dict[str, dict[str, float]]]
 MOST_METRICS = 6  # of each baseline, in a table that fits a terminal
 MOST_ROWS = 30  # features or classes
@@ -130,45 +129,46 @@ def _show_data(prepared: Prepared, baselines: Scores) -> None:
         "options": options or "none",
         "licence": spec.licence,
         "citation": spec.citation,
-        **{f"SHA-256 of {name}": digest for name, digest in data.sources.items()},
-        "split": spec.split,
     }
-    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
-    print("\n".join(f"- {note}" for note in data.notes))
+    for name, fact in facts.items():
+        print_text(f"{name}: {fact}")
+    for name, digest in data.sources.items():
+        print_path(f"SHA-256 of {name}: ", digest)
+    print_text(f"split: {spec.split}")
+    print_text("\n".join(f"- {note}" for note in data.notes))
     _table(_sizes(data.splits))
     if data.classes:
-        _table(_balance(prepared), floatfmt=".1%")
+        _table(_balance(prepared))
     if data.features:
         _table(_ranges(prepared))
     if data.vocabulary:
-        print(f"\nvocabulary: {len(data.vocabulary):,} symbols: {_first_symbols(data.vocabulary)}")
-    print(f"\nexample: {_example(prepared)}")
+        print_text(f"\nvocabulary: {len(data.vocabulary):,} symbols: {_first_symbols(data.vocabulary)}")
+    print_text(f"\nexample: {_example(prepared)}", fold=True)
     _table(_scores(spec, baselines))
 
 
-def _table(rows: list[dict[str, Any]], floatfmt: str = ".4g") -> None:
+def _table(rows: list[dict[str, str]]) -> None:
     shown, more = rows[:MOST_ROWS], len(rows) - MOST_ROWS
-    print("\n" + tabulate(shown, headers="keys", tablefmt="github", intfmt=",", floatfmt=floatfmt))
+    print()
+    print_table(list(shown[0]) if shown else [], [list(row.values()) for row in shown])
     if more > 0:
         print(f"... and {more} more")
 
 
-def _sizes(splits: dict[str, Split]) -> list[dict[str, Any]]:
+def _sizes(splits: dict[str, Split]) -> list[dict[str, str]]:
     rows = []
     for name, split in splits.items():
         lengths = split.lengths if split.lengths is not None else np.array([split.sequence_length])
-        rows.append(
-            {
-                "split": name,
-                "examples": len(split),
-                "scored": split.n_scored,
-                "groups": len(np.unique(split.truth().groups)),
-                "shortest": int(lengths.min()),
-                "median length": int(np.median(lengths)),
-                "longest": int(lengths.max()),
-                "missing values": _missing(split),
-            }
-        )
+        counts = {
+            "examples": len(split),
+            "scored": split.n_scored,
+            "groups": len(np.unique(split.truth().groups)),
+            "shortest": int(lengths.min()),
+            "median length": int(np.median(lengths)),
+            "longest": int(lengths.max()),
+            "missing values": _missing(split),
+        }
+        rows.append({"split": name, **{what: f"{count:,}" for what, count in counts.items()}})
     return rows
 
 
@@ -178,34 +178,51 @@ def _missing(split: Split) -> int:
     return sum(int(np.isnan(array).sum()) for array in arrays)
 
 
-def _balance(prepared: Prepared) -> list[dict[str, Any]]:
+def _balance(prepared: Prepared) -> list[dict[str, str]]:
     classes = prepared.data.classes
-    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
+    rows = [{"class": name} for name in classes]
     for part, split in prepared.data.splits.items():
         shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
         for row, share in zip(rows, shares, strict=True):
-            row[part] = share
+            row[part] = f"{share:.1%}"
     return rows
 
 
-def _inputs(split: Split) -> npt.NDArray[Any]:
-    """(L, D) the steps of a split with features."""
+def _natural(data: TaskData, values: npt.NDArray[Any]) -> Array:
+    """(..., D) features as they were before scaling, from what a model reads.
+
+    A task that scales keeps the mean and the deviation of its first features in ``fitted``; the others (flags, say)
+    are read as they stand.
+    """
+    natural = values.astype(np.float64)
+    mean, deviation = (np.array(data.fitted.get(name, ())) for name in ("mean", "deviation"))
+    natural[..., : len(mean)] = natural[..., : len(mean)] * deviation + mean
+    return natural
+
+
+def _natural_targets(data: TaskData, targets: npt.NDArray[Any]) -> Array:
+    """Targets of a forecast as they were before scaling."""
+    return np.asarray(targets.astype(np.float64) * data.fitted.get("scale", 1.0) + data.fitted.get("offset", 0.0))
+
+
+def _inputs(data: TaskData, split: Split) -> Array:
+    """(L, D) the steps of a split with features, before scaling."""
     arrays = split.arrays()
     steps: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
-    return steps.reshape(-1, steps.shape[-1])
+    return _natural(data, steps.reshape(-1, steps.shape[-1]))
 
 
-def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
-    """Each feature as models read it: training mean, deviation and limits, and how far the test lies from them."""
-    train, test = _inputs(prepared.data.train), _inputs(prepared.data.test)
+def _ranges(prepared: Prepared) -> list[dict[str, str]]:
+    """Each feature before scaling: training mean, deviation and limits, and how far the test lies from them."""
+    train, test = _inputs(prepared.data, prepared.data.train), _inputs(prepared.data, prepared.data.test)
     rows = []
     for i, name in enumerate(prepared.data.features):
-        column = train[:, i].astype(np.float64)
-        row = {"feature, as read": name, "mean": column.mean(), "deviation": column.std()}
-        row |= {"least": column.min(), "most": column.max(), "test mean": test[:, i].mean(dtype=np.float64)}
-        rows.append(
-            {key: value if isinstance(value, str) else round(float(value), 3) + 0.0 for key, value in row.items()}
-        )
+        column, spread = train[:, i], train[:, i].std()
+        figures = {"mean": column.mean(), "deviation": spread, "least": column.min(), "most": column.max()}
+        figures["test mean"] = test[:, i].mean()
+        small = 1e-6 * max(spread, np.abs(column).max())  # what is left of a zero after scaling and back
+        shown = {what: format_value(0.0 if abs(figure) < small else figure) for what, figure in figures.items()}
+        rows.append({"feature": name, **shown})
     return rows
 
 
@@ -221,8 +238,8 @@ def _example(prepared: Prepared) -> str:
     if isinstance(train, Stream):
         return repr("".join(data.vocabulary[token] for token in batch.inputs[0][:WIDTH]))
     if isinstance(train, Windows):
-        ahead = ", ".join(f"{value:.2f}" for value in batch.targets[0, :, 0][:6])
-        return f"last of {train.lookback} steps, scaled: {_step(prepared, batch.inputs[0, -1])}; target begins {ahead}"
+        ahead = ", ".join(map(format_value, _natural_targets(data, batch.targets[0, :, 0][:6])))
+        return f"last of {train.lookback} steps: {_step(data, batch.inputs[0, -1])}; target begins {ahead}"
     label = data.classes[int(batch.targets[0])] if data.classes else str(batch.targets[0])
     length = int(train.lengths[0]) if train.lengths is not None else batch.inputs.shape[1]
     if data.vocabulary:
@@ -230,15 +247,16 @@ def _example(prepared: Prepared) -> str:
         text = separator.join(data.vocabulary[token] for token in batch.inputs[0, :length])
         return f"{text if len(text) <= 4 * WIDTH else text[: 4 * WIDTH] + ' ...'} -> {label}"
     noun = "last" if isinstance(train, Segments) else "first"
-    return f"{length} steps, the {noun} {_step(prepared, batch.inputs[0, -1 if noun == 'last' else 0])} -> {label}"
+    return f"{length} steps, the {noun} {_step(data, batch.inputs[0, -1 if noun == 'last' else 0])} -> {label}"
 
 
-def _step(prepared: Prepared, values: npt.NDArray[Any]) -> str:
-    pairs = [f"{name} {value:.2f}" for name, value in zip(prepared.data.features, values, strict=True)]
+def _step(data: TaskData, values: npt.NDArray[Any]) -> str:
+    natural = [0.0 if abs(value) < 1e-6 else value for value in _natural(data, values)]
+    pairs = [f"{name} {format_value(value)}" for name, value in zip(data.features, natural, strict=True)]
     return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
 
 
-def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
+def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, str]]:
     """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
     primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
     unit = f" ({primary.unit})" if primary.unit else ""
@@ -251,7 +269,6 @@ def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
     return rows
 
 
-Array = npt.NDArray[np.float64]
 LOOKS = {"train": Look(GREY), "val": Look(COLOURS[0]), "test": Look(COLOURS[1])}
 MOST_POINTS = 3000  # of a line; more can't be told apart
 MOST_SYMBOLS = 30
@@ -265,7 +282,7 @@ def data_chart(prepared: Prepared) -> Chart:
     if isinstance(train, Stream):
         panels = [_symbols(train, prepared.data.vocabulary), _sizes_panel(prepared.data.splits)]
     elif isinstance(train, Windows):
-        panels = [_series(prepared.data.splits), _histogram(prepared.data.splits)]
+        panels = [_series(prepared.data), _histogram(prepared.data)]
     elif isinstance(train, Segments):
         panels = [_balance_panel(prepared), _means(train, prepared)]
     else:
@@ -312,29 +329,29 @@ def _outline(part: str, split: Split, values: npt.NDArray[np.generic], edges: Ar
     return Line([edges[0], *edges], [0.0, *heights, 0.0], LOOKS[part], label=_label(part, split), steps=True)
 
 
-def _targets(split: Split) -> Array:
+def _targets(data: TaskData, split: Split) -> Array:
     assert isinstance(split, Windows)
-    return np.asarray(split.target_series[:, 0], dtype=np.float64)
+    return _natural_targets(data, split.target_series[:, 0])
 
 
-def _series(splits: dict[str, Split]) -> Panel:
+def _series(data: TaskData) -> Panel:
     marks = []
     start = 0
-    for part, split in splits.items():
-        values = _targets(split)
+    for part, split in data.splits.items():
+        values = _targets(data, split)
         kept = np.arange(0, len(values), max(1, len(values) // MOST_POINTS))
         marks.append(Line((start + kept).tolist(), values[kept].tolist(), LOOKS[part], label=_label(part, split)))
         start += len(values)
-    return Panel("Series", marks, Axis("step (series laid end to end)"), Axis("target, as read"))
+    return Panel("Series", marks, Axis("step (series laid end to end)"), Axis("target"))
 
 
-def _histogram(splits: dict[str, Split]) -> Panel:
-    together = np.concatenate([_targets(split) for split in splits.values()])
+def _histogram(data: TaskData) -> Panel:
+    together = np.concatenate([_targets(data, split) for split in data.splits.values()])
     low, high = np.quantile(together, (0.002, 0.998))  # one crash would squeeze the rest
     edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, low + 0.5])
-    marks = [_outline(part, split, _targets(split), edges) for part, split in splits.items()]
+    marks = [_outline(part, split, _targets(data, split), edges) for part, split in data.splits.items()]
     title = "Values: does the test look like the training?"
-    return Panel(title, marks, Axis("target, as read"), Axis("density"))
+    return Panel(title, marks, Axis("target"), Axis("density"))
 
 
 def _means(train: Segments, prepared: Prepared) -> Panel:

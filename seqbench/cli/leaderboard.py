@@ -1,16 +1,22 @@
-"""`leaderboard`: from records to a board: a page, data, and pictures."""
+"""`leaderboard`: from records to a board: a short one in a terminal, a page, data, and pictures."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from seqbench.cli.common import AUTO, FLAT, Common
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
-from seqbench.options import OUTPUT, Parameter
+from seqbench.options import OUTPUT, WHAT, Parameter
+from seqbench.report.terminal import in_terminal, print_path, print_table, print_text
+
+if TYPE_CHECKING:  # --help answers before it is imported
+    from seqbench.board import BoardTable
 
 __all__ = ["COMMAND", "Leaderboard"]
 
@@ -21,8 +27,14 @@ class Leaderboard:
 
     results: tuple[Path, ...] = field(default=(Path("results/local"),), kw_only=False)
     """Directories of records."""
-    format: Annotated[Literal["markdown", "json", "csv"], Parameter(group=OUTPUT)] = "markdown"
-    """A page to read, or data."""
+    task: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = "all"
+    """Tasks to show, several with commas, or all."""
+    model: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = "all"
+    """Models to show, several with commas, or all; ranks and significant differences are then among these."""
+    budget: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = "all"
+    """Budgets to show, several with commas, or all."""
+    format: Annotated[Literal["markdown", "json", "csv"] | None, Parameter(group=OUTPUT)] = None
+    """A page to read, or data; by default the page, but in a terminal a short board."""
     columns: Annotated[Literal["all", "quality"], Parameter(group=OUTPUT)] = "all"
     """Everything, or only what depends on neither the machine nor the moment."""
     out: Annotated[Path | None, Parameter(group=OUTPUT, metavar="FILE")] = None
@@ -35,28 +47,59 @@ class Leaderboard:
 
     def __call__(self) -> int:
         """Print or write it, and draw it if asked to."""
-        from seqbench.board import load_results, make_tables
-        from seqbench.board.page import render
+        from seqbench.board import chosen_results, load_results, make_tables
 
-        tables, drawn = make_tables(load_results(self.results)), {}
+        results = load_results(self.results)
+        tables, drawn = make_tables(chosen_results(results, task=self.task, model=self.model, budget=self.budget)), {}
         if self.plot is not None:
             from seqbench.board.charts import draw_board
 
             beside = self.out.parent if self.out else Path()
             drawn = draw_board(tables, beside / "plots" if str(self.plot) == AUTO else self.plot, self.plot_format)
-        text = render(tables, self.format, self.columns, self.out.parent if self.out else Path(), drawn)
-        if self.out is None:
-            sys.stdout.write(text)
+        if self.out is not None:
+            self._write(self._text(tables, drawn), self.out)
+        elif self.format is None and self.columns == "all" and in_terminal(sys.stdout):
+            self._show(tables)
         else:
-            try:
-                self.out.parent.mkdir(parents=True, exist_ok=True)
-                replace_file(self.out, lambda file: file.write(text.encode()))
-            except OSError as error:
-                raise UserError(f"{self.out} can't be written ({error.strerror}): choose another --out.") from None
-            print(self.out)
+            sys.stdout.write(self._text(tables, drawn))
         for path in drawn.values():
             print(path, file=sys.stderr if self.out is None else sys.stdout)
         return 0
+
+    def _text(self, tables: Sequence[BoardTable], drawn: dict[str, Path]) -> str:
+        from seqbench.board import render
+
+        base = self.out.parent if self.out else Path()
+        return render(
+            tables, self.format or "markdown", self.columns, base, drawn, "" if self.model == "all" else self.model
+        )
+
+    def _write(self, text: str, out: Path) -> None:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(out, lambda file: file.write(text.encode()))
+        except OSError as error:
+            raise UserError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
+        print(out)
+
+    def _show(self, tables: Sequence[BoardTable]) -> None:
+        """Print the short board, what its intervals lack, and how to get the page."""
+        from seqbench.board import short_board
+        from seqbench.board.page import only_models
+
+        for heading, headers, rows in short_board(tables):
+            print_text(heading)
+            print_table(headers, rows)
+            print()
+        print_text("↑ higher is better, ↓ lower is better; ± is half of the 95% interval")
+        if self.model != "all":
+            print_text(only_models(self.model))
+        for caveat in dict.fromkeys(caveat for table in tables for caveat in table.caveats()):
+            print_text(caveat)
+        asked = {"--task": self.task, "--model": self.model, "--budget": self.budget}
+        chosen = [word for name, value in asked.items() if value != "all" for word in (name, value)]
+        words = shlex.join([*map(str, self.results), *chosen, "--out", "board.md"])
+        print_path("the whole page: ", f"python run_bench.py leaderboard {words}")
 
 
 COMMAND = Leaderboard

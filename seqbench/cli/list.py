@@ -1,16 +1,24 @@
-"""`list`: what there is. Only models need torch; each list imports what it needs."""
+"""`list`: what there is. Each list imports what it needs.
+
+Importing a model imports torch, which takes longer than all else here. So built-in models are read from their source;
+a test holds that against what they register. Where a plug-in has brought torch, the registry is asked.
+"""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
-
-from tabulate import tabulate
 
 from seqbench.cli.common import FLAT, Common
 from seqbench.options import OUTPUT, Flag, Parameter
+from seqbench.report.terminal import print_table
+from seqbench.report.text import NONE
 
 __all__ = ["COMMAND", "List"]
 
@@ -38,7 +46,14 @@ def _tasks() -> list[dict[str, Any]]:
 
 
 def _models() -> list[dict[str, Any]]:
-    from seqbench.models.mixer import MODELS  # torch, which the other lists do not need
+    from importlib.metadata import entry_points  # slow to import, and --help needs none
+
+    if MIXER not in sys.modules and not entry_points(group="seqbench.models"):
+        try:
+            return sorted(_models_in_source(), key=lambda row: str(row["name"]))
+        except ValueError:  # a model that is registered in another way than the built-in ones are
+            pass
+    from seqbench.models.mixer import MODELS
 
     return [
         {
@@ -51,6 +66,47 @@ def _models() -> list[dict[str, Any]]:
         }
         for entry in MODELS.entries()
     ]
+
+
+def _models_in_source() -> Iterator[dict[str, Any]]:
+    """The classes that the modules of `seqbench.models` decorate with ``register_model``, as the registry has them.
+
+    Raises:
+        ValueError: what a decorator or a class says is no literal.
+    """
+    from seqbench import models
+
+    files = sorted(Path(models.__path__[0]).glob("*.py"))
+    nodes = [(file, node) for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body]
+    classes = {node.name: node for _, node in nodes if isinstance(node, ast.ClassDef)}
+    for file, node in nodes:
+        for call in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+            if not (isinstance(call, ast.Call) and ast.unparse(call.func).endswith("register_model")):
+                continue
+            assert isinstance(node, ast.ClassDef)
+            named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            (name,) = [*map(ast.literal_eval, call.args), *([named["name"]] if "name" in named else [])]
+            yield {
+                "name": name,
+                "version": named.get("version", 1),
+                "aliases": list(named.get("aliases", ())),
+                "can_be_causal": _class_attribute(node, "can_be_causal", classes),
+                "description": (ast.get_docstring(node) or "").strip().partition("\n")[0],
+                "from": f"{models.__name__}.{file.stem}",
+            }
+
+
+def _class_attribute(node: ast.ClassDef, name: str, classes: Mapping[str, ast.ClassDef]) -> Any:
+    """The value that a class, or the first of its bases that does, gives ``name``."""
+    for statement in node.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        value = getattr(statement, "value", None)
+        if value is not None and any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return ast.literal_eval(value)
+    bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
+    for base in bases:
+        return _class_attribute(base, name, classes)
+    raise ValueError(f"{node.name} has no {name}")
 
 
 def _baselines() -> list[dict[str, Any]]:
@@ -72,6 +128,7 @@ def _budgets() -> list[dict[str, Any]]:
     ]
 
 
+MIXER = "seqbench.models.mixer"  # what imports torch
 ONLY_JSON = {"version", "licence", "reference", "sources", "can_be_causal", "aliases"}  # would not fit a terminal
 LISTS = {"tasks": _tasks, "models": _models, "baselines": _baselines, "budgets": _budgets}
 
@@ -93,9 +150,12 @@ class List:
             print(json.dumps(chosen, indent=2, ensure_ascii=False))
             return 0
         for name, rows in chosen.items():
-            shown = [{key: _cell(value) for key, value in row.items() if key not in ONLY_JSON} for row in rows]
-            # numbers and truth values are text by now: tabulate must not read them again ("False" would become True)
-            print(f"{name}\n{tabulate(shown, headers='keys', maxcolwidths=30, disable_numparse=True)}\n")
+            built_in = all(str(row.get("from", "seqbench.")).startswith("seqbench.") for row in rows)
+            left_out = {*ONLY_JSON, "from"} if built_in else ONLY_JSON
+            shown = [{key: _cell(value) for key, value in row.items() if key not in left_out} for row in rows]
+            print(name)
+            print_table(list(shown[0]) if shown else [], [list(row.values()) for row in shown])
+            print()
         return 0
 
 
@@ -105,4 +165,6 @@ COMMAND = List
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
+    if value is None:
+        return NONE
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,6 +16,7 @@ from seqbench.cli.common import FLAT, Common
 from seqbench.disk import replace_file
 from seqbench.errors import Diverged, UserError
 from seqbench.options import OUTPUT, Parameter
+from seqbench.report.terminal import print_path
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     import numpy.typing as npt
@@ -47,7 +48,7 @@ class Predict:
     def __call__(self) -> int:
         """Write it and say where."""
         path, rows = predict_file(self.record, self.file, self.out)
-        print(f"{rows:,} predictions: {path}")
+        print_path(f"{rows:,} predictions: ", path)
         return 0
 
 

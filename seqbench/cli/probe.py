@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from tabulate import tabulate
-
 from seqbench.cli.common import FLAT, Common, Out, Picture, picture_place
 from seqbench.cli.run import evidence
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
 from seqbench.options import OUTPUT, Flag, Jobs, Parameter, TimeLimit, check_options
 from seqbench.probes import PROBES, Probe, Request
+from seqbench.report.terminal import print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Job, Outcome
@@ -77,20 +76,21 @@ class ProbeCommand:
         usual = store.root / "probes" / f"{probe.name}.png"
         place = picture_place(run.plot, usual) or usual
         if measurements:
-            print(probe.table(measurements))
-            print(_draw(probe, measurements, place))
+            print_text(f"{probe.table(measurements)}\n")
+            _draw(probe, measurements, place)
         return _show_end(outcomes)
 
 
-def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> str:
-    """Where the picture is, or why there is none."""
+def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> None:
+    """Draw the picture, and say where it is or why there is none."""
     from seqbench.report.draw import draw, need_matplotlib
 
     try:
         need_matplotlib()
     except UserError as error:
-        return f"\nno picture: {error}"
-    return f"\nplot    {draw(probe.chart(measurements), path)}"
+        print_text(f"no picture: {error}")
+        return
+    print_path("plot    ", draw(probe.chart(measurements), path))
 
 
 def group(word: str) -> dict[str, type[Any]]:
@@ -110,8 +110,8 @@ def group(word: str) -> dict[str, type[Any]]:
 def _show_plan(jobs: Sequence[Job], store: Store) -> int:
     states = [known.record.status if (known := store.final(job)) else "to run" for job in jobs]
     rows = [(job.spec.name, state) for job, state in zip(jobs, states, strict=True)]
-    print(tabulate(rows, headers=["case", "state"], tablefmt="github"))
-    print(f"\n{len(rows)} cases, {states.count('to run')} to run")
+    print_table(["case", "state"], rows)
+    print_text(f"\n{len(rows)} cases, {states.count('to run')} to run")
     return 0
 
 
@@ -123,7 +123,7 @@ def _show_end(outcomes: Sequence[Outcome]) -> int:
         if outcome.record.status != "ok"
     )
     for (who, why), count in reasons.items():
-        print(f"{who}{f' ({count} cases)' if count > 1 else ''}: {why}")
+        print_text(f"{who}{f' ({count} cases)' if count > 1 else ''}: {why}")
     failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
     for outcome in failed:
         print(f"failed  {outcome.job.spec.name}: see {evidence(outcome)}", file=sys.stderr)
@@ -132,5 +132,5 @@ def _show_end(outcomes: Sequence[Outcome]) -> int:
     if any(outcome.record.status == "diverged" for outcome in outcomes):
         print("what diverged would do so again: --force measures it all the same", file=sys.stderr)
     if outcomes:
-        print(f"records {outcomes[0].folder.parent.parent.parent}")
+        print_path("records ", outcomes[0].folder.parent.parent.parent)
     return 1 if failed else 0

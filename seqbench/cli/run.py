@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tabulate import tabulate
-
 from seqbench.cli.common import FLAT, Common, Out, Picture, picture_place
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
 from seqbench.options import OUTPUT, WHAT, Flag, Parameter
 from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
+from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import duration, format_value
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
@@ -73,7 +72,7 @@ class Run:
         record = show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
         if picture is not None and record.status == "ok":
-            print(f"plot    {draw(run_chart(record, outcome.folder), picture)}")
+            print_path("plot    ", draw(run_chart(record, outcome.folder), picture))
         return 0 if record.status in FINE else 1
 
     def _run_grid(self) -> int:
@@ -114,13 +113,14 @@ def _show_plan(grid: Grid, options: GridOptions, say: Callable[[str], None]) -> 
     for one in experiments:
         config, key = one.config, one.job.key
         time = f"{seconds[key]:.0f} s" if key in seconds else ""
-        rows.append((config.task, config.model, config.seed, f"{config.learning_rate:g}", states[key], time))
-    print(tabulate(rows, headers=["task", "model", "seed", "learning rate", "state", "about"], tablefmt="github"))
+        rows.append((config.task, config.model, str(config.seed), f"{config.learning_rate:g}", states[key], time))
+    print_table(["task", "model", "seed", "learning rate", "state", "about"], rows)
     total = sum(seconds.values())
-    print(f"\n{len(rows)} cells, {len(to_run)} to run: about {duration(total)} one after the other", end="")
-    print(f", {duration(total / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else "")
+    about = f"{len(rows)} cells, {len(to_run)} to run: about {duration(total)} one after the other"
+    about += f", {duration(total / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else ""
+    print_text(f"\n{about}")
     if grid.tune:
-        print("seeds are shown at the rate that is best so far; the trials may choose another")
+        print_text("seeds are shown at the rate that is best so far; the trials may choose another")
     return 0
 
 
@@ -139,15 +139,17 @@ def _show_end(outcomes: Sequence[Outcome], out: Path) -> int:
         bad = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states) if state != "ok")
         mean = format_value(statistics.mean(values)) if len(values) == len(records) else "-"
         rows.append((*names, f"{len(values)}/{len(records)}", f"{metric} {mean}".strip(), bad))
-    print(tabulate(rows, headers=["task", "model", "rate", "ok", "mean over seeds", ""], tablefmt="github"))
+    print_table(["task", "model", "rate", "ok", "mean over seeds", ""], rows)
     failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
     for outcome in failed:
         record = _run_record(outcome)
-        print(f"\nfailed  {record.task.name} {record.model.name} seed {record.seed}: {record.status}: {record.reason}")
-        print(f"        see {evidence(outcome)}", end="")
+        about = f"{record.task.name} {record.model.name} seed {record.seed}"
+        print_text(f"\nfailed  {about}: {record.status}: {record.reason}")
+        print_path("        see ", evidence(outcome))
     if failed:
-        print("\n\nfailed cells are tried again by the same command")
-    print(f"\nboard   python run_bench.py leaderboard {shlex.quote(str(out))}")
+        print_text("\nfailed cells are tried again by the same command")
+    print()
+    print_path("board   ", f"python run_bench.py leaderboard {shlex.quote(str(out))}")
     return 1 if failed else 0
 
 
@@ -192,12 +194,12 @@ def show_result(outcome: Outcome) -> RunRecord:
     state = f"stored result of {record.finished}, {_code(record)} (--force runs it again)" if outcome.stored else "done"
     control = "" if record.config["control"] == "none" else f" · CONTROL {record.config['control']}"
     about = f"{record.task.name} v{record.task.version} · {record.model.name} · {record.budget} · seed {record.seed}"
-    print(f"{about} · {record.environment.device}{control}: {state}\n")
+    print_text(f"{about} · {record.environment.device}{control}: {state}\n")
     if record.status == "ok":
         _show_figures(record, outcome.folder)
     else:
-        print(f"status  {record.status}: {record.reason}")
-    print(f"record  {outcome.folder / 'record.json'}")
+        print_text(f"status  {record.status}: {record.reason}")
+    print_path("record  ", outcome.folder / "record.json")
     return record
 
 
@@ -220,13 +222,13 @@ def _show_figures(record: RunRecord, folder: Path) -> None:
         if metric.headline:
             interval = metric_interval(spec, metric.name, predictions, truth)
             value = format_value(others.pop(metric.name))
-            print(f"\n{metric.name}: {value} ({_ends(interval)})", end="")
+            print_text(f"\n{metric.name}: {value} ({_ends(interval)})")
     if others:
-        print("\nalso    " + ", ".join(f"{name} {format_value(value)}" for name, value in others.items()))
-    print(f"\nscored  {test['n_scored']:,.0f} predictions; the interval is over test groups, not over seeds")
+        print_text("\nalso    " + ", ".join(f"{name} {format_value(value)}" for name, value in others.items()))
+    print_text(f"\nscored  {test['n_scored']:,.0f} predictions; the interval is over test groups, not over seeds")
     _show_cost(record)
     if (folder / "sample.txt").is_file():
-        print("sample  " + (folder / "sample.txt").read_text(encoding="utf-8").replace("\n", "\n        "))
+        print_text("sample  " + (folder / "sample.txt").read_text(encoding="utf-8").replace("\n", "\n        "))
 
 
 def _show_scores(record: RunRecord, spec: TaskSpec, interval: Interval) -> None:
@@ -247,7 +249,7 @@ def _show_scores(record: RunRecord, spec: TaskSpec, interval: Interval) -> None:
         (name, format_value(value), ends, f"{spec.skill(value, reference) + 0.0:.3f}")  # no -0.000
         for name, value, ends in rows
     ]
-    print(tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True))
+    print_table(headers, cells, numbers="left")
 
 
 def _ends(interval: Interval) -> str:
@@ -259,8 +261,10 @@ def _show_cost(record: RunRecord) -> None:
     assert cost is not None and record.model.params is not None
     flops = "FLOPs not counted" if cost.flops_per_sample is None else f"{cost.flops_per_sample / 1e6:.3g} MFLOP"
     width = ",".join(map(str, record.model.hidden))
-    print(f"model   {record.model.params:,} parameters, width {width}, {record.model.state_size:,} floats of state")
-    print(
+    print_text(
+        f"model   {record.model.params:,} parameters, width {width}, {record.model.state_size:,} floats of state"
+    )
+    print_text(
         f"cost    {cost.train_seconds:.1f} s for {cost.steps:,} steps, {cost.tokens_per_second:,.0f} tokens/s, "
         f"{flops} a sample forward, peak {cost.peak_memory_bytes / 2**20:,.0f} MiB"
     )

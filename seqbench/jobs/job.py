@@ -89,6 +89,9 @@ class Listener:
     def step(self, step: int, loss: float = 0.0) -> None:
         """A job has done ``step`` of them."""
 
+    def phase(self, name: str) -> None:
+        """A job has done its steps and goes on with what ``name`` says."""
+
     def planned(self, jobs: Sequence[Job], stored: Sequence[Outcome]) -> None:
         """``jobs`` are to run; ``stored`` have their records."""
 

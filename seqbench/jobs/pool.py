@@ -50,8 +50,9 @@ TAIL = 2000  # characters of what a process wrote to stderr that are kept
 class Event:
     """What is heard of a job.
 
-    ``say`` (a line), ``begin`` (steps, and how many are done), ``step`` (its number and the loss), ``refused`` (why it
-    can't run), ``unsaved`` (why nothing could be written), and at last ``ended`` (exit code, end of stderr).
+    ``say`` (a line), ``begin`` (steps, and how many are done), ``step`` (its number and the loss), ``phase`` (what
+    comes after the steps), ``refused`` (why it can't run), ``unsaved`` (why nothing could be written), and at last
+    ``ended`` (exit code, end of stderr).
     """
 
     job: Job
@@ -170,7 +171,7 @@ class _Run:
             raise OSError(f"{event.job.spec.name}: {event.values[0]}")
         if event.kind == "refused":
             running.refused = event.values[0]
-        elif event.kind in ("say", "begin", "step"):
+        elif event.kind in ("say", "begin", "step", "phase"):
             getattr(running.listener, event.kind)(*event.values)
         elif event.kind == "ended":
             del self.running[event.job.key]
@@ -366,6 +367,9 @@ class _Teller(Listener):
 
     def step(self, step: int, loss: float = 0.0) -> None:
         self.tell("step", step, loss)
+
+    def phase(self, name: str) -> None:
+        self.tell("phase", name)
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -1074,8 +1073,7 @@ def _inputs_tables(groups: Sequence[_Group[InputsResult]]) -> Iterator[str]:
 
 
 def _table(title: str, rows: Sequence[Mapping[str, str]], notes: Iterable[str] = ()) -> str:
-    lines = "\n".join(line for note in notes for line in textwrap.wrap(note, 120))
-    return "\n\n".join(part for part in (title, aligned_table(rows), lines) if part)
+    return "\n\n".join(part for part in (title, aligned_table(rows), "\n".join(notes)) if part)
 
 
 def _scaled(figure: Interval, factor: float) -> Interval:
