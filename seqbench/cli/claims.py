@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from seqbench.cli.common import FLAT, Common, Out
+from seqbench.cli.common import FLAT, Common, Out, show_json
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
 from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Jobs, Parameter, check_options
@@ -60,7 +61,9 @@ class Claims:
         store = Store(self.out)
         jobs = ledger.plan(self.budget, resolve_device(Request(device=self.device)).type)
         if self.dry_run:
-            return _show_plan(jobs, store)
+            plan = _plan(jobs, store)
+            show_json(plan) if self.common.json else _show_plan(plan)
+            return 0
         if self.report:
             outcomes = [known for job in jobs if (known := store.find(job))]
             if not outcomes:
@@ -70,9 +73,13 @@ class Claims:
         else:
             ledger.read_board(self.board)  # one that can't be read is found before hours of work
             outcomes = measure_all(jobs, store, self.jobs, plugins=self.common.plugin)
-        for path in ledger.write(jobs, outcomes, self.budget, self.out, self.board):
-            print(path)
+        written = ledger.write(jobs, outcomes, self.budget, self.out, self.board)
         failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
+        if self.common.json:
+            show_json(json.loads((self.out / "claims.json").read_text(encoding="utf-8")))
+            return 1 if failed else 0
+        for path in written:
+            print(path)
         for outcome in failed:
             print_text(f"failed  {outcome.job.spec.name}: {outcome.record.status}: {outcome.record.reason}")
         return 1 if failed else 0
@@ -81,10 +88,15 @@ class Claims:
 COMMAND = Claims
 
 
-def _show_plan(jobs: Sequence[Job], store: Store) -> int:
+def _plan(jobs: Sequence[Job], store: Store) -> list[dict[str, Any]]:
+    """How many cases there are of each probe and state."""
     counts = Counter(
         (job.spec.alike[0], known.record.status if (known := store.find(job)) else "to run") for job in jobs
     )
-    print_table(["probe", "state", "cases"], [(probe, state, str(count)) for (probe, state), count in counts.items()])
-    print_text(f"\n{len(jobs)} cases, {sum(count for (_, state), count in counts.items() if state == 'to run')} to run")
-    return 0
+    return [{"probe": probe, "state": state, "cases": count} for (probe, state), count in counts.items()]
+
+
+def _show_plan(plan: Sequence[dict[str, Any]]) -> None:
+    print_table(["probe", "state", "cases"], [[*map(str, row.values())] for row in plan])
+    to_run = sum(row["cases"] for row in plan if row["state"] == "to run")
+    print_text(f"\n{sum(row['cases'] for row in plan)} cases, {to_run} to run")

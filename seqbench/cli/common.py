@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group
 
 from seqbench.errors import UserError
 from seqbench.options import DATA, OUTPUT, Flag, Parameter, Texts
 
-__all__ = ["AUTO", "FLAT", "Common", "DataOptions", "Out", "Picture", "picture_place", "speaker"]
+if TYPE_CHECKING:  # --help answers before it is imported
+    from seqbench.jobs.job import Outcome
+
+__all__ = [
+    "AUTO",
+    "FLAT",
+    "Common",
+    "DataOptions",
+    "Out",
+    "Picture",
+    "outcome_data",
+    "picture_place",
+    "show_json",
+    "speaker",
+]
 
 FLAT = Parameter(name="*")  # of a dataclass whose fields are options of the command itself
 Out = Annotated[Path, Parameter(group=OUTPUT, metavar="DIR")]
 Picture = Annotated[Path | None, Parameter(group=OUTPUT, metavar="[FILE]")]
 AUTO = "auto"  # a --plot without a place
+EVERY = Group("Every command", sort_key=8)
 PICTURES = (".png", ".svg")
 
 
@@ -27,9 +44,11 @@ PICTURES = (".png", ".svg")
 class Common:
     """Options of every command."""
 
-    plugin: Annotated[tuple[Path, ...], Parameter(group=Group("Every command", sort_key=8), metavar="FILE")] = ()
+    json: Annotated[Flag, Parameter(group=EVERY)] = False
+    """Print the result as JSON, and nothing else."""
+    plugin: Annotated[tuple[Path, ...], Parameter(group=EVERY, metavar="FILE")] = ()
     """A Python file that registers a task, a model, a baseline or a probe; may be given again."""
-    debug: Annotated[Flag, Parameter(group=Group("Every command", sort_key=8))] = False
+    debug: Annotated[Flag, Parameter(group=EVERY)] = False
     """Show tracebacks."""
 
 
@@ -59,6 +78,27 @@ def picture_place(given: Path | None, usual: Path) -> Path | None:
     if path.suffix not in PICTURES:
         raise UserError(f"--plot {path}: the file's name must end in .png or .svg.")
     return path
+
+
+def show_json(value: Any) -> None:
+    """Print ``value``; what is not a finite number becomes null, a path its text."""
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold, however deep."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int)) else str(value)
+
+
+def outcome_data(outcome: Outcome) -> dict[str, Any]:
+    """The record of a run or a measurement as JSON has it, and the folder that it lies in."""
+    return {**json.loads(outcome.record.to_json()), "folder": str(outcome.folder)}
 
 
 def speaker(title: str) -> Callable[[str], None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import FLAT, Common
+from seqbench.cli.common import FLAT, Common, show_json
 from seqbench.config import RunConfig
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
@@ -40,6 +40,9 @@ class Config:
         if not isinstance(record, RunRecord):
             raise UserError(f"{folder} holds a measurement of a probe, which has no settings of a run.")
         text = settings_text(record)
+        if self.common.json:
+            show_json(tomllib.loads(text))
+            return 0
         if self.out is None:
             print(text, end="")
             return 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.cli.common import FLAT, Common, DataOptions, Picture, picture_place, speaker
+from seqbench.cli.common import FLAT, Common, DataOptions, Picture, picture_place, show_json, speaker
 from seqbench.config import parse_options_text
 from seqbench.data import Segments, Split, Stream, TaskData, Windows
 from seqbench.errors import UserError
@@ -44,10 +44,15 @@ class DataShow:
             need_matplotlib()
         say = speaker(self.task)
         prepared = _prepared(self.task, self.which, say)
-        _show_data(prepared, fit_baselines(prepared, say))
-        if picture is not None:
+        about = _about(prepared, fit_baselines(prepared, say))
+        drawn = None if picture is None else draw(data_chart(prepared), picture)
+        if self.common.json:
+            show_json(about)
+            return 0
+        _show_data(prepared, about)
+        if drawn is not None:
             print()
-            print_path("plot: ", draw(data_chart(prepared), picture))
+            print_path("plot: ", drawn)
         return 0
 
 
@@ -67,11 +72,16 @@ class DataPrepare:
         names = TASKS.names() if self.task == "all" else [TASKS.entry(self.task).name]
         if len(names) > 1 and self.which != DataOptions():
             raise UserError("--data, --source and --option are one task's: name the task.")
+        ready = []
         for name in names:
             say = speaker(name)
             prepared = _prepared(name, self.which, say)
             fitted = len(fit_baselines(prepared, say)) if self.baselines else 0
-            print_text(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
+            ready.append({"task": name, "training examples": len(prepared.data.train), "baselines": fitted})
+            if not self.common.json:
+                print_text(f"{name}: ready, {len(prepared.data.train):,} training examples, {fitted} baselines")
+        if self.common.json:
+            show_json(ready)
         return 0
 
 
@@ -97,7 +107,10 @@ class DataFetch:
         assert spec.fetch is not None
         folder = download_folder(spec, options)
         spec.fetch(options).fetch(folder, speaker(spec.name), force=self.force)
-        print(f"{spec.name}: fetched; use it with --source hub")
+        if self.common.json:
+            show_json({"task": spec.name, "source": "hub", "folder": folder})
+        else:
+            print(f"{spec.name}: fetched; use it with --source hub")
         return 0
 
 
@@ -119,47 +132,71 @@ MOST_ROWS = 30  # features or classes
 WIDTH = 110  # of an example
 
 
-def _show_data(prepared: Prepared, baselines: Scores) -> None:
-    """Print what the data holds: origin, split, sizes, balance or ranges, an example, and its baselines' scores."""
+def _about(prepared: Prepared, baselines: Scores) -> dict[str, Any]:
+    """What the data holds: origin, split, sizes, balance or ranges, an example, and its baselines' scores."""
     spec, data = prepared.spec, prepared.data
-    options = ", ".join(f"{name}={value}" for name, value in prepared.options.items() if value != "")
-    facts = {
-        "task": f"{spec.name} v{spec.version} ({spec.kind}): {spec.description}",
-        "source": f"{prepared.source} (there are: {', '.join(spec.sources)})",
-        "options": options or "none",
+    return {
+        "task": spec.name,
+        "version": spec.version,
+        "kind": spec.kind,
+        "description": spec.description,
+        "source": prepared.source,
+        "sources": list(spec.sources),
+        "options": prepared.options,
         "licence": spec.licence,
         "citation": spec.citation,
+        "SHA-256": dict(data.sources),
+        "split": spec.split,
+        "notes": list(data.notes),
+        "sizes": _sizes(data.splits),
+        "classes": _balance(prepared) if data.classes else [],
+        "features": _ranges(prepared) if data.features else [],
+        "vocabulary": list(data.vocabulary),
+        "example": _example(prepared),
+        "baselines": _scores(spec, baselines),
     }
-    for name, fact in facts.items():
+
+
+def _show_data(prepared: Prepared, about: dict[str, Any]) -> None:
+    options = ", ".join(f"{name}={value}" for name, value in prepared.options.items() if value != "")
+    print_text(f"task: {about['task']} v{about['version']} ({about['kind']}): {about['description']}")
+    print_text(f"source: {about['source']} (there are: {', '.join(about['sources'])})")
+    for name, fact in (("options", options or "none"), ("licence", about["licence"]), ("citation", about["citation"])):
         print_text(f"{name}: {fact}")
-    for name, digest in data.sources.items():
+    for name, digest in about["SHA-256"].items():
         print_path(f"SHA-256 of {name}: ", digest)
-    print_text(f"split: {spec.split}")
-    print_text("\n".join(f"- {note}" for note in data.notes))
-    _table(_sizes(data.splits))
-    if data.classes:
-        _table(_balance(prepared))
-    if data.features:
-        _table(_ranges(prepared))
-    if data.vocabulary:
-        print_text(f"\nvocabulary: {len(data.vocabulary):,} symbols: {_first_symbols(data.vocabulary)}")
-    print_text(f"\nexample: {_example(prepared)}", fold=True)
-    _table(_scores(spec, baselines))
+    print_text(f"split: {about['split']}")
+    print_text("\n".join(f"- {note}" for note in about["notes"]))
+    _table(about["sizes"])
+    _table(about["classes"], "{:.1%}".format)
+    _table(about["features"])
+    if about["vocabulary"]:
+        symbols = prepared.data.vocabulary
+        print_text(f"\nvocabulary: {len(symbols):,} symbols: {_first_symbols(symbols)}")
+    print_text(f"\nexample: {about['example']}", fold=True)
+    _table(about["baselines"])
 
 
-def _table(rows: list[dict[str, str]]) -> None:
+def _table(rows: list[dict[str, Any]], figure: Callable[[float], str] = format_value) -> None:
+    """Nothing where there are no rows."""
     shown, more = rows[:MOST_ROWS], len(rows) - MOST_ROWS
-    print()
-    print_table(list(shown[0]) if shown else [], [list(row.values()) for row in shown])
+
+    def cell(value: str | int | float) -> str:
+        return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else figure(value)
+
+    if shown:
+        print()
+        print_table(list(shown[0]), [[*map(cell, row.values())] for row in shown])
     if more > 0:
         print(f"... and {more} more")
 
 
-def _sizes(splits: dict[str, Split]) -> list[dict[str, str]]:
+def _sizes(splits: dict[str, Split]) -> list[dict[str, Any]]:
     rows = []
     for name, split in splits.items():
         lengths = split.lengths if split.lengths is not None else np.array([split.sequence_length])
         counts = {
+            "split": name,
             "examples": len(split),
             "scored": split.n_scored,
             "groups": len(np.unique(split.truth().groups)),
@@ -168,7 +205,7 @@ def _sizes(splits: dict[str, Split]) -> list[dict[str, str]]:
             "longest": int(lengths.max()),
             "missing values": _missing(split),
         }
-        rows.append({"split": name, **{what: f"{count:,}" for what, count in counts.items()}})
+        rows.append(counts)
     return rows
 
 
@@ -178,13 +215,13 @@ def _missing(split: Split) -> int:
     return sum(int(np.isnan(array).sum()) for array in arrays)
 
 
-def _balance(prepared: Prepared) -> list[dict[str, str]]:
+def _balance(prepared: Prepared) -> list[dict[str, Any]]:
     classes = prepared.data.classes
-    rows = [{"class": name} for name in classes]
+    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
     for part, split in prepared.data.splits.items():
         shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
         for row, share in zip(rows, shares, strict=True):
-            row[part] = f"{share:.1%}"
+            row[part] = float(share)
     return rows
 
 
@@ -212,7 +249,7 @@ def _inputs(data: TaskData, split: Split) -> Array:
     return _natural(data, steps.reshape(-1, steps.shape[-1]))
 
 
-def _ranges(prepared: Prepared) -> list[dict[str, str]]:
+def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
     """Each feature before scaling: training mean, deviation and limits, and how far the test lies from them."""
     train, test = _inputs(prepared.data, prepared.data.train), _inputs(prepared.data, prepared.data.test)
     rows = []
@@ -221,8 +258,8 @@ def _ranges(prepared: Prepared) -> list[dict[str, str]]:
         figures = {"mean": column.mean(), "deviation": spread, "least": column.min(), "most": column.max()}
         figures["test mean"] = test[:, i].mean()
         small = 1e-6 * max(spread, np.abs(column).max())  # what is left of a zero after scaling and back
-        shown = {what: format_value(0.0 if abs(figure) < small else figure) for what, figure in figures.items()}
-        rows.append({"feature": name, **shown})
+        clean = {what: 0.0 if abs(figure) < small else float(figure) for what, figure in figures.items()}
+        rows.append({"feature": name, **clean})
     return rows
 
 
@@ -256,16 +293,16 @@ def _step(data: TaskData, values: npt.NDArray[Any]) -> str:
     return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
 
 
-def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, str]]:
+def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
     """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
     primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
     unit = f" ({primary.unit})" if primary.unit else ""
     rows = []
     for name, scores in baselines.items():
-        row = {"baseline": name + (" (skill 0)" if name == spec.reference else "")}
-        row |= {f"val {primary.name}{unit}": format_value(scores["val"][primary.name])}
-        row |= {f"test {primary.name}": format_value(scores["test"][primary.name])}
-        rows.append(row | {metric.name: format_value(scores["test"][metric.name]) for metric in others})
+        row: dict[str, Any] = {"baseline": name + (" (skill 0)" if name == spec.reference else "")}
+        row |= {f"val {primary.name}{unit}": float(scores["val"][primary.name])}
+        row |= {f"test {primary.name}": float(scores["test"][primary.name])}
+        rows.append(row | {metric.name: float(scores["test"][metric.name]) for metric in others})
     return rows
 
 

@@ -45,6 +45,11 @@ class Leaderboard:
     """Kind of picture."""
     common: Annotated[Common, FLAT] = field(default_factory=Common)
 
+    def __post_init__(self) -> None:
+        """Refuse what says two things."""
+        if self.common.json and self.format not in (None, "json"):
+            raise UserError(f"--json and --format {self.format} contradict each other: give one.")
+
     def __call__(self) -> int:
         """Print or write it, and draw it if asked to."""
         from seqbench.board import chosen_results, load_results, make_tables
@@ -58,7 +63,7 @@ class Leaderboard:
             drawn = draw_board(tables, beside / "plots" if str(self.plot) == AUTO else self.plot, self.plot_format)
         if self.out is not None:
             self._write(self._text(tables, drawn), self.out)
-        elif self.format is None and self.columns == "all" and in_terminal(sys.stdout):
+        elif self._format is None and self.columns == "all" and in_terminal(sys.stdout):
             self._show(tables)
         else:
             sys.stdout.write(self._text(tables, drawn))
@@ -66,12 +71,16 @@ class Leaderboard:
             print(path, file=sys.stderr if self.out is None else sys.stdout)
         return 0
 
+    @property
+    def _format(self) -> Literal["markdown", "json", "csv"] | None:
+        return "json" if self.common.json else self.format
+
     def _text(self, tables: Sequence[BoardTable], drawn: dict[str, Path]) -> str:
         from seqbench.board import render
 
         base = self.out.parent if self.out else Path()
         return render(
-            tables, self.format or "markdown", self.columns, base, drawn, "" if self.model == "all" else self.model
+            tables, self._format or "markdown", self.columns, base, drawn, "" if self.model == "all" else self.model
         )
 
     def _write(self, text: str, out: Path) -> None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from seqbench.cli.common import FLAT, Common
-from seqbench.options import OUTPUT, Flag, Parameter
+from seqbench.cli.common import FLAT, Common, show_json
 from seqbench.report.terminal import print_table
 from seqbench.report.text import NONE
 
@@ -139,15 +137,13 @@ class List:
 
     what: Literal["all", "tasks", "models", "baselines", "budgets"] = field(default="all", kw_only=False)
     """Which."""
-    json: Annotated[Flag, Parameter(group=OUTPUT)] = False
-    """As JSON."""
     common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
         """Print one list, or all four."""
         chosen = {name: make() for name, make in LISTS.items() if self.what in ("all", name)}
-        if self.json:
-            print(json.dumps(chosen, indent=2, ensure_ascii=False))
+        if self.common.json:
+            show_json(chosen)
             return 0
         for name, rows in chosen.items():
             built_in = all(str(row.get("from", "seqbench.")).startswith("seqbench.") for row in rows)

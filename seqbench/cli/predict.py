@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import FLAT, Common
+from seqbench.cli.common import FLAT, Common, show_json
 from seqbench.disk import replace_file
 from seqbench.errors import Diverged, UserError
 from seqbench.options import OUTPUT, Parameter
@@ -48,7 +48,10 @@ class Predict:
     def __call__(self) -> int:
         """Write it and say where."""
         path, rows = predict_file(self.record, self.file, self.out)
-        print_path(f"{rows:,} predictions: ", path)
+        if self.common.json:
+            show_json({"out": path, "predictions": rows})
+        else:
+            print_path(f"{rows:,} predictions: ", path)
         return 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, picture_place
+from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json
 from seqbench.cli.run import evidence
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
@@ -19,8 +19,7 @@ from seqbench.probes import PROBES, Probe, Request
 from seqbench.report.terminal import print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
-    from seqbench.jobs.job import Job, Outcome
-    from seqbench.jobs.store import Store
+    from seqbench.jobs.job import Outcome
 
 __all__ = ["ProbeCommand", "ProbeRun", "group"]
 
@@ -70,27 +69,34 @@ class ProbeCommand:
         store, run = Store(self.run.out), self.run
         jobs = plan_jobs(probe.name, self.request, options, MODELS.chosen(self.request.model))
         if run.dry_run:
-            return _show_plan(jobs, store)
+            states = [known.record.status if (known := store.final(job)) else "to run" for job in jobs]
+            plan = [{"case": job.spec.name, "state": state} for job, state in zip(jobs, states, strict=True)]
+            show_json(plan) if self.common.json else _show_plan(plan)
+            return 0
         outcomes = measure_all(jobs, store, run.jobs, limit=run.time_limit, plugins=self.common.plugin, force=run.force)
         measurements = measured(outcomes)
         usual = store.root / "probes" / f"{probe.name}.png"
         place = picture_place(run.plot, usual) or usual
-        if measurements:
-            print_text(f"{probe.table(measurements)}\n")
-            _draw(probe, measurements, place)
-        return _show_end(outcomes)
+        said = _draw(probe, measurements, place) if measurements else ("", "")
+        if self.common.json:
+            show_json([outcome_data(outcome) for outcome in outcomes])
+        else:
+            if measurements:
+                print_text(f"{probe.table(measurements)}\n")
+                print_path(*said)
+            _show_end(outcomes)
+        return 0 if all(outcome.record.status in FINE for outcome in outcomes) else 1
 
 
-def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> None:
-    """Draw the picture, and say where it is or why there is none."""
+def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> tuple[str, Path | str]:
+    """Draw the picture; where it is, or why there is none."""
     from seqbench.report.draw import draw, need_matplotlib
 
     try:
         need_matplotlib()
     except UserError as error:
-        print_text(f"no picture: {error}")
-        return
-    print_path("plot    ", draw(probe.chart(measurements), path))
+        return "no picture: ", str(error)
+    return "plot    ", draw(probe.chart(measurements), path)
 
 
 def group(word: str) -> dict[str, type[Any]]:
@@ -107,16 +113,13 @@ def group(word: str) -> dict[str, type[Any]]:
     return commands
 
 
-def _show_plan(jobs: Sequence[Job], store: Store) -> int:
-    states = [known.record.status if (known := store.final(job)) else "to run" for job in jobs]
-    rows = [(job.spec.name, state) for job, state in zip(jobs, states, strict=True)]
-    print_table(["case", "state"], rows)
-    print_text(f"\n{len(rows)} cases, {states.count('to run')} to run")
-    return 0
+def _show_plan(plan: Sequence[dict[str, str]]) -> None:
+    print_table(["case", "state"], [list(row.values()) for row in plan])
+    print_text(f"\n{len(plan)} cases, {sum(row['state'] == 'to run' for row in plan)} to run")
 
 
-def _show_end(outcomes: Sequence[Outcome]) -> int:
-    """Print what has no result, and where the records are; 1 if a case failed."""
+def _show_end(outcomes: Sequence[Outcome]) -> None:
+    """Print what has no result, and where the records are."""
     reasons = Counter(
         (f"{outcome.job.spec.place[-1]}: {outcome.record.status}", outcome.record.reason or "")
         for outcome in outcomes
@@ -133,4 +136,3 @@ def _show_end(outcomes: Sequence[Outcome]) -> int:
         print("what diverged would do so again: --force measures it all the same", file=sys.stderr)
     if outcomes:
         print_path("records ", outcomes[0].folder.parent.parent.parent)
-    return 1 if failed else 0

@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, picture_place
+from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
@@ -69,10 +69,13 @@ class Run:
             need_matplotlib()
         with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
             outcome = run_cell(self.config, Store(self.out), force=self.grid.force, listener=terminal)
-        record = show_result(outcome)
+        record = _run_record(outcome)
+        show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
         if picture is not None and record.status == "ok":
-            print_path("plot    ", draw(run_chart(record, outcome.folder), picture))
+            path = draw(run_chart(record, outcome.folder), picture)
+            if not self.common.json:
+                print_path("plot    ", path)
         return 0 if record.status in FINE else 1
 
     def _run_grid(self) -> int:
@@ -91,17 +94,23 @@ class Run:
         with Terminal(options.jobs) as terminal:
             if self.dry_run:
                 grid.prepare(terminal.say, baselines=False)
-                return _show_plan(grid, options, terminal.say)
+                plan = _plan(grid, terminal.say)
+                show_json(plan) if self.common.json else _show_plan(plan, options)
+                return 0
             limit, plugins = options.time_limit, self.common.plugin
             outcomes = run_grid(grid, terminal, jobs=options.jobs, limit=limit, plugins=plugins, force=self.grid.force)
-        return _show_end(outcomes, self.out)
+        if self.common.json:
+            show_json([outcome_data(outcome) for outcome in outcomes])
+        else:
+            _show_end(outcomes, self.out)
+        return 0 if all(outcome.record.status in FINE for outcome in outcomes) else 1
 
 
 COMMAND = Run
 
 
-def _show_plan(grid: Grid, options: GridOptions, say: Callable[[str], None]) -> int:
-    """Print the cells of ``grid`` with what each will take."""
+def _plan(grid: Grid, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The cells of ``grid``, and the seconds that each which is to run will take."""
     from seqbench.experiment import estimate_seconds
 
     experiments = list({one.job.key: one for one in [*grid.trials(), *grid.cells()]}.values())
@@ -109,23 +118,33 @@ def _show_plan(grid: Grid, options: GridOptions, say: Callable[[str], None]) -> 
     states = {key: outcome.record.status if outcome else "to run" for key, outcome in known.items()}
     to_run = [one for one in experiments if states[one.job.key] not in FINE]
     seconds = estimate_seconds(to_run, grid.store, say)
+    return [
+        {
+            **{name: getattr(one.config, name) for name in ("task", "model", "seed", "learning_rate")},
+            "state": states[one.job.key],
+            "seconds": seconds.get(one.job.key),
+        }
+        for one in experiments
+    ]
+
+
+def _show_plan(plan: Sequence[dict[str, Any]], options: GridOptions) -> None:
+    headers = ["task", "model", "seed", "learning rate", "state", "about"]
     rows = []
-    for one in experiments:
-        config, key = one.config, one.job.key
-        time = f"{seconds[key]:.0f} s" if key in seconds else ""
-        rows.append((config.task, config.model, str(config.seed), f"{config.learning_rate:g}", states[key], time))
-    print_table(["task", "model", "seed", "learning rate", "state", "about"], rows)
-    total = sum(seconds.values())
-    about = f"{len(rows)} cells, {len(to_run)} to run: about {duration(total)} one after the other"
-    about += f", {duration(total / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else ""
+    for row in plan:
+        time = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        rows.append([row["task"], row["model"], str(row["seed"]), f"{row['learning_rate']:g}", row["state"], time])
+    print_table(headers, rows)
+    to_run = [row["seconds"] for row in plan if row["seconds"] is not None]
+    about = f"{len(rows)} cells, {len(to_run)} to run: about {duration(sum(to_run))} one after the other"
+    about += f", {duration(sum(to_run) / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else ""
     print_text(f"\n{about}")
-    if grid.tune:
+    if options.tune_learning_rate:
         print_text("seeds are shown at the rate that is best so far; the trials may choose another")
-    return 0
 
 
-def _show_end(outcomes: Sequence[Outcome], out: Path) -> int:
-    """Print what came out of a grid, what failed, and how to see why; 1 if a cell failed."""
+def _show_end(outcomes: Sequence[Outcome], out: Path) -> None:
+    """Print what came out of a grid, what failed, and how to see why."""
     alike: dict[tuple[str, ...], list[RunRecord]] = {}
     for outcome in outcomes:
         record = _run_record(outcome)
@@ -150,7 +169,6 @@ def _show_end(outcomes: Sequence[Outcome], out: Path) -> int:
         print_text("\nfailed cells are tried again by the same command")
     print()
     print_path("board   ", f"python run_bench.py leaderboard {shlex.quote(str(out))}")
-    return 1 if failed else 0
 
 
 def evidence(outcome: Outcome) -> Path:
