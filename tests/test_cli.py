@@ -358,3 +358,26 @@ def test_widths_and_counts_are_read_as_people_write_them():
         RunConfig(task="dna", model="lstm", budget="quik")
     with pytest.raises(UserError, match="contradicts"):
         RunConfig(task="dna", model="lstm", hidden=(8, 4), layers=3)
+
+
+def test_json_is_the_result_and_nothing_else_on_every_command(cli, tmp_path):
+    def told(*words):
+        done = cli(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    (run,) = told(*QUICK)
+    folder = tmp_path / run["folder"]
+    assert run["status"] == "ok" and run["key"] == Store.read(folder).key
+    planned = told(*QUICK, "--seeds", "2", "--dry-run")
+    assert [row["state"] for row in planned] == ["ok", "to run"] and planned[1]["seconds"] > 0
+    assert [record["seed"] for record in told(*QUICK, "--seeds", "2")] == [0, 1]
+    assert told("list", "budgets")["budgets"][0]["steps"] > 0
+    shown = told("data", "show", "weather")
+    assert shown["sizes"][0]["examples"] > 1000 and shown["baselines"][0]["test rmse"] > 0
+    assert told("data", "prepare", "weather")[0]["task"] == "weather"
+    assert told("leaderboard")["tables"]
+    assert told("config", folder)["model"] == "gru"
+    assert told("claims", "--dry-run")[0]["cases"] > 0
+    assert told("probe", "cost", "--dry-run", "--budget", "smoke")[0]["state"] == "to run"
+    assert cli("leaderboard", "--json", "--format", "csv").returncode == 2

@@ -23,7 +23,7 @@ PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md"]
 UNDER_REVIEW = {"2": "under review: measured with a net that was too small"}  # until it is measured again
 GROUPS = ("run", "list", "data show", "data prepare", "data fetch", "predict", "leaderboard", "claims", "config")
 PROBES = ("memory", "gradient", "cost", "parallel", "context")
-EVERYWHERE = {"--help", "--version", "--plugin", "--debug"}
+EVERYWHERE = {"--help", "--json", "--version", "--plugin", "--debug"}
 
 
 def text_of(page):

@@ -177,3 +177,35 @@ def test_the_board_is_filtered_in_every_format_and_an_unknown_name_is_answered(c
     ):
         done = cli("leaderboard", board, *words)
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+HELP = ["", "run", "list", "predict", "leaderboard", "claims", "config", "data", "data show", "data prepare",
+        "data fetch", "probe", "probe memory", "probe gradient", "probe cost", "probe parallel", "probe context"]  # fmt: skip
+COMMAND = "Every command"
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_fits_80_columns_and_no_word_is_broken(command):
+    shown = run_bench(*command.split(), "--help")
+    written = check_fits(shown)
+    wide = run_bench(*command.split(), "--help", columns=400)
+    plain = [set(re.sub("[─│╭╮╰╯]", " ", text).split()) for text in (written, wide.text)]
+    assert plain[0] == plain[1]
+    if command not in ("", "data", "probe"):  # those of commands show options, in groups
+        groups = re.findall(r"╭─ ([A-Z][a-z ]+?) ─", written)
+        order = ["What", "Data", "Model", "Training", "This command", "Machine", "Output", COMMAND]
+        assert [group for group in groups if group in order] == sorted(groups, key=order.index), groups
+        assert groups[-1] == COMMAND and (command == "config" or command == "predict" or len(groups) > 1)
+
+
+def test_the_help_of_run_shows_what_is_needed_first():
+    lines = run_bench("run", "--help").text.splitlines()
+    options = [line for line in lines if re.match(r"│ .. ?--", line)]
+    assert "--task NAME" in options[0] and "--model NAME" in options[1]
+
+
+def test_a_terminal_that_is_too_narrow_still_shows_the_result(tmp_path):
+    words = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
+    shown = run_bench(*words, columns=24, cwd=tmp_path)
+    assert shown.code == 0 and "test rmse" in shown.text and "gru (this run)" in shown.text
+    assert "Usage" in run_bench("run", "--help", columns=24).text

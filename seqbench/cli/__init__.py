@@ -35,6 +35,7 @@ from seqbench.registry import load_plugin
 
 if TYPE_CHECKING:
     from cyclopts.argument import Argument
+    from rich.console import Console
 
 __all__ = ["main"]
 
@@ -111,6 +112,18 @@ def _version() -> str:
     return seqbench_version()
 
 
+def _console(words: Sequence[str]) -> Console | None:
+    """What prints the help: in bold and dim letters, which are seen on light terminals, too; cyclopts has colours."""
+    if not {"--help", "-h"} & {*words}:
+        return None
+    from rich.console import Console
+    from rich.theme import Theme
+
+    bold = dict.fromkeys(("name", "required_marker", "required"), "bold")
+    styles = {**bold, **dict.fromkeys(("choices", "default", "env_var"), "dim")}
+    return Console(theme=Theme({f"cyclopts.{name}": style for name, style in styles.items()}))
+
+
 def _default_text(value: Any) -> str | None:
     """A default as --help shows it; one that says nothing is left out."""
     if value is None or value is False or value == ():
@@ -139,7 +152,7 @@ def _needed(item: dataclasses.Field[Any]) -> bool:
 def _bound(app: App, prog: str, words: Sequence[str]) -> Command:
     """What ``words`` say to ``app``."""
     try:
-        make, bound, _ = app.parse_args(_today(words), exit_on_error=False, print_error=False)
+        make, bound, _ = app.parse_args(_today(words), console=_console(words), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         raise UserError(f"{_sentence(error)} See {prog} --help.") from None
     made = make(*bound.args, **bound.kwargs)
