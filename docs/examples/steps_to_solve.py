@@ -6,6 +6,7 @@ python run_bench.py probe steps-to-solve --model rnn,lstm --budget smoke --plugi
 import math
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Annotated
 
 import seqbench
 
@@ -17,7 +18,7 @@ SEEDS = {"smoke": 1, "quick": 5, "standard": 5}
 class StepsOptions:
     """Each field is an option of the command line; its docstring is the help."""
 
-    length: int = 32
+    length: Annotated[int, seqbench.Range(ge=1, le=10_000)] = 32
     """Steps from the symbol to the question."""
     hidden: int = 64
     """Width of the layer."""
@@ -25,8 +26,7 @@ class StepsOptions:
     """Kept throughout."""
 
     def __post_init__(self):
-        if not 1 <= self.length <= 10_000:
-            raise seqbench.UserError(f"--length {self.length} is out of range: take 1 to 10,000.")
+        seqbench.check_options(self)
 
 
 @dataclass(frozen=True)

@@ -82,17 +82,17 @@ def picture_place(given: Path | None, usual: Path) -> Path | None:
 
 def show_json(value: Any) -> None:
     """Print ``value``; what is not a finite number becomes null, a path its text."""
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """What JSON can hold, however deep."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
