@@ -67,31 +67,35 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     words = [*argv] or ["--help"]
     if words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "run")
-    app = _app(prog, DESCRIPTION)
     if words[0] in GROUPS:
-        prog, words, noun = f"{prog} {words[0]}", words[1:] or ["--help"], words[0]
-        commands = _group(noun, words)
-        app = _app(prog, GROUPS[noun])
-        if noun == "data":
-            noun = "data command"
-    elif words[0].startswith("-"):
-        commands, noun = {name: _module(name).COMMAND for name in NAMES}, "command"
+        group, words = words[0], words[1:] or ["--help"]
+        prog, app, commands = f"{prog} {group}", _app(f"{prog} {group}", GROUPS[group]), _group(group, words)
+        names, noun = [*commands], "probe" if group == "probe" else f"{group} command"
+    else:
+        names, noun, app = [*NAMES, *GROUPS], "command", _app(prog, DESCRIPTION)
+        everything = words[0].startswith("-")  # the help lists them all; else one is read, and no other
+        commands = {name: _module(name).COMMAND for name in NAMES if everything or name == words[0]}
         for name, about in GROUPS.items():
             app.command(_app(name, about), name=name)
-    else:
-        commands, noun = {name: _module(name).COMMAND for name in NAMES if name == words[0]}, "command"
-    if not words[0].startswith("-") and words[0] not in commands:
-        raise UserError(nearest(words[0], commands if noun != "command" else (*NAMES, *GROUPS), noun))
+    if not words[0].startswith("-") and words[0] not in names:
+        raise UserError(nearest(words[0], names, noun))
     for name, command in commands.items():
         app.command(_maker(command), name=name)
-    files = _values(words, "--config")
-    if files and words[0] == "run":
-        from cyclopts.config import Dict
-
-        from seqbench.cli.config import read_settings
-
-        app.config = [Dict(read_settings(Path(files[-1])), source=files[-1], use_commands_as_keys=False)]
+    if words[0] == "run":
+        app.config = _config_files(words)
     return _bound(app, f"{prog} {words[0]}", words)
+
+
+def _config_files(words: Sequence[str]) -> list[Any]:
+    """What the file of ``--config`` says, for the parser."""
+    files = _values(words, "--config")[-1:]
+    if not files:
+        return []
+    from cyclopts.config import Dict
+
+    from seqbench.cli.config import read_settings
+
+    return [Dict(read_settings(Path(name)), source=name, use_commands_as_keys=False) for name in files]
 
 
 def _app(name: str, about: str) -> App:
