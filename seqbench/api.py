@@ -214,8 +214,8 @@ def _told_where() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        where = str(error) or "interrupted"
-        raise Interrupted(f"{where}; records that stand are kept. The same call goes on from there.") from None
+        usual = "interrupted; records that stand are kept. The same command goes on with the rest."
+        raise Interrupted((str(error) or usual).replace("The same command", "The same call")) from None
 
 
 # --- results ---------------------------------------------------------------------------------------------------------

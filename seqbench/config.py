@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from seqbench.options import (
     TimeLimit,
     Widths,
     check_options,
+    parse_count,
 )
 
 __all__ = ["GridOptions", "RunConfig", "parse_options_text"]
@@ -95,7 +97,14 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use; the sentence names the option."""
+        if isinstance(self.params, str):  # as the command line has it
+            try:
+                object.__setattr__(self, "params", parse_count(self.params))
+            except ValueError as error:
+                raise UserError(f"--params: {error}.") from None
         if self.data is not None:
+            if not isinstance(self.data, (str, os.PathLike)):
+                raise UserError("--data is the path of a file: write what you have into one.")
             object.__setattr__(self, "data", str(self.data))  # a path, in Python
             if self.source == "hub":
                 raise UserError("--data is your own file and --source hub the canonical set: give one.")

@@ -10,9 +10,10 @@ import dataclasses
 import functools
 import math
 import operator
+import reprlib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Group, Parameter
@@ -141,17 +142,19 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
             return None
     (kind, inner) = _plain(kinds[0])
     if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-            raise UserError(unknown_choice(name, str(value), typing.get_args(kind)))
+        if not isinstance(value, str) or value not in typing.get_args(kind):
+            raise UserError(unknown_choice(name, _told(value).strip("'"), typing.get_args(kind)))
     elif typing.get_origin(kind) is tuple:
-        several = value if isinstance(value, (tuple, list)) else (value,)
+        several = value if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else (value,)
         value = tuple(_fitting(name, one, typing.get_args(kind)[0]) for one in several)
         if not value and name == "hidden":
             raise UserError("--hidden is empty: give at least one width.")
     elif kind is bool:
         if type(value).__name__ not in ("bool", "bool_"):  # numpy's, too
-            raise UserError(f"--{name.replace('_', '-')} {value!r} is neither True nor False.")
+            raise UserError(f"{_dashed(name)} {_told(value)} is neither True nor False.")
         value = bool(value)
+    elif kind is str and not isinstance(value, str):
+        raise UserError(f"{_dashed(name)} {_told(value)} is no text.")
     elif kind in (int, float):
         value = _number(name, value, kind)
         _check_range(name, value, within or inner)
@@ -163,10 +166,22 @@ def _number(name: str, value: Any, kind: type[Any]) -> Any:
     try:
         if isinstance(value, bool):  # a flag, surely, to a number's place
             raise TypeError
-        return operator.index(value) if kind is int else float(operator.pos(value))
-    except TypeError:
+        return operator.index(value) if kind is int else float(operator.pos(value)) + 0.0  # no -0.0
+    except (TypeError, ValueError):
         whole = "whole " if kind is int else ""
-        raise UserError(f"--{name.replace('_', '-')} {value!r} is not a {whole}number.") from None
+        raise UserError(f"{_dashed(name)} {_told(value)} is not a {whole}number.") from None
+    except OverflowError:
+        raise UserError(f"{_dashed(name)}: the number is too large.") from None
+
+
+def _dashed(name: str) -> str:
+    """As the command line writes it."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _told(value: Any) -> str:
+    """A value in a sentence, however long it is and however many lines it has."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def _check_range(name: str, value: float, within: Range | None) -> None:
@@ -178,6 +193,8 @@ def _check_range(name: str, value: float, within: Range | None) -> None:
     below = high is None or (value <= high if within.le is not None else value < high)
     if above and below:
         return
+    if math.isinf(value) and above:
+        raise UserError(f"{_dashed(name)} {value:g} is not a finite number.")
     if high is None or math.isinf(high):
         advice = f"{low:,} or more" if within.ge is not None else f"a number above {low:,}"
     elif within.le is not None:
@@ -185,7 +202,7 @@ def _check_range(name: str, value: float, within: Range | None) -> None:
     else:
         advice = f"at least {low:,} and less than {high:,}"
     shown = f"{value:g}" if isinstance(value, float) else value
-    raise UserError(f"--{name.replace('_', '-')} {shown} is out of range: take {advice}.")
+    raise UserError(f"{_dashed(name)} {shown} is out of range: take {advice}.")
 
 
 def unknown_choice(name: str, value: str, choices: Sequence[str]) -> str:

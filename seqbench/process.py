@@ -53,7 +53,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             with contextlib.suppress(OSError):
-                os.write(2, b"seqbench: interrupted\n")
+                show = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # what a live display has hidden: the cursor
+                os.write(2, show + b"seqbench: interrupted\n")
             os._exit(INTERRUPTED)
         frame = frame.f_back
     raise KeyboardInterrupt

@@ -233,7 +233,8 @@ def _not_read(error: CoercionError, argument: Argument, value: str) -> str:
     if choices and all(isinstance(choice, str) for choice in choices):
         return unknown_choice(name.lstrip("-") if name.startswith("--") else "word", value, choices)
     kind = {int: "a whole number", float: "a number"}.get(error.target_type or object)
-    return f"{name} {value}: that is not {kind}." if kind else f"{name} {value}: {error.msg or error.__cause__}."
+    why = error.msg or error.__cause__ or "that can't be read"
+    return f"{name} {value}: that is not {kind}." if kind else f"{name} {value}: {why}."
 
 
 def _module(name: str) -> Any:

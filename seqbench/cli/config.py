@@ -101,5 +101,4 @@ def read_settings(path: Path) -> dict[str, Any]:
     return {
         name: ",".join(map(str, value)) if name in several and isinstance(value, list) else value
         for name, value in settings.items()
-        if value is not False  # a flag that is not set
     }
