@@ -39,6 +39,8 @@ def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise UserError(f"--option {pair}: write it as name=value.")
+        if name in options:
+            raise UserError(f"--option {name} was given twice: give it once.")
         options[name] = value
     return options
 

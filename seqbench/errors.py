@@ -90,7 +90,7 @@ def unknown_option(name: str, choices: Iterable[str], *, python: bool = False) -
 
     plain = name.lstrip("-").replace("_", "-")
     known = sorted({choice.lstrip("-").replace("_", "-") for choice in choices})
-    about = f"there is no option {shown(plain)}"
+    about = f"there is no option {name if name.startswith('-') else shown(plain)}"
     stands_for = FOREIGN.get(plain.lower())
     if stands_for in known:
         return f"{about}: it is called {shown(stands_for)} here."

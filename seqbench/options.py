@@ -71,7 +71,7 @@ def parse_widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{text!r} is not a width or widths like 128,64") from None
+        raise ValueError(f"{text!r} is not a whole number, or several like 128,64") from None
 
 
 def parse_count(text: str) -> int:

@@ -119,7 +119,7 @@ MISTAKES = [
     (("--task", "dna", "--model", "lstm", "--budget", "quik"), "did you mean quick"),
     (("--task", "dna"), "missing: --model"),
     (("--task", "dna", "--model", "lstm", "--hidden", "0"), "--hidden 0 is out of range"),
-    (("--task", "dna", "--model", "lstm", "--hidden", "wide"), "'wide' is not a width"),
+    (("--task", "dna", "--model", "lstm", "--hidden", "wide"), "'wide' is not a whole number"),
     (("--task", "dna", "--model", "transformer", "--hidden", "100"), "take 96 or 104"),
     (("--task", "dna", "--model", "lstm", "--params", "3"), "the narrowest lstm for this task has"),
     (("--task", "dna", "--model", "lstm", "--params", "9m", "--hidden", "64"), "leave --hidden out"),

@@ -10,7 +10,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import io
+import json
+import re
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +68,7 @@ DESCRIPTION = (
 
 def parse(argv: Sequence[str], prog: str) -> Command:
     """The command that ``argv`` asks for; raises `UserError` for a wrong one, SystemExit(0) after --help."""
-    words = [*argv] or ["--help"]
+    words = _command_first(argv) or ["--help"]
     if words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "run")
     if words[0] in GROUPS:
@@ -81,13 +85,21 @@ def parse(argv: Sequence[str], prog: str) -> Command:
         raise UserError(nearest(words[0], names, noun))
     for name, command in commands.items():
         app.command(_maker(command), name=name)
-    if words[0] == "run":
-        app.config = _config_files(words)
+    app.config = [*(_config_files(words) if words[0] == "run" else ()), _check_tokens]
     return _bound(app, f"{prog} {words[0]}", words)
 
 
-def _config_files(words: Sequence[str]) -> list[Any]:
-    """What the file of ``--config`` says, for the parser."""
+def _command_first(argv: Sequence[str]) -> list[str]:
+    """``argv`` with options that stand before the command put behind it: ``--json list`` is meant as it says."""
+    words = [*argv]
+    at = 0
+    while at < len(words) and words[at].partition("=")[0] in ("--json", "--debug", "--plugin"):
+        at += 2 if words[at] == "--plugin" else 1
+    return words[at:] + words[:at] if at < len(words) and words[at] in (*NAMES, *GROUPS) else words
+
+
+def _config_files(words: list[str]) -> list[Any]:
+    """What the file of ``--config`` says, for the parser; the task's options that ``words`` do not name go to these."""
     files = _values(words, "--config")[-1:]
     if not files:
         return []
@@ -95,7 +107,25 @@ def _config_files(words: Sequence[str]) -> list[Any]:
 
     from seqbench.cli.config import read_settings
 
-    return [Dict(read_settings(Path(name)), source=name, use_commands_as_keys=False) for name in files]
+    settings = read_settings(Path(files[0]))
+    given = {text.partition("=")[0].replace("-", "_") for text in _values(words, "--option")}
+    given |= {name for name in ("target", "sequence_length") if _values(words, f"--{name.replace('_', '-')}")}
+    for option in settings.pop("option", ()):
+        if option.partition("=")[0].replace("-", "_") not in given:
+            words += ["--option", option]
+    return [Dict(settings, source=files[0], use_commands_as_keys=False)]
+
+
+def _check_tokens(app: App, commands: Sequence[str], arguments: Sequence[Argument]) -> None:
+    """Refuse what the parser would take: nothing as a value, and a whole number with a fraction, which it rounds."""
+    for argument in arguments:
+        whole = int in (argument.hint, *get_args(argument.hint)) and argument.parameter.converter is None
+        for token in argument.tokens:
+            name = token.keyword or _shown(argument)
+            if token.value == "" and not token.implicit_value:
+                raise UserError(f"{name.strip('[]')} is empty: give a value.")
+            if whole and not re.fullmatch(r"[+-]?[0-9_]+", token.value):
+                raise UserError(f"{name.strip('[]')} {token.value}: that is not a whole number.")
 
 
 def _app(name: str, about: str) -> App:
@@ -171,13 +201,13 @@ OLD = {("--plots",): ("--plot",), ("--perturb", "True"): ("--perturb",), ("--per
 
 def _today(words: Sequence[str]) -> list[str]:
     """``words`` with old spellings as they are written today, which a note says, and a place after each --plot."""
-    new = _with_places(words)
+    new = [*words]
     for old, now in OLD.items():
         for at in range(len(new) - len(old), -1, -1):
             if tuple(new[at : at + len(old)]) == old:
                 new[at : at + len(old)] = now
                 print(f"seqbench: {' '.join(old)} is written {' '.join(now)} now.", file=sys.stderr)
-    return new
+    return _with_places(new)
 
 
 def _with_places(words: Sequence[str]) -> list[str]:
@@ -214,7 +244,7 @@ def _sentence(error: CycloptsError) -> str:
 def _missing(error: MissingArgumentError, argument: Argument) -> str:
     if error.keyword or argument.tokens:
         return f"{error.keyword or _shown(argument)} needs a value after it."
-    unread = [word for word in error.unused_tokens or () if word.startswith("--")]
+    unread = [word for word in error.unused_tokens or () if re.match("-+[a-z]", word)]
     if unread:  # a misspelt option is most often the one that is missing
         known = error.app.assemble_argument_collection() if error.app else [argument]
         return unknown_option(unread[0].partition("=")[0], [name for one in known for name in one.names])
@@ -233,7 +263,8 @@ def _not_read(error: CoercionError, argument: Argument, value: str) -> str:
     if choices and all(isinstance(choice, str) for choice in choices):
         return unknown_choice(name.lstrip("-") if name.startswith("--") else "word", value, choices)
     kind = {int: "a whole number", float: "a number"}.get(error.target_type or object)
-    why = error.msg or error.__cause__ or "that can't be read"
+    cause = error.__cause__
+    why = str(cause) if cause and not isinstance(cause, json.JSONDecodeError) else "that can't be read"
     return f"{name} {value}: that is not {kind}." if kind else f"{name} {value}: {why}."
 
 
@@ -274,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
     except KeyboardInterrupt as error:
-        usual = "interrupted; records that stand are kept. The same command goes on with the rest."
+        usual = "interrupted; what is written stays, and nothing is half-written. Run the same command again."
         code, message = INTERRUPTED, str(error) or usual
     except BrokenPipeError:  # the reader of a pipe has gone; it needs no more
         sys.stdout = None
@@ -291,6 +322,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, message = 1, f"unexpected {type(error).__name__}: {error}. Add --debug for the traceback, and report it."
         if debug:
             raise
-    message = " ".join(message.split())  # one line, whatever a library wrote
-    print(f"seqbench: {message}", file=sys.stderr)
+    message = " ".join(f"seqbench: {message}".split())  # one line, whatever a library wrote
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        message = textwrap.fill(message, width, break_long_words=False, break_on_hyphens=False)
+    print(message, file=sys.stderr)
     return code

@@ -14,6 +14,7 @@ from seqbench.errors import UserError
 from seqbench.jobs import FINE
 from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Jobs, Parameter, check_options
 from seqbench.report.terminal import print_table, print_text
+from seqbench.report.text import counted
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Job
@@ -99,4 +100,4 @@ def _plan(jobs: Sequence[Job], store: Store) -> list[dict[str, Any]]:
 def _show_plan(plan: Sequence[dict[str, Any]]) -> None:
     print_table(["probe", "state", "cases"], [[*map(str, row.values())] for row in plan])
     to_run = sum(row["cases"] for row in plan if row["state"] == "to run")
-    print_text(f"\n{sum(row['cases'] for row in plan)} cases, {to_run} to run")
+    print_text(f"\n{counted(sum(row['cases'] for row in plan), 'case')}, {to_run} to run")

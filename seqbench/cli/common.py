@@ -75,6 +75,8 @@ def picture_place(given: Path | None, usual: Path) -> Path | None:
     if given is None:
         return None
     path = usual if str(given) == AUTO else given
+    if path.is_dir():
+        raise UserError(f"--plot {path} is a folder: name a file that ends in .png or .svg.")
     if path.suffix not in PICTURES:
         raise UserError(f"--plot {path}: the file's name must end in .png or .svg.")
     return path

@@ -40,17 +40,14 @@ class Config:
         if not isinstance(record, RunRecord):
             raise UserError(f"{folder} holds a measurement of a probe, which has no settings of a run.")
         text = settings_text(record)
-        if self.common.json:
-            show_json(tomllib.loads(text))
-            return 0
         if self.out is None:
-            print(text, end="")
+            show_json(tomllib.loads(text)) if self.common.json else print(text, end="")
             return 0
         try:
             replace_file(self.out, lambda file: file.write(text.encode()))
         except OSError as error:
             raise UserError(f"{self.out} can't be written ({error.strerror}): choose another --out.") from None
-        print(self.out)
+        show_json({"out": self.out}) if self.common.json else print(self.out)
         return 0
 
 
@@ -66,8 +63,8 @@ def settings_text(record: RunRecord) -> str:
     if "params" in config:
         config.pop("hidden", None)
     settings = {"task": record.task.name, "model": record.model.name, **config, "device": record.environment.device}
-    if record.task.source == "hub":
-        settings["source"] = "hub"
+    if record.task.source != "embedded":
+        settings["source"] = record.task.source
     lines = [f"# {record.task.name} {record.model.name}, {record.finished}, seqbench {record.environment.seqbench}"]
     if record.task.source == "path":
         lines.append("# Name your own file, by data = FILE below or by --data FILE.")
@@ -92,6 +89,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} is not TOML: {error}.") from None
     settings = {name.replace("_", "-"): value for name, value in raw.items()}
+    if len(settings) < len(raw):
+        raise UserError(f"--config {path} says the same option twice, with - and with _: say it once.")
+    if "config" in settings:
+        raise UserError(f"--config {path} names another file of options: write these into one.")
     options = settings.get("option", {})
     if not isinstance(options, dict) or any(isinstance(value, dict) for value in settings.values() if value != options):
         raise UserError(f"--config {path}: write options as name = value, and the task's own in a table [option].")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from seqbench.cli.common import AUTO, FLAT, Common
+from seqbench.cli.common import AUTO, FLAT, Common, show_json
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.options import OUTPUT, WHAT, Parameter
@@ -67,7 +67,10 @@ class Leaderboard:
             self._show(tables)
         else:
             sys.stdout.write(self._text(tables, drawn))
-        for path in drawn.values():
+        if self.out is not None and self.common.json:
+            show_json({"out": self.out, "plots": list(drawn.values())})
+            return 0
+        for path in ([self.out] if self.out else []) + [*drawn.values()]:
             print(path, file=sys.stderr if self.out is None else sys.stdout)
         return 0
 
@@ -89,7 +92,6 @@ class Leaderboard:
             replace_file(out, lambda file: file.write(text.encode()))
         except OSError as error:
             raise UserError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
-        print(out)
 
     def _show(self, tables: Sequence[BoardTable]) -> None:
         """Print the short board, what its intervals lack, and how to get the page."""

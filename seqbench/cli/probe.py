@@ -17,6 +17,7 @@ from seqbench.jobs import DONE, FINE
 from seqbench.options import OUTPUT, Flag, Jobs, Parameter, TimeLimit, check_options
 from seqbench.probes import PROBES, Probe, Request
 from seqbench.report.terminal import print_path, print_table, print_text
+from seqbench.report.text import counted
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Outcome
@@ -115,7 +116,7 @@ def group(word: str) -> dict[str, type[Any]]:
 
 def _show_plan(plan: Sequence[dict[str, str]]) -> None:
     print_table(["case", "state"], [list(row.values()) for row in plan])
-    print_text(f"\n{len(plan)} cases, {sum(row['state'] == 'to run' for row in plan)} to run")
+    print_text(f"\n{counted(len(plan), 'case')}, {sum(row['state'] == 'to run' for row in plan)} to run")
 
 
 def _show_end(outcomes: Sequence[Outcome]) -> None:

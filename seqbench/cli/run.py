@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
-from seqbench.jobs import FINE
+from seqbench.jobs import DONE, FINE
 from seqbench.options import OUTPUT, WHAT, Flag, Parameter
 from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
 from seqbench.report.terminal import print_path, print_table, print_text
-from seqbench.report.text import duration, format_value
+from seqbench.report.text import counted, duration, format_value
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     import numpy as np
@@ -86,7 +86,8 @@ class Run:
         from seqbench.models.mixer import MODELS
         from seqbench.task import TASKS
 
-        if self.plot is not None:
+        picture_place(self.plot, Path("plot.png"))
+        if self.plot is not None and not self.dry_run:
             raise UserError("--plot draws a single run; leaderboard --plot draws what a grid has left.")
         config, options, store = self.config, self.grid, Store(self.out)
         tasks, models = TASKS.chosen(config.task), MODELS.chosen(config.model)
@@ -116,7 +117,7 @@ def _plan(grid: Grid, say: Callable[[str], None]) -> list[dict[str, Any]]:
     experiments = list({one.job.key: one for one in [*grid.trials(), *grid.cells()]}.values())
     known = {one.job.key: grid.store.find(one.job) for one in experiments}
     states = {key: outcome.record.status if outcome else "to run" for key, outcome in known.items()}
-    to_run = [one for one in experiments if states[one.job.key] not in FINE]
+    to_run = [one for one in experiments if states[one.job.key] not in DONE]
     seconds = estimate_seconds(to_run, grid.store, say)
     return [
         {
@@ -136,7 +137,7 @@ def _show_plan(plan: Sequence[dict[str, Any]], options: GridOptions) -> None:
         rows.append([row["task"], row["model"], str(row["seed"]), f"{row['learning_rate']:g}", row["state"], time])
     print_table(headers, rows)
     to_run = [row["seconds"] for row in plan if row["seconds"] is not None]
-    about = f"{len(rows)} cells, {len(to_run)} to run: about {duration(sum(to_run))} one after the other"
+    about = f"{counted(len(rows), 'cell')}, {len(to_run)} to run: about {duration(sum(to_run))} one after the other"
     about += f", {duration(sum(to_run) / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else ""
     print_text(f"\n{about}")
     if options.tune_learning_rate:

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Job, Listener, Outcome
 from seqbench.report.terminal import in_terminal, wrapped
-from seqbench.report.text import duration, short
+from seqbench.report.text import counted, duration, short
 
 if TYPE_CHECKING:  # --help answers before it is imported
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -98,7 +98,9 @@ class Terminal(Listener):
         """Say what is to be done."""
         self.waiting = list(jobs)
         self.done, self.total = len(stored), len(stored) + len(jobs)
-        self.write(f"grid: {self.total} cells, {len(stored)} with results, {len(jobs)} to run, {self.slots} at once")
+        self.write(
+            f"grid: {counted(self.total, 'cell')}, {len(stored)} with results, {len(jobs)} to run, {self.slots} at once"
+        )
         if jobs:
             self.begun = self.begun or time.monotonic()
             self._show()
@@ -159,7 +161,7 @@ class Terminal(Listener):
         self.waiting = [other for other in self.waiting if other is not job]
 
     def _state(self) -> str:
-        return f"grid: {self.done} of {self.total} cells, {self.failed} failed"
+        return f"grid: {self.done} of {counted(self.total, 'cell')}, {self.failed} failed"
 
     def _show(self) -> None:
         """Begin to draw live lines."""

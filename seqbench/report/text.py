@@ -21,6 +21,7 @@ __all__ = [
     "Section",
     "Shown",
     "aligned_table",
+    "counted",
     "decimals",
     "duration",
     "escape",
@@ -167,6 +168,11 @@ def interval_text(figure: Interval, unit: str = "", digits: int = 3, *, at_least
 def format_value(value: float) -> str:
     """A value with four significant digits, as tables and pictures show it; ``-`` for NaN."""
     return "-" if math.isnan(value) else rounded(value, 4)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
