@@ -1,8 +1,11 @@
 """What a new user gets wrong: each mistake is answered with one sentence, and who does what this says goes on."""
 
+import json
 import math
 
 import pytest
+
+from seqbench.cli import main
 
 RUN = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
 
@@ -44,6 +47,14 @@ MISTAKES = [
     ("an option given twice", "weather", ("weather", "--task", "dna"), "--task was given twice", "weather"),
     ("a missing value", ("--hidden", "8"), "--hidden", "--hidden needs a value after it", ("--hidden", "8")),
     ("a missing option", ("--model", "gru"), (), "missing: --model", ("--model", "gru")),
+    ("a whole number with a fraction", ("--hidden", "8"), ("--hidden", "8", "--seed", "1.5"),
+     "--seed 1.5: that is not a whole number", ("--hidden", "8", "--seed", "1")),
+    ("nothing as a value", ("--hidden", "8"), ("--hidden", "8", "--out", ""), "--out is empty: give a value",
+     ("--hidden", "8", "--out", "here")),
+    ("an option of the task given twice", ("--hidden", "8"),
+     ("--hidden", "8", "--option", "fold=1", "--option", "fold=2"), "--option fold was given twice",
+     ("--hidden", "8", "--option", "fold=1")),
+    ("one dash", ("--hidden", "8"), ("--hidden", "8", "-v"), "there is no option -v.", ("--hidden", "8")),
     ("a picture of no known kind", ("--hidden", "8"), ("--hidden", "8", "--plot", "gru.jpg"),
      "must end in .png or .svg", ("--hidden", "8", "--plot", "gru.svg")),
 ]  # fmt: skip
@@ -52,7 +63,9 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("part", "written", "says", "instead"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES]
 )
-def test_a_mistake_is_one_sentence_and_its_advice_works(cli, tmp_path, part, written, says, instead):
+def test_a_mistake_is_one_sentence_and_its_advice_works(
+    cli, tmp_path, monkeypatch, capsys, part, written, says, instead
+):
     if "cuda" in written and __import__("torch").cuda.is_available():
         pytest.skip("there is a CUDA device")
     done = cli(*swap(RUN, part, written))
@@ -61,8 +74,8 @@ def test_a_mistake_is_one_sentence_and_its_advice_works(cli, tmp_path, part, wri
     assert sentence.startswith("seqbench: ") and says in sentence and len(sentence) < 300
     assert all("(once)" in line for line in before) and not list(tmp_path.iterdir())
     if instead is not None:
-        done = cli(*swap(RUN, part, instead))
-        assert done.returncode == 0 and "(this run)" in done.stdout, done.stderr
+        monkeypatch.chdir(tmp_path)
+        assert main(swap(RUN, part, instead)) == 0 and "(this run)" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -127,6 +140,28 @@ def test_settings_of_a_record_run_it_again(cli, tmp_path):
     (tmp_path / "bad.toml").write_text("hidden = \n")
     assert "bad.toml is not TOML" in cli("run", "--config", "bad.toml", *RUN).stderr
     assert "nowhere.toml can't be read" in cli("run", "--config", "nowhere.toml", *RUN).stderr
+
+
+def test_options_of_the_task_in_a_file_and_on_the_command_line_go_together(cli, tmp_path):
+    lines = ('task = "weather"', 'model = "gru"', "hidden = 8", 'budget = "smoke"', "[option]", "fold = 1", "")
+    (tmp_path / "a.toml").write_text("\n".join(lines))
+    planned = cli("run", "--config", "a.toml", "--option", "sequence_length=48", "--json")
+    assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 1}, planned.stderr
+    planned = cli("run", "--config", "a.toml", "--option", "fold=2", "--sequence-length", "48", "--json")
+    assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 2}, planned.stderr
+
+
+def test_settings_of_a_run_on_an_own_file_ask_for_the_file(cli, tmp_path, load):
+    assert cli(*RUN, "--data", load, "--target", "load").returncode == 0
+    (record,) = tmp_path.glob("results/local/weather/gru/*/run-1")
+    assert cli("config", record, "--out", "own.toml").returncode == 0
+    assert "give it with --data FILE" in cli("run", "--config", "own.toml").stderr
+    assert "stored result" in cli("run", "--config", "own.toml", "--data", load).stdout
+    assert "stored result" in cli("run", "--config", "own.toml", "--data", load, "--target", "load").stdout
+
+
+def test_options_of_every_command_may_stand_before_it(cli):
+    assert "budgets" in json.loads(cli("--json", "list", "budgets").stdout)
 
 
 def test_the_version_is_told(cli):

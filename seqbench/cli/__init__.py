@@ -119,10 +119,11 @@ def _config_files(words: list[str]) -> list[Any]:
 def _check_tokens(app: App, commands: Sequence[str], arguments: Sequence[Argument]) -> None:
     """Refuse what the parser would take: nothing as a value, and a whole number with a fraction, which it rounds."""
     for argument in arguments:
-        whole = int in (argument.hint, *get_args(argument.hint)) and argument.parameter.converter is None
+        kinds = (argument.hint, *get_args(argument.hint))
+        whole = int in kinds and argument.parameter.converter is None
         for token in argument.tokens:
             name = token.keyword or _shown(argument)
-            if token.value == "" and not token.implicit_value:
+            if token.value == "" and bool not in kinds:
                 raise UserError(f"{name.strip('[]')} is empty: give a value.")
             if whole and not re.fullmatch(r"[+-]?[0-9_]+", token.value):
                 raise UserError(f"{name.strip('[]')} {token.value}: that is not a whole number.")
