@@ -179,6 +179,35 @@ def test_a_result_of_a_models_old_code_is_not_taken_for_one_of_the_new(tmp_path)
     assert len(list(tmp_path.rglob("record.json"))) == 2
 
 
+def test_a_number_of_parameters_that_no_model_has_is_found_before_any_run(tmp_path):
+    before = torch.get_rng_state()
+    for models, more in (
+        ("gru", {}),
+        (["gru", "rnn"], {}),
+        ("gru", {"tune_learning_rate": True}),
+        ("gru", {"jobs": 2}),
+    ):
+        for params in (1, 10**12):
+            with pytest.raises(seqbench.UserError, match=f"--params {params}"):
+                seqbench.run(
+                    ["toy-wave", "toy-first"],
+                    models,
+                    params=params,
+                    **more,
+                    budget="smoke",
+                    out=tmp_path,
+                    progress=False,
+                )
+    with pytest.raises(seqbench.UserError, match="--params 300"):  # the first has it
+        seqbench.run("toy-wave", ["rnn", "transformer"], params=300, budget="smoke", out=tmp_path, progress=False)
+    assert list(tmp_path.rglob("*")) == [] and torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_that_fits_no_task_is_a_record_in_a_grid_of_equal_parameters(tmp_path):
+    records = seqbench.run("toy-text", ["rnn", "bilstm"], params=3000, budget="smoke", out=tmp_path, progress=False)
+    assert [record.status for record in records] == ["ok", "not_applicable"]
+
+
 def test_a_script_with_other_values_is_run_again(tmp_path):
     text = CELL.replace("self.map(x)", "SCALE * self.map(x)").replace("import seqbench", "import sys, seqbench")
     text = text.replace("class", "SCALE = float(sys.argv[1])\nclass", 1)
