@@ -121,7 +121,8 @@ def run(
     tasks, models = TASKS.chosen(_joined(task, "task")), MODELS.chosen(_joined(model, "model"))
     base, store = _config(tasks, models, options, config), Store(out)
     here = jobs == 1 and time_limit is None
-    plugins = () if here else _known_elsewhere([*map(TASKS.entry, tasks), *map(MODELS.entry, models)])
+    entries = [*map(TASKS.entry, tasks), *map(MODELS.entry, models)]
+    plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
     grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
     with _told_where(), _listener(progress, jobs, "" if many or not here else base.name) as listener:
         if not many and here:

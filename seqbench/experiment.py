@@ -6,6 +6,7 @@ before training, and the test split is read once, after it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
@@ -51,7 +52,7 @@ from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
 from seqbench.task import TASKS, Budget, parse_options
-from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, predict
+from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict
 
 __all__ = [
     "Experiment",
@@ -80,6 +81,7 @@ class Experiment:
         job: how it is run and stored.
         data_seconds: what preparing the data took.
         git: commit and state of the checkout when it was resolved; that may change while it runs.
+        codes: SHA-256 of the user's own code of task and model, None for what is installed; as they were then, too.
     """
 
     config: RunConfig
@@ -91,6 +93,7 @@ class Experiment:
     job: Job
     data_seconds: float
     git: tuple[str | None, bool | None]
+    codes: tuple[str | None, str | None]
 
     @property
     def data(self) -> TaskData:
@@ -136,17 +139,18 @@ def resolve(
     if device.type == "cuda" and prepared.data.train.sequence_length > CUDNN_LONGEST:
         raise UserError(f"sequences of more than {CUDNN_LONGEST} steps do not run on CUDA: take --device cpu.")
     resolved = _resolved(config, budget)
+    codes = TASKS.entry(spec.name).code, MODELS.entry(model.name).code
     task = {
         "name": spec.name,
         "version": spec.version,
-        "code_sha256": TASKS.entry(spec.name).code,
+        "code_sha256": codes[0],
         "options": prepared.options,
         "source": prepared.source,
         "data_sha256": prepared.data_sha256,
     }
-    named = {"name": model.name, "version": model.version, "code_sha256": MODELS.entry(model.name).code}
+    named = {"name": model.name, "version": model.version, "code_sha256": codes[1]}
     job = Job(__name__, config, run_key(task, named, resolved, device.type))
-    return Experiment(config, prepared, model, budget, device, resolved, job, data_seconds, git)
+    return Experiment(config, prepared, model, budget, device, resolved, job, data_seconds, git, codes)
 
 
 def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
@@ -176,23 +180,32 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
     # a store that is there may be read-only and still hold the result
     experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
     known = store.final(experiment.job)
+    path = store.folder_of(experiment.job) / CHECKPOINT
     if known and not force:
+        _remove_left(path)
         return known
     with settings(experiment.device, experiment.config):
         running = _Run(experiment, listener)
         model, record = running.build()
         store.check_writable()
-        path = store.folder_of(experiment.job) / CHECKPOINT
-        checkpoint = Checkpoint(path, experiment.job.key, experiment.device)
-        if force:
+        number = store.number_after(store.runs(path.parent))
+        # that of a forced run is gone on from by the next forced one alone, as long as no other run was published
+        checkpoint = Checkpoint(path, experiment.job.key, experiment.device, f"forced run {number}" if force else "")
+        if force and not checkpoint.is_own():
             checkpoint.remove()
 
         def work(folder: Path) -> Record:
             return record or running.attempt(model, folder, checkpoint)
 
         outcome = store.keep(experiment.job, work)
-        checkpoint.remove()
+        _remove_left(path)
         return outcome
+
+
+def _remove_left(path: Path) -> None:
+    """Remove a checkpoint that a record has made useless, if it can be: the store may be read-only."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def build_model(experiment: Experiment) -> SequenceModel:
@@ -203,6 +216,18 @@ def build_model(experiment: Experiment) -> SequenceModel:
         width = width_for(config.params, config.model, kind, shape, config.n_layers, config.backbone)
         widths = (width,) * config.n_layers
     return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone)
+
+
+def _check_params(experiment: Experiment) -> None:
+    """Raise `UserError` if no width has about as many parameters as asked for; other failures are the run's."""
+    if experiment.config.params is not None:
+        try:
+            with torch.device("meta"):
+                build_model(experiment)
+        except UserError:
+            raise
+        except Exception:
+            return
 
 
 def check_sees_no_future(model: SequenceModel, data: TaskData, length: int | None = None) -> None:
@@ -326,7 +351,7 @@ class _Run:
         np.save(folder / LEFT_OUT, np.stack(rows), allow_pickle=False)
         lines = (json.dumps(point, allow_nan=False) + "\n" for point in done.curve)
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
-        weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+        weights = {name: own_copy(tensor) for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
         (folder / "model.safetensors").write_bytes(to_safetensors(weights))
         reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False)
@@ -380,7 +405,7 @@ class _Run:
             model=ModelInfo(
                 name=experiment.model.name,
                 version=experiment.model.version,
-                code_sha256=MODELS.entry(experiment.model.name).code,
+                code_sha256=experiment.codes[1],
                 hidden=model.widths if model else config.widths,
                 layers=config.n_layers,
                 params=count_parameters(model) if model else None,
@@ -407,7 +432,7 @@ class _Run:
         return TaskInfo(
             name=spec.name,
             version=spec.version,
-            code_sha256=TASKS.entry(spec.name).code,
+            code_sha256=self.experiment.codes[0],
             kind=spec.kind,
             options=prepared.options,
             source=prepared.source,
@@ -440,6 +465,7 @@ class Grid:
         self.seeds, self.tune = seeds, tune
         self._prepared: dict[str, Prepared] = {}
         self._experiments: dict[str, Experiment] = {}
+        self._widths: set[tuple[str, str]] = set()
 
     def prepare(self, say: Callable[[str], None], *, baselines: bool = True) -> None:
         """Build what all experiments on a task share, so that no two of them build it at once."""
@@ -478,6 +504,9 @@ class Grid:
         if learning_rate is not None:
             config = dataclasses.replace(config, learning_rate=learning_rate)
         experiment = resolve(config, prepared=self._prepared[task])
+        if (task, model) not in self._widths:
+            _check_params(experiment)
+            self._widths.add((task, model))
         return self._experiments.setdefault(experiment.job.key, experiment)
 
     def _rate(self, task: str, model: str) -> float | None:
@@ -530,6 +559,9 @@ def run_grid(
             done = run_jobs(
                 todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
             )
+        for outcome in done:
+            if outcome.stored:
+                _remove_left(outcome.folder.parent / CHECKPOINT)
         outcomes |= {outcome.job.key: outcome for outcome in done}
     return list(outcomes.values())
 

@@ -97,7 +97,7 @@ def prepare(
     chosen = dataclasses.asdict(options)
     origin = find_source(spec, source, options, data)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
-    code = _code(spec.load, spec.module) + _makers()
+    code = _code(spec.load, spec.module) + _makers() + (TASKS.entry(task).code or "")
     mark = fingerprint(
         task=spec.name,
         version=spec.version,
@@ -163,8 +163,10 @@ def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
     """What is kept of each baseline."""
     fitted = {}
     for name in prepared.spec.baselines:
-        baseline = BASELINES.get(name)
-        code = _code(baseline.fit, "seqbench.baselines", "seqbench.metrics", "seqbench.stats", prepared.spec.module)
+        entry = BASELINES.entry(name)
+        baseline = entry.value
+        modules = "seqbench.baselines", "seqbench.metrics", "seqbench.stats", prepared.spec.module
+        code = _code(baseline.fit, *modules) + (entry.code or "")
         path = prepared.folder.parent / f"{prepared.folder.name}.baselines" / f"{name}.json"
         kept = _stored(path, code)
         if kept is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dis
 import hashlib
 import importlib
 import importlib.util
@@ -18,9 +19,10 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqbench.errors import UserError, nearest
@@ -43,7 +45,16 @@ class _Loading(NamedTuple):
 
 NOTHING = _Loading()
 _loading: contextvars.ContextVar[_Loading] = contextvars.ContextVar("seqbench_loading", default=NOTHING)
-_loaded: dict[Path, str] = {}  # files that `load_plugin` has run, with the SHA-256 of what they held then
+
+
+class _Plugin(NamedTuple):
+    """A file that `load_plugin` has run: the SHA-256 of what it held then, and what it registered."""
+
+    code: str
+    added: list[tuple[Registry[Any], str]]
+
+
+_loaded: dict[Path, _Plugin] = {}
 
 
 def check_name(name: str, noun: str) -> str:
@@ -57,17 +68,26 @@ def check_name(name: str, noun: str) -> str:
 class Entry(Generic[T]):
     """One registered thing and where it came from (a module, a distribution or a file).
 
-    ``code`` is the SHA-256 of a user's own file, or of a notebook's cell: these are edited without a new version, and a
-    result of the old code must not be taken for one of the new. ``here_only`` is what a notebook or a script registered
-    itself: another process does not know it.
+    ``source`` is the SHA-256 of a user's own file, or of a notebook's cell. ``here_only`` is what a notebook or a
+    script registered itself: another process does not know it.
     """
 
     name: str
     value: T
     aliases: tuple[str, ...]
     origin: str
-    code: str | None = None
+    source: str | None = None
     here_only: bool = False
+
+    @property
+    def code(self) -> str | None:
+        """SHA-256 of the user's own code, None for what is installed.
+
+        Such code is edited without a new version, and a result of the old must not be taken for one of the new. What a
+        notebook or a script registered also depends on other cells, so its functions and the plain values that they
+        read there count as they are now.
+        """
+        return _code_with_globals(self.source, self.value, self.origin) if self.here_only else self.source
 
 
 class Registry(Generic[T]):
@@ -82,21 +102,28 @@ class Registry(Generic[T]):
         self._discovered = False
 
     def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "") -> T:
-        """Register ``value``, defined in ``module``; raises `UserError` if the name is taken or unfit for a path."""
+        """Register ``value``, defined in ``module``; raises `UserError` if the name is taken or unfit for a path.
+
+        What a notebook or a script has registered itself it can register again: the cell was edited, or run once more.
+        """
         loading = _loading.get()
         if loading.origin:  # built-in names first, so that a clash is the plug-in's
             self.discover()
         origin = loading.origin or module or str(getattr(value, "__module__", "?"))
+        here_only = not loading.origin and not origin.startswith("seqbench.")
+        old = self._entries.get(name)
+        again = old is not None and here_only and old.here_only and old.origin == origin and origin in sys.modules
         for taken in (name, *aliases):
             check_name(taken, self.noun)
-            if taken in self._aliases:
-                holder = self._entries[self._aliases[taken]]
+            holder = self._entries.get(self._aliases.get(taken, ""))
+            if holder is not None and not (again and holder is old):
                 raise UserError(
                     f"{self.noun} {taken!r} ({origin}) is already registered by {holder.origin}: choose another name."
                 )
-        here_only = not loading.origin and not origin.startswith("seqbench.")
-        code = _code_around(origin) if here_only else loading.code
-        self._entries[name] = Entry(name, value, aliases, origin, code, here_only)
+        if again:
+            self.remove(name)
+        source = _source_around(origin) if here_only else loading.code
+        self._entries[name] = Entry(name, value, aliases, origin, source, here_only)
         self._aliases.update(dict.fromkeys((name, *aliases), name))
         if loading.added is not None:
             loading.added.append((self, name))
@@ -171,6 +198,8 @@ class Registry(Generic[T]):
 def load_plugin(path: str | Path) -> None:
     """Run a user's ``.py`` file, which must register at least one thing under a free name.
 
+    A file that was loaded before is run again only if it has changed; what it had registered is taken back first.
+
     Raises:
         UserError: no such file, it fails to import, registers nothing, or takes a name that exists. Whatever it had
             registered by then is taken back.
@@ -179,42 +208,130 @@ def load_plugin(path: str | Path) -> None:
     if file.suffix != ".py" or not file.is_file():
         raise UserError(f"--plugin {path}: no such Python file.")
     name = f"seqbench_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
+    content = file.read_bytes()
+    code = hashlib.sha256(content).hexdigest()
+    before = _loaded.get(file.resolve())
+    if before is not None and before.code == code:
         return
+    if before is not None:
+        _take_back(before.added)
+        del _loaded[file.resolve()]
     added: list[tuple[Registry[Any], str]] = []
-    code = hashlib.sha256(file.read_bytes()).hexdigest()
     try:
         with _loading_from(_Loading(f"file {file.name}", code, added)):
-            _run_file(name, file)
+            _run_file(name, file, content)
         if not added:
             raise UserError(
                 f"--plugin {path}: the file registers nothing; use seqbench.register_model or seqbench.register_task."
             )
     except BaseException as error:
         sys.modules.pop(name, None)
-        for registry, taken in added:
-            registry.remove(taken)
+        _take_back(added)
         if isinstance(error, UserError):
             raise UserError(f"--plugin {path}: {error}" if "--plugin" not in str(error) else str(error)) from error
         if isinstance(error, (Exception, SystemExit)):
             raise UserError(f"--plugin {path} fails to import: {_where(error, file)}.") from error
         raise
-    _loaded[file.resolve()] = code
+    _loaded[file.resolve()] = _Plugin(code, added)
 
 
-def loaded_plugins() -> tuple[Path, ...]:
+def _take_back(added: list[tuple[Registry[Any], str]]) -> None:
+    for registry, name in added:
+        with contextlib.suppress(KeyError):  # it was taken back already
+            registry.remove(name)
+
+
+def loaded_plugins(*, elsewhere: bool = True) -> tuple[Path, ...]:
     """The files that `load_plugin` has run in this process, which another process needs to know the same names.
 
     Raises:
-        UserError: one of them has changed since: another process would load other code under the same names.
+        UserError: one of them has changed since: this process would run what no longer stands there, and another one
+            would load other code under the same names. One that is gone matters only ``elsewhere``.
     """
-    for file, code in _loaded.items():
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != code:
-            raise UserError(f"{file} has changed since it was loaded: start Python again and load it again.")
+    for file, plugin in _loaded.items():
+        content = file.read_bytes() if file.is_file() else None
+        if content is None and elsewhere:
+            raise UserError(f"{file} is gone since it was loaded, and other processes need it: put it back.")
+        if content is not None and hashlib.sha256(content).hexdigest() != plugin.code:
+            raise UserError(f"{file} has changed since it was loaded: load it again with seqbench.load_plugin.")
     return tuple(_loaded)
 
 
-def _code_around(module: str) -> str | None:
+def _code_with_globals(source: str | None, value: object, module: str) -> str:
+    """SHA-256 of ``source``, of the functions of ``value`` and of what they read from ``module``."""
+    digest = hashlib.sha256((source or "").encode())
+    for part in _parts(value, module, set()):
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _parts(value: object, module: str, seen: set[int]) -> Iterator[str]:
+    """The plain values and the functions that ``value`` is made of, as texts; what other modules define is left out."""
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        yield repr(value)
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    inner: Iterator[tuple[str, object]]
+    if isinstance(value, (staticmethod, classmethod)):
+        inner = iter([("function", value.__func__)])
+    elif isinstance(value, property):
+        inner = iter([("get", value.fget)])
+    elif isinstance(value, FunctionType):
+        if value.__module__ != module:
+            return
+        inner = _read_by(value)
+    elif isinstance(value, (list, tuple)):
+        inner = ((str(i), item) for i, item in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        inner = ((str(i), item) for i, item in enumerate(sorted(value, key=repr)))
+    elif isinstance(value, Mapping):
+        inner = ((repr(key), item) for key, item in value.items())
+    elif isinstance(value, type):
+        inner = (
+            (f"{base.__name__}.{name}", item)
+            for base in value.__mro__
+            if base.__module__ == module
+            for name, item in sorted(vars(base).items())
+            if not name.startswith("__") or isinstance(item, FunctionType)
+        )
+    elif type(value).__module__ == module or type(value).__module__.startswith("seqbench."):  # a ModelSpec, say
+        inner = iter(sorted(getattr(value, "__dict__", {}).items()))
+    else:
+        return
+    for name, item in inner:
+        yield name
+        yield from _parts(item, module, seen)
+
+
+def _read_by(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """What ``function`` does, and the values that it reads from around it, by name."""
+    yield "code", "".join(_texts(function.__code__))
+    yield "defaults", function.__defaults__
+    yield "keyword defaults", function.__kwdefaults__
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not yet set
+            yield name, cell.cell_contents
+    codes = [function.__code__]
+    for code in codes:
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+    names = {step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    for name in sorted(names & function.__globals__.keys()):
+        yield name, function.__globals__[name]
+
+
+def _texts(code: CodeType) -> Iterator[str]:
+    """``code`` without what tells only where it stands."""
+    yield code.co_code.hex() + repr((code.co_names, code.co_varnames))
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _texts(const)
+        else:
+            yield repr(sorted(map(repr, const)) if isinstance(const, frozenset) else const)
+
+
+def _source_around(module: str) -> str | None:
     """SHA-256 of the script, or the cell of a notebook, that is running in ``module``; None where it is not kept."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") != module:
@@ -223,12 +340,13 @@ def _code_around(module: str) -> str | None:
     return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
 
-def _run_file(name: str, file: Path) -> None:
+def _run_file(name: str, file: Path, content: bytes) -> None:
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    assert spec is not None  # a .py file always has a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up while the file runs
-    spec.loader.exec_module(module)
+    # not by the loader: its byte code in __pycache__ passes for that of a file edited within the same second
+    exec(compile(content, str(file), "exec", dont_inherit=True), module.__dict__)
 
 
 @contextlib.contextmanager
@@ -250,4 +368,4 @@ def _where(error: BaseException, file: Path | None = None) -> str:
     if isinstance(error, SyntaxError) and error.lineno:
         lines.append(error.lineno)
     place = f" (line {lines[-1]})" if lines else ""
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}{place}"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}{place}"

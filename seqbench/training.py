@@ -55,6 +55,7 @@ __all__ = [
     "evaluation_order",
     "fit",
     "interrupted",
+    "own_copy",
     "predict",
     "training_order",
 ]
@@ -182,15 +183,19 @@ FORMAT = 2  # of the file; 2: also the losses that are summed up since the last 
 
 
 class Checkpoint:
-    """The checkpoint file of the cell ``key`` on ``device``; only one written by the same torch there is taken up."""
+    """The checkpoint file of the cell ``key`` on ``device``; only one written by the same torch there is taken up.
 
-    def __init__(self, path: Path, key: str, device: torch.device) -> None:
+    ``attempt`` tells a run that was forced from others of the same cell, whose checkpoints it does not take up.
+    """
+
+    def __init__(self, path: Path, key: str, device: torch.device, attempt: str = "") -> None:
         self.path, self.device = path, device
-        self.mark = json.dumps([FORMAT, key, seqbench_version(), torch.__version__, device_name(device)])
+        mark = [FORMAT, key, seqbench_version(), torch.__version__, device_name(device)]
+        self.mark = json.dumps([*mark, attempt] if attempt else mark)
 
     def save(self, tensors: dict[str, Tensor], counts: dict[str, Any]) -> None:
         """Replace the file; ``counts`` is whatever JSON can hold."""
-        kept = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+        kept = {name: own_copy(tensor) for name, tensor in tensors.items()}
         generators = {"generator.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             generators["generator.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -200,6 +205,14 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         data = to_safetensors(kept, about)
         replace_file(self.path, lambda file: file.write(data))
+
+    def is_own(self) -> bool:
+        """Whether the file is there and was written by such a run."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                return (file.metadata() or {}).get("mark") == self.mark
+        except (OSError, SafetensorError):
+            return False
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What was saved last, and torch's generators set as they were; None if there is nothing that can be used."""
@@ -222,6 +235,11 @@ class Checkpoint:
         """Once the record stands, or when training is to start anew."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
+
+
+def own_copy(tensor: Tensor) -> Tensor:
+    """``tensor`` on the CPU, in memory of its own: safetensors refuses what weights that are tied share."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _digest(tensors: dict[str, Tensor], counts: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -164,16 +165,84 @@ seqbench.register_model("linear")(Linear)
 def test_a_result_of_a_models_old_code_is_not_taken_for_one_of_the_new(tmp_path):
     """Cells of a notebook, of which the source is kept as notebooks keep it."""
     keys = []
-    for i, text in enumerate((CELL, CELL, CELL.replace("self.map(x)", "2 * self.map(x)"))):
+    for i, text in enumerate((CELL, CELL, CELL.replace("self.map(x)", "2 * self.map(x)"))):  # the cell is run again
         file = f"/cells/{i}.py"
         linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
         try:
             exec(compile(text, file, "exec"), {"__name__": "__main__"})
             keys.append(seqbench.run("toy-wave", "linear", **SMALL, out=tmp_path).key)
-        finally:
+        except BaseException:
             MODELS.remove("linear")
+            raise
+    MODELS.remove("linear")
     assert keys[0] == keys[1] != keys[2]
     assert len(list(tmp_path.rglob("record.json"))) == 2
+
+
+def test_a_number_of_parameters_that_no_model_has_is_found_before_any_run(tmp_path):
+    before = torch.get_rng_state()
+    for models, more in (
+        ("gru", {}),
+        (["gru", "rnn"], {}),
+        ("gru", {"tune_learning_rate": True}),
+        ("gru", {"jobs": 2}),
+    ):
+        for params in (1, 10**12):
+            with pytest.raises(seqbench.UserError, match=f"--params {params}"):
+                seqbench.run(
+                    ["toy-wave", "toy-first"],
+                    models,
+                    params=params,
+                    **more,
+                    budget="smoke",
+                    out=tmp_path,
+                    progress=False,
+                )
+    with pytest.raises(seqbench.UserError, match="--params 300"):  # the first has it
+        seqbench.run("toy-wave", ["rnn", "transformer"], params=300, budget="smoke", out=tmp_path, progress=False)
+    assert list(tmp_path.rglob("*")) == [] and torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_that_fits_no_task_is_a_record_in_a_grid_of_equal_parameters(tmp_path):
+    records = seqbench.run("toy-text", ["rnn", "bilstm"], params=3000, budget="smoke", out=tmp_path, progress=False)
+    assert [record.status for record in records] == ["ok", "not_applicable"]
+
+
+def test_a_script_with_other_values_is_run_again(tmp_path):
+    text = CELL.replace("self.map(x)", "SCALE * self.map(x)").replace("import seqbench", "import sys, seqbench")
+    text = text.replace("class", "SCALE = float(sys.argv[1])\nclass", 1)
+    text += "print(seqbench.run('stock', 'linear', budget='smoke', hidden=4, out='out', progress=False).key)"
+    (tmp_path / "script.py").write_text(text)
+    said = [
+        subprocess.run(
+            [sys.executable, "script.py", value], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        for value in ("1", "50", "1")
+    ]
+    assert said[0] == said[2] != said[1]
+
+
+def test_a_plugin_that_was_edited_is_run_again_and_not_before_it_is_loaded(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(CELL.replace("linear", "edited-linear"))
+    run = partial(seqbench.run, "toy-wave", "edited-linear", **SMALL, out=tmp_path / "out")
+    seqbench.load_plugin(file)
+    first = run()
+    file.write_text(file.read_text().replace("self.map(x)", "9 * self.map(x)"))
+    for seeds in (None, 1):
+        with pytest.raises(seqbench.UserError, match=r"mine\.py has changed since it was loaded: load it again"):
+            run(seeds=seeds)
+    seqbench.load_plugin(file)
+    second = run()
+    assert first.key != second.key and first.primary != second.primary
+    file.unlink()
+    assert run().finished == second.finished
+    with pytest.raises(seqbench.UserError, match=r"mine\.py is gone since it was loaded"):
+        run(jobs=2)
+    file.write_text(CELL.replace("linear", "edited-linear"))
+    seqbench.load_plugin(file)
+    assert run().finished == first.finished
+    MODELS.remove("edited-linear")
 
 
 def test_several_jobs_refuse_a_model_of_this_session(tmp_path, registered):

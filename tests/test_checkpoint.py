@@ -8,9 +8,10 @@ import threading
 
 import pytest
 import torch
-from checkpoint_runs import EVERY, SHORT, TOYS, checkpoint_in, curve_of, dies, finished, killed, left, run
+from checkpoint_runs import CELL, EVERY, SHORT, TOYS, checkpoint_in, curve_of, dies, finished, killed, left, run
 from safetensors import safe_open
 
+import seqbench
 from seqbench.errors import Interrupted
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
@@ -250,6 +251,39 @@ def test_force_starts_anew(tmp_path, undisturbed):
     assert run(tmp_path).stored
     again, reported = finished(tmp_path, force=True)
     assert reported[0] == 1 and again.folder.name == "run-2" and left(again) == undisturbed()
+
+
+def test_a_forced_run_that_was_interrupted_goes_on_with_force_alone(tmp_path, undisturbed):
+    for number in (1, 2, 3):  # without a result, and with one
+        stopped(tmp_path, 37, r"step 37 of 60; .* The same command goes on from there\.$", force=True)
+        assert killed(tmp_path, 45, force=True)[0] == 38
+        outcome, reported = finished(tmp_path, force=True)
+        assert reported[0] == 41 and outcome.record.cost.interrupted and left(outcome) == undisturbed()
+        assert outcome.folder.name == f"run-{number}" and not list(tmp_path.rglob(CHECKPOINT))
+    killed(tmp_path, 35, force=True)
+    path = checkpoint_in(tmp_path)
+    kept = path.read_bytes()
+    assert finished(tmp_path, force=True)[1][0] == 31
+    path.write_bytes(kept)  # of the run that stands now
+    assert finished(tmp_path, force=True)[1][0] == 1
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_a_stored_result_needs_no_checkpoint(tmp_path, monkeypatch, grid):
+    def again():
+        if not grid:
+            return run(tmp_path).stored
+        options = {name: value for name, value in CELL.items() if name not in ("task", "model")}
+        return seqbench.run(CELL["task"], [CELL["model"]], **options, learning_rate=0.03, out=tmp_path, progress=False)
+
+    run(tmp_path)
+    killed(tmp_path, 35, force=True)
+    with monkeypatch.context() as patch:
+        dies(patch, "pathlib.Path.unlink", 1, PermissionError(13, "read-only"))
+        assert again()
+    assert checkpoint_in(tmp_path)
+    assert again() and not list(tmp_path.rglob(CHECKPOINT))
+    assert len(list(tmp_path.rglob("record.json"))) == 1
 
 
 def test_a_checkpoint_is_no_run(tmp_path):

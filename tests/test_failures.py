@@ -7,15 +7,19 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.torch import load_file
 
 import seqbench
+from seqbench.cli.predict import _load_weights
 from seqbench.cli.run import read_predictions
 from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError
 from seqbench.experiment import run_cell
-from seqbench.jobs.job import Listener
+from seqbench.jobs.job import Listener, status_of
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
+from seqbench.models.backbone import build
+from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS
 
 
@@ -72,6 +76,51 @@ def test_a_model_that_crashes_is_a_record_of_its_own_and_is_tried_again(tmp_path
     assert outcome.record.status == "error" and "RuntimeError: no such luck (" in outcome.record.reason
     assert "Traceback" in (outcome.folder / "traceback.txt").read_text()
     assert run(tmp_path, "toy-wave", "spoilt").folder.name == "run-2"
+
+
+@pytest.mark.parametrize(("text", "says"), [("\n\n  first\nsecond", "first"), ("", "OSError"), (" \n", "OSError")])
+def test_the_reason_is_the_first_line_that_says_something(text, says):
+    for cls in (OSError, RuntimeError):
+        try:
+            raise cls(text)
+        except Exception as error:
+            _, reason = status_of(error)
+        assert reason.startswith(f"{cls.__name__}: {says.replace('OSError', cls.__name__)} (test_failures.py, line ")
+
+
+def test_weights_that_are_tied_train_go_on_and_are_read_again(tmp_path, short, monkeypatch):
+    def begin(self, d_in, d_out, causal):
+        Linear.__init__(self, d_in, d_out, causal)
+        self.after, self.tied = torch.nn.Linear(d_out, d_out), torch.nn.Linear(d_out, d_out)
+        self.tied.weight = self.after.weight
+        self.register_buffer("part", self.gate.detach()[:1])
+
+    def forward(self, x, lengths=None):
+        return self.tied(self.after(self.map(x)).tanh())
+
+    class Stop(Listener):
+        def step(self, step, loss=0.0):
+            if step == 13:
+                raise KeyboardInterrupt
+
+    body = {"__init__": begin, "forward": forward, "__doc__": "Two layers that share a matrix."}
+    seqbench.register_model("tied")(type("Tied", (Linear,), body))
+    try:
+        whole = run(tmp_path / "whole", "toy-first", "tied", budget="quick")
+        with pytest.raises(Interrupted):
+            run(tmp_path / "parts", "toy-first", "tied", budget="quick", listener=Stop())
+        parts = run(tmp_path / "parts", "toy-first", "tied", budget="quick")
+        assert whole.record.status == parts.record.status == "ok", whole.record.reason
+        assert parts.record.cost.interrupted
+        assert whole.record.metrics == parts.record.metrics
+        kept = load_file(parts.folder / "model.safetensors")
+        assert torch.equal(kept["layers.0.after.weight"], kept["layers.0.tied.weight"])
+        model = build("tied", "classify", Shape(4, 0, (3,), False), (16,))
+        _load_weights(model, parts.folder)
+        assert model.layers[0].tied.weight is model.layers[0].after.weight
+        assert torch.equal(model.layers[0].tied.weight, kept["layers.0.tied.weight"])
+    finally:
+        MODELS.remove("tied")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried")])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 from seqbench.errors import UserError
 from seqbench.models.mixer import MODELS
@@ -67,6 +68,105 @@ def test_a_users_model_is_registered_with_its_origin(tmp_path):
     entry = MODELS.entry("running-mean")
     assert entry.origin == "file mine.py" and entry.code == hashlib.sha256(file.read_bytes()).hexdigest()
     assert MODELS.entry("lstm").code is None
+
+
+def test_a_file_that_was_edited_is_loaded_anew_and_one_that_was_not_is_not(tmp_path):
+    file, other = tmp_path / "edited.py", tmp_path / "other.py"
+    file.write_text(MODEL.format(name="first-mean"))
+    other.write_text(MODEL.format(name="other-mean"))
+    load_plugin(file)
+    load_plugin(other)
+    first, others = MODELS.entry("first-mean"), MODELS.entry("other-mean")
+    load_plugin(file)
+    assert MODELS.entry("first-mean") is first
+    file.write_text(file.read_text().replace("map", "max"))  # as long as it was, within the same second
+    load_plugin(file)
+    second = MODELS.entry("first-mean")
+    assert second.code == hashlib.sha256(file.read_bytes()).hexdigest() != first.code
+    assert "max" in second.value.mixer.__init__.__code__.co_names
+    file.write_text(MODEL.format(name="second-mean"))
+    load_plugin(file)
+    assert "first-mean" not in MODELS.names() and MODELS.entry("other-mean") is others
+    file.write_text("1 / 0")
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        load_plugin(file)
+    assert "second-mean" not in MODELS.names()
+    file.write_text(MODEL.format(name="second-mean"))
+    load_plugin(file)
+    assert "second-mean" in MODELS.names()
+    for name in ("second-mean", "other-mean"):
+        MODELS.remove(name)
+
+
+def test_a_session_registers_again_what_it_has_registered_itself():
+    registry = Registry("thing")
+    registry.add("mine", 1, aliases=("m",), module="__main__")
+    registry.add("mine", 2, module="__main__")
+    assert registry.get("mine") == 2 and registry.names() == ["mine"]
+    with pytest.raises(UserError, match="unknown thing 'm'"):
+        registry.get("m")
+    registry.add("more", 3, aliases=("m",), module="__main__")
+    with pytest.raises(UserError, match=r"'m' .*already registered by __main__"):
+        registry.add("mine", 4, aliases=("m",), module="__main__")
+    with pytest.raises(UserError, match=r"'mine' .*already registered by __main__"):
+        registry.add("mine", 4, module="pytest")
+    assert registry.get("mine") == 2
+    for name in ("lstm", "gru"):  # one imported already or not
+        with pytest.raises(UserError, match="already registered by seqbench"):
+            MODELS.discover()
+            MODELS.add(name, MODELS.get("rnn"), module="__main__")
+
+
+CELL = """
+SCALE = 1.0
+def half(x): return x / 2
+class Thing:
+    size = 3
+    def outer(self): return [self.inner(x) for x in (1, 2)]
+    @staticmethod
+    def inner(x): return SCALE * half(x)
+registry.add("thing", Thing)
+unused = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "differs"),
+    [
+        ("SCALE = 2.0", True),
+        ("def half(x): return x / 3", True),
+        ("Thing.size = 4", True),
+        ("Thing.outer = lambda self: 7", True),
+        ("unused = 2", False),
+        ("def half(x):\n    return x / 2", False),
+    ],
+)
+def test_the_code_of_a_cell_is_also_what_it_reads_from_other_cells(edit, differs):
+    """As it is when it is used, whichever cell was run last."""
+    registry = Registry("thing")
+    session = {"__name__": "__main__", "registry": registry}
+    exec(CELL, session)
+    before = registry.entry("thing").code
+    assert before == registry.entry("thing").code
+    exec(edit, session)
+    assert (registry.entry("thing").code != before) == differs
+
+
+def test_the_code_of_a_cell_is_the_same_in_every_process():
+    code = "import sys; sys.path.insert(0, 'tests'); from test_registry import *\nregistry = Registry('thing')\n"
+    code += CELL.replace("(1, 2)", "(1, 2) if self in {'a', 'b', 'c'}") + "print(registry.entry('thing').code)"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(3)
+    }
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ class Listener:
 
 def status_of(error: Exception) -> tuple[Status, str]:
     """Status and reason of a job that ended with ``error``."""
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, NotApplicable):
         return "not_applicable", str(error)
     if isinstance(error, Diverged):

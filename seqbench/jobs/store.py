@@ -99,6 +99,11 @@ class Store:
         return [path for _, path in sorted(numbered)]
 
     @staticmethod
+    def number_after(runs: list[Path]) -> int:
+        """The number of the run that follows on ``runs``, which are in order."""
+        return 1 + (int(runs[-1].name.removeprefix("run-")) if runs else 0)
+
+    @staticmethod
     def read(run: Path) -> Record:
         """The validated record of a run folder.
 
@@ -164,8 +169,7 @@ class Store:
             runs = self.runs(home)
             if runs and not again:
                 return Outcome(job, self.read(runs[-1]), runs[-1])
-            number = 1 + (int(runs[-1].name.removeprefix("run-")) if runs else 0)
-            target = home / f"run-{number}"
+            target = home / f"run-{self.number_after(runs)}"
             try:
                 folder.rename(target)  # fails if another worker's run stands there: never an overwrite
             except OSError:
