@@ -201,8 +201,8 @@ class Measure(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        return -1 if self.direction == "lower" else 1
+        """1 where higher is better, -1 where lower is; 0 where no run was ok, so that nobody knows."""
+        return {"higher": 1, "lower": -1, None: 0}[self.direction]
 
 
 def _measure(results: Sequence[Result]) -> Measure:
@@ -396,8 +396,8 @@ class BoardTable:
     """Models ranked, with the baselines among them, and which of the differences are significant.
 
     ``setting`` and ``variant`` say in what its conditions differ from the usual ones; sizes are those of the first
-    record. ``strongest`` is the baseline with the best test figure, if there is one; ``against`` compares each model
-    with it. ``n_groups`` is the number of groups of test examples that intervals are computed from.
+    record. ``strongest`` is the baseline with the best test figure, if there is one and a run was ok, which says what is
+    better; ``against`` compares each model with it. ``n_groups`` is the number of groups of test examples that intervals are computed from.
     """
 
     conditions: Conditions
@@ -482,7 +482,8 @@ def _table(
     metric, skill = ({label: _mean([own])[1] for label, own in known.items()} for known in (figures, skills))
     parts = {label: [own] for label, own in figures.items()}
     comparison = _compare({label: parts[label] for label in complete}, measure.sign)
-    strongest = min(baselines, key=lambda name: (-measure.sign * baselines[name].value, name), default=None)
+    known = baselines if measure.sign else {}
+    strongest = min(known, key=lambda name: (-measure.sign * known[name].value, name), default=None)
     against, _ = _family(parts, [(label, strongest) for label in complete if strongest], measure.sign)
     rows = [
         *(Row(name, metric[name], skill.get(name)) for name in baselines),

@@ -12,6 +12,8 @@ from seqbench.stats import Interval
 
 __all__ = ["ShortTable", "short_board"]
 
+ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
+
 
 class ShortTable(NamedTuple):
     """One table of a short board: texts, without markup."""
@@ -25,8 +27,8 @@ def short_board(tables: Sequence[BoardTable]) -> list[ShortTable]:
     """What matters most, for a terminal: rank, model, score, and which models it is significantly better than.
 
     First the overviews with the mean skill, then the ``tables``, in which the strongest baseline has its place. A
-    score has its 95% interval, and an arrow to where it is better; where a model lacks one, what became of its runs
-    stands there.
+    score has its 95% interval, and an arrow to where it is better, which nobody knows if no run was ok; where a model
+    lacks a score, what became of its runs stands there.
     """
     return [*map(_short_overview, overviews(tables)), *map(_short_table, tables)]
 
@@ -54,7 +56,7 @@ def _short_table(table: BoardTable) -> ShortTable:
     means = [row.metric for row in table.rows if row.metric is not None]
     places = decimals([mean.value for mean in means], [_reach(mean) for mean in means])
     unit = f" ({short(table.measure.unit)})" if table.measure.unit else ""
-    score = f"{short(table.measure.metric or 'figure')}{unit} {'↑' if table.measure.sign > 0 else '↓'}"
+    score = f"{short(table.measure.metric or 'figure')}{unit}{ARROWS[table.measure.direction]}"
     rows = []
     for row in table.rows:
         model = isinstance(row, Entrant)
