@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Board", "PairedModels", "Results", "compare", "leaderboard", "run"]
 
 Names = str | Sequence[str]
+ALPHA = 0.05
 OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress")
 
 
@@ -482,12 +483,24 @@ class PairedModels(Shown):
         return [*parts[:-1], parts[-1]._replace(notes=list(self._notes()))]
 
     def _notes(self) -> Iterator[str]:
-        known = [pair.difference for pair in self.pairs if pair.difference is not None]
+        pairs = [pair for pair in self.pairs if pair.difference is not None]
+        known = [pair.difference for pair in pairs if pair.difference is not None]
         if not known:
             return
-        yield "± is a 95% interval over seeds and test examples together."
+        single = [len(pair.seeds) == 1 for pair in pairs]
+        if all(single):
+            yield "± is a 95% interval over test examples only: one seed can't tell how much training varies."
+        else:
+            yield "± is a 95% interval over seeds and test examples together" + (
+                "; with one seed pair it is over test examples only." if any(single) else "."
+            )
+        for pair in pairs:
+            if pair.unpaired:
+                counts = [f"{count} of {label}" for label, count in pair.unpaired.items()]
+                yield f"Seeds that only one of the two has are left out: {listed(counts)} on {pair.table.title}."
         if len(known) > 1:
-            yield f"p (Holm) is adjusted over all {len(known)} tables that are compared, and over the means."
+            means = "; the means are a family of their own" if any(mean.difference for mean in self.means) else ""
+            yield f"p (Holm) is adjusted over all {len(known)} tables that are compared{means}."
         if any(difference.better is None and not math.isnan(difference.p) for difference in known):
             yield "Where none was found there may be a smaller one than is named, which is found with 80% power."
 
@@ -507,7 +520,11 @@ class PairedModels(Shown):
         return [name, "skill", NONE, NONE, *cells[:-1], NONE, outcome]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per table; ``difference`` is in the metric, ``least`` the least one that is found with 80% power."""
+        """One row per table; ``difference`` is in the metric, ``least`` the least one that is found with 80% power.
+
+        ``interval_over`` says what ``low`` and ``high`` cover: one seed pair tells about test examples only.
+        ``seeds_left_out`` counts the seeds that only one of the two has.
+        """
         rows = []
         for pair in self.pairs:
             about, measure, difference = pair.table.conditions, pair.table.measure, pair.difference
@@ -520,9 +537,10 @@ class PairedModels(Shown):
                     "model": self.model, "other": self.other, "model_score": values[0], "other_score": values[1],
                     **figures, "seed_pairs": len(pair.seeds) if difference else 0, "least": pair.least,
                     "better": difference.better if difference else None, "states": pair.states,
+                    "interval_over": _covered(pair), "seeds_left_out": sum(pair.unpaired.values()),
                 }
             )  # fmt: skip
-        return _typed(rows, "seed_pairs")
+        return _typed(rows, "seed_pairs", "seeds_left_out")
 
 
 DIFFERENCE = ("difference", "low", "high", "p", "p_adjusted")
@@ -540,5 +558,16 @@ def _difference_cells(difference: Difference | None, least: float) -> list[str]:
     return [figure, _p_text(difference.p), _p_text(difference.p_adjusted), said]
 
 
+def _covered(pair: Pairing) -> str | None:
+    """What the interval of a difference is over; None where there is none."""
+    if pair.difference is None or math.isnan(pair.difference.low):
+        return None
+    return "seeds and test examples" if len(pair.seeds) > 1 else "test examples"
+
+
 def _p_text(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+    """Two digits; more where these would be .05 itself, beside a verdict that depends on which side of it p is."""
+    if p < 0.0001:
+        return "< 0.0001"
+    texts = [f"{p:.{digits}g}" for digits in (2, 3, 4, 5)]
+    return next((text for text in texts if float(text) != ALPHA), texts[-1])

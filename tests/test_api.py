@@ -17,6 +17,7 @@ from conftest import ROOT
 from scipy import stats
 
 import seqbench
+from seqbench.api import _p_text
 from seqbench.models.mixer import MODELS
 
 BOARD = ROOT / "results" / "board"
@@ -389,7 +390,11 @@ def test_the_mean_over_tasks_counts_each_alike(published):
     assert mean.difference.difference == pytest.approx(means.gru - means.lstm) and len(mean.tasks) == 6
     assert mean.difference.low < mean.difference.difference < mean.difference.high and mean.difference.better == "gru"
     text = str(comparison)
-    assert "mean of these 6" in text and "adjusted over all 8 tables" in text and "none found (of 0.54 or more)" in text
+    assert (
+        "mean of these 6" in text
+        and "all 8 tables that are compared; the means are a family of their own." in text
+        and "none found (of 0.54 or more)" in text
+    )
 
 
 def test_the_other_way_round_is_the_same_with_the_other_sign(published):
@@ -409,7 +414,10 @@ def test_seeds_are_paired_and_one_that_failed_is_not_left_out(tmp_path):
     grid(tmp_path / "a", {"alpha": 0.8, "beta": 0.7})
     write(tmp_path / "a", "alpha", 3, 0.1)  # beta has no such seed
     (row,) = seqbench.compare(tmp_path / "a", "alpha", "beta").to_frame().to_dict("records")
-    assert row["seed_pairs"] == 3 and row["difference"] == pytest.approx(0.1)
+    assert row["seed_pairs"] == 3 and row["difference"] == pytest.approx(0.1) and row["seeds_left_out"] == 1
+    text = str(seqbench.compare(tmp_path / "a", "alpha", "beta"))
+    assert "Seeds that only one of the two has are left out: 1 of alpha on toy · quick" in text
+    assert "family" not in text
     write(tmp_path / "a", "alpha", 4, None)
     (row,) = seqbench.compare(tmp_path / "a", "alpha", "beta").to_frame().to_dict("records")
     assert row["seed_pairs"] == 0 and np.isnan(row["difference"]) and "1 diverged" in row["states"]
@@ -429,6 +437,28 @@ def test_one_seed_gives_no_p_value(tmp_path):
         model(tmp_path, name, [value])
     comparison = seqbench.compare(tmp_path, "alpha", "beta")
     assert "no p-value" in str(comparison) and comparison.pairs[0].difference.better is None
+    assert "± is a 95% interval over test examples only" in str(comparison)
+    assert list(comparison.to_frame().interval_over) == ["test examples"]
+
+
+def test_intervals_over_one_seed_and_over_several_are_told_apart(tmp_path):
+    for name, value in (("alpha", 0.8), ("beta", 0.7)):
+        model(tmp_path, name, [value])
+        model(tmp_path, name, [value, value + 0.01], task__name="two")
+    comparison = seqbench.compare(tmp_path, "alpha", "beta")
+    assert "together; with one seed pair it is over test examples only." in str(comparison)
+    assert dict(comparison.to_frame()[["task", "interval_over"]].to_numpy()) == {
+        "toy": "test examples",
+        "two": "seeds and test examples",
+    }
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0496, "0.0496"), (0.0504, "0.0504"), (0.04996, "0.04996"), (0.05, "0.05"), (0.061, "0.061"), (0.3, "0.3")],
+)
+def test_a_p_value_is_never_rounded_onto_the_border(p, text):
+    assert _p_text(p) == text
 
 
 def test_what_compare_can_not_use_is_one_sentence(published, tmp_path):

@@ -396,8 +396,9 @@ class BoardTable:
     """Models ranked, with the baselines among them, and which of the differences are significant.
 
     ``setting`` and ``variant`` say in what its conditions differ from the usual ones; sizes are those of the first
-    record. ``strongest`` is the baseline with the best test figure, if there is one and a run was ok, which says what is
-    better; ``against`` compares each model with it. ``n_groups`` is the number of groups of test examples that intervals are computed from.
+    record. ``strongest`` is the baseline with the best test figure, None if there is none, or no run was ok, which says
+    what is better; ``against`` compares each model with it. ``n_groups`` is the number of groups of test examples that
+    intervals are computed from.
     """
 
     conditions: Conditions
@@ -655,6 +656,7 @@ class Pairing:
         least: the least true difference that is found with 80% power; NaN where there is no p-value.
         states: how far the seeds of each got.
         not_applicable: one of them can't honestly be scored here.
+        unpaired: by label, how many seeds only this one has.
     """
 
     table: BoardTable
@@ -665,6 +667,7 @@ class Pairing:
     least: float
     states: str
     not_applicable: bool
+    unpaired: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -711,6 +714,11 @@ def pairings(tables: Sequence[BoardTable], model: str, other: str) -> list[Pairi
                 least=least,
                 states=", ".join(f"{row.label} {row.state}" for row in (first, second)),
                 not_applicable=bool(first.not_applicable or second.not_applicable),
+                unpaired={
+                    row.label: count
+                    for row in (first, second)
+                    if (count := len(row.results) - len(_common(first, second)))
+                },
             )
         )
     return found
