@@ -1,7 +1,7 @@
 """seqbench from Python: run models, and read what came out, as objects that print as tables.
 
 `run` does what the command does, with the same options and the same sentences where one is wrong; `leaderboard` and
-`compare` say what the records show, and how sure that is. Nothing here imports torch before something is to be trained.
+`compare` say what the records show, and how sure that is. Only `run` imports torch, even where every result is stored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.registry import loaded_plugins
-from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
+from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, short, with_reach
 from seqbench.stats import Interval
 from seqbench.task import TASKS, TaskSpec, parse_options
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "PairedModels", "Results", "compare", "leaderboard", "run"]
 
-Names = str | Sequence[str]
+Names = str | Iterable[str]
 ALPHA = 0.05
 OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress")
 
@@ -114,6 +115,7 @@ def run(
         tune_learning_rate=tune_learning_rate,
         force=force,
     )
+    _check_run(out, progress)
     many = not _is_one(task) or not _is_one(model) or seeds is not None or tune_learning_rate
     from seqbench.experiment import Grid, run_cell, run_grid
     from seqbench.jobs.store import Store
@@ -142,10 +144,33 @@ def _is_one(names: Names) -> bool:
 
 def _joined(names: Names, noun: str) -> str:
     """As the command line has them: with commas."""
-    listed_names = [names] if isinstance(names, str) else list(names) if isinstance(names, Sequence) else [names]
-    if not listed_names or not all(isinstance(name, str) for name in listed_names):
-        raise UserError(f"{noun}={names!r} is no name: take a name, or a list of names.")
-    return ",".join(listed_names)
+    every = [names] if isinstance(names, str) else _texts(names)
+    if not every:
+        raise UserError(f"{noun}={_brief(names)} is no name: take a name, or a list of names.")
+    return ",".join(every)
+
+
+def _texts(values: Any) -> list[str] | None:
+    """Any iterable of texts as a list, a set sorted; None for anything else."""
+    if not isinstance(values, Iterable) or isinstance(values, (bytes, Mapping, pd.DataFrame)):
+        return None
+    texts = list(values)
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    return sorted(texts) if isinstance(values, (set, frozenset)) else texts
+
+
+def _brief(value: Any) -> str:
+    """What was given, in one line of a sentence."""
+    return short(repr(value), 60)
+
+
+def _check_run(out: Any, progress: Any) -> None:
+    """Raise `UserError` for what is no directory and no switch."""
+    if not isinstance(out, (str, Path)) or "\0" in str(out):
+        raise UserError(f"out={_brief(out)} is no directory: take the path of one.")
+    if progress is not None and not isinstance(progress, (bool, np.bool_)):
+        raise UserError(f"progress={_brief(progress)} is neither True nor False.")
 
 
 def _config(
@@ -153,11 +178,14 @@ def _config(
 ) -> RunConfig:
     """The configuration of the first cell; keywords that are no fields of it are options of the tasks."""
     if options is not None and not isinstance(options, Mapping):
-        raise UserError(f"options={options!r} is no dictionary: write options={{'name': value}}.")
+        raise UserError(f"options={_brief(options)} is no dictionary: write options={{'name': value}}.")
     fields = {item.name for item in dataclasses.fields(RunConfig)}
     known = {name: value for name, value in given.items() if name in fields}
-    if isinstance(known.get("option"), str):
-        known["option"] = (known["option"],)
+    if "option" in known:
+        texts = [known["option"]] if isinstance(known["option"], str) else _texts(known["option"])
+        if texts is None:
+            raise UserError(f"option={_brief(known['option'])} is no text like 'name=value'.")
+        known["option"] = tuple(texts)
     base = RunConfig(task=tasks[0], model=models[0], **known)
     specs = [TASKS.get(task).at(base.source) for task in tasks]
     others = {name: value for name, value in given.items() if name not in fields}
@@ -168,16 +196,17 @@ def _config(
         if name not in of_tasks:
             choices = {*fields, *OWN, *of_tasks} - {"option"}
             raise UserError(unknown_option(name, choices, python=True))
-    options = {str(name).replace("-", "_"): value for name, value in (options or {}).items()}
-    before = {name.replace("-", "_") for name in base.task_options}
-    for name in (*others, *options):
-        if name in before or (name in others and name in options):
+    written = [text.partition("=")[0] for text in base.option]
+    written += [name for name in ("sequence_length", "target") if getattr(base, name) is not None]
+    counts = Counter(str(name).replace("-", "_") for name in (*written, *others, *(options or {})))
+    for name, count in counts.items():
+        if count > 1:
             raise UserError(f"the task's option {name} is given twice: give it once.")
-    values = options | others
+    values = {str(name).replace("-", "_"): value for name, value in (options or {}).items()} | others
     for spec in specs:
         _check_options(spec, {**base.task_options, **values})
-    texts = (f"{name}={value}" for name, value in values.items())
-    return dataclasses.replace(base, option=(*base.option, *texts))
+    more = (f"{name}={value}" for name, value in values.items())
+    return dataclasses.replace(base, option=(*base.option, *more))
 
 
 def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
@@ -186,7 +215,7 @@ def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name in fields and not isinstance(value, (str, int, float, np.generic)):
             kind = type(fields[name].default).__name__
-            raise UserError(f"option {name}={value!r} of task {spec.name} must be of type {kind}.")
+            raise UserError(f"option {name}={_brief(value)} of task {spec.name} must be of type {kind}.")
     parse_options(spec, {name: str(value) for name, value in values.items()})
 
 
@@ -202,7 +231,7 @@ def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:
 
 
 def _listener(progress: bool | None, jobs: int, title: str) -> AbstractContextManager[Listener]:
-    if progress is False:
+    if progress is not None and not progress:
         return contextlib.nullcontext(Listener())
     from seqbench.jobs.progress import Terminal
 
@@ -322,7 +351,7 @@ def _with_interval(figure: Interval | None, places: int | None = None) -> str:
 
 
 def _frame(
-    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    results: Results | pd.DataFrame | str | Path | Iterable[str | Path],
     *,
     task: Names | None,
     model: Names | None,
@@ -338,6 +367,12 @@ def _frame(
         raise UserError(f"the DataFrame has no column {missing[0]}: take rows of what seqbench.load_results gives.")
     if frame.empty:
         raise UserError("there are no records to compare: take other results.")
+    for name in ("options", "config", "baselines"):
+        if not all(isinstance(value, Mapping) for value in frame[name]):
+            raise UserError(
+                f"column {name} of the DataFrame holds no dictionaries (a CSV file can't keep them): take rows of what "
+                "seqbench.load_results gives."
+            )
     named = {"task": task, "model": model, "budget": budget}
     return chosen_results(frame, **{noun: _joined(names, noun) for noun, names in named.items() if names is not None})
 
@@ -352,7 +387,7 @@ def _typed(rows: Sequence[Mapping[str, Any]], *whole: str) -> pd.DataFrame:
 
 
 def leaderboard(
-    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    results: Results | pd.DataFrame | str | Path | Iterable[str | Path],
     *,
     task: Names | None = None,
     model: Names | None = None,
@@ -422,7 +457,7 @@ class Board(Shown):
 
 
 def compare(
-    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    results: Results | pd.DataFrame | str | Path | Iterable[str | Path],
     model: str,
     other: str,
     *,
@@ -442,9 +477,11 @@ def compare(
         UserError: an unknown name, or there is nothing in which both models stand.
     """
     frame = _frame(results, task=task, model=None, budget=budget)
-    for name in (model, other):
+    for noun, name in (("model", model), ("other", other)):
+        if not isinstance(name, str):
+            raise UserError(f"{noun}={_brief(name)} is no name: compare takes the names of two models.")
         if name not in set(frame["model"]):
-            raise UserError(nearest(str(name), set(frame["model"]), "model"))
+            raise UserError(nearest(name, set(frame["model"]), "model"))
     if model == other:
         raise UserError(f"{model} is compared with itself: name two models.")
     pairs = pairings(make_tables(frame[frame["model"].isin([model, other])]), model, other)

@@ -259,12 +259,28 @@ WRONG = [
     ({"fold": [1]}, "option fold=[1] of task weather must be of type int"),
     ({"fold": 1, "options": {"fold": 2}}, "option fold is given twice"),
     ({"sequence_length": 48, "options": {"sequence-length": 48}}, "option sequence_length is given twice"),
+    ({"option": ("fold=1", "fold=2")}, "option fold is given twice"),
+    ({"option": "fold=1", "fold": 1}, "option fold is given twice"),
+    ({"options": {"sequence-length": 48, "sequence_length": 48}}, "option sequence_length is given twice"),
+    ({"option": 5}, "option=5 is no text like 'name=value'."),
     ({"options": {"folds": 1}}, "'folds': did you mean fold?"),
     ({"options": "fold=1"}, "write options={'name': value}"),
     ({"task": "wether"}, "unknown task 'wether': did you mean weather?"),
     ({"model": "gruu"}, "unknown model 'gruu': did you mean gru?"),
     ({"model": ["gru", "lsmt"]}, "unknown model 'lsmt': did you mean lstm"),
     ({"task": []}, "take a name, or a list of names"),
+    ({"task": (name for name in ())}, "take a name, or a list of names"),
+    ({"model": None}, "model=None is no name"),
+    ({"model": ["gru", 3] * 100}, "model=['gru', 3, 'gru', 3"),
+    ({"model": np.array([1, 2])}, "is no name"),
+    ({"model": b"gru"}, "is no name"),
+    ({"out": None}, "out=None is no directory: take the path of one."),
+    ({"out": 3}, "out=3 is no directory"),
+    ({"out": True}, "out=True is no directory"),
+    ({"out": []}, "out=[] is no directory"),
+    ({"out": "a\0b"}, "is no directory"),
+    ({"progress": "x"}, "progress='x' is neither True nor False."),
+    ({"progress": 1}, "progress=1 is neither True nor False."),
     ({"task": ["weather", "dna"], "fold": 1}, "option of task dna 'fold'"),
 ]
 
@@ -273,9 +289,24 @@ WRONG = [
 def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(wrong, said, tmp_path):
     names = {"task": "weather", "model": "gru", **wrong}
     with pytest.raises(seqbench.UserError) as error:
-        seqbench.run(names.pop("task"), names.pop("model"), **{"progress": False, **names}, out=tmp_path / "out")
+        seqbench.run(names.pop("task"), names.pop("model"), **{"progress": False, "out": tmp_path / "out", **names})
     assert said in str(error.value) and "\n" not in str(error.value)
+    assert "no name" not in str(error.value) or len(str(error.value)) < 120
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"rnn", "gru"}, pd.Series(["rnn", "gru"]), pd.Index(["rnn", "gru"]), np.array(["rnn", "gru"]), ("rnn", "gru")],
+    ids=lambda names: type(names).__name__,
+)
+def test_names_are_any_iterable_of_text(names, published, tmp_path):
+    results = seqbench.run("toy-wave", names, **SMALL, out=tmp_path)
+    again = seqbench.run("toy-wave", (name for name in names), **SMALL, out=tmp_path)
+    assert {record.key for record in again} == {record.key for record in results}
+    assert {record.model.name for record in results} == {"rnn", "gru"}
+    board = seqbench.leaderboard(published, model=names, task=(task for task in ["dna", "fault"])).to_frame()
+    assert set(board.model) == {"rnn", "gru"} and set(board.task) == {"dna", "fault"}
 
 
 def test_learning_rates_are_tuned_and_all_trials_are_shown(tmp_path):
@@ -300,7 +331,7 @@ def test_the_leaderboard_says_what_the_page_says(published):
     text = str(board)
     assert text.startswith("Overview · quick · equal width (hidden 128)")
     assert re.search(r"\| 2 \(2 to 3\) +\| lstm +\| 0\.491 ± 0\.019 +\| rnn +\|", text)
-    assert "lacks textgen (not applicable)" in text and "pwm2 (baseline)" in text
+    assert "no mean: textgen not applicable" in text and "pwm2 (baseline)" in text
     assert board.markdown().startswith("# Leaderboard")
     assert board._repr_html_().count("<table>") == len(board.tables) + 2
 
@@ -330,10 +361,28 @@ def test_what_the_leaderboard_can_not_use_is_one_sentence(published, tmp_path):
             seqbench.leaderboard(published, **wrong)
     with pytest.raises(seqbench.UserError, match="no column"):
         seqbench.leaderboard(published[["task", "model", "budget", "value"]])
-    with pytest.raises(seqbench.UserError, match="no records are left"):
+    with pytest.raises(seqbench.UserError, match="there are no records to compare"):
         seqbench.leaderboard(published[published.task == "none"])
     with pytest.raises(seqbench.UserError, match="no records in"):
         seqbench.leaderboard(tmp_path)
+    for name in ([], pd.Series([], dtype=object)):
+        with pytest.raises(seqbench.UserError, match="is no name"):
+            seqbench.leaderboard(published, model=name)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [], [None], {"a": 1}, "a\0b", b"a", [["a"]], np.arange(3)], ids=repr)
+def test_what_is_no_directory_is_said_to_be_none(wrong):
+    for call in (seqbench.leaderboard, seqbench.load_results, lambda what: seqbench.compare(what, "gru", "lstm")):
+        with pytest.raises(seqbench.UserError, match=r"is no directory: take the path of one, or a list of paths\.$"):
+            call(wrong)
+
+
+def test_a_frame_that_went_through_a_csv_file_is_refused(published, tmp_path):
+    published.to_csv(tmp_path / "rows.csv", index=False)
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    for call in (seqbench.leaderboard, lambda frame: seqbench.compare(frame, "gru", "lstm")):
+        with pytest.raises(seqbench.UserError, match="column options of the DataFrame holds no dictionaries"):
+            call(rows)
 
 
 # --- compare ---------------------------------------------------------------------------------------------------------
@@ -465,6 +514,9 @@ def test_what_compare_can_not_use_is_one_sentence(published, tmp_path):
     for names, said in (
         (("gruu", "lstm"), "unknown model 'gruu': did you mean gru?"),
         (("gru", "gru"), "compared with itself"),
+        ((["gru"], "lstm"), "model=['gru'] is no name: compare takes the names of two models."),
+        ((None, "gru"), "model=None is no name"),
+        (("gru", {}), "other={} is no name"),
     ):
         with pytest.raises(seqbench.UserError, match=re.escape(said)):
             seqbench.compare(published, *names)
