@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,7 +29,7 @@ from seqbench.board import (
     pairings,
     render,
 )
-from seqbench.board.summary import short_board
+from seqbench.board.summary import short_board, short_runs
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
@@ -255,8 +254,8 @@ def _told_where() -> Iterator[None]:
 class Results(Shown, Sequence[RunRecord]):
     """Records of a grid in its order, and the folder of each.
 
-    It prints as a table with a row for each task and model: the mean over seeds with its 95% interval, as the board has
-    it, where all runs went well.
+    It prints as a table with a row for runs that differ in the seed only: the mean over seeds with its 95% interval, as
+    the board has it, where all runs went well.
     """
 
     records: tuple[RunRecord, ...]
@@ -294,60 +293,13 @@ class Results(Shown, Sequence[RunRecord]):
 
     def sections(self) -> list[Section]:
         """One table, and below it what failed."""
-        alike: dict[tuple[str, str, float], list[RunRecord]] = {}
-        for record in self.records:
-            key = record.task.name, record.model.name, float(record.config["learning_rate"])
-            alike.setdefault(key, []).append(record)
-        tables = make_tables(self.frame()) if self.records else []
-        known = {(table.conditions.task, row.first.model, row.rate): row for table in tables for row in table.models}
-        several_rates = len({key[:2] for key in alike}) < len(alike)
-        rows = []
-        for (task, model, rate), records in alike.items():
-            row = known.get((task, model, rate))
-            score, skill = (row.metric, row.skill) if row else (None, None)
-            rates = [f"{rate:g}"] if several_rates else []
-            rows.append([task, model, *rates, *_run_cells(records, score, skill)])
-        headers = ["task", "model", *(["learning rate"] if several_rates else [])]
-        headers += ["seeds ok", "test figure, mean over seeds", "skill", "train s"]
-        if any(row[-1] for row in rows):
-            headers.append("")
-        else:
-            rows = [row[:-1] for row in rows]
+        table = short_runs(self.frame())
         failures = [
             f"failed: {record.task.name} {record.model.name} seed {record.seed}: {record.status}: {record.reason}; "
             f"see {folder}"
             for record, folder in zip(self.failed.records, self.failed.folders, strict=True)
         ]
-        caveats = dict.fromkeys(line for table in tables for line in table.caveats())
-        return [Section("", headers, rows, [*caveats, *failures])]
-
-
-def _run_cells(records: Sequence[RunRecord], score: Interval | None, skill: Interval | None) -> list[str]:
-    """Cells of runs that differ in the seed; a mean only where all of them went well."""
-    primaries = [record.primary for record in records if record.primary]
-    states = [record.status for record in records]
-    bad = [f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states) if state != "ok"]
-    seconds = [record.cost.train_seconds for record in records if record.cost]
-    figure = shown_skill = NONE
-    if not bad:
-        score = score or _plain_mean([primary.value for primary in primaries])
-        unit = f" {primaries[0].unit}" if primaries[0].unit else ""
-        figure = f"{primaries[0].name} {_with_interval(score)}{unit}"
-        skill = skill or _plain_mean([record.skill for record in records if record.skill is not None])
-        shown_skill = _with_interval(skill, 3)
-    time = f"{statistics.mean(seconds):,.1f}" if seconds else NONE
-    return [f"{len(primaries)}/{len(records)}", figure, shown_skill, time, ", ".join(bad)]
-
-
-def _plain_mean(values: Sequence[float]) -> Interval:
-    return Interval(statistics.mean(values) if values else math.nan, math.nan, math.nan)
-
-
-def _with_interval(figure: Interval | None, places: int | None = None) -> str:
-    if figure is None:
-        return NONE
-    reach = (figure.high - figure.low) / 2
-    return with_reach(figure.value, reach, decimals([figure.value], [reach]) if places is None else places)
+        return [table._replace(notes=[*table.notes, *failures])]
 
 
 def _frame(

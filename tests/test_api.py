@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from board_records import grid, model, write
+from board_records import grid, markdown_rows, model, write
 from conftest import ROOT
 from scipy import stats
 
 import seqbench
 from seqbench.api import _p_text
+from seqbench.board import short_runs
 from seqbench.models.mixer import MODELS
 
 BOARD = ROOT / "results" / "board"
@@ -313,6 +314,57 @@ def test_learning_rates_are_tuned_and_all_trials_are_shown(tmp_path):
     results = seqbench.run("toy-wave", "rnn", tune_learning_rate=True, seeds=2, **SMALL, out=tmp_path)
     assert len(results) == 4 and "learning rate" in str(results)
     assert len({record.config["learning_rate"] for record in results}) == 3
+
+
+def test_runs_under_other_conditions_are_not_averaged(tmp_path):
+    how = {**SMALL, "seeds": 2, "out": tmp_path}
+    results = [seqbench.run("toy-wave", "rnn", **{**how, "hidden": hidden}) for hidden in (8, 16)]
+    both = seqbench.Results(results[0].records + results[1].records, results[0].folders + results[1].folders)
+    (table,) = both.sections()
+    cells = [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+    assert [row["conditions"] for row in cells] == ["equal width (hidden 8)", "equal width (hidden 16)"]
+    assert [row["seeds ok"] for row in cells] == ["2/2", "2/2"] and "conditions" not in str(results[0])
+    for row, alone in zip(cells, results, strict=True):
+        assert row["test figure, mean over seeds"] in str(alone)
+
+
+def runs_table(root):
+    table = short_runs(seqbench.load_results(root))
+    return [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+
+
+def test_versions_and_options_are_told_apart(tmp_path):
+    for version in (1, 2):
+        model(tmp_path, "alpha", [0.8, 0.7], model__version=version)
+    model(tmp_path, "alpha", [0.8, 0.7, 0.6], task__options={"sequence_length": 24}, task__sequence_length=24)
+    rows = {(row["model"], row["conditions"]): row["seeds ok"] for row in runs_table(tmp_path)}
+    assert rows == {
+        ("alpha v1", "–"): "2/2",  # noqa: RUF001
+        ("alpha v2", "–"): "2/2",  # noqa: RUF001
+        ("alpha v1", "option sequence_length 24"): "3/3",
+    }
+
+
+def test_a_row_without_an_interval_says_why(tmp_path):
+    model(tmp_path, "alpha", [0.8, 0.7])
+    write(tmp_path, "alpha", 0, 0.5, rate=0.01)
+    write(tmp_path, "beta", 0, 0.6)
+    rows = {(row["model"], row["learning rate"]): row for row in runs_table(tmp_path)}
+    assert "±" in rows["alpha", "0.003"]["test figure, mean over seeds"] and rows["alpha", "0.003"][""] == ""
+    assert rows["alpha", "0.01"]["test figure, mean over seeds"] == "accuracy 0.5000"
+    assert rows["alpha", "0.01"][""] == "no interval: a trial of the learning rate"
+    assert rows["beta", "0.003"][""] == "no interval: seeds 1/2 (1 missing)"
+
+
+def test_the_command_ends_with_the_table_of_the_results(cli, tmp_path):
+    words = ("--task", "toy-wave", "--model", "rnn,gru", "--seeds", 2, "--budget", "smoke", "--hidden", 8)
+    done = cli("--plugin", ROOT / "tests" / "toys.py", *words, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    results = seqbench.run("toy-wave", "rnn,gru", seeds=2, **SMALL, out=tmp_path / "out")
+    (table,) = results.sections()
+    printed = markdown_rows(done.stdout)
+    assert printed[0] == list(table.headers) and printed[2:] == [list(row) for row in table.rows]
+    assert "board   python run_bench.py leaderboard out" in done.stdout
 
 
 # --- leaderboard -----------------------------------------------------------------------------------------------------

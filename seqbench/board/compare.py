@@ -423,7 +423,12 @@ class BoardTable:
     @property
     def setting_title(self) -> str:
         """Budget, track, and in what it differs from the usual table of these."""
-        return " · ".join((self.conditions.budget, self.conditions.track, *self.setting, *self.variant))
+        return " · ".join(self.setting_parts)
+
+    @property
+    def setting_parts(self) -> tuple[str, ...]:
+        """What `setting_title` puts together."""
+        return (self.conditions.budget, self.conditions.track, *self.setting, *self.variant)
 
     @property
     def alike(self) -> tuple[object, ...]:
