@@ -1,7 +1,7 @@
 """seqbench from Python: run models, and read what came out, as objects that print as tables.
 
 `run` does what the command does, with the same options and the same sentences where one is wrong; `leaderboard` and
-`compare` say what the records show, and how sure that is. Nothing here imports torch before something is to be trained.
+`compare` say what the records show, and how sure that is. Only `run` imports torch, even where every result is stored.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +29,14 @@ from seqbench.board import (
     pairings,
     render,
 )
-from seqbench.board.summary import short_board
+from seqbench.board.summary import short_board, short_runs
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.registry import loaded_plugins
-from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
+from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, short, with_reach
 from seqbench.stats import Interval
 from seqbench.task import TASKS, TaskSpec, parse_options
 
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "PairedModels", "Results", "compare", "leaderboard", "run"]
 
-Names = str | Sequence[str]
+Names = str | Iterable[str]
+ALPHA = 0.05
 OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress")
 
 
@@ -113,6 +114,7 @@ def run(
         tune_learning_rate=tune_learning_rate,
         force=force,
     )
+    _check_run(out, progress)
     many = not _is_one(task) or not _is_one(model) or seeds is not None or tune_learning_rate
     from seqbench.experiment import Grid, run_cell, run_grid
     from seqbench.jobs.store import Store
@@ -142,10 +144,33 @@ def _is_one(names: Names) -> bool:
 
 def _joined(names: Names, noun: str) -> str:
     """As the command line has them: with commas."""
-    listed_names = [names] if isinstance(names, str) else list(names) if isinstance(names, Sequence) else [names]
-    if not listed_names or not all(isinstance(name, str) for name in listed_names):
-        raise UserError(f"{noun}={names!r} is no name: take a name, or a list of names.")
-    return ",".join(listed_names)
+    every = [names] if isinstance(names, str) else _texts(names)
+    if not every:
+        raise UserError(f"{noun}={_brief(names)} is no name: take a name, or a list of names.")
+    return ",".join(every)
+
+
+def _texts(values: Any) -> list[str] | None:
+    """Any iterable of texts as a list, a set sorted; None for anything else."""
+    if not isinstance(values, Iterable) or isinstance(values, (bytes, Mapping, pd.DataFrame)):
+        return None
+    texts = list(values)
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    return sorted(texts) if isinstance(values, (set, frozenset)) else texts
+
+
+def _brief(value: Any) -> str:
+    """What was given, in one line of a sentence."""
+    return short(repr(value), 60)
+
+
+def _check_run(out: Any, progress: Any) -> None:
+    """Raise `UserError` for what is no directory and no switch."""
+    if not isinstance(out, (str, Path)) or "\0" in str(out):
+        raise UserError(f"out={_brief(out)} is no directory: take the path of one.")
+    if progress is not None and not isinstance(progress, (bool, np.bool_)):
+        raise UserError(f"progress={_brief(progress)} is neither True nor False.")
 
 
 def _config(
@@ -153,11 +178,14 @@ def _config(
 ) -> RunConfig:
     """The configuration of the first cell; keywords that are no fields of it are options of the tasks."""
     if options is not None and not isinstance(options, Mapping):
-        raise UserError(f"options={options!r} is no dictionary: write options={{'name': value}}.")
+        raise UserError(f"options={_brief(options)} is no dictionary: write options={{'name': value}}.")
     fields = {item.name for item in dataclasses.fields(RunConfig)}
     known = {name: value for name, value in given.items() if name in fields}
-    if isinstance(known.get("option"), str):
-        known["option"] = (known["option"],)
+    if "option" in known:
+        texts = [known["option"]] if isinstance(known["option"], str) else _texts(known["option"])
+        if texts is None:
+            raise UserError(f"option={_brief(known['option'])} is no text like 'name=value'.")
+        known["option"] = tuple(texts)
     base = RunConfig(task=tasks[0], model=models[0], **known)
     specs = [TASKS.get(task).at(base.source) for task in tasks]
     others = {name: value for name, value in given.items() if name not in fields}
@@ -168,16 +196,17 @@ def _config(
         if name not in of_tasks:
             choices = {*fields, *OWN, *of_tasks} - {"option"}
             raise UserError(unknown_option(name, choices, python=True))
-    options = {str(name).replace("-", "_"): value for name, value in (options or {}).items()}
-    before = {name.replace("-", "_") for name in base.task_options}
-    for name in (*others, *options):
-        if name in before or (name in others and name in options):
+    written = [text.partition("=")[0] for text in base.option]
+    written += [name for name in ("sequence_length", "target") if getattr(base, name) is not None]
+    counts = Counter(str(name).replace("-", "_") for name in (*written, *others, *(options or {})))
+    for name, count in counts.items():
+        if count > 1:
             raise UserError(f"the task's option {name} is given twice: give it once.")
-    values = options | others
+    values = {str(name).replace("-", "_"): value for name, value in (options or {}).items()} | others
     for spec in specs:
         _check_options(spec, {**base.task_options, **values})
-    texts = (f"{name}={value}" for name, value in values.items())
-    return dataclasses.replace(base, option=(*base.option, *texts))
+    more = (f"{name}={value}" for name, value in values.items())
+    return dataclasses.replace(base, option=(*base.option, *more))
 
 
 def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
@@ -186,7 +215,7 @@ def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name in fields and not isinstance(value, (str, int, float, np.generic)):
             kind = type(fields[name].default).__name__
-            raise UserError(f"option {name}={value!r} of task {spec.name} must be of type {kind}.")
+            raise UserError(f"option {name}={_brief(value)} of task {spec.name} must be of type {kind}.")
     parse_options(spec, {name: str(value) for name, value in values.items()})
 
 
@@ -202,7 +231,7 @@ def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:
 
 
 def _listener(progress: bool | None, jobs: int, title: str) -> AbstractContextManager[Listener]:
-    if progress is False:
+    if progress is not None and not progress:
         return contextlib.nullcontext(Listener())
     from seqbench.jobs.progress import Terminal
 
@@ -226,8 +255,8 @@ def _told_where() -> Iterator[None]:
 class Results(Shown, Sequence[RunRecord]):
     """Records of a grid in its order, and the folder of each.
 
-    It prints as a table with a row for each task and model: the mean over seeds with its 95% interval, as the board has
-    it, where all runs went well.
+    It prints as a table with a row for runs that differ in the seed only: the mean over seeds with its 95% interval, as
+    the board has it, where all runs went well.
     """
 
     records: tuple[RunRecord, ...]
@@ -265,64 +294,17 @@ class Results(Shown, Sequence[RunRecord]):
 
     def sections(self) -> list[Section]:
         """One table, and below it what failed."""
-        alike: dict[tuple[str, str, float], list[RunRecord]] = {}
-        for record in self.records:
-            key = record.task.name, record.model.name, float(record.config["learning_rate"])
-            alike.setdefault(key, []).append(record)
-        tables = make_tables(self.frame()) if self.records else []
-        known = {(table.conditions.task, row.first.model, row.rate): row for table in tables for row in table.models}
-        several_rates = len({key[:2] for key in alike}) < len(alike)
-        rows = []
-        for (task, model, rate), records in alike.items():
-            row = known.get((task, model, rate))
-            score, skill = (row.metric, row.skill) if row else (None, None)
-            rates = [f"{rate:g}"] if several_rates else []
-            rows.append([task, model, *rates, *_run_cells(records, score, skill)])
-        headers = ["task", "model", *(["learning rate"] if several_rates else [])]
-        headers += ["seeds ok", "test figure, mean over seeds", "skill", "train s"]
-        if any(row[-1] for row in rows):
-            headers.append("")
-        else:
-            rows = [row[:-1] for row in rows]
+        table = short_runs(self.frame())
         failures = [
             f"failed: {record.task.name} {record.model.name} seed {record.seed}: {record.status}: {record.reason}; "
             f"see {folder}"
             for record, folder in zip(self.failed.records, self.failed.folders, strict=True)
         ]
-        caveats = dict.fromkeys(line for table in tables for line in table.caveats())
-        return [Section("", headers, rows, [*caveats, *failures])]
-
-
-def _run_cells(records: Sequence[RunRecord], score: Interval | None, skill: Interval | None) -> list[str]:
-    """Cells of runs that differ in the seed; a mean only where all of them went well."""
-    primaries = [record.primary for record in records if record.primary]
-    states = [record.status for record in records]
-    bad = [f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states) if state != "ok"]
-    seconds = [record.cost.train_seconds for record in records if record.cost]
-    figure = shown_skill = NONE
-    if not bad:
-        score = score or _plain_mean([primary.value for primary in primaries])
-        unit = f" {primaries[0].unit}" if primaries[0].unit else ""
-        figure = f"{primaries[0].name} {_with_interval(score)}{unit}"
-        skill = skill or _plain_mean([record.skill for record in records if record.skill is not None])
-        shown_skill = _with_interval(skill, 3)
-    time = f"{statistics.mean(seconds):,.1f}" if seconds else NONE
-    return [f"{len(primaries)}/{len(records)}", figure, shown_skill, time, ", ".join(bad)]
-
-
-def _plain_mean(values: Sequence[float]) -> Interval:
-    return Interval(statistics.mean(values) if values else math.nan, math.nan, math.nan)
-
-
-def _with_interval(figure: Interval | None, places: int | None = None) -> str:
-    if figure is None:
-        return NONE
-    reach = (figure.high - figure.low) / 2
-    return with_reach(figure.value, reach, decimals([figure.value], [reach]) if places is None else places)
+        return [table._replace(notes=[*table.notes, *failures])]
 
 
 def _frame(
-    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    results: Results | pd.DataFrame | str | Path | Iterable[str | Path],
     *,
     task: Names | None,
     model: Names | None,
@@ -338,6 +320,12 @@ def _frame(
         raise UserError(f"the DataFrame has no column {missing[0]}: take rows of what seqbench.load_results gives.")
     if frame.empty:
         raise UserError("there are no records to compare: take other results.")
+    for name in ("options", "config", "baselines"):
+        if not all(isinstance(value, Mapping) for value in frame[name]):
+            raise UserError(
+                f"column {name} of the DataFrame holds no dictionaries (a CSV file can't keep them): take rows of what "
+                "seqbench.load_results gives."
+            )
     named = {"task": task, "model": model, "budget": budget}
     return chosen_results(frame, **{noun: _joined(names, noun) for noun, names in named.items() if names is not None})
 
@@ -352,7 +340,7 @@ def _typed(rows: Sequence[Mapping[str, Any]], *whole: str) -> pd.DataFrame:
 
 
 def leaderboard(
-    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    results: Results | pd.DataFrame | str | Path | Iterable[str | Path],
     *,
     task: Names | None = None,
     model: Names | None = None,
@@ -422,7 +410,7 @@ class Board(Shown):
 
 
 def compare(
-    results: Results | pd.DataFrame | str | Path | Sequence[str | Path],
+    results: Results | pd.DataFrame | str | Path | Iterable[str | Path],
     model: str,
     other: str,
     *,
@@ -442,9 +430,11 @@ def compare(
         UserError: an unknown name, or there is nothing in which both models stand.
     """
     frame = _frame(results, task=task, model=None, budget=budget)
-    for name in (model, other):
+    for noun, name in (("model", model), ("other", other)):
+        if not isinstance(name, str):
+            raise UserError(f"{noun}={_brief(name)} is no name: compare takes the names of two models.")
         if name not in set(frame["model"]):
-            raise UserError(nearest(str(name), set(frame["model"]), "model"))
+            raise UserError(nearest(name, set(frame["model"]), "model"))
     if model == other:
         raise UserError(f"{model} is compared with itself: name two models.")
     pairs = pairings(make_tables(frame[frame["model"].isin([model, other])]), model, other)
@@ -483,12 +473,24 @@ class PairedModels(Shown):
         return [*parts[:-1], parts[-1]._replace(notes=list(self._notes()))]
 
     def _notes(self) -> Iterator[str]:
-        known = [pair.difference for pair in self.pairs if pair.difference is not None]
+        pairs = [pair for pair in self.pairs if pair.difference is not None]
+        known = [pair.difference for pair in pairs if pair.difference is not None]
         if not known:
             return
-        yield "± is a 95% interval over seeds and test examples together."
+        single = [len(pair.seeds) == 1 for pair in pairs]
+        if all(single):
+            yield "± is a 95% interval over test examples only: one seed can't tell how much training varies."
+        else:
+            yield "± is a 95% interval over seeds and test examples together" + (
+                "; with one seed pair it is over test examples only." if any(single) else "."
+            )
+        for pair in pairs:
+            if pair.unpaired:
+                counts = [f"{count} of {label}" for label, count in pair.unpaired.items()]
+                yield f"Seeds that only one of the two has are left out: {listed(counts)} on {pair.table.title}."
         if len(known) > 1:
-            yield f"p (Holm) is adjusted over all {len(known)} tables that are compared, and over the means."
+            means = "; the means are a family of their own" if any(mean.difference for mean in self.means) else ""
+            yield f"p (Holm) is adjusted over all {len(known)} tables that are compared{means}."
         if any(difference.better is None and not math.isnan(difference.p) for difference in known):
             yield "Where none was found there may be a smaller one than is named, which is found with 80% power."
 
@@ -508,7 +510,11 @@ class PairedModels(Shown):
         return [name, "skill", NONE, NONE, *cells[:-1], NONE, outcome]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per table; ``difference`` is in the metric, ``least`` the least one that is found with 80% power."""
+        """One row per table; ``difference`` is in the metric, ``least`` the least one that is found with 80% power.
+
+        ``interval_over`` says what ``low`` and ``high`` cover: one seed pair tells about test examples only.
+        ``seeds_left_out`` counts the seeds that only one of the two has.
+        """
         rows = []
         for pair in self.pairs:
             about, measure, difference = pair.table.conditions, pair.table.measure, pair.difference
@@ -521,9 +527,10 @@ class PairedModels(Shown):
                     "model": self.model, "other": self.other, "model_score": values[0], "other_score": values[1],
                     **figures, "seed_pairs": len(pair.seeds) if difference else 0, "least": pair.least,
                     "better": difference.better if difference else None, "states": pair.states,
+                    "interval_over": _covered(pair), "seeds_left_out": sum(pair.unpaired.values()),
                 }
             )  # fmt: skip
-        return _typed(rows, "seed_pairs")
+        return _typed(rows, "seed_pairs", "seeds_left_out")
 
 
 DIFFERENCE = ("difference", "low", "high", "p", "p_adjusted")
@@ -541,5 +548,16 @@ def _difference_cells(difference: Difference | None, least: float) -> list[str]:
     return [figure, _p_text(difference.p), _p_text(difference.p_adjusted), said]
 
 
+def _covered(pair: Pairing) -> str | None:
+    """What the interval of a difference is over; None where there is none."""
+    if pair.difference is None or math.isnan(pair.difference.low):
+        return None
+    return "seeds and test examples" if len(pair.seeds) > 1 else "test examples"
+
+
 def _p_text(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+    """Two digits; more where these would be .05 itself, beside a verdict that depends on which side of it p is."""
+    if p < 0.0001:
+        return "< 0.0001"
+    texts = [f"{p:.{digits}g}" for digits in (2, 3, 4, 5)]
+    return next((text for text in texts if float(text) != ALPHA), texts[-1])

@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from board_records import grid, model, write
+from board_records import grid, markdown_rows, model, write
 from conftest import ROOT
 from scipy import stats
 
 import seqbench
+from seqbench.api import _p_text
+from seqbench.board import short_runs
 from seqbench.models.mixer import MODELS
 
 BOARD = ROOT / "results" / "board"
@@ -329,12 +331,28 @@ WRONG = [
     ({"fold": [1]}, "option fold=[1] of task weather must be of type int"),
     ({"fold": 1, "options": {"fold": 2}}, "option fold is given twice"),
     ({"sequence_length": 48, "options": {"sequence-length": 48}}, "option sequence_length is given twice"),
+    ({"option": ("fold=1", "fold=2")}, "option fold is given twice"),
+    ({"option": "fold=1", "fold": 1}, "option fold is given twice"),
+    ({"options": {"sequence-length": 48, "sequence_length": 48}}, "option sequence_length is given twice"),
+    ({"option": 5}, "option=5 is no text like 'name=value'."),
     ({"options": {"folds": 1}}, "'folds': did you mean fold?"),
     ({"options": "fold=1"}, "write options={'name': value}"),
     ({"task": "wether"}, "unknown task 'wether': did you mean weather?"),
     ({"model": "gruu"}, "unknown model 'gruu': did you mean gru?"),
     ({"model": ["gru", "lsmt"]}, "unknown model 'lsmt': did you mean lstm"),
     ({"task": []}, "take a name, or a list of names"),
+    ({"task": (name for name in ())}, "take a name, or a list of names"),
+    ({"model": None}, "model=None is no name"),
+    ({"model": ["gru", 3] * 100}, "model=['gru', 3, 'gru', 3"),
+    ({"model": np.array([1, 2])}, "is no name"),
+    ({"model": b"gru"}, "is no name"),
+    ({"out": None}, "out=None is no directory: take the path of one."),
+    ({"out": 3}, "out=3 is no directory"),
+    ({"out": True}, "out=True is no directory"),
+    ({"out": []}, "out=[] is no directory"),
+    ({"out": "a\0b"}, "is no directory"),
+    ({"progress": "x"}, "progress='x' is neither True nor False."),
+    ({"progress": 1}, "progress=1 is neither True nor False."),
     ({"task": ["weather", "dna"], "fold": 1}, "option of task dna 'fold'"),
 ]
 
@@ -343,15 +361,81 @@ WRONG = [
 def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(wrong, said, tmp_path):
     names = {"task": "weather", "model": "gru", **wrong}
     with pytest.raises(seqbench.UserError) as error:
-        seqbench.run(names.pop("task"), names.pop("model"), **{"progress": False, **names}, out=tmp_path / "out")
+        seqbench.run(names.pop("task"), names.pop("model"), **{"progress": False, "out": tmp_path / "out", **names})
     assert said in str(error.value) and "\n" not in str(error.value)
+    assert "no name" not in str(error.value) or len(str(error.value)) < 120
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"rnn", "gru"}, pd.Series(["rnn", "gru"]), pd.Index(["rnn", "gru"]), np.array(["rnn", "gru"]), ("rnn", "gru")],
+    ids=lambda names: type(names).__name__,
+)
+def test_names_are_any_iterable_of_text(names, published, tmp_path):
+    results = seqbench.run("toy-wave", names, **SMALL, out=tmp_path)
+    again = seqbench.run("toy-wave", (name for name in names), **SMALL, out=tmp_path)
+    assert {record.key for record in again} == {record.key for record in results}
+    assert {record.model.name for record in results} == {"rnn", "gru"}
+    board = seqbench.leaderboard(published, model=names, task=(task for task in ["dna", "fault"])).to_frame()
+    assert set(board.model) == {"rnn", "gru"} and set(board.task) == {"dna", "fault"}
 
 
 def test_learning_rates_are_tuned_and_all_trials_are_shown(tmp_path):
     results = seqbench.run("toy-wave", "rnn", tune_learning_rate=True, seeds=2, **SMALL, out=tmp_path)
     assert len(results) == 4 and "learning rate" in str(results)
     assert len({record.config["learning_rate"] for record in results}) == 3
+
+
+def test_runs_under_other_conditions_are_not_averaged(tmp_path):
+    how = {**SMALL, "seeds": 2, "out": tmp_path}
+    results = [seqbench.run("toy-wave", "rnn", **{**how, "hidden": hidden}) for hidden in (8, 16)]
+    both = seqbench.Results(results[0].records + results[1].records, results[0].folders + results[1].folders)
+    (table,) = both.sections()
+    cells = [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+    assert [row["conditions"] for row in cells] == ["equal width (hidden 8)", "equal width (hidden 16)"]
+    assert [row["seeds ok"] for row in cells] == ["2/2", "2/2"] and "conditions" not in str(results[0])
+    for row, alone in zip(cells, results, strict=True):
+        assert row["test figure, mean over seeds"] in str(alone)
+
+
+def runs_table(root):
+    table = short_runs(seqbench.load_results(root))
+    return [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+
+
+def test_versions_and_options_are_told_apart(tmp_path):
+    for version in (1, 2):
+        model(tmp_path, "alpha", [0.8, 0.7], model__version=version)
+    model(tmp_path, "alpha", [0.8, 0.7, 0.6], task__options={"sequence_length": 24}, task__sequence_length=24)
+    rows = {(row["model"], row["conditions"]): row["seeds ok"] for row in runs_table(tmp_path)}
+    assert rows == {
+        ("alpha v1", "–"): "2/2",  # noqa: RUF001
+        ("alpha v2", "–"): "2/2",  # noqa: RUF001
+        ("alpha v1", "option sequence_length 24"): "3/3",
+    }
+
+
+def test_a_row_without_an_interval_says_why(tmp_path):
+    model(tmp_path, "alpha", [0.8, 0.7])
+    write(tmp_path, "alpha", 0, 0.5, rate=0.01)
+    write(tmp_path, "beta", 0, 0.6)
+    rows = {(row["model"], row["learning rate"]): row for row in runs_table(tmp_path)}
+    assert "±" in rows["alpha", "0.003"]["test figure, mean over seeds"] and rows["alpha", "0.003"][""] == ""
+    assert rows["alpha", "0.01"]["test figure, mean over seeds"] == "accuracy 0.5000"
+    assert rows["alpha", "0.01"][""] == "no interval: a trial of the learning rate"
+    assert rows["beta", "0.003"][""] == "no interval: seeds 1/2 (1 missing)"
+
+
+def test_the_command_ends_with_the_table_of_the_results(cli, tmp_path):
+    words = ("--task", "toy-wave", "--model", "rnn,gru", "--seeds", 2, "--budget", "smoke", "--hidden", 8)
+    done = cli("--plugin", ROOT / "tests" / "toys.py", *words, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    results = seqbench.run("toy-wave", "rnn,gru", seeds=2, **SMALL, out=tmp_path / "out")
+    (table,) = results.sections()
+    printed = markdown_rows(done.stdout)
+    assert printed[0] == list(table.headers) and printed[2:] == [list(row) for row in table.rows]
+    assert "board   python run_bench.py leaderboard out" in done.stdout
 
 
 # --- leaderboard -----------------------------------------------------------------------------------------------------
@@ -370,7 +454,7 @@ def test_the_leaderboard_says_what_the_page_says(published):
     text = str(board)
     assert text.startswith("Overview · quick · equal width (hidden 128)")
     assert re.search(r"\| 2 \(2 to 3\) +\| lstm +\| 0\.491 ± 0\.019 +\| rnn +\|", text)
-    assert "lacks textgen (not applicable)" in text and "pwm2 (baseline)" in text
+    assert "no mean: textgen not applicable" in text and "pwm2 (baseline)" in text
     assert board.markdown().startswith("# Leaderboard")
     assert board._repr_html_().count("<table>") == len(board.tables) + 2
 
@@ -400,10 +484,28 @@ def test_what_the_leaderboard_can_not_use_is_one_sentence(published, tmp_path):
             seqbench.leaderboard(published, **wrong)
     with pytest.raises(seqbench.UserError, match="no column"):
         seqbench.leaderboard(published[["task", "model", "budget", "value"]])
-    with pytest.raises(seqbench.UserError, match="no records are left"):
+    with pytest.raises(seqbench.UserError, match="there are no records to compare"):
         seqbench.leaderboard(published[published.task == "none"])
     with pytest.raises(seqbench.UserError, match="no records in"):
         seqbench.leaderboard(tmp_path)
+    for name in ([], pd.Series([], dtype=object)):
+        with pytest.raises(seqbench.UserError, match="is no name"):
+            seqbench.leaderboard(published, model=name)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [], [None], {"a": 1}, "a\0b", b"a", [["a"]], np.arange(3)], ids=repr)
+def test_what_is_no_directory_is_said_to_be_none(wrong):
+    for call in (seqbench.leaderboard, seqbench.load_results, lambda what: seqbench.compare(what, "gru", "lstm")):
+        with pytest.raises(seqbench.UserError, match=r"is no directory: take the path of one, or a list of paths\.$"):
+            call(wrong)
+
+
+def test_a_frame_that_went_through_a_csv_file_is_refused(published, tmp_path):
+    published.to_csv(tmp_path / "rows.csv", index=False)
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    for call in (seqbench.leaderboard, lambda frame: seqbench.compare(frame, "gru", "lstm")):
+        with pytest.raises(seqbench.UserError, match="column options of the DataFrame holds no dictionaries"):
+            call(rows)
 
 
 # --- compare ---------------------------------------------------------------------------------------------------------
@@ -460,7 +562,11 @@ def test_the_mean_over_tasks_counts_each_alike(published):
     assert mean.difference.difference == pytest.approx(means.gru - means.lstm) and len(mean.tasks) == 6
     assert mean.difference.low < mean.difference.difference < mean.difference.high and mean.difference.better == "gru"
     text = str(comparison)
-    assert "mean of these 6" in text and "adjusted over all 8 tables" in text and "none found (of 0.54 or more)" in text
+    assert (
+        "mean of these 6" in text
+        and "all 8 tables that are compared; the means are a family of their own." in text
+        and "none found (of 0.54 or more)" in text
+    )
 
 
 def test_the_other_way_round_is_the_same_with_the_other_sign(published):
@@ -480,7 +586,10 @@ def test_seeds_are_paired_and_one_that_failed_is_not_left_out(tmp_path):
     grid(tmp_path / "a", {"alpha": 0.8, "beta": 0.7})
     write(tmp_path / "a", "alpha", 3, 0.1)  # beta has no such seed
     (row,) = seqbench.compare(tmp_path / "a", "alpha", "beta").to_frame().to_dict("records")
-    assert row["seed_pairs"] == 3 and row["difference"] == pytest.approx(0.1)
+    assert row["seed_pairs"] == 3 and row["difference"] == pytest.approx(0.1) and row["seeds_left_out"] == 1
+    text = str(seqbench.compare(tmp_path / "a", "alpha", "beta"))
+    assert "Seeds that only one of the two has are left out: 1 of alpha on toy · quick" in text
+    assert "family" not in text
     write(tmp_path / "a", "alpha", 4, None)
     (row,) = seqbench.compare(tmp_path / "a", "alpha", "beta").to_frame().to_dict("records")
     assert row["seed_pairs"] == 0 and np.isnan(row["difference"]) and "1 diverged" in row["states"]
@@ -500,12 +609,37 @@ def test_one_seed_gives_no_p_value(tmp_path):
         model(tmp_path, name, [value])
     comparison = seqbench.compare(tmp_path, "alpha", "beta")
     assert "no p-value" in str(comparison) and comparison.pairs[0].difference.better is None
+    assert "± is a 95% interval over test examples only" in str(comparison)
+    assert list(comparison.to_frame().interval_over) == ["test examples"]
+
+
+def test_intervals_over_one_seed_and_over_several_are_told_apart(tmp_path):
+    for name, value in (("alpha", 0.8), ("beta", 0.7)):
+        model(tmp_path, name, [value])
+        model(tmp_path, name, [value, value + 0.01], task__name="two")
+    comparison = seqbench.compare(tmp_path, "alpha", "beta")
+    assert "together; with one seed pair it is over test examples only." in str(comparison)
+    assert dict(comparison.to_frame()[["task", "interval_over"]].to_numpy()) == {
+        "toy": "test examples",
+        "two": "seeds and test examples",
+    }
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0496, "0.0496"), (0.0504, "0.0504"), (0.04996, "0.04996"), (0.05, "0.05"), (0.061, "0.061"), (0.3, "0.3")],
+)
+def test_a_p_value_is_never_rounded_onto_the_border(p, text):
+    assert _p_text(p) == text
 
 
 def test_what_compare_can_not_use_is_one_sentence(published, tmp_path):
     for names, said in (
         (("gruu", "lstm"), "unknown model 'gruu': did you mean gru?"),
         (("gru", "gru"), "compared with itself"),
+        ((["gru"], "lstm"), "model=['gru'] is no name: compare takes the names of two models."),
+        ((None, "gru"), "model=None is no name"),
+        (("gru", {}), "other={} is no name"),
     ):
         with pytest.raises(seqbench.UserError, match=re.escape(said)):
             seqbench.compare(published, *names)

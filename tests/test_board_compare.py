@@ -12,7 +12,7 @@ import pytest
 from board_records import board, data, grid, markdown_rows, model, only_table, rows_of, tables_of, write
 
 from seqbench import stats
-from seqbench.board import overviews, paired_skill
+from seqbench.board import overviews, paired_skill, short_board
 
 T1 = 12.7062047362  # the 97.5% quantile of Student's t with one degree of freedom
 
@@ -224,6 +224,20 @@ def test_a_group_in_which_everything_failed_is_shown(tmp_path):
     assert "0/2 (2 oom)" in text and "8 GiB asked for" in text and "Metric: none measured" in text
     assert all(row["rank"] is None for row in only_table(tmp_path)["rows"])
     csv.reader(board([tmp_path], "csv"))
+
+
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+def test_where_no_run_was_ok_no_baseline_is_the_strongest_and_no_way_is_better(tmp_path, direction):
+    write(tmp_path, "alpha", 0, None)
+    (table,) = tables_of(tmp_path)
+    (short,) = short_board([table])
+    assert table.strongest is None and table.against == []
+    assert short.headers[2] == "figure" and [row[1] for row in short.rows] == ["alpha"]
+    assert "is better" not in board([tmp_path]).split("## ")[1]
+    write(tmp_path, "alpha", 1, 0.6, primary__direction=direction)
+    (table,) = tables_of(tmp_path)
+    assert table.strongest == ("tfidf" if direction == "higher" else "majority")
+    assert short_board([table])[0].headers[2] == f"accuracy {'↑' if direction == 'higher' else '↓'}"
 
 
 # --- overviews -------------------------------------------------------------------------------------------------------

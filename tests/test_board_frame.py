@@ -53,7 +53,7 @@ def test_every_record_is_read_once_for_page_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Path, "open", lambda self, *args, **given: opened.append(self) or open_file(self, *args, **given)
     )
-    assert Leaderboard((tmp_path / "records",), out=tmp_path / "page.md", plots=tmp_path / "plots")() == 0
+    assert Leaderboard((tmp_path / "records",), out=tmp_path / "page.md", plot=tmp_path / "plots")() == 0
     for name in (RECORD, LEFT_OUT, "curve.jsonl"):
         paths = [path for path in opened if path.name == name]
         assert len(paths) == len(set(paths)) == 6, name

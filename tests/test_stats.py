@@ -68,7 +68,7 @@ def at_least(share, times=TIMES):
 def test_with_seeds_alike_it_is_the_one_sample_t_interval_over_examples():
     scores = np.random.default_rng(0).normal(0.3, 1, size=40)
     left_out = leave_one_out(lambda kept: scores[kept].mean(), np.arange(40))
-    found = estimate(np.full(3, scores.mean()), np.tile(left_out, (3, 1)))
+    found = estimate(np.full(5, scores.mean()), np.tile(left_out, (5, 1)))
     textbook = reference.ttest_1samp(scores, 0)
     assert found.value == pytest.approx(scores.mean())
     assert found.error == pytest.approx(reference.sem(scores))
@@ -103,6 +103,14 @@ def test_both_parts_add_up_and_share_their_degrees_of_freedom_by_hand():
     assert found.p_value() == pytest.approx(2 * reference.t.sf(3 / math.sqrt(11 / 6), 44 / 19))
     reach = reference.t.ppf(0.975, 2) * math.sqrt(4 / 3)
     assert found.test_interval(3) == pytest.approx((3, 3 - reach, 3 + reach))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_with_fewer_than_five_seeds_the_test_set_adds_no_degrees_of_freedom(seeds):
+    left_out = np.tile(np.arange(40.0), (seeds, 1))
+    assert estimate(np.linspace(0, 1e-6, seeds), left_out).df == seeds - 1  # the seeds are alike by chance, perhaps
+    assert estimate(np.zeros(seeds), left_out).df == seeds - 1
+    assert estimate(np.arange(5.0) / 1e6, np.tile(np.arange(40.0), (5, 1))).df > 38
 
 
 def test_leaving_out_unequal_groups_equals_the_closed_form_of_a_mean():
@@ -264,6 +272,22 @@ def test_a_against_a_is_found_different_in_a_twentieth_of_families_at_most(regim
         single.append(min(p_values))
     assert np.mean(np.array(least) <= 0.05) <= at_most(0.05)
     assert np.mean(np.array(single) <= 0.05) > 0.15  # what Holm is for
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+@pytest.mark.parametrize("share", [30, 1, 1 / 30])  # variance over seeds, in those over test groups
+def test_few_seeds_find_no_more_differences_than_they_say_where_there_are_none(seeds, share):
+    rng, times = np.random.default_rng(3), 4000
+    p_values = np.empty(times)
+    for i in range(times):
+        values = math.sqrt(share * seeds) * rng.normal(size=(seeds, 1))
+        p_values[i] = estimate(*_of_equal_groups(values + math.sqrt(20) * rng.normal(size=20))).p_value()
+    for p in (0.05, 0.005, 0.0005):
+        assert np.mean(p_values < p) <= at_most(p, times)
+
+
+def _of_equal_groups(scores):
+    return scores.mean(axis=1), (scores.sum(axis=1, keepdims=True) - scores) / (scores.shape[1] - 1)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,8 @@ def _table_chart(table: BoardTable) -> Chart:
         *curve_notes,
         *how_to_read,
     ]
-    about = f"test {name}, {measure.direction} is better · seeds: {len(table.seeds)}"
+    better = f", {measure.direction} is better" if measure.direction else ""
+    about = f"test {name}{better} · seeds: {len(table.seeds)}"
     return Chart(table.title, [column for column in ([*cost, *curves], forests) if column], about, notes)
 
 

@@ -201,8 +201,8 @@ class Measure(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        return -1 if self.direction == "lower" else 1
+        """1 where higher is better, -1 where lower is; 0 where no run was ok, so that nobody knows."""
+        return {"higher": 1, "lower": -1, None: 0}[self.direction]
 
 
 def _measure(results: Sequence[Result]) -> Measure:
@@ -396,8 +396,9 @@ class BoardTable:
     """Models ranked, with the baselines among them, and which of the differences are significant.
 
     ``setting`` and ``variant`` say in what its conditions differ from the usual ones; sizes are those of the first
-    record. ``strongest`` is the baseline with the best test figure, if there is one; ``against`` compares each model
-    with it. ``n_groups`` is the number of groups of test examples that intervals are computed from.
+    record. ``strongest`` is the baseline with the best test figure, None if there is none, or no run was ok, which says
+    what is better; ``against`` compares each model with it. ``n_groups`` is the number of groups of test examples that
+    intervals are computed from.
     """
 
     conditions: Conditions
@@ -422,7 +423,12 @@ class BoardTable:
     @property
     def setting_title(self) -> str:
         """Budget, track, and in what it differs from the usual table of these."""
-        return " · ".join((self.conditions.budget, self.conditions.track, *self.setting, *self.variant))
+        return " · ".join(self.setting_parts)
+
+    @property
+    def setting_parts(self) -> tuple[str, ...]:
+        """What `setting_title` puts together."""
+        return (self.conditions.budget, self.conditions.track, *self.setting, *self.variant)
 
     @property
     def alike(self) -> tuple[object, ...]:
@@ -482,7 +488,8 @@ def _table(
     metric, skill = ({label: _mean([own])[1] for label, own in known.items()} for known in (figures, skills))
     parts = {label: [own] for label, own in figures.items()}
     comparison = _compare({label: parts[label] for label in complete}, measure.sign)
-    strongest = min(baselines, key=lambda name: (-measure.sign * baselines[name].value, name), default=None)
+    known = baselines if measure.sign else {}
+    strongest = min(known, key=lambda name: (-measure.sign * known[name].value, name), default=None)
     against, _ = _family(parts, [(label, strongest) for label in complete if strongest], measure.sign)
     rows = [
         *(Row(name, metric[name], skill.get(name)) for name in baselines),
@@ -654,6 +661,7 @@ class Pairing:
         least: the least true difference that is found with 80% power; NaN where there is no p-value.
         states: how far the seeds of each got.
         not_applicable: one of them can't honestly be scored here.
+        unpaired: by label, how many seeds only this one has.
     """
 
     table: BoardTable
@@ -664,6 +672,7 @@ class Pairing:
     least: float
     states: str
     not_applicable: bool
+    unpaired: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -710,6 +719,11 @@ def pairings(tables: Sequence[BoardTable], model: str, other: str) -> list[Pairi
                 least=least,
                 states=", ".join(f"{row.label} {row.state}" for row in (first, second)),
                 not_applicable=bool(first.not_applicable or second.not_applicable),
+                unpaired={
+                    row.label: count
+                    for row in (first, second)
+                    if (count := len(row.results) - len(_common(first, second)))
+                },
             )
         )
     return found

@@ -5,7 +5,7 @@ Every record is read once and held against what its key vouches for; one that wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import pandas as pd
 from seqbench.errors import UserError, nearest
 from seqbench.jobs.record import Primary, RunRecord, hash_of
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
+from seqbench.report.text import short
 
 __all__ = ["Array", "Conditions", "Result", "chosen_results", "frame_of", "load_results", "results_of"]
 
@@ -133,7 +134,7 @@ class Result(Conditions):
         return Path(self.record).parent
 
 
-def load_results(results: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """Every record under one directory or several as a DataFrame, one row per record.
 
     Of a record that several directories hold the one that finished last counts. Text columns hold None where nothing
@@ -172,13 +173,23 @@ def load_results(results: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     Raises:
         UserError: there are no records, or one is damaged, altered, moved, or from a newer seqbench.
     """
-    folders = [results] if isinstance(results, (str, Path)) else list(results)
+    folders = _directories(results)
     runs = (run for root in folders for run in Store(root).records(RunRecord))
     frame = frame_of(runs)
     if frame.empty:
         where = " or ".join(map(str, folders))
         raise UserError(f"no records in {where}: run some first, or name their directory.")
     return frame
+
+
+def _directories(results: Any) -> list[str | Path]:
+    """``results`` as a list; raises `UserError` for what names no directory."""
+    several = isinstance(results, Iterable) and not isinstance(results, (str, bytes, Mapping, pd.DataFrame))
+    folders = list(results) if several else [results]
+    for folder in folders or [results]:
+        if not isinstance(folder, (str, Path)) or "\0" in str(folder):
+            raise UserError(f"{short(repr(folder), 60)} is no directory: take the path of one, or a list of paths.")
+    return folders
 
 
 def frame_of(runs: Iterable[tuple[RunRecord, Path]]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import statistics
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -146,20 +145,12 @@ def _show_plan(plan: Sequence[dict[str, Any]], options: GridOptions) -> None:
 
 def _show_end(outcomes: Sequence[Outcome], out: Path) -> None:
     """Print what came out of a grid, what failed, and how to see why."""
-    alike: dict[tuple[str, ...], list[RunRecord]] = {}
-    for outcome in outcomes:
-        record = _run_record(outcome)
-        rate = f"{record.config['learning_rate']:g}"
-        alike.setdefault((record.task.name, record.model.name, rate), []).append(record)
-    rows = []
-    for names, records in alike.items():
-        values = [record.primary.value for record in records if record.primary]
-        metric = next((record.primary.name for record in records if record.primary), "")
-        states = [record.status for record in records]
-        bad = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states) if state != "ok")
-        mean = format_value(statistics.mean(values)) if len(values) == len(records) else "-"
-        rows.append((*names, f"{len(values)}/{len(records)}", f"{metric} {mean}".strip(), bad))
-    print_table(["task", "model", "rate", "ok", "mean over seeds", ""], rows)
+    from seqbench.board import frame_of, short_runs
+
+    table = short_runs(frame_of((_run_record(outcome), outcome.folder.resolve()) for outcome in outcomes))
+    print_table(table.headers, table.rows)
+    for note in table.notes:
+        print_text(note)
     failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
     for outcome in failed:
         record = _run_record(outcome)
