@@ -50,6 +50,21 @@ def cli(tmp_path):
 
 
 @pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """As `cli`, in this process: torch is imported already, and nothing is tested of how a process ends."""
+    from seqbench.cli import main
+
+    def run(*words):
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, out, err)
+
+    return run
+
+
+@pytest.fixture
 def short(monkeypatch):
     """Budgets of the toys that end within a second."""
     from checkpoint_runs import shorten

@@ -269,12 +269,12 @@ def test_processes_know_the_plugins_that_were_loaded_unless_they_have_changed_si
     (tmp_path / "toys.py").write_text((ROOT / "tests" / "toys.py").read_text())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("['ok']\n") and "toys.py has changed since it was loaded" in done.stdout, done.stderr
-    assert "grid: 1 cells, 0 with results, 1 to run, 2 at once" in done.stderr
+    assert "grid: 1 cell, 0 with results, 1 to run, 2 at once" in done.stderr
 
 
 def test_progress_is_shown_unless_it_is_not_wanted(tmp_path, capsys):
     seqbench.run("toy-wave", "rnn", seeds=1, budget="smoke", hidden=8, out=tmp_path / "a")
-    assert "grid: 1 of 1 cells, 0 failed" in capsys.readouterr().err
+    assert "grid: 1 of 1 cell, 0 failed" in capsys.readouterr().err
     seqbench.run("toy-wave", "rnn", budget="smoke", hidden=8, out=tmp_path / "b")
     assert "toy-wave rnn seed 0: training for 6 steps" in capsys.readouterr().err
     for more in ({}, {"seeds": 2}):
@@ -305,7 +305,7 @@ def test_ctrl_c_ends_the_processes_of_a_grid(tmp_path):
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)
-    assert said == "interrupted; records that stand are kept. The same call goes on from there.\n"
+    assert said == "interrupted; records that stand are kept. The same call goes on with the rest.\n"
 
 
 WRONG = [
@@ -331,7 +331,7 @@ WRONG = [
     ({"fold": [1]}, "option fold=[1] of task weather must be of type int"),
     ({"fold": 1, "options": {"fold": 2}}, "option fold is given twice"),
     ({"sequence_length": 48, "options": {"sequence-length": 48}}, "option sequence_length is given twice"),
-    ({"option": ("fold=1", "fold=2")}, "option fold is given twice"),
+    ({"option": ("fold=1", "fold=2")}, "--option fold was given twice"),
     ({"option": "fold=1", "fold": 1}, "option fold is given twice"),
     ({"options": {"sequence-length": 48, "sequence_length": 48}}, "option sequence_length is given twice"),
     ({"option": 5}, "option=5 is no text like 'name=value'."),

@@ -360,9 +360,9 @@ def test_widths_and_counts_are_read_as_people_write_them():
         RunConfig(task="dna", model="lstm", hidden=(8, 4), layers=3)
 
 
-def test_json_is_the_result_and_nothing_else_on_every_command(cli, tmp_path):
+def test_json_is_the_result_and_nothing_else_on_every_command(here, tmp_path):
     def told(*words):
-        done = cli(*words, "--json")
+        done = here(*words, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -380,4 +380,4 @@ def test_json_is_the_result_and_nothing_else_on_every_command(cli, tmp_path):
     assert told("config", folder)["model"] == "gru"
     assert told("claims", "--dry-run")[0]["cases"] > 0
     assert told("probe", "cost", "--dry-run", "--budget", "smoke")[0]["state"] == "to run"
-    assert cli("leaderboard", "--json", "--format", "csv").returncode == 2
+    assert here("leaderboard", "--json", "--format", "csv").returncode == 2

@@ -58,7 +58,7 @@ def test_a_grid_leaves_a_record_of_every_cell_and_is_extended_by_what_is_new(cli
     first = cli("--task", "toy-wave,toy-text", "--model", "rnn,bilstm", *SMALL, "--out", "out")
     assert first.returncode == 0, first.stderr
     assert "grid: 4 cells, 0 with results, 4 to run, 2 at once" in first.stderr
-    assert "4 of 4 cells, 0 failed" in first.stderr and "1 not_applicable" in first.stdout
+    assert "4 of 4 cells, 0 failed" in first.stderr and "1 not applicable" in first.stdout
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     more = cli("--task", "toy-wave", "--model", "rnn,gru,bilstm", "--seeds", "2", *SMALL, "--out", "out")
     assert "grid: 6 cells, 2 with results, 4 to run" in more.stderr and more.returncode == 0

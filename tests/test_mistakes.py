@@ -5,8 +5,6 @@ import math
 
 import pytest
 
-from seqbench.cli import main
-
 RUN = ("--task", "weather", "--model", "gru", "--budget", "smoke", "--hidden", "8")
 
 
@@ -63,9 +61,7 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("part", "written", "says", "instead"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES]
 )
-def test_a_mistake_is_one_sentence_and_its_advice_works(
-    cli, tmp_path, monkeypatch, capsys, part, written, says, instead
-):
+def test_a_mistake_is_one_sentence_and_its_advice_works(cli, here, tmp_path, part, written, says, instead):
     if "cuda" in written and __import__("torch").cuda.is_available():
         pytest.skip("there is a CUDA device")
     done = cli(*swap(RUN, part, written))
@@ -74,8 +70,8 @@ def test_a_mistake_is_one_sentence_and_its_advice_works(
     assert sentence.startswith("seqbench: ") and says in sentence and len(sentence) < 300
     assert all("(once)" in line for line in before) and not list(tmp_path.iterdir())
     if instead is not None:
-        monkeypatch.chdir(tmp_path)
-        assert main(swap(RUN, part, instead)) == 0 and "(this run)" in capsys.readouterr().out
+        done = here(*swap(RUN, part, instead))
+        assert done.returncode == 0 and "(this run)" in done.stdout
 
 
 @pytest.fixture
@@ -87,27 +83,27 @@ def load(tmp_path):
     return "load.csv"
 
 
-def test_an_unknown_column_and_a_missing_file_name_what_there_is(cli, load):
-    wrong = cli(*RUN, "--data", load, "--target", "laod")
+def test_an_unknown_column_and_a_missing_file_name_what_there_is(here, load):
+    wrong = here(*RUN, "--data", load, "--target", "laod")
     assert wrong.returncode == 2 and "laod" in wrong.stderr and "load" in wrong.stderr.replace("laod", ""), wrong.stderr
-    gone = cli(*RUN, "--data", "loud.csv", "--target", "load")
+    gone = here(*RUN, "--data", "loud.csv", "--target", "load")
     assert gone.returncode == 2 and "loud.csv is not there: is the path right?" in gone.stderr
-    right = cli(*RUN, "--data", load, "--target", "load")
+    right = here(*RUN, "--data", load, "--target", "load")
     assert right.returncode == 0, right.stderr
 
 
-def test_a_wrong_directory_is_said_and_another_works(cli, tmp_path):
-    assert cli(*RUN, "--out", "here").returncode == 0
-    wrong = cli("leaderboard")
+def test_a_wrong_directory_is_said_and_another_works(here, tmp_path):
+    assert here(*RUN, "--out", "here").returncode == 0
+    wrong = here("leaderboard")
     assert (
         wrong.returncode == 2 and "no records in results/local: run some first, or name their directory" in wrong.stderr
     )
-    right = cli("leaderboard", "here")
+    right = here("leaderboard", "here")
     assert right.returncode == 0 and "gru" in right.stdout
     (record,) = tmp_path.glob("here/weather/gru/*/run-1")
-    wrong = cli("config", record.parent)
+    wrong = here("config", record.parent)
     assert wrong.returncode == 2 and "Name a run's folder, like run-1." in wrong.stderr
-    assert cli("config", record).returncode == 0
+    assert here("config", record).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -118,50 +114,50 @@ def test_a_wrong_directory_is_said_and_another_works(cli, tmp_path):
          "--perturb False is written --no-perturb now"),
     ],
 )  # fmt: skip
-def test_an_old_spelling_keeps_answering_with_a_note(cli, tmp_path, old, note):
-    assert cli(*RUN, "--out", "here").returncode == 0
-    done = cli(*old)
+def test_an_old_spelling_keeps_answering_with_a_note(here, tmp_path, old, note):
+    assert here(*RUN, "--out", "here").returncode == 0
+    done = here(*old)
     assert done.returncode == 0 and note in done.stderr, done.stderr
     assert (tmp_path / "pictures").is_dir() == (old[0] == "leaderboard")
 
 
-def test_settings_of_a_record_run_it_again(cli, tmp_path):
-    assert cli(*RUN, "--option", "fold=1", "--dropout", "0.2").returncode == 0
+def test_settings_of_a_record_run_it_again(here, tmp_path):
+    assert here(*RUN, "--option", "fold=1", "--dropout", "0.2").returncode == 0
     (record,) = tmp_path.glob("results/local/weather/gru/*/run-1")
-    assert cli("config", record, "--out", "run.toml").returncode == 0
-    assert "stored result" in cli("run", "--config", "run.toml").stdout
-    other = cli("--config=run.toml", "--seed", "3")  # the command line comes first
+    assert here("config", record, "--out", "run.toml").returncode == 0
+    assert "stored result" in here("run", "--config", "run.toml").stdout
+    other = here("--config=run.toml", "--seed", "3")  # the command line comes first
     assert "seed 3" in other.stdout and "stored result" not in other.stdout
     (tmp_path / "bad.toml").write_text("lr = 0.1\n")
-    bad = cli("run", "--config", "bad.toml", *RUN)
+    bad = here("run", "--config", "bad.toml", *RUN)
     assert bad.returncode == 2 and "bad.toml: there is no option --lr: it is called --learning-rate" in bad.stderr
     (tmp_path / "bad.toml").write_text("hidden = [0]\n")
-    assert "--hidden 0 is out of range" in cli("run", "--config", "bad.toml", *RUN[:6]).stderr
+    assert "--hidden 0 is out of range" in here("run", "--config", "bad.toml", *RUN[:6]).stderr
     (tmp_path / "bad.toml").write_text("hidden = \n")
-    assert "bad.toml is not TOML" in cli("run", "--config", "bad.toml", *RUN).stderr
-    assert "nowhere.toml can't be read" in cli("run", "--config", "nowhere.toml", *RUN).stderr
+    assert "bad.toml is not TOML" in here("run", "--config", "bad.toml", *RUN).stderr
+    assert "nowhere.toml can't be read" in here("run", "--config", "nowhere.toml", *RUN).stderr
 
 
-def test_options_of_the_task_in_a_file_and_on_the_command_line_go_together(cli, tmp_path):
+def test_options_of_the_task_in_a_file_and_on_the_command_line_go_together(here, tmp_path):
     lines = ('task = "weather"', 'model = "gru"', "hidden = 8", 'budget = "smoke"', "[option]", "fold = 1", "")
     (tmp_path / "a.toml").write_text("\n".join(lines))
-    planned = cli("run", "--config", "a.toml", "--option", "sequence_length=48", "--json")
+    planned = here("run", "--config", "a.toml", "--option", "sequence_length=48", "--json")
     assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 1}, planned.stderr
-    planned = cli("run", "--config", "a.toml", "--option", "fold=2", "--sequence-length", "48", "--json")
+    planned = here("run", "--config", "a.toml", "--option", "fold=2", "--sequence-length", "48", "--json")
     assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 2}, planned.stderr
 
 
-def test_settings_of_a_run_on_an_own_file_ask_for_the_file(cli, tmp_path, load):
-    assert cli(*RUN, "--data", load, "--target", "load").returncode == 0
+def test_settings_of_a_run_on_an_own_file_ask_for_the_file(here, tmp_path, load):
+    assert here(*RUN, "--data", load, "--target", "load").returncode == 0
     (record,) = tmp_path.glob("results/local/weather/gru/*/run-1")
-    assert cli("config", record, "--out", "own.toml").returncode == 0
-    assert "give it with --data FILE" in cli("run", "--config", "own.toml").stderr
-    assert "stored result" in cli("run", "--config", "own.toml", "--data", load).stdout
-    assert "stored result" in cli("run", "--config", "own.toml", "--data", load, "--target", "load").stdout
+    assert here("config", record, "--out", "own.toml").returncode == 0
+    assert "give it with --data FILE" in here("run", "--config", "own.toml").stderr
+    assert "stored result" in here("run", "--config", "own.toml", "--data", load).stdout
+    assert "stored result" in here("run", "--config", "own.toml", "--data", load, "--target", "load").stdout
 
 
-def test_options_of_every_command_may_stand_before_it(cli):
-    assert "budgets" in json.loads(cli("--json", "list", "budgets").stdout)
+def test_options_of_every_command_may_stand_before_it(here):
+    assert "budgets" in json.loads(here("--json", "list", "budgets").stdout)
 
 
 def test_the_version_is_told(cli):

@@ -132,7 +132,7 @@ def test_lengths_and_shapes():
         (COST, {"reference": "elmann"}, "unknown model 'elmann'"),
         (COST, {"hidden": 8, "track": "params", "reference": "rnn"}, "take a greater --hidden"),
         (COST, {"hidden": 0}, "--hidden 0"),
-        (COST, {"repeats": 1}, "one alone has no interval"),
+        (COST, {"repeats": 1}, "take 2 to 100"),
         (COST, {"tokens": 0}, "--tokens 0"),
         (PARALLEL, {"longest": 0}, "--longest 0 is out of range"),
         (PARALLEL, {"tokens": (64, 8), "longest": 32}, "--tokens 8 is less than one sequence"),

@@ -55,9 +55,7 @@ def test_time_left_counts_validation_and_what_is_left_after_a_checkpoint(clock):
             terminal.step(step, 0.5)
     assert terminal.single.left() == pytest.approx(49.5 + 25, rel=0.05)
     resumed = Terminal(title="one")
-    resumed.begin(2000)
-    clock.now += 3
-    resumed.step(812, 0.5)
+    resumed.begin(2000, 812)
     assert resumed.single.left() is None  # nothing is known yet of how long a step takes
     clock.now += 10
     resumed.step(912, 0.5)

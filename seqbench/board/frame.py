@@ -229,7 +229,7 @@ def chosen_results(results: pd.DataFrame, **names: str | None) -> pd.DataFrame:
         chosen = [name.strip() for name in str(text).split(",")]
         for name in chosen:
             if name not in known:
-                raise UserError(nearest(name, known, column))
+                raise UserError(nearest(name, known, column).removesuffix(".") + " in these records.")
         kept = kept[kept[column].isin(chosen)]
     if kept.empty:
         raise UserError(f"no record has {' and '.join(f'{column} {text}' for column, text in wanted.items())}.")

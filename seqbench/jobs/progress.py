@@ -179,7 +179,8 @@ class Terminal(Listener):
         """The live lines, each as wide as the terminal at most."""
         from rich.text import Text
 
-        for line in self.drawn(options.max_width, ascii_only=options.ascii_only):
+        room = options.max_width - 3  # a terminal writes ^C behind a line; one that wraps then would be left there
+        for line in self.drawn(room, ascii_only=options.ascii_only):
             yield Text(line, no_wrap=True, overflow="crop")
 
     def drawn(self, width: int, *, ascii_only: bool = False) -> Iterator[str]:
