@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-import numpy as np
-
 from seqbench.errors import UserError
 from seqbench.jobs.job import Listener
 from seqbench.options import MODEL, Count, Flag, Parameter, Range, Width
@@ -285,6 +283,7 @@ class _Climb:
 
     def fresh(self, length: int = 0, attempt: int = 1) -> tuple[SequenceModel, Generator]:
         """A net and a generator of data that depend on the seed, the length and the attempt, not on what ran before."""
+        import numpy as np  # not above: --help must not wait for it
         import torch
 
         of_weights, of_data = np.random.SeedSequence([self.spec.seed, length, attempt]).generate_state(2).tolist()
