@@ -35,8 +35,9 @@ from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
 from seqbench.jobs.record import RunRecord
+from seqbench.options import brief
 from seqbench.registry import loaded_plugins
-from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, short, with_reach
+from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
 from seqbench.stats import Interval
 from seqbench.task import TASKS, TaskSpec, parse_options
 
@@ -146,7 +147,7 @@ def _joined(names: Names, noun: str) -> str:
     """As the command line has them: with commas."""
     every = [names] if isinstance(names, str) else _texts(names)
     if not every:
-        raise UserError(f"{noun}={_brief(names)} is no name: take a name, or a list of names.")
+        raise UserError(f"{noun}={brief(names)} is no name: take a name, or a list of names.")
     return ",".join(every)
 
 
@@ -160,17 +161,12 @@ def _texts(values: Any) -> list[str] | None:
     return sorted(texts) if isinstance(values, (set, frozenset)) else texts
 
 
-def _brief(value: Any) -> str:
-    """What was given, in one line of a sentence."""
-    return short(repr(value), 60)
-
-
 def _check_run(out: Any, progress: Any) -> None:
     """Raise `UserError` for what is no directory and no switch."""
     if not isinstance(out, (str, Path)) or "\0" in str(out):
-        raise UserError(f"out={_brief(out)} is no directory: take the path of one.")
+        raise UserError(f"out={brief(out)} is no directory: take the path of one.")
     if progress is not None and not isinstance(progress, (bool, np.bool_)):
-        raise UserError(f"progress={_brief(progress)} is neither True nor False.")
+        raise UserError(f"progress={brief(progress)} is neither True nor False.")
 
 
 def _config(
@@ -178,13 +174,13 @@ def _config(
 ) -> RunConfig:
     """The configuration of the first cell; keywords that are no fields of it are options of the tasks."""
     if options is not None and not isinstance(options, Mapping):
-        raise UserError(f"options={_brief(options)} is no dictionary: write options={{'name': value}}.")
+        raise UserError(f"options={brief(options)} is no dictionary: write options={{'name': value}}.")
     fields = {item.name for item in dataclasses.fields(RunConfig)}
     known = {name: value for name, value in given.items() if name in fields}
     if "option" in known:
         texts = [known["option"]] if isinstance(known["option"], str) else _texts(known["option"])
         if texts is None:
-            raise UserError(f"option={_brief(known['option'])} is no text like 'name=value'.")
+            raise UserError(f"option={brief(known['option'])} is no text like 'name=value'.")
         known["option"] = tuple(texts)
     base = RunConfig(task=tasks[0], model=models[0], **known)
     specs = [TASKS.get(task).at(base.source) for task in tasks]
@@ -215,7 +211,7 @@ def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name in fields and not isinstance(value, (str, int, float, np.generic)):
             kind = type(fields[name].default).__name__
-            raise UserError(f"option {name}={_brief(value)} of task {spec.name} must be of type {kind}.")
+            raise UserError(f"option {name}={brief(value)} of task {spec.name} must be of type {kind}.")
     parse_options(spec, {name: str(value) for name, value in values.items()})
 
 
@@ -432,7 +428,7 @@ def compare(
     frame = _frame(results, task=task, model=None, budget=budget)
     for noun, name in (("model", model), ("other", other)):
         if not isinstance(name, str):
-            raise UserError(f"{noun}={_brief(name)} is no name: compare takes the names of two models.")
+            raise UserError(f"{noun}={brief(name)} is no name: compare takes the names of two models.")
         if name not in set(frame["model"]):
             raise UserError(nearest(name, set(frame["model"]), "model"))
     if model == other:

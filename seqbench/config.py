@@ -29,7 +29,7 @@ from seqbench.options import (
     parse_count,
 )
 
-__all__ = ["GridOptions", "RunConfig", "parse_options_text"]
+__all__ = ["DataOptions", "GridOptions", "RunConfig", "parse_options_text"]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -49,7 +49,21 @@ WIDTH = (128,)  # where neither --hidden nor --params is given
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class DataOptions:
+    """Which data of a task is meant."""
+
+    data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
+    """Your own file instead of the task's data; says --source path."""
+    target: Annotated[str | None, Parameter(group=DATA, metavar="COLUMN")] = None
+    """Short for --option target=COLUMN: what is predicted of your own file."""
+    source: Annotated[Literal["embedded", "hub", "path"], Parameter(group=DATA)] = "embedded"
+    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    option: Annotated[Texts, Parameter(group=DATA, metavar="NAME=VALUE")] = ()
+    """An option of the task; may be given again. See `data show TASK`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(DataOptions):
     """Train one model on one task and leave a record."""
 
     task: Annotated[str, Parameter(group=WHAT, metavar="NAME")]
@@ -62,14 +76,6 @@ class RunConfig:
     """Seed of initialisation, dropout and batch order; the split never depends on it."""
     control: Annotated[Literal["none", "shuffle-labels"], Parameter(group=WHAT)] = "none"
     """Train on permuted targets: what is then learned is an artefact."""
-    data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Annotated[str | None, Parameter(group=DATA, metavar="COLUMN")] = None
-    """Short for --option target=COLUMN: what is predicted of your own file."""
-    source: Annotated[Literal["embedded", "hub", "path"], Parameter(group=DATA)] = "embedded"
-    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
-    option: Annotated[Texts, Parameter(group=DATA, metavar="NAME=VALUE")] = ()
-    """An option of the task; may be given again. See `data show TASK`."""
     sequence_length: Annotated[int | None, Range(ge=1), Parameter(group=DATA, metavar="T")] = None
     """Short for --option sequence_length=T."""
     hidden: Annotated[Widths, Parameter(group=MODEL)] = None

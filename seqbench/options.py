@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import math
 import operator
-import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +40,7 @@ __all__ = [
     "TimeLimit",
     "Width",
     "Widths",
+    "brief",
     "check_options",
     "parse_count",
     "parse_widths",
@@ -143,7 +143,7 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
     (kind, inner) = _plain(kinds[0])
     if typing.get_origin(kind) is Literal:
         if not isinstance(value, str) or value not in typing.get_args(kind):
-            raise UserError(unknown_choice(name, _told(value).strip("'"), typing.get_args(kind)))
+            raise UserError(unknown_choice(name, brief(value).strip("'"), typing.get_args(kind)))
     elif typing.get_origin(kind) is tuple:
         several = value if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else (value,)
         value = tuple(_fitting(name, one, typing.get_args(kind)[0]) for one in several)
@@ -151,10 +151,10 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
             raise UserError("--hidden is empty: give at least one width.")
     elif kind is bool:
         if type(value).__name__ not in ("bool", "bool_"):  # numpy's, too
-            raise UserError(f"{_dashed(name)} {_told(value)} is neither True nor False.")
+            raise UserError(f"{_dashed(name)} {brief(value)} is neither True nor False.")
         value = bool(value)
     elif kind is str and not isinstance(value, str):
-        raise UserError(f"{_dashed(name)} {_told(value)} is no text.")
+        raise UserError(f"{_dashed(name)} {brief(value)} is no text.")
     elif kind in (int, float):
         value = _number(name, value, kind)
         _check_range(name, value, within or inner)
@@ -169,7 +169,7 @@ def _number(name: str, value: Any, kind: type[Any]) -> Any:
         return operator.index(value) if kind is int else float(operator.pos(value)) + 0.0  # no -0.0
     except (TypeError, ValueError):
         whole = "whole " if kind is int else ""
-        raise UserError(f"{_dashed(name)} {_told(value)} is not a {whole}number.") from None
+        raise UserError(f"{_dashed(name)} {brief(value)} is not a {whole}number.") from None
     except OverflowError:
         raise UserError(f"{_dashed(name)}: the number is too large.") from None
 
@@ -179,9 +179,10 @@ def _dashed(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _told(value: Any) -> str:
-    """A value in a sentence, however long it is and however many lines it has."""
-    return " ".join(reprlib.repr(value).split())
+def brief(value: Any) -> str:
+    """A value in a sentence: one line of some 60 characters, however long it is."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 60 else f"{line[:28]} ... {line[-28:]}"
 
 
 def _check_range(name: str, value: float, within: Range | None) -> None:

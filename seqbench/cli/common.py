@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group
 
 from seqbench.errors import UserError
-from seqbench.options import DATA, OUTPUT, Flag, Parameter, Texts
+from seqbench.options import OUTPUT, Flag, Parameter
 
 if TYPE_CHECKING:  # --help answers before it is imported
     from seqbench.jobs.job import Outcome
@@ -23,7 +23,6 @@ __all__ = [
     "AUTO",
     "FLAT",
     "Common",
-    "DataOptions",
     "Out",
     "Picture",
     "outcome_data",
@@ -50,20 +49,6 @@ class Common:
     """A Python file that registers a task, a model, a baseline or a probe; may be given again."""
     debug: Annotated[Flag, Parameter(group=EVERY)] = False
     """Show tracebacks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Which data of a task is meant."""
-
-    option: Annotated[Texts, Parameter(group=DATA, metavar="NAME=VALUE")] = ()
-    """An option of the task; may be given again."""
-    source: Annotated[Literal["embedded", "hub", "path"], Parameter(group=DATA)] = "embedded"
-    """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
-    data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Annotated[str | None, Parameter(group=DATA, metavar="COLUMN")] = None
-    """Short for --option target=COLUMN."""
 
 
 def picture_place(given: Path | None, usual: Path) -> Path | None:

@@ -94,7 +94,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if "config" in settings:
         raise UserError(f"--config {path} names another file of options: write these into one.")
     options = settings.get("option", {})
-    if not isinstance(options, dict) or any(isinstance(value, dict) for value in settings.values() if value != options):
+    tables = [name for name, value in settings.items() if isinstance(value, dict)]
+    if not isinstance(options, dict) or tables not in ([], ["option"]):
         raise UserError(f"--config {path}: write options as name = value, and the task's own in a table [option].")
     if "option" in settings:
         settings["option"] = [f"{name}={value}" for name, value in options.items()]

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.cli.common import FLAT, Common, DataOptions, Picture, picture_place, show_json, speaker
-from seqbench.config import parse_options_text
+from seqbench.cli.common import FLAT, Common, Picture, picture_place, show_json, speaker
+from seqbench.config import DataOptions, parse_options_text
 from seqbench.data import Segments, Split, Stream, TaskData, Windows
 from seqbench.errors import UserError
 from seqbench.options import DATA, OUTPUT, WHAT, Flag, Parameter, Texts
