@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json
+from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json, speaker
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
@@ -52,6 +52,13 @@ class Run:
 
     def __call__(self) -> int:
         """Run it; 1 if a cell failed."""
+        if self.config.data is not None:
+            from seqbench.files.kinds import chosen_task
+
+            task, config = chosen_task(self.config.task, self.config, speaker(Path(self.config.data).name))
+            chosen = dataclasses.replace(config, task=task)
+            if chosen != self.config:
+                return dataclasses.replace(self, config=chosen)()
         several = any(name == "all" or "," in name for name in (self.config.task, self.config.model))
         if several or self.dry_run or dataclasses.replace(self.grid, jobs=1, force=False) != GridOptions():
             return self._run_grid()

@@ -23,7 +23,9 @@ __all__ = ["Chosen", "TableOptions", "chosen_columns", "left_out_note", "named_c
 
 Array = npt.NDArray[Any]
 # what pandas, R and databases call a column that numbers the rows
-INDEX = re.compile(r"(unnamed: \d+|index|__index_level_\d+__|level_\d+|id|_id|row_?(id|num|number|index)?|rownames?|#)\Z")
+INDEX = re.compile(
+    r"(unnamed: \d+|index|__index_level_\d+__|level_\d+|id|_id|row_?(id|num|number|index)?|rownames?|#)\Z"
+)
 FEW_ROWS = 10  # of fewer rows anything may count
 
 
