@@ -20,7 +20,7 @@ from seqbench.data import NewRows, Reading, Segments, Tagged, TaskData, Truth
 from seqbench.errors import UserError
 from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
 from seqbench.files.splitting import borders, check_shares, split_groups
-from seqbench.files.texts import LABEL_METRICS, OWN, read_labels, score_labels
+from seqbench.files.texts import LABEL_METRICS, OWN, label_classes, score_labels
 from seqbench.metrics import mae, rmse
 from seqbench.readers.archives import shown
 from seqbench.readers.tables import Table, check_increasing, read_table
@@ -578,7 +578,7 @@ def _groups_of(data: _Set, windows: _Windows) -> Array:
 def load(source: Source, options: RunOptions) -> TaskData:
     """Windows over the user's runs with the label of their last row, split by run, scaled by the training runs."""
     data = _set(source, options)
-    labels, classes = read_labels(data.texts(options.target), options.target, numbers_as_classes=options.numbers)
+    labels, classes = label_classes(data.texts(options.target), options.target, numbers_as_classes=options.numbers)
     windows = _windows(data.runs, options.sequence_length)
     named = [*data.first.named, options.target, *_given(options.group, options.split)]
     ready = _ready(data, windows, labels, classes, options, named)
@@ -719,7 +719,7 @@ NUMBERS: dict[str, Any] = {
 def load_tags(source: Source, options: RunOptions) -> TaskData:
     """Windows in which every step has a label; each step is scored once."""
     data = _set(source, options)
-    labels, classes = read_labels(data.texts(options.target), options.target, numbers_as_classes=options.numbers)
+    labels, classes = label_classes(data.texts(options.target), options.target, numbers_as_classes=options.numbers)
     windows, skip = _tiles(data.runs, options.sequence_length)
     if not len(windows.starts):
         raise UserError(f"no run has {options.sequence_length} samples: shorten --sequence-length.")
