@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
 
-from seqbench.config import RunConfig
+from seqbench.config import DataOptions, RunConfig
 from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
@@ -36,6 +36,7 @@ from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
     SCHEMA_VERSION,
     Cost,
+    DataInfo,
     Environment,
     ModelInfo,
     Primary,
@@ -58,6 +59,7 @@ from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own
 __all__ = [
     "Experiment",
     "Grid",
+    "about_data",
     "build_model",
     "check_sees_no_future",
     "environment_of",
@@ -130,7 +132,7 @@ def resolve(
     ready()
     started = time.perf_counter()
     if prepared is None:
-        prepared = prepare(config.task, config.task_options, config.source, listener.say, config.data)
+        prepared = prepare(config.task, config.task_options, config.source, listener.say, config.data, config.test)
     data_seconds = time.perf_counter() - started
     spec = prepared.spec
     usual = dataclasses.asdict(spec.training)
@@ -156,7 +158,7 @@ def resolve(
 
 def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
     """What decides the result, apart from task, model and device, as JSON has it."""
-    elsewhere = {"task", "model", "option", "sequence_length", "target", "source", "data", "device"}
+    elsewhere = {"task", "model", "device", *(item.name for item in dataclasses.fields(DataOptions))}
     chosen = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     chosen = {name: value for name, value in chosen.items() if name not in elsewhere}
     chosen["hidden"] = None if config.params else list(config.widths)
@@ -449,7 +451,22 @@ class _Run:
             n_val=len(data.val),
             n_test=len(data.test),
             sequence_length=data.train.sequence_length,
+            dataset=self.experiment.config.data_name,
+            about=about_data(data),
         )
+
+
+def about_data(data: TaskData) -> DataInfo:
+    """What is told of prepared data, as records hold it."""
+    shares = {
+        part: np.bincount(split.truth().targets, minlength=len(data.classes)) / max(1, split.n_scored)
+        for part, split in data.splits.items()
+        if data.classes
+    }
+    classes = {name: {part: float(rows[i]) for part, rows in shares.items()} for i, name in enumerate(data.classes)}
+    groups = {part: len(np.unique(split.groups)) for part, split in data.splits.items()}
+    info: dict[str, Any] = {"notes": data.notes, "features": data.features, "classes": classes, "groups": groups}
+    return DataInfo(**info)
 
 
 def _small(predictions: np.ndarray) -> np.ndarray:
@@ -479,7 +496,7 @@ class Grid:
         """Build what all experiments on a task share, so that no two of them build it at once."""
         for task in self.tasks:
             config = dataclasses.replace(self.base, task=task, model=self.models[0])
-            self._prepared[task] = prepare(task, config.task_options, config.source, say, config.data)
+            self._prepared[task] = prepare(task, config.task_options, config.source, say, config.data, config.test)
             if baselines:
                 fit_baselines(self._prepared[task], lambda line, task=task: say(f"{task}: {line}"))  # type: ignore[misc]
 

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
-from seqbench.data import Ragged, Rows, Segments, Split, Stream, TaskData, Windows
+from seqbench.data import Ragged, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
 from seqbench.disk import OCCUPIED, replace_file, sha256, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import NotApplicable, UserError
@@ -52,7 +52,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 MANIFEST = "manifest.json"
 FORMAT = 2  # of the manifest; a change makes old caches be built again
-SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Stream)}
+SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Tagged, Stream)}
 INFO = ("vocabulary", "features", "classes", "notes", "fitted")
 
 
@@ -86,8 +86,11 @@ def prepare(
     source: str = "embedded",
     say: Say = lambda line: None,
     data: str | Path | None = None,
+    test: str | Path | None = None,
 ) -> Prepared:
-    """The data of ``task`` with the options ``given``, from the cache or built into it; ``data`` is the user's file.
+    """The data of ``task`` with the options ``given``, from the cache or built into it.
+
+    ``data`` is the user's file, ``test`` a second one that is the test set.
 
     Raises:
         UserError: for a source, option or file that can't be used; nothing is left in the cache then.
@@ -95,7 +98,7 @@ def prepare(
     spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
-    origin = find_source(spec, source, options, data)
+    origin = find_source(spec, source, options, data, test)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
     code = _code(spec.load, spec.module) + _makers() + (TASKS.entry(task).code or "")
     mark = fingerprint(
@@ -118,13 +121,19 @@ def prepare(
     return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
 
 
-def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | None) -> Source:
+def find_source(
+    spec: TaskSpec, source: str, options: Any, data: str | Path | None, test: str | Path | None = None
+) -> Source:
     """What to read for ``source``, with its hashes."""
     if source == "path":
         if data is None:
             raise UserError("--source path needs the file: give --data FILE.")
-        with unchanged(Path(data)) as digest:
-            return Source(source, {"file": Path(data)}, {"file": digest})
+        files = {"file": Path(data)} if test is None else {"file": Path(data), "test": Path(test)}
+        hashes = {}
+        for name, path in files.items():
+            with unchanged(path) as hashes[name]:
+                pass
+        return Source(source, files, hashes)
     if source == "hub" and spec.fetch is not None:
         files = fetched(download_folder(spec, options), spec.name)
         return Source(source, files, {name: sha256(path) for name, path in files.items()})
@@ -133,13 +142,11 @@ def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | No
 
 @contextlib.contextmanager
 def _watched(source: Source) -> Iterator[None]:
-    """Raise `UserError` if the user's file is no longer, or does not stay, what was hashed."""
-    if source.name != "path":
-        yield
-        return
-    with unchanged(source.file) as digest:
-        if digest != source.hashes["file"]:
-            raise UserError(f"{source.file.name} changed while it was read: run it again when it is finished.")
+    """Raise `UserError` if a file of the user's is no longer, or does not stay, what was hashed."""
+    with contextlib.ExitStack() as stack:
+        for name, path in source.files.items() if source.name == "path" else ():
+            if stack.enter_context(unchanged(path)) != source.hashes[name]:
+                raise UserError(f"{path.name} changed while it was read: run it again when it is finished.")
         yield
 
 

@@ -69,7 +69,7 @@ class Entry(Generic[T]):
     """One registered thing and where it came from (a module, a distribution or a file).
 
     ``source`` is the SHA-256 of a user's own file, or of a notebook's cell. ``here_only`` is what a notebook or a
-    script registered itself: another process does not know it.
+    script registered itself: another process does not know it. What is not ``listed`` is found by its name alone.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Entry(Generic[T]):
     origin: str
     source: str | None = None
     here_only: bool = False
+    listed: bool = True
 
     @property
     def code(self) -> str | None:
@@ -101,7 +102,7 @@ class Registry(Generic[T]):
         self._aliases: dict[str, str] = {}
         self._discovered = False
 
-    def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "") -> T:
+    def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "", listed: bool = True) -> T:
         """Register ``value``, defined in ``module``; raises `UserError` if the name is taken or unfit for a path.
 
         What a notebook or a script has registered itself it can register again: the cell was edited, or run once more.
@@ -123,7 +124,7 @@ class Registry(Generic[T]):
         if again:
             self.remove(name)
         source = _source_around(origin) if here_only else loading.code
-        self._entries[name] = Entry(name, value, aliases, origin, source, here_only)
+        self._entries[name] = Entry(name, value, aliases, origin, source, here_only, listed)
         self._aliases.update(dict.fromkeys((name, *aliases), name))
         if loading.added is not None:
             loading.added.append((self, name))
@@ -145,7 +146,7 @@ class Registry(Generic[T]):
         if name not in self._aliases:
             self.discover()
         if name not in self._aliases:
-            raise UserError(nearest(name, self._entries, self.noun))
+            raise UserError(nearest(name, self.names(), self.noun))
         return self._entries[self._aliases[name]]
 
     def _import(self, name: str) -> None:
@@ -167,12 +168,12 @@ class Registry(Generic[T]):
         return tuple(dict.fromkeys(self.entry(name.strip()).name for name in text.split(",")))
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """All names that are listed, sorted."""
         self.discover()
-        return sorted(self._entries)
+        return sorted(name for name, entry in self._entries.items() if entry.listed)
 
     def entries(self) -> list[Entry[T]]:
-        """All entries, sorted by name."""
+        """All entries that are listed, sorted by name."""
         return [self._entries[name] for name in self.names()]
 
     def discover(self) -> None:

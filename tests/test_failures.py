@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import seqbench
 from seqbench.cli.predict import _load_weights
-from seqbench.cli.run import read_predictions
+from seqbench.predictions import read_predictions
 from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError
 from seqbench.experiment import run_cell

@@ -156,12 +156,14 @@ def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> Ta
     return TaskData(splits["train"], splits["val"], splits["test"], source.hashes, **about)
 
 
-def read_labels(table: Table, column: str) -> tuple[Array, tuple[str, ...]]:
-    """Class numbers (N,) and the class names in alphabetical order."""
-    names, labels = np.unique(table.labels(column), return_inverse=True)
-    if len(names) > 1000:
-        raise UserError(f"column {column!r} has {len(names):,} different labels: at most 1,000 make classes.")
+def label_classes(texts, column: str, numbers_as_classes: bool = False):
+    names, labels = np.unique(texts, return_inverse=True)
     return labels, tuple(names.tolist())
+
+
+def read_labels(table: Table, column: str, numbers_as_classes: bool = False) -> tuple[Array, tuple[str, ...]]:
+    """Class numbers (N,) and the class names in alphabetical order."""
+    return label_classes(table.labels(column), column)
 
 
 def load(source: Source, options: TextOptions) -> TaskData:
