@@ -231,9 +231,8 @@ def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
     def decorate(load: Load) -> Load:
         spec = TaskSpec(name=name, load=load, module=load.__module__, **about)
         missing = [budget for budget in BUDGETS if budget not in spec.budgets]
-        if missing or any(
-            set(at.references) - set(at.baselines) or not at.references for at in map(spec.at, spec.sources)
-        ):
+        places = [spec.at(source) for source in spec.sources]
+        if missing or not all(place.references and set(place.references) <= set(place.baselines) for place in places):
             raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
         TASKS.add(name, spec, module=load.__module__, listed=not spec.own)
         return load

@@ -35,6 +35,7 @@ HOLE = 1.5  # times the usual step
 MOST_HOLES = 0.1  # of all steps; where more are long, there is no usual one
 FAR = 10.0  # training deviations: what lies beyond is told
 DAY = 86_400.0  # seconds
+UNITS = {"year": 365 * DAY, "month": 28 * DAY, "day": DAY, "hour": 3600.0, "minute": 60.0}
 LONGEST_REST = 5 * DAY  # a weekend with holidays on both sides
 
 
@@ -98,8 +99,8 @@ def _holds_times(table: Table, name: str) -> bool:
     """Whether all of a column are dates; plain numbers may be anything."""
     try:
         return table.times(name).dtype.kind == "M"
-    except UserError:
-        return False
+    except UserError as error:
+        return "may be" in str(error)  # a date that could be read in two ways is one
 
 
 def columns_of(table: Table, time: str, target: str) -> list[str]:
@@ -607,14 +608,10 @@ def encode_series(source: Source, options: SeriesOptions, reading: Reading) -> N
     one, whole = _in_one_run(first, gaps[:, 0], past)
     starts = np.flatnonzero(whole)
     if not len(starts):
-        why = (
-            "each touches a missing value of the target" if one.any() else "that many follow each other without a hole"
-        )
-        raise UserError(
-            f"{len(series)} rows are fewer than the window of {past} the model reads."
-            if len(series) < past
-            else f"the model reads windows of {past} rows: " + (why if one.any() else f"nowhere {why}") + "."
-        )
+        if len(series) < past:
+            raise UserError(f"{len(series)} rows are fewer than the window of {past} the model reads.")
+        why = "each touches a missing value of the target" if one.any() else "each spans a hole in time"
+        raise UserError(f"the model reads windows of {past} rows, and {why}: bring more rows.")
     ends = starts + past - 1
     # blanks beyond the end stand where the targets of the last windows would
     series = np.concatenate([series, np.zeros((options.horizon, series.shape[1]), dtype=np.float32)])
