@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from seqbench.data import Ragged
 from seqbench.errors import UserError
+from seqbench.files import near
 from seqbench.files.near import near_groups, plain
 from seqbench.files.runs import window_starts
 from seqbench.files.splitting import borders, hold_out, split_groups, split_time
@@ -29,18 +30,59 @@ def word_set(text):
     return set(text.split() or [text])
 
 
+def exact_groups(texts):
+    """The connected parts of the exact relation, from every pair."""
+    sets = [(word_set(text), pieces(text)) for text in texts]
+    parent = list(range(len(texts)))
+    for i, j in itertools.combinations(range(len(texts)), 2):
+        if any(jaccard(a, b) >= 0.8 for a, b in zip(sets[i], sets[j], strict=True)):
+            old, new = parent[j], parent[i]
+            parent = [new if p == old else p for p in parent]
+    return parent
+
+
+def same_groups(groups, others):
+    return len(set(groups)) == len(set(others)) == len(set(zip(groups, others, strict=True)))
+
+
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=12).map(" ".join), min_size=2, max_size=25))
 @settings(max_examples=80, deadline=None)
 def test_near_groups_are_the_connected_parts_of_the_exact_relation(texts):
     """Against every pair compared exactly: what is alike is together, what no chain of likeness joins is apart."""
-    groups = near_groups(texts)
-    parent = list(range(len(texts)))
-    for i, j in itertools.combinations(range(len(texts)), 2):
-        if jaccard(word_set(texts[i]), word_set(texts[j])) >= 0.8 or jaccard(pieces(texts[i]), pieces(texts[j])) >= 0.8:
-            old, new = parent[j], parent[i]
-            parent = [new if p == old else p for p in parent]
-    for i, j in itertools.combinations(range(len(texts)), 2):
-        assert (groups[i] == groups[j]) == (parent[i] == parent[j]), (texts[i], texts[j])
+    assert same_groups(near_groups(texts).tolist(), exact_groups(texts))
+
+
+def form_letters(n, own, rng, size=60):
+    """Of one form with so many words of their own."""
+    letters = [[f"word{i}" for i in range(size)] for _ in range(n)]
+    for i, letter in enumerate(letters):
+        for k, at in enumerate(rng.choice(size, own, replace=False)):
+            letter[at] = f"own{i}x{k}"
+    return [" ".join(letter) for letter in letters]
+
+
+@pytest.mark.parametrize("own", [2, 6, 7, 9])  # all alike, about half of the pairs, few of them, none
+def test_texts_by_one_form_are_grouped_exactly_as_long_as_they_are_not_too_many(own):
+    texts = form_letters(90, own, np.random.default_rng(own))
+    notes = []
+    assert same_groups(near_groups(texts, notes=notes).tolist(), exact_groups(texts)) and not notes
+
+
+def test_comparisons_grow_with_the_number_of_texts_not_of_pairs_and_a_note_says_what_that_costs(monkeypatch):
+    rng = np.random.default_rng(0)
+    copies = form_letters(20, 9, rng)
+    texts = [*form_letters(300, 9, rng), *copies, *(text.replace("word5 ", "changed ") + " more" for text in copies)]
+    compared = []
+    monkeypatch.setattr(near, "FREE", 10)
+    monkeypatch.setattr(near, "EACH", 1)
+    exact = near._Sets.alike
+    monkeypatch.setattr(near._Sets, "alike", lambda *pair: compared.append(pair[1:]) or exact(*pair))
+    notes = []
+    groups = near_groups(texts, notes=notes)
+    most = near.FREE + near.EACH * near.BANDS
+    assert len(compared) <= 2 * len(texts) * most < len(texts) * (len(texts) - 1)  # in two ways of comparing
+    assert len(notes) == 1 and "nearly alike with so many others" in notes[0]
+    assert (groups[300:320] == groups[320:]).all()  # what is much more alike than the rest is found all the same
 
 
 def test_links_mentions_case_and_punctuation_make_no_difference():
@@ -48,6 +90,23 @@ def test_links_mentions_case_and_punctuation_make_no_difference():
     assert plain(a) == plain("rt @other love this, https://t.co/xyz more") == "rt love this more"
     assert len(set(near_groups([a, "rt love this more", "something else altogether"]))) == 2
     assert len(set(near_groups(["!!!", "???", "!!!", ""]))) == 3  # nothing is left: alike only if equal
+
+
+HINDI = ["यह फिल्म बहुत अच्छी थी", "यह किताब बहुत बुरी थी", "मुझे खाना पसंद नहीं आया", "वह गाना सुंदर है"]
+
+
+def test_words_keep_the_marks_of_their_letters_in_every_script():
+    for text in (*HINDI, "שָׁלוֹם עוֹלָם", "مُحَمَّد می\u200cخواهم", "தமிழ் மொழி", "한국어 단어"):
+        assert words(text) == plain(text).split() == text.split()
+    assert len(set(near_groups(HINDI))) == len(HINDI)
+    assert words("cafe\u0301") == words("caf\u00e9") and plain("cafe\u0301!") == plain("CAF\u00c9")
+    assert plain("so \u2764\ufe0f good\ufe0f") == "so good\ufe0f"  # a mark that follows no letter is punctuation
+
+
+def test_scripts_without_spaces_are_read_letter_by_letter():
+    assert words("ดีมาก") == ["ดี", "ม", "า", "ก"]
+    assert words("iPhone手机很好, 5") == ["iphone", "手", "机", "很", "好", ",", "<number>"]
+    assert words("東京タワー") == list("東京タワー")
 
 
 def test_long_sequences_are_compared_by_pieces_long_enough_to_tell_them_apart():

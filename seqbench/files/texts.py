@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from seqbench.data import NewRows, Ragged, Reading, TaskData, Truth
 from seqbench.errors import UserError
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import split_groups, split_time
+from seqbench.files.scripts import normal, pattern, spaceless
 from seqbench.metrics import accuracy, macro_f1
 from seqbench.readers.tables import Table, read_table
 from seqbench.task import Metric, Source
@@ -39,17 +39,22 @@ __all__ = [
 Array = npt.NDArray[Any]
 Tokenise = Callable[[str], Sequence[str]]
 PAD, UNKNOWN = "<pad>", "<unknown>"
-# a link, a mention, a number, a word with what apostrophes and hyphens hold together, or a run of one other sign
-WORD = re.compile(
-    r"(?P<link>https?:\S*|www\.\S+)|(?P<mention>@\w+)|(?P<number>\d[\d.,:]*)"
-    r"|[^\W\d_]+(?:[\u2019'-][^\W\d_]+)*|(?P<sign>[^\w\s])(?P=sign)*|\w+"
+# a link, a mention, a number, a letter of a script without spaces, a word with what apostrophes and hyphens hold
+# together, or a run of one other sign
+WORD = (
+    r"(?P<link>https?:\S*|www\.\S+)|(?P<mention>@[\wMARKS]+)|(?P<number>\d[\d.,:]*)|[SPACELESS][MARKS]*"
+    r"|(?:[^\W\d_SPACELESS][MARKS]*)+(?:[\u2019'-](?:[^\W\d_SPACELESS][MARKS]*)+)*|(?P<sign>[^\w\s])(?P=sign)*|\w+"
 )
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and signs; links, mentions and numbers are each one token for all of their kind."""
+    """Lower-case words and signs; links, mentions and numbers are each one token for all of their kind.
+
+    Of scripts that put no spaces between words each letter is a token.
+    """
     tokens = []
-    for match in WORD.finditer(text.lower()):
+    text = normal(text).lower()
+    for match in pattern(WORD, text).finditer(text):
         kind = match.lastgroup
         word = match[0][:3] if kind == "sign" else match[0]  # three of a sign are as loud as ten
         tokens.append(f"<{kind}>" if kind in ("link", "mention", "number") else word)
