@@ -50,8 +50,8 @@ def near_groups(
     """(N,) a group number for each of N texts: near-duplicates share one, directly or through others.
 
     Texts of which nothing is left once they are plain stand alone, unless they are equal. DNA has no words and needs
-    longer pieces: any long sequence holds nearly all of the 1,024 pieces of 5 bases. Where the search was cut short (see
-    `_Search`), ``notes`` gets a sentence that says so.
+    longer pieces: any long sequence holds nearly all of the 1,024 pieces of 5 bases. Where the search was cut short,
+    as `_Search` does it, ``notes`` gets a sentence that says so.
     """
     index: dict[str, int] = {}  # equal texts are one from the start
     which = [index.setdefault(plain(text) or text, len(index)) for text in texts]

@@ -1,9 +1,9 @@
 """Letters of all scripts: marks that belong to a letter, and scripts that put no spaces between words.
 
-Python's ``\\w`` holds letters and digits but no combining marks, and of a Hindi, Thai, pointed Hebrew or vowelled Arabic
-word every vowel sign is one (Unicode Standard Annex 29 keeps them with their letter). Chinese, Japanese, Thai, Lao,
-Khmer and Burmese put no spaces between words; where words begin there only a dictionary knows, so each letter with its
-marks stands for one.
+Python's ``\\w`` holds letters and digits but no combining marks, and of a Hindi, Thai, pointed Hebrew or vowelled
+Arabic word every vowel sign is one (Unicode Standard Annex 29 keeps them with their letter). Chinese, Japanese, Thai,
+Lao, Khmer and Burmese put no spaces between words; where words begin there only a dictionary knows, so each letter with
+its marks stands for one.
 """
 
 from __future__ import annotations
