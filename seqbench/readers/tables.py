@@ -16,6 +16,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
@@ -33,6 +34,7 @@ from seqbench.readers.archives import LIMIT, OwnFile, open_own, shown, survey
 __all__ = [
     "MAX_ROWS",
     "Columns",
+    "Format",
     "Table",
     "check_increasing",
     "checked_names",
@@ -55,6 +57,19 @@ WHY_CSV = {
     "field larger than field limit": "a field is far too long, as where a quote is never closed",
     "expected after": "more follows a closing quote: inside quotes a quote is written twice",
 }
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the cells of a file are written, where the user had to say it.
+
+    ``date_format``: as strptime takes it, or the words day-first and month-first; ``missing``: further marks for a
+    value that is missing, texts or numbers; ``decimal``: "," or ".", the mark before decimals.
+    """
+
+    date_format: str = ""
+    missing: tuple[str, ...] = ()
+    decimal: str = ""
 
 
 class Columns(NamedTuple):
@@ -345,8 +360,10 @@ def _too_large(values: Array) -> Array:
 class Table:
     """The rows of the user's ``file``; columns are parsed when asked for."""
 
-    def __init__(self, file: str, columns: Columns) -> None:
+    def __init__(self, file: str, columns: Columns, form: Format = Format()) -> None:  # noqa: B008  # it is frozen
         self.file = file
+        self.form = form
+        self.remarks: list[str] = []  # sentences on how cells were understood, for the notes of a data set
         self._data, self._unit, self._first, self._lines, self._nested = columns
 
     def __len__(self) -> int:
@@ -438,6 +455,19 @@ class Table:
         elif _casts(value, pa.timestamp("s")) or _casts(value, pa.timestamp("s", "UTC")):
             what = "is outside the years 1678 to 2261"
         raise self.bad(at, name, f"{shown(value[0].as_py())} {what}")
+
+    def not_numbers(self, name: str) -> str | None:
+        """Why a column is no column of numbers, in words such as "13 of 1,200 cells are no numbers, such as '?'"."""
+        try:
+            values = self.numbers(name, missing=True)
+        except UserError as error:
+            return str(error).rstrip(".")
+        return "it holds no number" if np.isnan(values).all() else None
+
+    def suspects(self, name: str) -> dict[str, int]:
+        """Values of a column of numbers that look like marks for "missing", and how often they occur."""
+        self.require(name)
+        return {}
 
     def numeric_columns(self, except_: Collection[str] = ()) -> list[str]:
         """The columns whose every cell is a number or missing, and one at least a number."""
@@ -557,13 +587,13 @@ def _time_text(time: Any) -> str:
     return str(np.datetime_as_string(time, unit="auto")) if isinstance(time, np.datetime64) else f"{time:.15g}"
 
 
-def read_table(path: Path, columns: Collection[str] | None = None) -> Table:
-    """The table in ``path``; of it only ``columns``, which must be there, where they are given."""
+def read_table(path: Path, columns: Collection[str] | None = None, form: Format = Format()) -> Table:  # noqa: B008
+    """The table in ``path``; of it only ``columns``, which must be there, where they are given; cells as in ``form``."""
     with open_own(path) as own:
         if own.suffix not in SUFFIXES:
             raise UserError(f"{own.name} is no table by its name: it must end in one of {', '.join(SUFFIXES)}.")
         read = {".csv": read_csv, ".tsv": read_csv, ".parquet": _read_parquet}.get(own.suffix, read_json)
-        table = Table(own.name, read(own, columns or None))
+        table = Table(own.name, read(own, columns or None), form)
     if not len(table):
         raise UserError(f"{own.name} has no rows{' below its header' if read is read_csv else ''}.")
     return table
