@@ -220,6 +220,11 @@ class Windows(Split):
 
     Window i reads ``series[starts[i] : starts[i] + lookback]`` and predicts the ``horizon`` rows of ``target_series``
     that follow. A split holds its own stretch of the series, so no window can reach into another split.
+
+    Where ``relative`` is 1, a window is read and predicted relative to the last value that it saw of the target: that
+    value is taken off the first C columns of the inputs, which are the target's, and off the targets, and `collect`
+    adds it again, so that truth, scores and baselines know nothing of it. A series that drifts has left the range of
+    its training stretch by the time of the test, and its changes have not.
     """
 
     series: Array
@@ -229,6 +234,7 @@ class Windows(Split):
     horizon: int
     groups: Array
     meta: Mapping[str, Array] = field(default_factory=dict)
+    relative: int = 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -237,21 +243,35 @@ class Windows(Split):
     def sequence_length(self) -> int:
         return self.lookback
 
+    @property
+    def last(self) -> Array:
+        """(N, 1, C) the last value of the target that each window saw."""
+        last: Array = self.target_series[self.starts + self.lookback - 1][:, None]
+        return last
+
     def arrays(self) -> dict[str, Array]:
-        return {
+        arrays = {
             "series": self.series,
             "target_series": self.target_series,
             "starts": self.starts,
             "past": np.arange(self.lookback),
             "future": np.arange(self.lookback, self.lookback + self.horizon),
         }
+        return {**arrays, "channels": np.arange(self.target_series.shape[1])} if self.relative else arrays
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         starts = arrays["starts"][indices][:, None]
-        return Batch(
-            arrays["series"][starts + arrays["past"]], None, arrays["target_series"][starts + arrays["future"]]
-        )
+        inputs, targets = arrays["series"][starts + arrays["past"]], arrays["target_series"][starts + arrays["future"]]
+        if "channels" in arrays:
+            own = inputs[:, :, arrays["channels"]]  # a copy: what is taken off must not change on the way
+            inputs[:, :, : own.shape[2]] = own - own[:, -1:]
+            targets = targets - arrays["target_series"][starts + arrays["past"][-1]]
+        return Batch(inputs, None, targets)
+
+    def collect(self, predictions: Array) -> Array:
+        """Forecasts as values of the target, whatever they were relative to."""
+        return predictions + self.last if self.relative else predictions
 
     def truth(self) -> Truth:
         targets = self.target_series[self.starts[:, None] + np.arange(self.lookback, self.lookback + self.horizon)]

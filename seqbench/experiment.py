@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -319,10 +320,15 @@ class _Run:
             self.listener.begin(steps)
 
     @cached_property
+    def scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The baselines'; fitted, if need be, after training, so that they don't weigh on its peak memory."""
+        return fit_baselines(self.experiment.prepared, self.listener.say)
+
+    @property
     def baselines(self) -> dict[str, float]:
-        """Primary test figures; fitted, if need be, after training, so that they don't weigh on its peak memory."""
-        scores = fit_baselines(self.experiment.prepared, self.listener.say)
-        return {name: parts["test"][self.experiment.prepared.spec.primary.name] for name, parts in scores.items()}
+        """Primary test figures."""
+        name = self.experiment.prepared.spec.primary.name
+        return {baseline: parts["test"][name] for baseline, parts in self.scores.items()}
 
     def finish(self, model: SequenceModel, done: Fit, folder: Path) -> RunRecord:
         """Read validation and test with the best state, and write curve, predictions and weights into ``folder``."""
@@ -386,16 +392,18 @@ class _Run:
         spec, data, config = experiment.prepared.spec, experiment.prepared.data, experiment.config
         primary = skill = None
         if metrics:
+            reference = spec.reference_of(self.scores)
             about, value = spec.primary, metrics["test"][spec.primary.name]
             primary = Primary(
                 name=about.name,
                 value=value,
                 direction=about.direction,
                 unit=about.unit,
-                reference=spec.reference,
+                reference=reference,
                 perfect=spec.perfect,
             )
-            skill = spec.skill(value, self.baselines[spec.reference])
+            skill = spec.skill(value, self.baselines[reference])
+            skill = skill if math.isfinite(skill) else None  # not known
         return RunRecord(
             schema_version=SCHEMA_VERSION,
             key=experiment.job.key,

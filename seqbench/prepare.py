@@ -30,7 +30,7 @@ from seqbench.baselines import BASELINES, Baseline
 from seqbench.data import Ragged, Rows, Segments, Split, Stream, TaskData, Windows
 from seqbench.disk import OCCUPIED, replace_file, sha256, temporary_folder
 from seqbench.environment import seqbench_version
-from seqbench.errors import UserError
+from seqbench.errors import NotApplicable, UserError
 from seqbench.readers.archives import suffix_of, unchanged
 from seqbench.readers.downloads import fetched
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
@@ -150,7 +150,10 @@ def download_folder(spec: TaskSpec, options: Any) -> Path:
 
 
 def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str, Scores]:
-    """Scores of the task's baselines on validation and test, by name; fitted on first use."""
+    """Scores of the task's baselines on validation and test, by name; fitted on first use.
+
+    A baseline that says `NotApplicable` of this data, as a season where there is none, is not among them.
+    """
     return {name: kept["scores"] for name, kept in _fitted(prepared, say).items()}
 
 
@@ -172,25 +175,32 @@ def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
         if kept is None:
             say(f"fitting baseline {name} (once)")
             kept = _fit(prepared, baseline, path, code)
-        fitted[name] = kept
+        if kept["scores"]:
+            fitted[name] = kept
     return fitted
 
 
 def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[str, Any]:
     """Fit, score on validation and test, and keep scores and predictions at ``path``."""
-    predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
+    except NotApplicable as error:
+        return _keep({"code": code, "scores": {}, "left_out": [], "reason": str(error)}, path)
     predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}
     truths = {part: prepared.data.splits[part].truth() for part in predictions}
     constants = prepared.spec.calibrated(predictions["val"], truths["val"])
     scores = {
         part: prepared.spec.score(rows, truths[part].with_constants(constants)) for part, rows in predictions.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = dict(predictions)
     replace_file(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
     truth = truths["test"].with_constants(constants)
     left_out = prepared.spec.leave_one_out(predictions["test"], truth).tolist()
-    kept = {"code": code, "scores": scores, "left_out": left_out}
+    return _keep({"code": code, "scores": scores, "left_out": left_out}, path)
+
+
+def _keep(kept: dict[str, Any], path: Path) -> dict[str, Any]:
     text = json.dumps(kept)  # a figure without a group may be NaN, which Python reads again
     replace_file(path, lambda file: file.write(text.encode()))
     return kept

@@ -11,6 +11,7 @@ Tasks return numpy arrays and never import torch; batching, devices and training
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +139,7 @@ class TaskSpec:
         options: a frozen dataclass; its fields are the task's ``--option name=value``.
         budgets: steps and batch size of each of `BUDGETS`.
         baselines: names of the non-neural rows shown beside every model.
-        reference: the baseline that has skill 0.
+        reference: the baseline that has skill 0; of several the one that does best on validation (`reference_of`).
         perfect: the primary metric's value that has skill 1.
         load: ``load(source, options) -> TaskData``, with a `Source`.
         score: ``score(predictions, truth) -> {metric name: value}`` in natural units.
@@ -162,7 +163,7 @@ class TaskSpec:
     metrics: tuple[Metric, ...]
     budgets: Mapping[str, Budget]
     baselines: tuple[str, ...]
-    reference: str
+    reference: str | tuple[str, ...]
     perfect: float
     load: Load
     score: Score
@@ -198,10 +199,25 @@ class TaskSpec:
         """(G,) the primary metric without each group of ``truth`` in turn, as `stats.leave_one_out` gives it."""
         return leave_one_out(lambda kept: self.score(predictions[kept], truth[kept])[self.primary.name], truth.groups)
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The baselines one of which has skill 0."""
+        return (self.reference,) if isinstance(self.reference, str) else tuple(self.reference)
+
+    def reference_of(self, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+        """The baseline that has skill 0, by the ``scores`` of baselines as `prepare.fit_baselines` gives them.
+
+        Of several it is the best on validation (of equals the first), so that no naive row beats what skill is told by.
+        """
+        name, sign = self.primary.name, 1.0 if self.primary.direction == "lower" else -1.0
+        fitted = [reference for reference in self.references if reference in scores]
+        return min(fitted or self.references, key=lambda one: sign * scores[one]["val"][name] if scores else 0.0)
+
     def skill(self, value: float, reference: float) -> float:
-        """0 at the reference baseline's value, 1 at the perfect one; may be negative."""
+        """0 at the reference baseline's value, 1 at the perfect one; may be negative. NaN where the two are the same:
+        over a reference without an error no skill can be told."""
         span = self.perfect - reference
-        return (value - reference) / span if span else float(value == self.perfect)
+        return (value - reference) / span if span else math.nan
 
 
 def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
@@ -210,7 +226,9 @@ def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
     def decorate(load: Load) -> Load:
         spec = TaskSpec(name=name, load=load, module=load.__module__, **about)
         missing = [budget for budget in BUDGETS if budget not in spec.budgets]
-        if missing or any(spec.at(source).reference not in spec.at(source).baselines for source in spec.sources):
+        if missing or any(
+            set(at.references) - set(at.baselines) or not at.references for at in map(spec.at, spec.sources)
+        ):
             raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
         TASKS.add(name, spec, module=load.__module__)
         return load

@@ -297,9 +297,9 @@ def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
     """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
     primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
     unit = f" ({primary.unit})" if primary.unit else ""
-    rows = []
+    rows, reference = [], spec.reference_of(baselines)
     for name, scores in baselines.items():
-        row: dict[str, Any] = {"baseline": name + (" (skill 0)" if name == spec.reference else "")}
+        row: dict[str, Any] = {"baseline": name + (" (skill 0)" if name == reference else "")}
         row |= {f"val {primary.name}{unit}": float(scores["val"][primary.name])}
         row |= {f"test {primary.name}": float(scores["test"][primary.name])}
         rows.append(row | {metric.name: float(scores["test"][metric.name]) for metric in others})

@@ -244,7 +244,8 @@ def _show_figures(record: RunRecord, folder: Path) -> None:
 def _show_scores(record: RunRecord, spec: TaskSpec, interval: Interval) -> None:
     """The table of the run and the baselines, the best first."""
     assert record.primary is not None
-    reference = record.baselines[spec.reference]
+    named = record.primary.reference or spec.references[0]
+    reference = record.baselines[named]
     rows: list[tuple[str, float, str]] = [(f"{record.model.name} (this run)", record.primary.value, _ends(interval))]
     rows += [(name, value, "") for name, value in record.baselines.items()]
     rows.sort(key=lambda row: row[1], reverse=spec.primary.direction == "higher")
@@ -253,7 +254,7 @@ def _show_scores(record: RunRecord, spec: TaskSpec, interval: Interval) -> None:
         "",
         f"test {spec.primary.name}{unit}, {spec.primary.direction} is better",
         "95% interval",
-        f"skill over {spec.reference}",
+        f"skill over {named}",
     ]
     cells = [
         (name, format_value(value), ends, f"{spec.skill(value, reference) + 0.0:.3f}")  # no -0.000
