@@ -213,16 +213,8 @@ def _show_data(record: RunRecord) -> None:
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
     counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]  # type: ignore[index]
     print_text(f"\ndata    {record.task.dataset}: {', '.join(counts)}")
-    if about.classes:
-        shown = list(about.classes.items())[:MOST_CLASSES]
-        shares = [f"{name} {' / '.join(f'{share:.0%}' for share in parts.values())}" for name, parts in shown]
-        more = f", and {len(about.classes) - len(shown)} more" if len(about.classes) > len(shown) else ""
-        print_text(f"        classes, train / validation / test: {', '.join(shares)}{more}")
     for note in about.notes:
         print_text(f"        {note}")
-
-
-MOST_CLASSES = 12  # whose shares are shown
 
 
 def _code(record: RunRecord) -> str:
