@@ -30,7 +30,7 @@ from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
 from seqbench.errors import Diverged, Interrupted, NotApplicable, UserError
-from seqbench.jobs.job import Job, Listener, Outcome, status_of
+from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
     SCHEMA_VERSION,
@@ -226,7 +226,7 @@ def _check_params(experiment: Experiment) -> None:
                 build_model(experiment)
         except UserError:
             raise
-        except Exception:
+        except FAILURES:
             return
 
 
@@ -274,7 +274,7 @@ class _Run:
             return build_model(self.experiment).to(self.experiment.device), None
         except (UserError, OSError):
             raise
-        except Exception as error:
+        except FAILURES as error:
             return None, self.record(*status_of(error))
 
     def attempt(self, model: SequenceModel | None, folder: Path, checkpoint: Checkpoint) -> RunRecord:
@@ -303,10 +303,10 @@ class _Run:
             raise interrupted(done, experiment.budget.steps) from None
         except (UserError, OSError):
             raise  # the disk, say: not the model's failure
-        except Exception as error:
+        except FAILURES as error:
             record = self.record(*status_of(error), model)
             if record.status == "error":
-                (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                _write_trace(folder, traceback.format_exc())
             return record
 
     def begin(self, step: int) -> None:
@@ -383,7 +383,7 @@ class _Run:
     ) -> RunRecord:
         """The record of this run with whatever is known."""
         experiment = self.experiment
-        spec, data, config = experiment.prepared.spec, experiment.prepared.data, experiment.config
+        spec, config = experiment.prepared.spec, experiment.config
         primary = skill = None
         if metrics:
             about, value = spec.primary, metrics["test"][spec.primary.name]
@@ -409,7 +409,7 @@ class _Run:
                 hidden=model.widths if model else config.widths,
                 layers=config.n_layers,
                 params=count_parameters(model) if model else None,
-                state_size=model.state_size(data.train.sequence_length) if model else None,
+                state_size=self._state_size(model, ended_well=status == "ok"),
                 causal=model.causal if model else False,
                 backbone=config.backbone,
             ),
@@ -425,6 +425,17 @@ class _Run:
             started=self.started,
             finished=now(),
         )
+
+    def _state_size(self, model: SequenceModel | None, *, ended_well: bool) -> int | None:
+        """Unknown in a run that failed if the model can't tell it, which may be why it failed."""
+        if model is None:
+            return None
+        try:
+            return model.state_size(self.experiment.prepared.data.train.sequence_length)
+        except FAILURES:
+            if ended_well:
+                raise
+            return None
 
     def _task(self) -> TaskInfo:
         prepared = self.experiment.prepared
@@ -442,6 +453,11 @@ class _Run:
             n_test=len(data.test),
             sequence_length=data.train.sequence_length,
         )
+
+
+def _write_trace(folder: Path, trace: str) -> None:
+    """Beside the record; half a surrogate in a message must not keep the rest from being written."""
+    (folder / "traceback.txt").write_text(trace, encoding="utf-8", errors="backslashreplace")
 
 
 def _small(predictions: np.ndarray) -> np.ndarray:
@@ -584,12 +600,12 @@ def _attempt_here(grid: Grid, job: Job, listener: Listener, *, force: bool) -> O
         return run_cell(grid.experiment_of(job).config, grid.store, force=force, listener=listener)
     except OSError:
         raise  # the disk, say: not the cell's failure
-    except Exception as error:
+    except FAILURES as error:
         why: tuple[Status, str] = ("error", str(error)) if isinstance(error, UserError) else status_of(error)
         trace = traceback.format_exc()
 
     def work(folder: Path) -> Record:
-        (folder / "traceback.txt").write_text(trace, encoding="utf-8")
+        _write_trace(folder, trace)
         return grid.failed(job, *why)
 
     return grid.store.keep(job, work)

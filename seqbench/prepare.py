@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from seqbench.readers.downloads import fetched
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow as pa
 
 __all__ = [
@@ -322,7 +324,7 @@ def _write(data: TaskData, folder: Path) -> None:
         }
         described[name] = {"class": type(split).__name__, "fields": fields, "constants": constants}
     saved = {name: datasets.Dataset(datasets.table.InMemoryTable(pa.table(table))) for name, table in tables.items()}
-    datasets.DatasetDict(saved).save_to_disk(folder)
+    _save(datasets.DatasetDict(saved), folder)
     manifest = {
         "splits": described,
         "sources": dict(data.sources),
@@ -330,6 +332,16 @@ def _write(data: TaskData, folder: Path) -> None:
         "files": {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*.arrow"))},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _save(tables: datasets.DatasetDict, folder: Path) -> None:
+    """Into ``folder``; by way of another where its path holds ``::``, which `datasets` takes for a chain of URLs."""
+    if "::" not in str(folder):
+        tables.save_to_disk(folder)
+        return
+    with tempfile.TemporaryDirectory() as plain:
+        tables.save_to_disk(Path(plain) / "data")
+        shutil.copytree(Path(plain) / "data", folder, dirs_exist_ok=True)
 
 
 def _to_arrow(array: Array) -> pa.Array:
