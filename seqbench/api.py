@@ -36,7 +36,7 @@ from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.options import brief
-from seqbench.registry import loaded_plugins
+from seqbench.registry import Entry, loaded_plugins
 from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
 from seqbench.stats import Interval
 from seqbench.task import TASKS, TaskSpec, parse_options
@@ -94,7 +94,8 @@ def run(
         model: name or names of models.
         seeds: how many seeds, counted from ``seed``.
         jobs: cells that run at once, each in a process of its own. With 1 they run here, one after the other, so that
-            models and tasks which a notebook or a script registers are known.
+            models and tasks which a notebook or a script registers are known; a model from a plug-in's file runs in a
+            process of its own all the same, as it may take that down.
         out: directory of the records.
         force: run again even if there is a result; the old record stays beside the new one.
         tune_learning_rate: try each model at .001, .003 and .01 with seed 0, and go on with the best on validation.
@@ -117,18 +118,22 @@ def run(
     )
     _check_run(out, progress)
     many = not _is_one(task) or not _is_one(model) or seeds is not None or tune_learning_rate
-    from seqbench.experiment import Grid, run_cell, run_grid
+    from seqbench.experiment import Grid, run_apart, run_cell, run_grid
     from seqbench.jobs.store import Store
     from seqbench.models.mixer import MODELS
 
     tasks, models = TASKS.chosen(_joined(task, "task")), MODELS.chosen(_joined(model, "model"))
     base, store = _config(tasks, models, options, config), Store(out)
-    here = jobs == 1 and time_limit is None
-    entries = [*map(TASKS.entry, tasks), *map(MODELS.entry, models)]
+    own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
+    entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
+    alone = jobs == 1 and time_limit is None
+    here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
     plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
     grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
-    with _told_where(), _listener(progress, jobs, "" if many or not here else base.name) as listener:
-        if not many and here:
+    with _told_where(), _listener(progress, jobs, base.name if alone and not many else "") as listener:
+        if not many and alone and not here:
+            outcomes = [run_apart(base, store, plugins=plugins, force=force, listener=listener)]
+        elif not many and here:
             outcomes = [run_cell(base, store, force=force, listener=listener)]
         else:
             outcomes = run_grid(
@@ -213,6 +218,13 @@ def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
             kind = type(fields[name].default).__name__
             raise UserError(f"option {name}={brief(value)} of task {spec.name} must be of type {kind}.")
     parse_options(spec, {name: str(value) for name, value in values.items()})
+
+
+def _can_leave(entries: Sequence[Entry[Any]]) -> bool:
+    """Whether another process can load all that is needed, so that a model which takes that down leaves a record."""
+    return not any(entry.here_only for entry in entries) and all(
+        file.is_file() for file in loaded_plugins(elsewhere=False)
+    )
 
 
 def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:

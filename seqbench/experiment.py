@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -62,6 +63,7 @@ __all__ = [
     "environment_of",
     "estimate_seconds",
     "resolve",
+    "run_apart",
     "run_cell",
     "run_grid",
     "run_spec",
@@ -200,6 +202,37 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
         outcome = store.keep(experiment.job, work)
         _remove_left(path)
         return outcome
+
+
+def run_apart(
+    config: RunConfig, store: Store, *, plugins: Sequence[Path], force: bool = False, listener: Listener | None = None
+) -> Outcome:
+    """`run_cell` in a process of its own, so that a model which takes that down leaves a record, too.
+
+    Args:
+        plugins: files that the process loads first.
+    """
+    listener = listener or Listener()
+    experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
+    known = store.final(experiment.job)
+    if not known or force:
+        _check_params(experiment)
+        store.check_writable()
+        executor = LocalProcesses(1, _gpus(config), echo=True)
+
+        def failed(job: Job, status: Status, reason: str) -> Record:
+            return _Run(experiment, listener).record(status, reason)
+
+        (known,) = run_jobs(
+            [experiment.job], store, executor, failed, listener, limit=math.inf, plugins=plugins, force=force
+        )
+    _remove_left(store.folder_of(experiment.job) / CHECKPOINT)
+    return known
+
+
+def _gpus(config: RunConfig) -> int:
+    """How many of them processes may use."""
+    return torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
 
 
 def _remove_left(path: Path) -> None:
@@ -569,9 +602,8 @@ def run_grid(
         if here:
             done = _run_here(grid, todo, listener, force=force)
         else:
-            gpus = torch.cuda.device_count() if grid.base.device in ("auto", "cuda") else 0
             limit = limit or TIME_LIMITS[grid.base.budget]
-            executor = LocalProcesses(jobs, gpus)
+            executor = LocalProcesses(jobs, _gpus(grid.base))
             done = run_jobs(
                 todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
             )

@@ -95,9 +95,9 @@ class Entry(Generic[T]):
         return _code_with_globals(self.source, self.value, self.origin) if self.here_only else self.source
 
     @property
-    def built_in(self) -> bool:
-        """Whether it is seqbench's own; what others have written may take its process down."""
-        return not self.here_only and self.origin.startswith("seqbench.")
+    def apart(self) -> bool:
+        """Whether it had better run in a process of its own: others have written it, and it can be loaded there."""
+        return not self.here_only and not self.origin.startswith("seqbench.")
 
 
 class Registry(Generic[T]):

@@ -7,7 +7,6 @@ the first layer's width; features pass through one linear layer to that width.
 
 from __future__ import annotations
 
-import math
 import numbers
 from typing import Any
 
@@ -109,9 +108,9 @@ class SequenceModel(nn.Module):
 
 def _whole(size: Any, length: int) -> int:
     """``size`` if it is a count, as a user's own layer need not tell it."""
-    if not isinstance(size, numbers.Real) or not math.isfinite(size) or size != int(size) or size < 0:
+    if not isinstance(size, numbers.Real) or not float(size).is_integer() or float(size) < 0:
         raise TypeError(f"state_size({length}) must give a whole number of floats, not {brief(size)}")
-    return int(size)
+    return int(float(size))
 
 
 def shape_of(kind: str, data: TaskData) -> Shape:
