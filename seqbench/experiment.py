@@ -30,7 +30,7 @@ from seqbench.config import RunConfig
 from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
-from seqbench.errors import Diverged, Interrupted, NotApplicable, UserError
+from seqbench.errors import Interrupted, UserError
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
@@ -168,7 +168,7 @@ def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
 def run_spec(spec: dict[str, Any], store: Store, *, force: bool, listener: Listener) -> None:
     """Run what another process has resolved; see `jobs.job.Job`."""
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
-    run_cell(RunConfig(**values), store, force=force, listener=listener)
+    _cell(RunConfig(**values), store, force=force, listener=listener)
 
 
 def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: Listener | None = None) -> Outcome:
@@ -178,7 +178,12 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
         UserError: the configuration can't run, or the store can't be written; nothing is written then.
         Interrupted: Ctrl-C; nothing is written then.
     """
-    listener = listener or Listener()
+    store.sweep()
+    return _cell(config, store, force=force, listener=listener or Listener())
+
+
+def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -> Outcome:
+    """`run_cell` of one of many."""
     # a store that is there may be read-only and still hold the result
     experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
     known = store.final(experiment.job)
@@ -213,6 +218,7 @@ def run_apart(
         plugins: files that the process loads first.
     """
     listener = listener or Listener()
+    store.sweep()
     experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
     known = store.final(experiment.job)
     if not known or force:
@@ -593,6 +599,7 @@ def run_grid(
         OSError: a record could not be written; what has a record keeps it.
     """
     grid.store.check_writable()
+    grid.store.sweep()
     grid.prepare(listener.say)
     outcomes: dict[str, Outcome] = {}
     for stage in (grid.trials, grid.cells):
@@ -629,7 +636,7 @@ def _run_here(grid: Grid, todo: Sequence[Job], listener: Listener, *, force: boo
 def _attempt_here(grid: Grid, job: Job, listener: Listener, *, force: bool) -> Outcome:
     """One cell; whatever goes wrong with it becomes its record, and the grid goes on."""
     try:
-        return run_cell(grid.experiment_of(job).config, grid.store, force=force, listener=listener)
+        return _cell(grid.experiment_of(job).config, grid.store, force=force, listener=listener)
     except OSError:
         raise  # the disk, say: not the cell's failure
     except FAILURES as error:
@@ -694,7 +701,7 @@ def _measure(experiment: Experiment) -> float:
             model = build_model(experiment).to(experiment.device)
             check_sees_no_future(model, experiment.prepared.data, 8)
             done = fit(model, experiment.prepared.spec, experiment.data, experiment.config, short)
-    except (NotApplicable, Diverged, UserError, RuntimeError, MemoryError):
+    except FAILURES:
         return time.perf_counter() - started
     evaluations = experiment.budget.evaluations + 2  # validation and test once more at the end
     return done.train_seconds / STEPS * experiment.budget.steps + done.eval_seconds * evaluations

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
 from seqbench.data import Ragged, Rows, Segments, Split, Stream, TaskData, Windows
-from seqbench.disk import OCCUPIED, replace_file, sha256, temporary_folder
+from seqbench.disk import OCCUPIED, replace_file, sha256, sweep, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
 from seqbench.readers.archives import suffix_of, unchanged
@@ -188,6 +188,7 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[
         part: prepared.spec.score(rows, truths[part].with_constants(constants)) for part, rows in predictions.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
     arrays: dict[str, Any] = dict(predictions)
     replace_file(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
     truth = truths["test"].with_constants(constants)
@@ -267,7 +268,8 @@ def _set_aside(folder: Path) -> None:
 
 def _publish(data: TaskData, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_folder(folder.parent, ".tmp-")
+    sweep(folder.parent)
+    temporary = temporary_folder(folder.parent)
     try:
         _write(data, temporary)
         try:
