@@ -63,16 +63,22 @@ class Run:
         return self._run_one()
 
     def _run_one(self) -> int:
-        from seqbench.experiment import run_cell
+        from seqbench.experiment import run_apart, run_cell
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
+        from seqbench.models.mixer import MODELS
         from seqbench.report.draw import draw, need_matplotlib
 
         if self.plot is not None:
             picture_place(self.plot, Path("plot.png"))
             need_matplotlib()
         with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
-            outcome = run_cell(self.config, Store(self.out), force=self.grid.force, listener=terminal)
+            store, force, plugins = Store(self.out), self.grid.force, self.common.plugin
+            # a model of the user's may take its process down; --debug leaves it here, where a debugger reaches it
+            if MODELS.entry(self.config.model).apart and not self.common.debug:
+                outcome = run_apart(self.config, store, plugins=plugins, force=force, listener=terminal)
+            else:
+                outcome = run_cell(self.config, store, force=force, listener=terminal)
         record = _run_record(outcome)
         show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
