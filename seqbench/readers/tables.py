@@ -588,7 +588,7 @@ def _time_text(time: Any) -> str:
 
 
 def read_table(path: Path, columns: Collection[str] | None = None, form: Format = Format()) -> Table:
-    """The table in ``path``; of it only ``columns``, which must be there, where they are given; cells as in ``form``."""
+    """The table in ``path``, its cells as in ``form``; of it only ``columns``, which must be there, where given."""
     with open_own(path) as own:
         if own.suffix not in SUFFIXES:
             raise UserError(f"{own.name} is no table by its name: it must end in one of {', '.join(SUFFIXES)}.")
