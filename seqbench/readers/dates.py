@@ -43,6 +43,8 @@ BEGINS = (  # how a first cell begins, and how its date is written; \1 of each i
     (r"[A-Za-z]{3,9}\.?( )\d{1,2}, \d{4}", "%b %d, %Y"),
     (r"[A-Za-z]{3,9}\.?( )\d{1,2} \d{4}", "%b %d %Y"),
     (r"[A-Za-z]{3,9}\.?([-/. ])\d{4}$", "%b{0}%Y"),
+    (r"()\d{8}T\d{6}Z?$", "%Y%m%dT%H%M%S"),
+    (r"()\d{8}T\d{4}Z?$", "%Y%m%dT%H%M"),
     (r"()\d{8}(?:[ T].*)?$", "%Y%m%d"),
 )
 WEEKDAY = r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\.?,? )?"
@@ -223,9 +225,7 @@ def _offsets(cells: pa.ChunkedArray, zones: pa.Array) -> Array:
     if given.any() and not given.all():
         at = int(np.argmax(given != given[0]))
         what = "lacks" if given[0] else "has"
-        raise Unreadable(
-            at, f"{shown(cells[at].as_py())} {what} a time zone, other than {FIRST}: give all or none one"
-        )
+        raise Unreadable(at, f"{shown(cells[at].as_py())} {what} a time zone, other than {FIRST}: give all or none one")
     encoded = zones.dictionary_encode()
     minutes = []
     for zone in encoded.dictionary.to_pylist():

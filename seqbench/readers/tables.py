@@ -605,7 +605,7 @@ class Table:
                 minutes = np.char.zfill((numbers % 100).astype(str), 2)
                 hours = pa.chunked_array([np.char.add(np.char.add((numbers // 100).astype(str), ":"), minutes)])
             self._remark(clock, f"{numbers[0]} is read as {hours[0].as_py()} o'clock")
-        return pc.binary_join_element_wise(dates.combine_chunks(), hours.combine_chunks(), " ")
+        return pa.chunked_array([pc.binary_join_element_wise(dates.combine_chunks(), hours.combine_chunks(), " ")])
 
     def not_numbers(self, name: str) -> str | None:
         """Why a column is no column of numbers, in words such as "13 of 1,200 cells are no numbers, such as 'x'"."""
