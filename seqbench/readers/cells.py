@@ -268,11 +268,11 @@ def _is_far(value: float, others: Array) -> bool:
     low, high = float(others.min()), float(others.max())
     if value in MARKS and value <= -99.0 and low >= 0.0:
         return True
-    if value == -1.0 and (low < 0.0 or (others == np.round(others)).all() or len(np.unique(others)) < DISTINCT):
+    if value == -1.0 and (low < 0.0 or bool((others == np.round(others)).all()) or len(np.unique(others)) < DISTINCT):
         return False  # among whole numbers -1 is one more of them
     if high == low and abs(value) < 99.0:
         return False
-    return min(abs(value - low), abs(value - high)) > high - low
+    return bool(min(abs(value - low), abs(value - high)) > high - low)
 
 
 def first_failing(works: Callable[[pa.ChunkedArray], bool], column: pa.ChunkedArray) -> int:
