@@ -57,7 +57,7 @@ def text_tables(draw):
     """Names and rows; the last row isn't blank in all cells, as that of a sheet may be, which is left out."""
     names = draw(st.lists(NAME, min_size=1, max_size=4, unique_by=str.lower))
     rows = draw(st.lists(st.tuples(*[CELL] * len(names)), max_size=5))
-    return names, [*rows, tuple(draw(st.tuples(*[CELL] * (len(names) - 1)))) + ("end",)]
+    return names, [*rows, (*draw(st.tuples(*[CELL] * (len(names) - 1))), "end")]
 
 
 @FEW

@@ -1,13 +1,13 @@
-"""Prices as people download them: Yahoo's, Nasdaq's, the newest first, adjusted or not; and what is no table of days."""
+"""Prices as people download them: Yahoo's, Nasdaq's, the newest first, adjusted; and what is no table of days."""
 
 import math
 
 import numpy as np
 import pytest
+import seqbench.tasks.stock as stock
 from own_files import prices
 from reader_files import told, write
 
-import seqbench.tasks.stock as stock
 from seqbench.data import Truth
 from seqbench.errors import UserError
 from seqbench.readers.tables import Format, read_table
