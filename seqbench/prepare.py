@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +28,16 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
-from seqbench.data import Ragged, Rows, Segments, Split, Stream, TaskData, Windows
-from seqbench.disk import OCCUPIED, replace_file, sha256, temporary_folder
+from seqbench.data import Ragged, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.disk import OCCUPIED, replace_file, sha256, sweep, temporary_folder
 from seqbench.environment import seqbench_version
-from seqbench.errors import UserError
+from seqbench.errors import NotApplicable, UserError
 from seqbench.readers.archives import suffix_of, unchanged
 from seqbench.readers.downloads import fetched
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow as pa
 
 __all__ = [
@@ -52,7 +54,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 MANIFEST = "manifest.json"
 FORMAT = 2  # of the manifest; a change makes old caches be built again
-SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Stream)}
+SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Tagged, Stream)}
 INFO = ("vocabulary", "features", "classes", "notes", "fitted")
 
 
@@ -86,8 +88,11 @@ def prepare(
     source: str = "embedded",
     say: Say = lambda line: None,
     data: str | Path | None = None,
+    test: str | Path | None = None,
 ) -> Prepared:
-    """The data of ``task`` with the options ``given``, from the cache or built into it; ``data`` is the user's file.
+    """The data of ``task`` with the options ``given``, from the cache or built into it.
+
+    ``data`` is the user's file, ``test`` a second one that is the test set.
 
     Raises:
         UserError: for a source, option or file that can't be used; nothing is left in the cache then.
@@ -95,7 +100,7 @@ def prepare(
     spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
-    origin = find_source(spec, source, options, data)
+    origin = find_source(spec, source, options, data, test)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
     code = _code(spec.load, spec.module) + _makers() + (TASKS.entry(task).code or "")
     mark = fingerprint(
@@ -118,13 +123,19 @@ def prepare(
     return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
 
 
-def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | None) -> Source:
+def find_source(
+    spec: TaskSpec, source: str, options: Any, data: str | Path | None, test: str | Path | None = None
+) -> Source:
     """What to read for ``source``, with its hashes."""
     if source == "path":
         if data is None:
             raise UserError("--source path needs the file: give --data FILE.")
-        with unchanged(Path(data)) as digest:
-            return Source(source, {"file": Path(data)}, {"file": digest})
+        files = {"file": Path(data)} if test is None else {"file": Path(data), "test": Path(test)}
+        hashes = {}
+        for name, path in files.items():
+            with unchanged(path) as hashes[name]:
+                pass
+        return Source(source, files, hashes)
     if source == "hub" and spec.fetch is not None:
         files = fetched(download_folder(spec, options), spec.name)
         return Source(source, files, {name: sha256(path) for name, path in files.items()})
@@ -133,13 +144,11 @@ def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | No
 
 @contextlib.contextmanager
 def _watched(source: Source) -> Iterator[None]:
-    """Raise `UserError` if the user's file is no longer, or does not stay, what was hashed."""
-    if source.name != "path":
-        yield
-        return
-    with unchanged(source.file) as digest:
-        if digest != source.hashes["file"]:
-            raise UserError(f"{source.file.name} changed while it was read: run it again when it is finished.")
+    """Raise `UserError` if a file of the user's is no longer, or does not stay, what was hashed."""
+    with contextlib.ExitStack() as stack:
+        for name, path in source.files.items() if source.name == "path" else ():
+            if stack.enter_context(unchanged(path)) != source.hashes[name]:
+                raise UserError(f"{path.name} changed while it was read: run it again when it is finished.")
         yield
 
 
@@ -150,7 +159,10 @@ def download_folder(spec: TaskSpec, options: Any) -> Path:
 
 
 def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str, Scores]:
-    """Scores of the task's baselines on validation and test, by name; fitted on first use."""
+    """Scores of the task's baselines on validation and test, by name; fitted on first use.
+
+    A baseline that says `NotApplicable` of this data, as a season where there is none, is not among them.
+    """
     return {name: kept["scores"] for name, kept in _fitted(prepared, say).items()}
 
 
@@ -172,25 +184,33 @@ def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
         if kept is None:
             say(f"fitting baseline {name} (once)")
             kept = _fit(prepared, baseline, path, code)
-        fitted[name] = kept
+        if kept["scores"]:
+            fitted[name] = kept
     return fitted
 
 
 def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[str, Any]:
     """Fit, score on validation and test, and keep scores and predictions at ``path``."""
-    predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
+    except NotApplicable as error:
+        return _keep({"code": code, "scores": {}, "left_out": [], "reason": str(error)}, path)
     predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}
     truths = {part: prepared.data.splits[part].truth() for part in predictions}
     constants = prepared.spec.calibrated(predictions["val"], truths["val"])
     scores = {
         part: prepared.spec.score(rows, truths[part].with_constants(constants)) for part, rows in predictions.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
     arrays: dict[str, Any] = dict(predictions)
     replace_file(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
     truth = truths["test"].with_constants(constants)
     left_out = prepared.spec.leave_one_out(predictions["test"], truth).tolist()
-    kept = {"code": code, "scores": scores, "left_out": left_out}
+    return _keep({"code": code, "scores": scores, "left_out": left_out}, path)
+
+
+def _keep(kept: dict[str, Any], path: Path) -> dict[str, Any]:
     text = json.dumps(kept)  # a figure without a group may be NaN, which Python reads again
     replace_file(path, lambda file: file.write(text.encode()))
     return kept
@@ -265,7 +285,8 @@ def _set_aside(folder: Path) -> None:
 
 def _publish(data: TaskData, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_folder(folder.parent, ".tmp-")
+    sweep(folder.parent)
+    temporary = temporary_folder(folder.parent)
     try:
         _write(data, temporary)
         try:
@@ -322,7 +343,7 @@ def _write(data: TaskData, folder: Path) -> None:
         }
         described[name] = {"class": type(split).__name__, "fields": fields, "constants": constants}
     saved = {name: datasets.Dataset(datasets.table.InMemoryTable(pa.table(table))) for name, table in tables.items()}
-    datasets.DatasetDict(saved).save_to_disk(folder)
+    _save(datasets.DatasetDict(saved), folder)
     manifest = {
         "splits": described,
         "sources": dict(data.sources),
@@ -330,6 +351,16 @@ def _write(data: TaskData, folder: Path) -> None:
         "files": {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*.arrow"))},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _save(tables: datasets.DatasetDict, folder: Path) -> None:
+    """Into ``folder``; by way of another where its path holds ``::``, which `datasets` takes for a chain of URLs."""
+    if "::" not in str(folder):
+        tables.save_to_disk(folder)
+        return
+    with tempfile.TemporaryDirectory() as plain:
+        tables.save_to_disk(Path(plain) / "data")
+        shutil.copytree(Path(plain) / "data", folder, dirs_exist_ok=True)
 
 
 def _to_arrow(array: Array) -> pa.Array:

@@ -11,6 +11,7 @@ Tasks return numpy arrays and never import torch; batching, devices and training
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from seqbench.stats import leave_one_out
 
 __all__ = [
     "BUDGETS",
+    "SAME",
     "TASKS",
     "Budget",
     "Metric",
@@ -36,7 +38,7 @@ __all__ = [
     "register_task",
 ]
 
-TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", group="seqbench.tasks")
+TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", "seqbench.files", group="seqbench.tasks")
 BUDGETS = ("smoke", "quick", "standard", "full")
 Array = npt.NDArray[Any]
 
@@ -96,7 +98,7 @@ class Source:
 
     Attributes:
         name: `embedded` (shipped or in a pinned package), `hub` (fetched before), `path` (the user's own file).
-        files: name to path, for `hub` and `path`; of a user's file the only one, called ``file``.
+        files: name to path, for `hub` and `path`; the user's file is called ``file``, a test set beside it ``test``.
         hashes: name to SHA-256 of these files.
     """
 
@@ -138,7 +140,7 @@ class TaskSpec:
         options: a frozen dataclass; its fields are the task's ``--option name=value``.
         budgets: steps and batch size of each of `BUDGETS`.
         baselines: names of the non-neural rows shown beside every model.
-        reference: the baseline that has skill 0.
+        reference: the baseline that has skill 0; of several the one that does best on validation (`reference_of`).
         perfect: the primary metric's value that has skill 1.
         load: ``load(source, options) -> TaskData``, with a `Source`.
         score: ``score(predictions, truth) -> {metric name: value}`` in natural units.
@@ -150,6 +152,7 @@ class TaskSpec:
             a task has nothing of the kind.
         fetch: ``fetch(options)`` gives the `Download` of a source on the network.
         variants: for the sources `hub` and `path`, the fields that differ there.
+        own: whether there is no data but the user's own: a kind of task for files, not a task by itself.
     """
 
     name: str
@@ -162,7 +165,7 @@ class TaskSpec:
     metrics: tuple[Metric, ...]
     budgets: Mapping[str, Budget]
     baselines: tuple[str, ...]
-    reference: str
+    reference: str | tuple[str, ...]
     perfect: float
     load: Load
     score: Score
@@ -172,16 +175,19 @@ class TaskSpec:
     encode: Callable[[Source, Any, Reading], NewRows] | None = None
     fetch: Callable[[Any], Download] | None = None
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own: bool = False
     module: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Where its data can come from."""
-        return ("embedded", *self.variants)
+        return ("path",) if self.own else ("embedded", *self.variants)
 
     def at(self, source: str) -> TaskSpec:
         """The task as it is with data from ``source``; raises `UserError` where there is none."""
         if source not in self.sources:
+            if self.own:
+                raise UserError(f"task {self.name} is for a file of your own: give it with --data FILE.")
             raise UserError(f"task {self.name} has no source {source!r}: take {' or '.join(self.sources)}.")
         return dataclasses.replace(self, **self.variants.get(source, {}))
 
@@ -198,10 +204,25 @@ class TaskSpec:
         """(G,) the primary metric without each group of ``truth`` in turn, as `stats.leave_one_out` gives it."""
         return leave_one_out(lambda kept: self.score(predictions[kept], truth[kept])[self.primary.name], truth.groups)
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The baselines one of which has skill 0."""
+        return (self.reference,) if isinstance(self.reference, str) else tuple(self.reference)
+
+    def reference_of(self, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+        """The baseline that has skill 0, by the ``scores`` of baselines as `prepare.fit_baselines` gives them.
+
+        Of several it is the best on validation (of equals the first), so that no naive row beats what skill is told by.
+        """
+        name, sign = self.primary.name, 1.0 if self.primary.direction == "lower" else -1.0
+        fitted = [reference for reference in self.references if reference in scores]
+        return min(fitted or self.references, key=lambda one: sign * scores[one]["val"][name] if scores else 0.0)
+
     def skill(self, value: float, reference: float) -> float:
-        """0 at the reference baseline's value, 1 at the perfect one; may be negative."""
+        """0 at the reference baseline's value, 1 at the perfect one; may be negative. NaN where the two are the same:
+        over a reference without an error no skill can be told."""
         span = self.perfect - reference
-        return (value - reference) / span if span else float(value == self.perfect)
+        return (value - reference) / span if span else math.nan
 
 
 def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
@@ -210,9 +231,10 @@ def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
     def decorate(load: Load) -> Load:
         spec = TaskSpec(name=name, load=load, module=load.__module__, **about)
         missing = [budget for budget in BUDGETS if budget not in spec.budgets]
-        if missing or any(spec.at(source).reference not in spec.at(source).baselines for source in spec.sources):
+        places = [spec.at(source) for source in spec.sources]
+        if missing or not all(place.references and set(place.references) <= set(place.baselines) for place in places):
             raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
-        TASKS.add(name, spec, module=load.__module__)
+        TASKS.add(name, spec, module=load.__module__, listed=not spec.own)
         return load
 
     return decorate
@@ -228,8 +250,12 @@ def parse_options(spec: TaskSpec, given: Mapping[str, str | int | float | bool])
     values: dict[str, Any] = {}
     for key, value in given.items():
         name = key.replace("-", "_")
+        if name not in fields and SAME.get(name) in fields:
+            name = SAME[name]
         if name not in fields:
-            raise UserError(nearest(name, fields, f"option of task {spec.name}"))
+            raise UserError(_no_option(spec, name, fields))
+        if name in values:
+            raise UserError(f"the task's option {name} is given twice: give it once.")
         default = fields[name].default
         try:
             values[name] = _convert(value, type(default))
@@ -238,6 +264,19 @@ def parse_options(spec: TaskSpec, given: Mapping[str, str | int | float | bool])
                 f"option {name}={value} of task {spec.name} must be of type {type(default).__name__}, like {default}."
             ) from None
     return spec.options(**values)
+
+
+# the column that is predicted and the one that is read have one name each on the line, whatever a task calls them
+SAME = {"target": "label", "features": "text", "label": "target", "text": "features"}
+
+
+def _no_option(spec: TaskSpec, name: str, fields: Mapping[str, Any]) -> str:
+    """One sentence for an option that the task has not: it may be one of a file of the user's."""
+    of_file = spec.variants.get("path", {}).get("options", spec.options)
+    if of_file is not spec.options and name in {item.name for item in dataclasses.fields(of_file)}:
+        flag = f"--{name.replace('_', '-')}"
+        return f"{flag} is for a file of your own, and task {spec.name} has its own data: give --data FILE, too."
+    return nearest(name, fields, f"option of task {spec.name}")
 
 
 def _convert(value: str | int | float | bool, kind: type[Any]) -> Any:

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from seqbench.cli import main
-from seqbench.cli.run import read_predictions
+from seqbench.predictions import read_predictions
 from seqbench.prepare import prepare
 
 DATA = ROOT / "tasks" / "data"

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 import seqbench
-from seqbench.cli.run import metric_interval, read_predictions
+from seqbench.cli.run import metric_interval
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.experiment import resolve, run_cell
@@ -18,6 +18,7 @@ from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS, generate, verbatim_share
 from seqbench.models.mixer import MODELS
+from seqbench.predictions import read_predictions
 from seqbench.task import TASKS, Budget, parse_options
 from seqbench.training import fit, learning_rate, predict
 
@@ -240,4 +241,4 @@ def test_python_and_the_command_line_write_the_same_record(tmp_path, cli):
 
 
 def test_heads_are_registered_by_kind():
-    assert HEADS.names() == ["classify", "forecast", "generate"]
+    assert HEADS.names() == ["classify", "forecast", "generate", "regress", "tag"]

@@ -54,6 +54,12 @@ class Conditions:
     precision: str | None
     config: dict[str, Any]
     conditions: str
+    dataset: str | None
+
+    @property
+    def data_name(self) -> str:
+        """What the data set is called: a user's own by its name, others by their task."""
+        return self.dataset or self.task
 
     @property
     def track(self) -> str:
@@ -145,6 +151,7 @@ def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     column                                                  what it holds
     ======================================================  ===========================================================
     task, task_version, kind, source                        which problem, and where its data came from
+    dataset                                                 what a user calls a set of their own
     model, model_version, hidden, layers, backbone          which model; ``hidden`` is written as for ``--hidden``
     budget, seed, learning_rate                             how it was trained
     status, reason                                          how it ended; ``ok`` or why there is no figure
@@ -246,7 +253,8 @@ def _result(record: RunRecord, folder: Path, path: Path) -> Result:
     """The columns of a record: the fields of its parts, some under another name, and what is computed from them."""
     task, model, primary, device = record.task, record.model, record.primary, record.environment.device
     config = {name: value for name, value in record.config.items() if name not in VARIED}
-    about = task.model_dump(exclude={"kind", "n_train", "n_val", "n_test", "sequence_length"})
+    apart = {"kind", "n_train", "n_val", "n_test", "sequence_length", "dataset", "about"}
+    about = task.model_dump(exclude=apart)
     left_out, baselines_left_out = _left_out(record, folder)
     columns: dict[str, Any] = dict(record)
     for part in (task, model, primary, record.cost, record.environment):

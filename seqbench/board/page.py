@@ -177,7 +177,7 @@ class _Page:
         lines = [
             *_control(table),
             f"Task: {about.task} version {about.task_version}{code} ({about.kind}){options}; {examples}{groups}",
-            f"Data: {about.source}, SHA-256 {about.data_sha256[:12]}",
+            f"Data: {f'{about.dataset}, ' if about.dataset else ''}{about.source}, SHA-256 {about.data_sha256[:12]}",
             f"Metric: {metric if measure.metric else 'none measured'}",
             f"Training: budget {about.budget}, {training}, dropout {config.get('dropout')}, "
             f"weight decay {config.get('weight_decay')}",

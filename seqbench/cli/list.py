@@ -30,7 +30,7 @@ def _tasks() -> list[dict[str, Any]]:
             "version": spec.version,
             "kind": spec.kind,
             "metric": spec.primary.name,
-            "reference": spec.reference,
+            "reference": " or ".join(spec.references),
             "baselines": list(spec.baselines),
             "sources": list(spec.sources),
             "options": {item.name: item.default for item in dataclasses.fields(spec.options)},

@@ -21,6 +21,7 @@ from seqbench.jobs import probe_place
 __all__ = [
     "SCHEMA_VERSION",
     "Cost",
+    "DataInfo",
     "Environment",
     "MeasuredModel",
     "ModelInfo",
@@ -37,7 +38,7 @@ __all__ = [
     "run_key",
 ]
 
-SCHEMA_VERSION = 2  # 2: numpy, scikit_learn, os and instruction_set of the environment
+SCHEMA_VERSION = 3  # 2: numpy, scikit_learn, os, instruction_set of the environment; 3: dataset and about of the task
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Figures = dict[str, float]
@@ -78,7 +79,7 @@ class Record(Strict):
 
     PATTERN: ClassVar[str]  # of the folders of such records below a store's root
 
-    schema_version: Literal[1, 2]
+    schema_version: Literal[1, 2, 3]
     key: Hash
     status: Status
     reason: str | None
@@ -134,8 +135,23 @@ class Record(Strict):
         return record
 
 
+class DataInfo(Strict):
+    """What `data show` knows: how the data was read, split and cleaned, so that a figure can be judged without it.
+
+    `features` are the columns that were read, `classes` the share of each class in each split.
+    """
+
+    notes: tuple[str, ...]
+    features: tuple[str, ...]
+    classes: dict[str, dict[Literal["train", "val", "test"], float]]
+    groups: dict[Literal["train", "val", "test"], int]
+
+
 class TaskInfo(Strict):
-    """Which data, and how much of it."""
+    """Which data, and how much of it. `dataset` is what a user calls a set of their own; `about` lacks in old records.
+
+    Neither decides the result, so neither is in the key.
+    """
 
     name: Name
     version: int
@@ -148,6 +164,8 @@ class TaskInfo(Strict):
     n_val: int
     n_test: int
     sequence_length: int
+    dataset: str | None = None
+    about: DataInfo | None = None
 
 
 class ModelInfo(Strict):
