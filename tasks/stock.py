@@ -36,6 +36,7 @@ from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files.canonical import Prices
+from seqbench.files.columns import CellOptions
 from seqbench.files.series import find_time
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
@@ -69,6 +70,13 @@ class FileOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.sequence_length <= 250:
             raise UserError(f"--sequence-length of stock must be from 1 to 250 days, not {self.sequence_length}.")
+
+
+@dataclass(frozen=True)
+class OwnOptions(CellOptions, FileOptions):
+    """Options of stock with the user's own prices."""
+
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -250,9 +258,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z/]", "", name.lower())
 
 
-def read_days(table: Table) -> tuple[Array, Array]:
+def read_days(table: Table, time: str = "") -> tuple[Array, Array]:
     """Days (L, 5) and their dates, the oldest first, from a table with a date column and the five columns by name."""
-    time = find_time(table, "")
+    time = find_time(table, time)
     times = table.times(time)
     newest_first = len(times) > 1 and bool((times[1:] < times[:-1]).all())  # as Nasdaq's tables are
     if not newest_first:
@@ -289,15 +297,21 @@ def _spell(hours: float) -> str:
 
 def load_file(source: Source, options: FileOptions) -> TaskData:
     """The user's prices, or those fetched."""
-    table = read_table(next(iter(source.files.values())))
-    days, dates = read_days(table)
+    days, dates, remarks = _from_file(next(iter(source.files.values())), options)
     data = build(days, dates, options, source.hashes)
-    return dataclasses.replace(data, notes=(*data.notes, *table.remarks))
+    return dataclasses.replace(data, notes=(*data.notes, *remarks))
+
+
+def _from_file(path: Path, options: FileOptions) -> tuple[Array, Array, list[str]]:
+    own = options if isinstance(options, OwnOptions) else OwnOptions()  # of the shipped prices and Yahoo's none is said
+    table = read_table(path, form=own.form)
+    days, dates = read_days(table, own.time)
+    return days, dates, table.remarks
 
 
 def encode(source: Source, options: FileOptions, reading: Reading) -> NewRows:
     """New days: a forecast after every window, the last one beyond the end of the file."""
-    days, dates = read_days(read_table(source.file))
+    days, dates, _ = _from_file(source.file, options)
     past = options.sequence_length
     if len(days) < past + 1:
         raise UserError(f"{len(days)} days are too few: the model reads {past}, and the day before them.")
@@ -339,7 +353,12 @@ OF_FILE: dict[str, Any] = {"load": load_file, "options": FileOptions}
     score=score,
     encode=encode,
     variants={
-        "path": {**OWN, **OF_FILE, "description": "the next day's log return from the user's own daily prices"},
+        "path": {
+            **OWN,
+            **OF_FILE,
+            "options": OwnOptions,
+            "description": "the next day's log return from the user's own daily prices",
+        },
         "hub": {
             **OF_FILE,
             "options": YahooOptions,

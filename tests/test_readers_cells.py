@@ -117,7 +117,7 @@ def test_both_readings_of_a_date_are_named(tmp_path):
         "a.csv, line 2, column 'x': '03/04/2025' may be 3 April or March 4: give --date-format %d/%m/%Y or "
         "--date-format %m/%d/%Y."
     )
-    assert found.numeric_columns() == []
+    assert found.numeric_columns() == [] and found.holds_times("x") and not found.holds_times("y")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_both_readings_of_a_date_are_named(tmp_path):
 def test_dates_are_read_as_the_column_writes_them(tmp_path, cells, first, remark):
     found = table(tmp_path, cells)
     times = found.times("x")
-    assert times.dtype == "datetime64[ns]" and times[0] == np.datetime64(first)
+    assert times.dtype == "datetime64[ns]" and times[0] == np.datetime64(first) and found.holds_times("x")
     assert (remark in found.remarks[0]) if remark else found.remarks == []
 
 

@@ -89,3 +89,11 @@ def test_scores_over_days_without_a_move_are_not_numbers():
         scores = stock.score(np.full((6, 1, 1), forecast), truth)
         dollars = scores.pop("rmse_dollars")
         assert dollars == pytest.approx(10 * (math.exp(forecast) - 1)) and all(map(math.isnan, scores.values()))
+
+
+def test_what_is_asked_of_a_file_of_prices_can_be_said(here, tmp_path):
+    write(tmp_path / "p.csv", nasdaq())
+    command = ["--task", "stock", "--model", "rnn", "--budget", "smoke", "--data", "p.csv", "--sequence-length", "5"]
+    asked = here(*command)
+    assert asked.returncode == 2 and "give --decimal . or --decimal ," in " ".join(asked.stderr.split())
+    assert here(*command, "--decimal", ".").returncode == 0

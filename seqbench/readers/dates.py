@@ -238,7 +238,7 @@ def _offsets(cells: pa.ChunkedArray, zones: pa.Array) -> Array:
 
 def _two_digits(at: int, text: str, written: tuple[str, ...]) -> Unreadable:
     advice = " or ".join(f"--date-format {one}" for one in written)
-    return Unreadable(at, f"{shown(text)} has a year of two digits: give {advice}")
+    return Unreadable(at, f"{shown(text)} has a year of two digits", advice=f"give {advice}")
 
 
 def _day_or_month_first(cells: pa.ChunkedArray, mark: str, two_digits: bool, said: str) -> tuple[Array, str]:
@@ -289,11 +289,8 @@ def _could_be_both(cells: pa.ChunkedArray, read: dict[str, Array], orders: dict[
     at = int(np.argmax(read["day-first"] != read["month-first"]))
     day, month = (read[name][at].astype("datetime64[s]").item() for name in ("day-first", "month-first"))
     advice = " or ".join(f"--date-format {_quoted(written)}" for written in orders.values())
-    return Unreadable(
-        at,
-        f"{shown(cells[at].as_py())} may be {day.day} {day.strftime('%B')} or {month.strftime('%B')} {month.day}: "
-        f"give {advice}",
-    )
+    both = f"{day.day} {day.strftime('%B')} or {month.strftime('%B')} {month.day}"
+    return Unreadable(at, f"{shown(cells[at].as_py())} may be {both}", advice=f"give {advice}")
 
 
 def _quoted(written: str) -> str:

@@ -444,14 +444,14 @@ def _too_large(values: Array) -> Array:
 class Table:
     """The rows of the user's ``file``; columns are parsed when asked for, as ``form`` says.
 
-    ``remarks`` holds a sentence for each column that was read and isn't written in the plainest way.
+    What isn't written in the plainest way is told: `remarks` has a sentence for each column that was read and is so.
     """
 
     def __init__(self, file: str, columns: Columns, form: Format = PLAIN) -> None:
         self.file = file
         self.form = form
         self._data, self._unit, self._first, self._lines, self._nested, self._delimiter, told = columns
-        self.remarks = [f"{one}." for one in told]
+        self._told = dict.fromkeys(("", one) for one in told)  # column and what is told of it, in order
         self._places = {name: i for i, name in enumerate(self._data.column_names)}
         self._kept: dict[str, tuple[pa.ChunkedArray, str] | Unreadable] = {}  # numbers that took time to read
 
@@ -536,7 +536,8 @@ class Table:
         try:
             times, remark = self._read_times(column)
         except Unreadable as error:
-            raise self.bad(error.at, name, error.why.replace(FIRST, self.where(0))) from None
+            why = ": ".join(filter(None, (error.why.replace(FIRST, self.where(0)), error.advice)))
+            raise self.bad(error.at, name, why) from None
         except TypeError:
             raise UserError(f"{self.file}: column {shown(name, 60)} holds {column.type} and not numbers.") from None
         if times.dtype.kind == "f":
@@ -550,6 +551,16 @@ class Table:
             remark = "; ".join(filter(None, (remark, hour)))
         self._remark(name, remark)
         return times
+
+    def holds_times(self, name: str) -> bool:
+        """Whether a column holds dates, even such that could be read in two ways; plain numbers may be anything."""
+        column = self._column(name)
+        if not pa.types.is_string(column.type):
+            return pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+        try:
+            return bool(self._read_times(column)[0].dtype.kind == "M")
+        except Unreadable as error:
+            return bool(error.advice)
 
     def _read_times(self, column: pa.ChunkedArray) -> tuple[Array, str]:
         kind = column.type
@@ -604,7 +615,7 @@ class Table:
             else:
                 minutes = np.char.zfill((numbers % 100).astype(str), 2)
                 hours = pa.chunked_array([np.char.add(np.char.add((numbers // 100).astype(str), ":"), minutes)])
-            self._remark(clock, f"{numbers[0]} is read as {hours[0].as_py()} o'clock")
+            self._remark(name, f"{numbers[0]} is read as {hours[0].as_py()} o'clock")
         return pa.chunked_array([pc.binary_join_element_wise(dates.combine_chunks(), hours.combine_chunks(), " ")])
 
     def not_numbers(self, name: str) -> str | None:
@@ -666,10 +677,23 @@ class Table:
         # an integer beyond 2**53 may be rounded, as it is in a text
         return without_marks(column.cast(pa.float64(), safe=False), self.form)
 
+    @property
+    def remarks(self) -> list[str]:
+        """How the file and its columns were understood, those that have been read until now."""
+        return self.remarks_on({name for name, _ in self._told})
+
+    def remarks_on(self, names: Collection[str]) -> list[str]:
+        """The same of the file and the columns ``names`` alone; a pair such as "Date,Time" is a name."""
+        wanted = set(map(_clean, names))
+        return [
+            f"column {shown(name, 60)}: {what}." if name else f"{what}."
+            for name, what in self._told
+            if not name or name in wanted
+        ]
+
     def _remark(self, name: str, what: str) -> None:
-        sentence = f"column {shown(name, 60)}: {what}."
-        if what and sentence not in self.remarks:
-            self.remarks.append(sentence)
+        if what:
+            self._told[_clean(name), what] = None
 
     def _column(self, name: str) -> pa.ChunkedArray:
         """A column of simple values, in its own type."""
