@@ -3,8 +3,9 @@
 import pytest
 from reader_files import genbank, packed_gz, told, write
 
+from seqbench.errors import UserError
 from seqbench.readers import sequences
-from seqbench.readers.sequences import read_sequences
+from seqbench.readers.sequences import SequenceColumns, read_sequences
 
 
 def test_fasta_is_read(tmp_path):
@@ -65,10 +66,23 @@ TOO_LONG = "A" * 1_000_001
         ("a.csv", "sequence,label\nAC,1\nAXC,1\n", ("line 3", "'sequence'", "'X' at position 2")),
         ("a.csv", "sequence,label\nAC,1\n,1\n", ("line 3", "'sequence'", "length 0")),
         ("a.csv", f"sequence,label\nAC,1\n{TOO_LONG},1\n", ("line 3", "1,000,001")),
-        ("a.csv", "sequence,label\nAC,1\nAC,\n", ("line 3", "'label'", "empty")),
         ("a.csv", "seq,label\nAC,1\n", ("no column 'sequence'", "did you mean 'seq'")),
         ("a.doc", "ACGT", (".fasta",)),
     ],
 )
 def test_a_malformed_sequence_is_told(tmp_path, name, content, parts):
     told(write(tmp_path / name, content), lambda: read_sequences(tmp_path / name), *parts)
+
+
+def test_columns_and_words_of_headers_are_named(tmp_path):
+    table, fasta = tmp_path / "a.csv", tmp_path / "a.fasta"
+    table.write_text("dna,kind,part\nAC,x,train\nAG,,test\n")
+    fasta.write_text(">a kind=x part=train\nAC\n>b part=test label=no\nAG\n")
+    columns = SequenceColumns("dna", "kind", ("part",))
+    for path in (table, fasta):
+        assert [(s.letters, s.label, s.also) for s in read_sequences(path, columns)] == [
+            ("AC", "x", ("train",)),
+            ("AG", None, ("test",)),
+        ]
+    with pytest.raises(UserError, match="no column 'sort'"):
+        read_sequences(table, SequenceColumns("dna", "sort"))
