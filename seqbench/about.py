@@ -119,6 +119,7 @@ def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def first_symbols(vocabulary: tuple[str, ...]) -> str:
+    """As many symbols as a line holds, those that can't be seen quoted."""
     shown = " ".join(symbol if symbol.isprintable() and symbol != " " else repr(symbol) for symbol in vocabulary[:60])
     return shown if len(shown) <= WIDTH else shown[:WIDTH].rsplit(" ", 1)[0] + " ..."
 

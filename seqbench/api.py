@@ -37,7 +37,7 @@ from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.options import brief
-from seqbench.registry import loaded_plugins
+from seqbench.registry import Entry, loaded_plugins
 from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
 from seqbench.stats import Interval
 from seqbench.task import TASKS, TaskSpec, parse_options
@@ -102,7 +102,8 @@ def run(
             other options of the command line say what it is; ``test`` may be a second one, and ``name`` names the set.
         seeds: how many seeds, counted from ``seed``.
         jobs: cells that run at once, each in a process of its own. With 1 they run here, one after the other, so that
-            models and tasks which a notebook or a script registers are known.
+            models and tasks which a notebook or a script registers are known; a model from a plug-in's file runs in a
+            process of its own all the same, as it may take that down.
         out: directory of the records.
         force: run again even if there is a result; the old record stays beside the new one.
         tune_learning_rate: try each model at .001, .003 and .01 with seed 0, and go on with the best on validation.
@@ -125,22 +126,27 @@ def run(
     )
     _check_run(out, progress)
     many = not (task is None or _is_one(task)) or not _is_one(model) or seeds is not None or tune_learning_rate
-    from seqbench.experiment import Grid, run_cell, run_grid
+    from seqbench.experiment import Grid, run_apart, run_cell, run_grid
     from seqbench.jobs.store import Store
     from seqbench.models.mixer import MODELS
 
     if not model:
         raise UserError("which model? Give model='lstm', or several: see `seqbench list models`.")
     models = MODELS.chosen(_joined(model, "model"))
-    here = jobs == 1 and time_limit is None
-    with _told_where(), _listener(progress, jobs, str(model) if not many and here else "") as listener:
-        given = {**config, **_own_data({**config, "data": data})}
-        tasks, base = _tasks_and_config(task, models, options, given, listener)
-        entries = [*map(TASKS.entry, tasks), *map(MODELS.entry, models)]
+    alone = jobs == 1 and time_limit is None
+    with _told_where(), _listener(progress, jobs, str(model) if alone and not many else "") as listener:
+        tasks, base = _tasks_and_config(
+            task, models, options, {**config, **_own_data({**config, "data": data})}, listener
+        )
+        own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
+        entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
+        here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
         plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
         store = Store(out)
         grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
-        if not many and here:
+        if not many and alone and not here:
+            outcomes = [run_apart(base, store, plugins=plugins, force=force, listener=listener)]
+        elif not many and here:
             outcomes = [run_cell(base, store, force=force, listener=listener)]
         else:
             outcomes = run_grid(
@@ -290,6 +296,13 @@ def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
     parse_options(spec, {name: str(value) for name, value in values.items()})
 
 
+def _can_leave(entries: Sequence[Entry[Any]]) -> bool:
+    """Whether another process can load all that is needed, so that a model which takes that down leaves a record."""
+    return not any(entry.here_only for entry in entries) and all(
+        file.is_file() for file in loaded_plugins(elsewhere=False)
+    )
+
+
 def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:
     """The plug-in files that other processes load; raises `UserError` for what only this process knows."""
     for entry in entries:
@@ -357,7 +370,9 @@ class Run(Shown, RunRecord):
         if self.primary is None:
             return [runs]
         sign = 1 if self.primary.direction == "lower" else -1
-        figures = sorted([(self.model.name, self.primary.value), *self.baselines.items()], key=lambda row: sign * row[1])
+        figures = sorted(
+            [(self.model.name, self.primary.value), *self.baselines.items()], key=lambda row: sign * row[1]
+        )
         unit = f" ({self.primary.unit})" if self.primary.unit else ""
         rows = [[name, format_value(value)] for name, value in figures]
         beside = Section("", ["", f"test {self.primary.name}{unit}"], rows, list(about.notes) if about else [])

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
 from seqbench.data import Ragged, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
-from seqbench.disk import OCCUPIED, replace_file, sha256, temporary_folder
+from seqbench.disk import OCCUPIED, replace_file, sha256, sweep, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import NotApplicable, UserError
 from seqbench.readers.archives import suffix_of, unchanged
@@ -36,6 +37,7 @@ from seqbench.readers.downloads import fetched
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow as pa
 
 __all__ = [
@@ -200,6 +202,7 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[
     scores = {
         part: prepared.spec.score(rows, truths[part].with_constants(constants)) for part, rows in predictions.items()
     }
+    sweep(path.parent)
     arrays: dict[str, Any] = dict(predictions)
     replace_file(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
     truth = truths["test"].with_constants(constants)
@@ -282,7 +285,8 @@ def _set_aside(folder: Path) -> None:
 
 def _publish(data: TaskData, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_folder(folder.parent, ".tmp-")
+    sweep(folder.parent)
+    temporary = temporary_folder(folder.parent)
     try:
         _write(data, temporary)
         try:
@@ -339,7 +343,7 @@ def _write(data: TaskData, folder: Path) -> None:
         }
         described[name] = {"class": type(split).__name__, "fields": fields, "constants": constants}
     saved = {name: datasets.Dataset(datasets.table.InMemoryTable(pa.table(table))) for name, table in tables.items()}
-    datasets.DatasetDict(saved).save_to_disk(folder)
+    _save(datasets.DatasetDict(saved), folder)
     manifest = {
         "splits": described,
         "sources": dict(data.sources),
@@ -347,6 +351,16 @@ def _write(data: TaskData, folder: Path) -> None:
         "files": {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*.arrow"))},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _save(tables: datasets.DatasetDict, folder: Path) -> None:
+    """Into ``folder``; by way of another where its path holds ``::``, which `datasets` takes for a chain of URLs."""
+    if "::" not in str(folder):
+        tables.save_to_disk(folder)
+        return
+    with tempfile.TemporaryDirectory() as plain:
+        tables.save_to_disk(Path(plain) / "data")
+        shutil.copytree(Path(plain) / "data", folder, dirs_exist_ok=True)
 
 
 def _to_arrow(array: Array) -> pa.Array:

@@ -144,7 +144,7 @@ def test_the_kind_is_proposed_or_said(own, frame, more, expected):
     path = own("d.csv", frame)
     task, options = chosen_task("", DataOptions(data=path, **more), said.append)
     assert task == expected and options.kind is None and "--kind" in said[0]
-    assert ("numbers=true" in options.option) == (more.get("kind") == "classify")
+    assert ("numbers_as_classes=true" in options.option) == (more.get("kind") == "classify")
 
 
 def test_many_numbers_are_no_classes_without_a_word(own):

@@ -63,16 +63,22 @@ class Run:
         return self._run_one()
 
     def _run_one(self) -> int:
-        from seqbench.experiment import run_cell
+        from seqbench.experiment import run_apart, run_cell
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
+        from seqbench.models.mixer import MODELS
         from seqbench.report.draw import draw, need_matplotlib
 
         if self.plot is not None:
             picture_place(self.plot, Path("plot.png"))
             need_matplotlib()
         with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
-            outcome = run_cell(self.config, Store(self.out), force=self.grid.force, listener=terminal)
+            store, force, plugins = Store(self.out), self.grid.force, self.common.plugin
+            # a model of the user's may take its process down; --debug leaves it here, where a debugger reaches it
+            if MODELS.entry(self.config.model).apart and not self.common.debug:
+                outcome = run_apart(self.config, store, plugins=plugins, force=force, listener=terminal)
+            else:
+                outcome = run_cell(self.config, store, force=force, listener=terminal)
         record = _run_record(outcome)
         show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
@@ -213,16 +219,8 @@ def _show_data(record: RunRecord) -> None:
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
     counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]  # type: ignore[index]
     print_text(f"\ndata    {record.task.dataset}: {', '.join(counts)}")
-    if about.classes:
-        shown = list(about.classes.items())[:MOST_CLASSES]
-        shares = [f"{name} {' / '.join(f'{share:.0%}' for share in parts.values())}" for name, parts in shown]
-        more = f", and {len(about.classes) - len(shown)} more" if len(about.classes) > len(shown) else ""
-        print_text(f"        classes, train / validation / test: {', '.join(shares)}{more}")
     for note in about.notes:
         print_text(f"        {note}")
-
-
-MOST_CLASSES = 12  # whose shares are shown
 
 
 def _code(record: RunRecord) -> str:

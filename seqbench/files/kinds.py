@@ -162,7 +162,7 @@ def _of_table(table: Table, kind: str | None, given: dict[str, str]) -> Choice:
     kind = kind or _proposed(table, shape, target, given, numbers=numbers)
     options = {"target": target}
     if kind in ("classify", "tag") and numbers and _distinct(table, target) > MANY:
-        options["numbers"] = "true"  # it was said, so each number is a class
+        options["numbers_as_classes"] = "true"  # it was said, so each number is a class
     if shape in ("text", "dna"):
         if kind != "classify":
             raise UserError(f"column {shown(text, 60)} holds {_what(shape)}: their kind is classify, not {kind}.")

@@ -19,8 +19,15 @@ import numpy.typing as npt
 from seqbench.data import NewRows, Reading, Segments, Tagged, TaskData, Truth
 from seqbench.errors import UserError
 from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
-from seqbench.files.splitting import borders, check_shares, split_groups
-from seqbench.files.texts import LABEL_METRICS, OWN, label_classes, score_labels
+from seqbench.files.splitting import (
+    borders,
+    check_shares,
+    parts_by_word,
+    published_split,
+    split_groups,
+    split_groups_regress,
+)
+from seqbench.files.texts import LABEL_METRICS, OWN, class_shares_note, number_classes, score_labels
 from seqbench.metrics import mae, rmse
 from seqbench.readers.archives import shown
 from seqbench.readers.tables import Table, check_increasing, read_table
@@ -58,7 +65,7 @@ class RunOptions(TableOptions):
     time: str = ""
     group: str = ""
     split: str = ""
-    numbers: bool = False
+    numbers_as_classes: bool = False
     val: float = 0.15
     test: float = 0.25
 
@@ -313,14 +320,13 @@ def _stretches(n: int, shares: tuple[float, float]) -> Array:
     return np.repeat(np.arange(3), np.diff(borders(n, shares)))
 
 
-PARTS = ("train", "val", "test")
-
-
 @dataclass(frozen=True, eq=False)
 class _Set:
     """Rows of one table or of two (the second is the test), ready to be cut into windows.
 
-    ``part`` (L,) is the split of each row where that is given: by a second file, by a column, or by time.
+    Attributes:
+        part: (L,) the split of each row of one series, 0 to 2; None of runs.
+        words: the split that is published for each row, and ``said_by`` what says so.
     """
 
     first: _Runs
@@ -328,6 +334,8 @@ class _Set:
     runs: Array
     groups: Array
     part: Array | None
+    words: list[str] | None
+    said_by: str
     notes: list[str]
 
     def values(self, names: Sequence[str]) -> Array:
@@ -350,63 +358,50 @@ class _Set:
 def _set(source: Source, options: RunOptions) -> _Set:
     first = _read(source.file, options)
     second = _read(source.files["test"], options) if "test" in source.files else None
-    runs, part, notes = first.runs, None, []
-    if second is not None:
-        runs = np.concatenate([runs, second.runs + len(first.names)])
-        n_first, n_second = len(first.runs), len(second.runs)
-        part = np.concatenate([_held_out(first.runs, options), np.full(n_second, 2)])
-        notes.append(f"the test is {second.table.file}; {options.val:.0%} of the {n_first:,} other rows validate.")
-    elif options.split:
-        part = _published(first, options)
-        notes.append(f"split as column {options.split} says.")
-    elif first.single:
-        part = _stretches(len(runs), (options.val, options.test))
+    if second is not None and options.split:
+        raise UserError("--test and --split are two ways to split: give one.")
+    runs = first.runs if second is None else np.concatenate([first.runs, second.runs + len(first.names)])
+    words = _words(first, second, options)
+    part, notes = None, []
+    if first.single:
+        part = _stretches(len(runs), (options.val, options.test)) if words is None else _by_word(words, options.val)
+        runs = np.cumsum(np.diff(part, prepend=part[0]) != 0)  # no window reaches over a border
         notes.append("one series: the first part trains, the next validates, the last tests.")
-    if part is not None and first.single:  # no window reaches over a border
-        runs = np.cumsum(np.diff(part, prepend=part[0]) != 0)
     groups = runs
     if options.group:
         labels = first.labels(options.group) + (second.labels(options.group) if second else [])
         groups = np.unique(labels, return_inverse=True)[1]
-    return _Set(first, second, runs, groups, part, notes)
+    said_by = f"column {shown(options.split, 60)}" if options.split else "the two files"
+    return _Set(first, second, runs, groups, part, words, said_by, notes)
 
 
-def _held_out(runs: Array, options: RunOptions) -> Array:
-    """(L,) 0 or 1: whole runs to validate on, or the last part of a single series."""
-    unique = np.unique(runs)
-    if len(unique) == 1:
-        return (np.arange(len(runs)) >= round(len(runs) * (1 - options.val))).astype(np.int64)
-    count = min(len(unique) - 1, max(1, round(options.val * len(unique))))
-    chosen = np.random.default_rng(0).permutation(unique)[:count]
-    return np.isin(runs, chosen).astype(np.int64)
-
-
-WORDS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2}
-
-
-def _published(first: _Runs, options: RunOptions) -> Array:
-    """(L,) the split that a column names for each row."""
+def _words(first: _Runs, second: _Runs | None, options: RunOptions) -> list[str] | None:
+    """The split that a column or the two files say of each row."""
+    if second is not None:
+        return ["train"] * len(first.runs) + ["test"] * len(second.runs)
+    if not options.split:
+        return None
     words = first.labels(options.split)
-    strange = sorted({word for word in words if word.lower() not in WORDS})
-    if strange:
-        raise UserError(
-            f"column {shown(options.split, 60)} of --split says {shown(strange[0])}: it may say train, validation or "
-            "test."
-        )
-    part = np.array([WORDS[word.lower()] for word in words])
-    if not {0, 2} <= set(part.tolist()):
-        raise UserError(f"column {shown(options.split, 60)} of --split must name rows of train and of test.")
+    part = np.unique(words, return_inverse=True)[1]
     mixed = np.flatnonzero((np.diff(part) != 0) & (np.diff(first.runs) == 0))
     if len(mixed) and not first.single:
         raise UserError(f"{first.where(int(mixed[0]) + 1)}: a run changes its split midway: runs stay whole.")
+    return words
+
+
+def _by_word(words: Sequence[str], val: float) -> Array:
+    """(L,) the split of each row of one series; where none validates, the last part of training does."""
+    part = parts_by_word(words, "the split", lambda i: f"row {i + 1}")
     if 1 not in part:
         training = np.flatnonzero(part == 0)
-        part[training] = _held_out(first.runs[training], options)
+        part[training[round(len(training) * (1 - val)) :]] = 1
     return part
 
 
-def _split_windows(data: _Set, windows: _Windows, labels: Array, classes: Sequence[str], options: RunOptions) -> Any:
-    """Indices of windows by split."""
+def _split_windows(
+    data: _Set, windows: _Windows, targets: Array, classes: Sequence[str], options: RunOptions
+) -> dict[str, Array]:
+    """Indices of windows by split; ``targets`` (N,) are classes, or numbers where there are none."""
     if data.part is not None:
         part = data.part[windows.ends]
         parts = {name: np.flatnonzero(part == i) for i, name in enumerate(PARTS)}
@@ -416,28 +411,21 @@ def _split_windows(data: _Set, windows: _Windows, labels: Array, classes: Sequen
         return parts
     groups, shares = data.groups[windows.ends], (options.val, options.test)
     noun = f"value of {options.group}" if options.group else "run"
+
+    def where(i: int) -> str:
+        return data.where(int(windows.ends[i]))
+
+    if data.words is not None:
+        words = [data.words[i] for i in windows.ends.tolist()]
+        parts, said = published_split(words, data.said_by, groups, options.val, targets if classes else None, where)
+        data.notes.extend(said)
+        return parts
     if classes:
-        where = data.where
-        return split_groups(groups, labels, classes, shares, lambda i: where(int(windows.ends[i])), noun=noun)
-    return _split_any(groups, shares, noun)
+        return split_groups(groups, targets, classes, shares, where, noun, data.notes)
+    return split_groups_regress(groups, targets, shares, noun, data.notes)
 
 
-def _split_any(groups: Array, shares: tuple[float, float], noun: str) -> dict[str, Array]:
-    """Whole groups of examples without classes: in random order to test and validation until these are full."""
-    unique, sizes = np.unique(groups, return_counts=True)
-    if len(unique) < len(PARTS):
-        raise UserError(f"there are {len(unique)} {noun}s only: at least 3 are needed, one for each split.")
-    order = np.random.default_rng(0).permutation(len(unique))
-    order = order[np.argsort(sizes[order] > sizes.sum() * min(shares), kind="stable")]  # the largest train
-    part_of, at = np.zeros(len(unique), dtype=np.int64), 0
-    for part, share in ((2, shares[1]), (1, shares[0])):
-        filled = 0
-        while at < len(order) - part and (filled == 0 or filled + sizes[order[at]] / 2 < share * sizes.sum()):
-            part_of[order[at]] = part
-            filled += sizes[order[at]]
-            at += 1
-    each = part_of[np.searchsorted(unique, groups)]
-    return {name: np.flatnonzero(each == i) for i, name in enumerate(PARTS)}
+PARTS = ("train", "val", "test")
 
 
 # --- what the kinds have in common -----------------------------------------------------------------------------------
@@ -479,8 +467,8 @@ def _ready(
     names = [chosen.names[i] for i in kept]
     if not names:
         raise UserError(
-            "no column of numbers is left to read: "
-            + "; ".join(f"{name}: {why}" for name, why in {**chosen.left_out, **constant}.items())
+            "no column of numbers is left, so there is nothing to read: "
+            + ("; ".join(f"{name}: {why}" for name, why in {**chosen.left_out, **constant}.items()) or "there is none")
             + ". Name those to read by --features."
         )
     values = values[:, kept]
@@ -578,7 +566,7 @@ def _groups_of(data: _Set, windows: _Windows) -> Array:
 def load(source: Source, options: RunOptions) -> TaskData:
     """Windows over the user's runs with the label of their last row, split by run, scaled by the training runs."""
     data = _set(source, options)
-    labels, classes = label_classes(data.texts(options.target), options.target, numbers_as_classes=options.numbers)
+    labels, classes = number_classes(data.texts(options.target), options.target, options.numbers_as_classes)
     windows = _windows(data.runs, options.sequence_length)
     named = [*data.first.named, options.target, *_given(options.group, options.split)]
     ready = _ready(data, windows, labels, classes, options, named)
@@ -587,11 +575,17 @@ def load(source: Source, options: RunOptions) -> TaskData:
     notes = (
         *([] if data.first.single else [_sizes_note(data, ready.parts)]),
         *_short_note(windows),
+        _classes_note(labels, classes, ready.parts),
         *ready.notes,
         "a window is labelled by its last sample; measurements are scaled by the training rows.",
     )
     about: dict[str, Any] = {"features": ready.features.all_names, "classes": classes, "notes": notes}
     return TaskData(*splits.values(), sources=source.hashes, fitted=ready.features.fitted, **about)
+
+
+def _classes_note(labels: Array, classes: Sequence[str], parts: Mapping[str, _Windows]) -> str:
+    ends = {part: windows.ends for part, windows in parts.items()}
+    return class_shares_note(labels, classes, ends)
 
 
 def _given(*names: str) -> list[str]:
@@ -719,7 +713,7 @@ NUMBERS: dict[str, Any] = {
 def load_tags(source: Source, options: RunOptions) -> TaskData:
     """Windows in which every step has a label; each step is scored once."""
     data = _set(source, options)
-    labels, classes = label_classes(data.texts(options.target), options.target, numbers_as_classes=options.numbers)
+    labels, classes = number_classes(data.texts(options.target), options.target, options.numbers_as_classes)
     windows, skip = _tiles(data.runs, options.sequence_length)
     if not len(windows.starts):
         raise UserError(f"no run has {options.sequence_length} samples: shorten --sequence-length.")
@@ -731,6 +725,7 @@ def load_tags(source: Source, options: RunOptions) -> TaskData:
     notes = (
         *([] if data.first.single else [_sizes_note(data, ready.parts)]),
         f"{left_out} runs are shorter than {options.sequence_length} samples and left out.",
+        _classes_note(labels, classes, ready.parts),
         *ready.notes,
         "every step has a label and is scored once; a model may read the steps after it.",
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +12,13 @@ import numpy.typing as npt
 
 from seqbench.data import NewRows, Ragged, Reading, TaskData, Truth
 from seqbench.errors import UserError
+from seqbench.files.columns import TableOptions
 from seqbench.files.near import near_groups
-from seqbench.files.splitting import split_groups, split_time
+from seqbench.files.scripts import normal, pattern, spaceless
+from seqbench.files.splitting import published_split, split_groups, split_time
 from seqbench.metrics import accuracy, macro_f1
-from seqbench.readers.tables import Table, read_table
+from seqbench.readers.archives import shown
+from seqbench.readers.tables import Format, Table, read_table
 from seqbench.task import Metric, Source
 
 __all__ = [
@@ -29,9 +31,13 @@ __all__ = [
     "TextOptions",
     "build",
     "characters",
+    "class_shares_note",
     "encode",
     "encode_texts",
     "make_vocabulary",
+    "number_classes",
+    "read_labels",
+    "repeats_note",
     "score_labels",
     "words",
 ]
@@ -39,17 +45,22 @@ __all__ = [
 Array = npt.NDArray[Any]
 Tokenise = Callable[[str], Sequence[str]]
 PAD, UNKNOWN = "<pad>", "<unknown>"
-# a link, a mention, a number, a word with what apostrophes and hyphens hold together, or a run of one other sign
-WORD = re.compile(
-    r"(?P<link>https?:\S*|www\.\S+)|(?P<mention>@\w+)|(?P<number>\d[\d.,:]*)"
-    r"|[^\W\d_]+(?:[\u2019'-][^\W\d_]+)*|(?P<sign>[^\w\s])(?P=sign)*|\w+"
+# a link, a mention, a number, a letter of a script without spaces, a word with what apostrophes and hyphens hold
+# together, or a run of one other sign
+WORD = (
+    r"(?P<link>https?:\S*|www\.\S+)|(?P<mention>@[\wMARKS]+)|(?P<number>\d[\d.,:]*)|[SPACELESS][MARKS]*"
+    r"|(?:[^\W\d_SPACELESS][MARKS]*)+(?:[\u2019'-](?:[^\W\d_SPACELESS][MARKS]*)+)*|(?P<sign>[^\w\s])(?P=sign)*|\w+"
 )
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and signs; links, mentions and numbers are each one token for all of their kind."""
+    """Lower-case words and signs; links, mentions and numbers are each one token for all of their kind.
+
+    Of scripts that put no spaces between words each letter is a token.
+    """
     tokens = []
-    for match in WORD.finditer(text.lower()):
+    text = normal(text).lower()
+    for match in pattern(WORD, text).finditer(text):
         kind = match.lastgroup
         word = match[0][:3] if kind == "sign" else match[0]  # three of a sign are as loud as ten
         tokens.append(f"<{kind}>" if kind in ("link", "mention", "number") else word)
@@ -90,6 +101,8 @@ def encode(
 
 OWN = {"citation": "the user's own file", "licence": "the user's own"}
 LABEL_METRICS = (Metric("accuracy", "higher", ""), Metric("macro_f1", "higher", ""))
+MANY_CLASSES = 20  # of more that are all numbers it is not plain that each is a class
+MOST_SHOWN = 8  # classes of which the shares are told
 RARE = 2  # a word seen once teaches nothing that the test could show
 LONGEST = 1_000_000
 
@@ -105,24 +118,44 @@ def score_labels(predictions: Array, truth: Truth) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class TextOptions:
-    """Options of a file of labelled texts."""
+    """Options of a file of labelled texts.
+
+    Attributes:
+        text, label: the columns with the texts and their classes.
+        group: a column whose values never straddle splits, an author's name say.
+        time: a column of times: the oldest texts train, the newest test.
+        split: a column with the words train, val and test, where a publisher has fixed the splits.
+        numbers_as_classes: take each of many different numbers as a class.
+        date_format, missing, decimal: how cells are written; several marks of a missing value with commas.
+    """
 
     sequence_length: int = 256
     text: str = "text"
     label: str = "label"
     group: str = ""
     time: str = ""
+    split: str = ""
     val: float = 0.15
     test: float = 0.15
     vocabulary: int = 20_000
+    numbers_as_classes: bool = False
+    date_format: str = ""
+    missing: str = ""
+    decimal: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence_length <= LONGEST:
             raise UserError(f"--sequence-length must be from 1 to {LONGEST:,} tokens, not {self.sequence_length}.")
         if not 1 <= self.vocabulary <= LONGEST:
             raise UserError(f"--option vocabulary={self.vocabulary} must be from 1 to {LONGEST:,} words.")
-        if self.group and self.time:
-            raise UserError("--option group and --option time are two ways to split: give one.")
+        for other in ("group", "split"):
+            if getattr(self, other) and self.time:
+                raise UserError(f"{other} and time are two ways to split: give one.")
+
+    @property
+    def form(self) -> Format:
+        """How the cells are written."""
+        return TableOptions(date_format=self.date_format, missing=self.missing, decimal=self.decimal).form
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,42 +189,167 @@ def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> Ta
     return TaskData(splits["train"], splits["val"], splits["test"], source.hashes, **about)
 
 
-def label_classes(texts, column: str, numbers_as_classes: bool = False):
-    names, labels = np.unique(texts, return_inverse=True)
-    return labels, tuple(names.tolist())
-
-
-def read_labels(table: Table, column: str, numbers_as_classes: bool = False) -> tuple[Array, tuple[str, ...]]:
+def read_labels(table: Table, column: str, *, numbers_as_classes: bool = False) -> tuple[Array, tuple[str, ...]]:
     """Class numbers (N,) and the class names in alphabetical order."""
-    return label_classes(table.labels(column), column)
+    return number_classes(table.labels(column), column, numbers_as_classes)
+
+
+def number_classes(
+    labels: Sequence[str], column: str, numbers_as_classes: bool = False
+) -> tuple[Array, tuple[str, ...]]:
+    """Class numbers (N,) of ``labels`` and the class names in alphabetical order.
+
+    Raises:
+        UserError: more classes than anyone has, or many different numbers that no one said are classes.
+    """
+    names, numbers = np.unique(labels, return_inverse=True)
+    if len(names) > MANY_CLASSES and not numbers_as_classes and all(map(_is_number, names)):
+        raise UserError(
+            f"column {shown(column, 60)} holds numbers, {len(names):,} different ones: give --kind regress to predict "
+            "the number, or --kind classify to take each as a class."
+        )
+    if len(names) > 1000:
+        raise UserError(f"column {shown(column, 60)} has {len(names):,} different labels: at most 1,000 make classes.")
+    return numbers, tuple(names.tolist())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def load(source: Source, options: TextOptions) -> TaskData:
     """The user's texts; near-duplicates, and what shares a value of the group column, stay on one side."""
-    table = read_table(source.file)
-    texts = table.texts(options.text)
-    labels, classes = read_labels(table, options.label)
-    _check_lengths(texts, table)
-    shares = options.val, options.test
-    if options.time:
-        groups = np.arange(len(texts))
-        indices = split_time(table.times(options.time), shares)
-        _check_classes(labels, classes, indices["train"])
-        notes = [f"in order of {options.time}: the oldest texts train, the newest test; near-duplicates may recur."]
+    rows = _read_rows(source, options)
+    labels, classes = number_classes(rows.labels, options.label, options.numbers_as_classes)
+    shares, notes = (options.val, options.test), list(rows.notes)
+    if rows.times is not None:
+        groups = np.arange(len(rows.texts))
+        indices = split_time(rows.times, shares)
+        notes.append(f"in order of {options.time}: the oldest texts train, the newest test; near-duplicates may recur.")
     else:
         # a user's own groups are taken at their word, and near-duplicates are only looked for without them
-        groups = np.unique(table.labels(options.group), return_inverse=True)[1] if options.group else near_groups(texts)
-        indices = split_groups(groups, labels, classes, shares, table.where)
+        groups = near_groups(rows.texts, notes=notes) if rows.groups is None else rows.groups
         kind = f"values of {options.group}" if options.group else "groups of near-duplicates and single texts"
-        notes = [f"{len(texts):,} texts in {int(groups.max()) + 1:,} {kind}, each whole in one split."]
-    labelled = LabelledTexts(texts, labels, groups, classes, indices, notes)
+        notes.append(f"{len(rows.texts):,} texts in {len(np.unique(groups)):,} {kind}, each whole in one split.")
+        if rows.parts is not None:
+            indices, said = published_split(rows.parts, rows.split_by, groups, options.val, labels, rows.where)
+            notes += said
+        else:
+            noun = f"value of {options.group}" if options.group else "group"
+            indices = split_groups(groups, labels, classes, shares, rows.where, noun, notes)
+    _check_classes(labels, classes, indices["train"])
+    notes += [class_shares_note(labels, classes, indices), *repeats_note(rows.texts, rows.labels, "text")]
+    if n_spaceless := sum(map(spaceless, rows.texts)):
+        notes.append(f"{n_spaceless:,} texts are in scripts without spaces between words: there each letter is a word.")
+    labelled = LabelledTexts(rows.texts, labels, groups, classes, indices, notes)
     return build(labelled, source, options.sequence_length, options.vocabulary)
 
 
-def _check_lengths(texts: Sequence[str], table: Table) -> None:
-    for i, text in enumerate(texts):
-        if len(text) > LONGEST:
-            raise UserError(f"{table.where(i)}: a text of {len(text):,} characters is too long; at most {LONGEST:,}.")
+@dataclass(frozen=True, eq=False)
+class _TextRows:
+    """What the user's files say of each text: ``groups``, ``times`` and ``parts`` (N,) None where no column does."""
+
+    texts: list[str]
+    labels: list[str]
+    groups: Array | None
+    times: Array | None
+    parts: list[str] | None
+    split_by: str
+    where: Callable[[int], str]
+    notes: list[str]
+
+
+def _read_rows(source: Source, options: TextOptions) -> _TextRows:
+    """The rows that have a text and a label, of the test file too where there is one."""
+    test = source.files.get("test")
+    if test and (options.split or options.time):
+        raise UserError(f"--test and {'split' if options.split else 'time'} are two ways to split: give one.")
+    tables = [read_table(path, form=options.form) for path in (source.file, test) if path]
+    for table in tables:
+        table.require(*filter(None, (options.text, options.label, options.group, options.time, options.split)))
+    texts, labels, groups = (
+        [cell for table in tables for cell in (_cells(table, column) if column else [])]
+        for column in (options.text, options.label, options.group)
+    )
+    places = [(table, i) for table in tables for i in range(len(table))]
+    kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text.strip() and label]
+    if not kept:
+        raise UserError(f"{tables[0].file}: no row has both a text in {shown(options.text, 60)} and a label.")
+    for i in kept:
+        table, row = places[i]
+        if len(texts[i]) > LONGEST:
+            raise _too_long(table, row, texts[i])
+        if groups and not groups[i]:
+            raise table.bad(row, options.group, "it is empty, so that no one knows what the text belongs to")
+    parts = None
+    if options.split:
+        parts = [tables[0].labels(options.split)[i] for i in kept]
+    elif test:
+        parts = ["train" if places[i][0] is tables[0] else "test" for i in kept]
+    return _TextRows(
+        [texts[i] for i in kept],
+        [labels[i] for i in kept],
+        np.unique([groups[i] for i in kept], return_inverse=True)[1] if groups else None,
+        tables[0].times(options.time)[kept] if options.time else None,
+        parts,
+        f"column {shown(options.split, 60)}" if options.split else "the two files",
+        lambda i: places[kept[i]][0].where(places[kept[i]][1]),
+        [*_left_out_note(texts, labels), *(remark for table in tables for remark in table.remarks)],
+    )
+
+
+def _cells(table: Table, column: str) -> list[str]:
+    """Texts in one Unicode form and without white space around, "" where nothing is."""
+    return [normal(cell).strip() for cell in table.texts(column, allow_empty=True)]
+
+
+def _left_out_note(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    without_text = sum(not text for text in texts)
+    without_label = sum(not label and bool(text) for text, label in zip(texts, labels, strict=True))
+    if not without_text + without_label:
+        return []
+    return [
+        f"{without_text + without_label:,} of {len(texts):,} rows are left out: {without_text:,} without a text, "
+        f"{without_label:,} without a label."
+    ]
+
+
+def class_shares_note(labels: Array, classes: Sequence[str], indices: Mapping[str, Array]) -> str:
+    """The share of each class in each split, or of the most frequent one where there are many."""
+    order = np.argsort(-np.bincount(labels, minlength=len(classes)), kind="stable")[:MOST_SHOWN]
+    said = []
+    for part, rows in indices.items():
+        counts = np.bincount(labels[rows], minlength=len(classes)) / max(1, len(rows))
+        said.append(f"{part} {', '.join(f'{_plain(classes[k])} {counts[k]:.1%}' for k in sorted(order))}")
+    more = f" (the {MOST_SHOWN} most frequent of {len(classes):,})" if len(classes) > MOST_SHOWN else ""
+    return f"classes{more}: {'; '.join(said)}."
+
+
+def _plain(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 40 else shown(name, 40)
+
+
+def repeats_note(texts: Sequence[str], labels: Sequence[str], noun: str) -> list[str]:
+    """How many texts were there before, and how many of these had another label then."""
+    first: dict[str, str] = {}
+    repeated = other = 0
+    for text, label in zip(texts, labels, strict=True):
+        before = first.setdefault(text, label)
+        repeated += 1
+        other += before != label
+    repeated -= len(first)
+    if not repeated:
+        return []
+    also = f", {other:,} of them with another label" if other else ""
+    return [f"{repeated:,} {noun}{'s repeat' if repeated > 1 else ' repeats'} one before, letter by letter{also}."]
+
+
+def _too_long(table: Table, i: int, text: str) -> UserError:
+    return UserError(f"{table.where(i)}: a text of {len(text):,} characters is too long; at most {LONGEST:,}.")
 
 
 def _check_classes(labels: Array, classes: Sequence[str], training: Array) -> None:
@@ -206,9 +364,11 @@ def _check_classes(labels: Array, classes: Sequence[str], training: Array) -> No
 
 def encode_texts(source: Source, options: Any, reading: Reading) -> NewRows:
     """New texts, without labels, in the words that the model knows."""
-    table = read_table(source.file)
+    table = read_table(source.file, form=getattr(options, "form", Format()))
     texts = table.texts(getattr(options, "text", "text"))
-    _check_lengths(texts, table)
+    for i, text in enumerate(texts):
+        if len(text) > LONGEST:
+            raise _too_long(table, i, text)
     tokens, starts, lengths, _ = encode(texts, words, reading.vocabulary, options.sequence_length)
     blank = np.zeros(len(texts), dtype=np.int64)
     return NewRows(Ragged(tokens, starts, lengths, blank, blank), {"row": np.arange(1, len(texts) + 1)})
@@ -222,7 +382,7 @@ VARIANT: dict[str, Any] = {
     "metrics": LABEL_METRICS,
     "score": score_labels,
     "description": "labels of the user's own texts",
-    "split": "by group or near-duplicate, class by class; or by time where a time column is named",
+    "split": "by group or near-duplicate, class by class; by time where a time column is named; or as published",
     "baselines": ("majority", "tfidf"),
     "reference": "majority",
 }

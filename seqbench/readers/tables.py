@@ -360,7 +360,7 @@ def _too_large(values: Array) -> Array:
 class Table:
     """The rows of the user's ``file``; columns are parsed when asked for."""
 
-    def __init__(self, file: str, columns: Columns, form: Format = Format()) -> None:  # noqa: B008  # it is frozen
+    def __init__(self, file: str, columns: Columns, form: Format = Format()) -> None:  # it is frozen
         self.file = file
         self.form = form
         self.remarks: list[str] = []  # sentences on how cells were understood, for the notes of a data set
@@ -587,7 +587,7 @@ def _time_text(time: Any) -> str:
     return str(np.datetime_as_string(time, unit="auto")) if isinstance(time, np.datetime64) else f"{time:.15g}"
 
 
-def read_table(path: Path, columns: Collection[str] | None = None, form: Format = Format()) -> Table:  # noqa: B008
+def read_table(path: Path, columns: Collection[str] | None = None, form: Format = Format()) -> Table:
     """The table in ``path``; of it only ``columns``, which must be there, where they are given; cells as in ``form``."""
     with open_own(path) as own:
         if own.suffix not in SUFFIXES:
