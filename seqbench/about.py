@@ -131,7 +131,7 @@ def _example(prepared: Prepared) -> str:
     if isinstance(train, Stream):
         return repr("".join(data.vocabulary[token] for token in batch.inputs[0][:WIDTH]))
     if isinstance(train, Windows):
-        batch = dataclasses.replace(train, relative=0)[[0]]
+        batch = dataclasses.replace(train, relative=0.0)[[0]]
         ahead = ", ".join(map(format_value, natural_targets(data, batch.targets[0, :, 0][:6])))
         return f"last of {train.lookback} steps: {_step(data, batch.inputs[0, -1])}; target begins {ahead}"
     label = _target(prepared, batch.targets[0])

@@ -31,7 +31,7 @@ from seqbench.board import (
     render,
 )
 from seqbench.board.summary import short_board, short_runs
-from seqbench.config import FLAGS, GridOptions, RunConfig
+from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
@@ -130,14 +130,13 @@ def run(
     from seqbench.jobs.store import Store
     from seqbench.models.mixer import MODELS
 
-    if not model:
+    if isinstance(model, str) and not model:
         raise UserError("which model? Give model='lstm', or several: see `seqbench list models`.")
     models = MODELS.chosen(_joined(model, "model"))
     alone = jobs == 1 and time_limit is None
     with _told_where(), _listener(progress, jobs, str(model) if alone and not many else "") as listener:
-        tasks, base = _tasks_and_config(
-            task, models, options, {**config, **_own_data({**config, "data": data})}, listener
-        )
+        given = {**config, **_own_data({**config, "data": data})}
+        tasks, base = _tasks_and_config(task, models, options, given, listener)
         own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
         entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
         here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
@@ -257,8 +256,8 @@ def _merged(options: Mapping[str, Any] | None, given: Mapping[str, Any]) -> tupl
     if "missing" in known:
         known["missing"] = tuple(str(mark) for mark in known["missing"] or ())
     others = {name: value for name, value in given.items() if name not in fields}
-    written = [text.partition("=")[0] for text in known.get("option", ())]
-    written += [name for name in FLAGS if known.get(name) not in (None, ())]
+    written = [*dict.fromkeys(text.partition("=")[0] for text in known.get("option", ()))]
+    written += [name for name in FLAGS if is_given(known.get(name))]
     counts = Counter(str(name).replace("-", "_") for name in (*written, *others, *(options or {})))
     for name, count in counts.items():
         if count > 1:
@@ -278,7 +277,7 @@ def _config(
         if name == "plugin":
             raise UserError("a plug-in is loaded before it is used: call seqbench.load_plugin with its file.")
         if name not in of_tasks:
-            choices = {*(item.name for item in dataclasses.fields(RunConfig)), *OWN, *of_tasks} - {"option"}
+            choices = {*(item.name for item in dataclasses.fields(RunConfig)), *OWN} - {"option", *FLAGS} | of_tasks
             raise UserError(unknown_option(name, choices, python=True))
     for spec in specs:
         _check_options(spec, {**base.task_options, **values})

@@ -37,6 +37,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 BLOCK = 2048  # characters over which the loss of generated text is summed
+MOST_COUNTED = 4096  # windows that the size of usual changes is told from
 CONTEXT = -1  # in place of a label: a step that a window reads and another one is scored on
 
 
@@ -224,10 +225,11 @@ class Windows(Split):
     Window i reads ``series[starts[i] : starts[i] + lookback]`` and predicts the ``horizon`` rows of ``target_series``
     that follow. A split holds its own stretch of the series, so no window can reach into another split.
 
-    Where ``relative`` is 1, a window is read and predicted relative to the last value that it saw of the target: that
-    value is taken off the first C columns of the inputs, which are the target's, and off the targets, and `collect`
-    adds it again, so that truth, scores and baselines know nothing of it. A series that drifts has left the range of
-    its training stretch by the time of the test, and its changes have not.
+    Where ``relative`` is not 0, a window is read and predicted relative to the last value that it saw of the target:
+    that value is taken off the first C columns of the inputs, which are the target's, and off the targets, and what is
+    left is divided by ``relative``, the size of usual changes (`change`). `collect` undoes both, so that truth, scores
+    and baselines know nothing of it. A series that drifts has left the range of its training stretch by the time of the
+    test, and its changes have not.
     """
 
     series: Array
@@ -237,7 +239,7 @@ class Windows(Split):
     horizon: int
     groups: Array
     meta: Mapping[str, Array] = field(default_factory=dict)
-    relative: int = 0
+    relative: float = 0.0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -252,6 +254,14 @@ class Windows(Split):
         last: Array = self.target_series[self.starts + self.lookback - 1][:, None]
         return last
 
+    @property
+    def change(self) -> float:
+        """How far the targets are from the last value seen, as the root of their mean square; 1 if not at all."""
+        few = np.arange(0, len(self), -(-len(self) // MOST_COUNTED))
+        ahead = self.target_series[self.starts[few, None] + np.arange(self.lookback, self.lookback + self.horizon)]
+        size = float(np.sqrt(np.mean((ahead.astype(np.float64) - self.last[few]) ** 2)))
+        return size if size > 0 else 1.0
+
     def arrays(self) -> dict[str, Array]:
         arrays = {
             "series": self.series,
@@ -260,21 +270,24 @@ class Windows(Split):
             "past": np.arange(self.lookback),
             "future": np.arange(self.lookback, self.lookback + self.horizon),
         }
-        return {**arrays, "channels": np.arange(self.target_series.shape[1])} if self.relative else arrays
+        if self.relative:
+            arrays["unit"] = np.full(self.target_series.shape[1], self.relative, dtype=self.target_series.dtype)
+        return arrays
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         starts = arrays["starts"][indices][:, None]
         inputs, targets = arrays["series"][starts + arrays["past"]], arrays["target_series"][starts + arrays["future"]]
-        if "channels" in arrays:
-            own = inputs[:, :, arrays["channels"]]  # a copy: what is taken off must not change on the way
-            inputs[:, :, : own.shape[2]] = own - own[:, -1:]
-            targets = targets - arrays["target_series"][starts + arrays["past"][-1]]
+        if "unit" in arrays:
+            unit = arrays["unit"]
+            own = inputs[:, :, : len(unit)]
+            inputs[:, :, : len(unit)] = (own - own[:, -1:]) / unit
+            targets = (targets - arrays["target_series"][starts + arrays["past"][-1]]) / unit
         return Batch(inputs, None, targets)
 
     def collect(self, predictions: Array) -> Array:
         """Forecasts as values of the target, whatever they were relative to."""
-        return predictions + self.last if self.relative else predictions
+        return predictions * self.relative + self.last if self.relative else predictions
 
     def truth(self) -> Truth:
         targets = self.target_series[self.starts[:, None] + np.arange(self.lookback, self.lookback + self.horizon)]

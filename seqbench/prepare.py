@@ -339,7 +339,7 @@ def _write(data: TaskData, folder: Path) -> None:
         constants = {
             item.name: getattr(split, item.name)
             for item in dataclasses.fields(split)
-            if isinstance(getattr(split, item.name), int)
+            if isinstance(getattr(split, item.name), int | float)
         }
         described[name] = {"class": type(split).__name__, "fields": fields, "constants": constants}
     saved = {name: datasets.Dataset(datasets.table.InMemoryTable(pa.table(table))) for name, table in tables.items()}

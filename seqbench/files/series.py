@@ -8,6 +8,7 @@ time, or touch a gap of the target.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -375,7 +376,9 @@ def build(
     series = _features(values, gaps, scale, flagged)
     cutter = _Cutter(given, options, part, gaps[:, 0], steps, season)
     train, val, test = (cutter.windows(series, i, float(scale.deviation[0])) for i in range(3))
-    target = {"offset": float(scale.mean[0]), "scale": float(scale.deviation[0])}
+    relative = train.change if options.relative else 0.0
+    train, val, test = (dataclasses.replace(split, relative=relative) for split in (train, val, test))
+    target = {"offset": float(scale.mean[0]), "scale": float(scale.deviation[0]), "relative": relative}
     columns = given.columns
     told = (*cutter.notes(val, test), *_missing_note(gaps), *constant, *_far_note(series[part == 2], columns), *notes)
     return TaskData(
@@ -498,7 +501,6 @@ class _Cutter:
             # windows further apart than their length share no step; those of several series at one time stay together
             groups=(ranks[starts] - ranks.min()) // length,
             meta=meta,
-            relative=int(self.options.relative),
         )
 
     def _phases(self, rows: Array) -> Array:
@@ -615,7 +617,7 @@ def encode_series(source: Source, options: SeriesOptions, reading: Reading) -> N
     ends = starts + past - 1
     # blanks beyond the end stand where the targets of the last windows would
     series = np.concatenate([series, np.zeros((options.horizon, series.shape[1]), dtype=np.float32)])
-    about: dict[str, Any] = {"groups": np.zeros(len(starts)), "relative": int(options.relative)}
+    about: dict[str, Any] = {"groups": np.zeros(len(starts)), "relative": reading.fitted["relative"]}
     windows = Windows(series, series[:, :1], starts, past, options.horizon, **about)
     return NewRows(windows, {name: labels[ends] for name, labels in rows.names.items()})
 
