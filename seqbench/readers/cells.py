@@ -238,7 +238,7 @@ def _sum(truths: pa.ChunkedArray) -> int:
 
 def _all(truths: pa.ChunkedArray, cells: pa.ChunkedArray) -> bool:
     """Whether all are true but those of empty cells."""
-    return _sum(pc.and_(truths, pc.is_valid(cells))) == len(cells) - cells.null_count
+    return bool(_sum(pc.and_(truths, pc.is_valid(cells))) == len(cells) - cells.null_count)
 
 
 def count_suspects(values: Array) -> dict[str, int]:

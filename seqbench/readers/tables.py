@@ -15,7 +15,6 @@ import difflib
 import itertools
 import json
 import re
-import unicodedata
 from array import array
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from seqbench.errors import UserError
-from seqbench.readers.archives import LIMIT, OwnFile, open_own, shown, survey
+from seqbench.readers.archives import BLANK, CONTROL, LIMIT, OwnFile, one_form, open_own, shown, survey
 from seqbench.readers.cells import Format, Unreadable, as_float, count_suspects, first_failing, without_marks
 from seqbench.readers.dates import FIRST, continuous, read_times, times_of_numbers
 
@@ -53,6 +52,7 @@ MAX_ROWS = 50_000_000
 MAX_COLUMNS = 10_000
 BATCH = 16_384  # rows that are Python objects at one time
 
+UNNAMED = "Unnamed: 0"  # as pandas calls an index that it wrote without a name and reads again
 MAX_CHARACTERS = 2**30
 MAX_FIELD = 2**26  # characters
 WHY_CSV = {
@@ -247,21 +247,11 @@ def require(file: str, wanted: Collection[str], names: Sequence[str]) -> None:
     )
 
 
-UNNAMED = "Unnamed: 0"  # as pandas calls an index that it wrote without a name and reads again
-CONTROL = "[\x00-\x08\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\u202a-\u202e\u2066-\u2069]"  # would steer a terminal
-BLANK = "[\ufeff\t\n\x0b\x0c\r\u0085\u2028\u2029]+"  # breaks and tabs in a name or label count as a space
-
-
-def _clean(text: str) -> str:
-    """A name or a label as it is compared: in Unicode's composed form, on one line, with no white space around."""
-    return re.sub(BLANK, " ", unicodedata.normalize("NFC", text.replace("\ufeff", ""))).strip()
-
-
 def checked_names(own: OwnFile, where: str, names: Sequence[str]) -> list[str]:
     """The columns' ``names`` as they are compared; `UserError` for those that can't be told apart."""
     if len(names) > MAX_COLUMNS:
         raise UserError(f"{own.name}{where}: more than {MAX_COLUMNS:,} columns.")
-    cleaned = [_clean(name) for name in names]
+    cleaned = [one_form(name) for name in names]
     for i, name in enumerate(cleaned, start=1):
         if not name:
             raise UserError(f"{own.name}{where}: column {i} has no name: give it one.")
@@ -285,8 +275,8 @@ def _chosen(own: OwnFile, names: Sequence[str], columns: Collection[str] | None)
     """Those of ``names`` that are among ``columns``, which must be there."""
     if columns is None:
         return list(names)
-    wanted = {_clean(name) for name in columns}
-    require(own.name, [_clean(name) for name in columns], names)
+    wanted = {one_form(name) for name in columns}
+    require(own.name, [one_form(name) for name in columns], names)
     return [name for name in names if name in wanted]
 
 
@@ -311,9 +301,9 @@ def read_csv(own: OwnFile, columns: Collection[str] | None) -> Columns:
     mark, line, header = _csv_header(own)
     if not any(name.strip() for name in header):
         raise UserError(f"{own.name} is empty: it has no header.")
-    names, n_header = _yahoo_header(own, mark, [header[0] if _clean(header[0]) else UNNAMED, *header[1:]])
+    names, n_header = _yahoo_header(own, mark, [header[0] if one_form(header[0]) else UNNAMED, *header[1:]])
     n_named = len(names)
-    while n_named > 1 and not _clean(names[n_named - 1]):
+    while n_named > 1 and not one_form(names[n_named - 1]):
         n_named -= 1
     names = checked_names(own, f", line {line}", names[:n_named])
     nameless = [f"\x00{i}" for i in range(n_named, len(header))]  # behind the last name, as where lines end in a comma
@@ -393,14 +383,14 @@ def read_json(own: OwnFile, columns: Collection[str] | None) -> Columns:
     """The rows of a JSON or JSON Lines file, numbers as text too; a key that a row lacks is null there."""
     names: dict[str, None] = {}  # in the order in which they are met
     nested: dict[str, int] = {}
-    wanted = None if columns is None else {_clean(name) for name in columns}
+    wanted = None if columns is None else {one_form(name) for name in columns}
     n_rows = 0
 
     def cell(name: str, value: Any, i: int) -> str | None:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, list | dict):
-            nested.setdefault(_clean(name), n_rows + i)
+            nested.setdefault(one_form(name), n_rows + i)
             return None
         return cast("str | None", value)
 
@@ -417,13 +407,13 @@ def read_json(own: OwnFile, columns: Collection[str] | None) -> Columns:
             names.update(dict.fromkeys(row))
         cleaned = checked_names(own, "", list(names))
         chosen = (name for name, clean in zip(names, cleaned, strict=True) if wanted is None or clean in wanted)
-        cells = {_clean(name): column(name, rows) for name in chosen}
+        cells = {one_form(name): column(name, rows) for name in chosen}
         n_rows += len(rows)
         return pa.table(cells or {"": pa.nulls(len(rows))})
 
     data, _, _, lines = _collect(own, _json_objects(own), table_of)
     if columns is not None and names:
-        data = data.select(_chosen(own, [_clean(name) for name in names], columns))
+        data = data.select(_chosen(own, [one_form(name) for name in names], columns))
     by_row = own.suffix == ".json"
     return Columns(data, "row" if by_row else "line", 1, None if by_row else lines, nested)
 
@@ -477,7 +467,7 @@ class Table:
 
     def require(self, *names: str) -> None:
         """All that are absent of the columns ``names``, in one error."""
-        require(self.file, list(map(_clean, names)), self.names)
+        require(self.file, list(map(one_form, names)), self.names)
 
     def texts(self, name: str, allow_empty: bool = False) -> list[str]:
         """A column as texts; missing or blank ones are refused, or come as "" where ``allow_empty``."""
@@ -488,20 +478,21 @@ class Table:
                     raise self.bad(i, name, "it is empty")
         return values
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, name: str, allow_empty: bool = False) -> list[str]:
         """A column as names of classes, in composed Unicode and on one line; 1.0 is "1", booleans "true" and "false".
 
-        Two columns with a comma between, as `times` takes them, have their texts joined by a space.
+        Missing or blank ones are refused, or come as "" where ``allow_empty``. Two columns with a comma between, as
+        `times` takes them, have their texts joined by a space.
         """
         if parts := self._pair(name):
             return [" ".join(pair) for pair in zip(*map(self.labels, parts), strict=True)]
-        texts = pa.chunked_array([pa.array(self.texts(name), pa.string())])
+        texts = self._as_text(name).fill_null("")
         if (at := pc.index(pc.match_substring_regex(texts, CONTROL), True).as_py()) >= 0:
             raise self.bad(at, name, f"{shown(texts[at].as_py())} holds a control character")
         if not pc.all(pc.string_is_ascii(texts)).as_py():
             texts = pc.utf8_normalize(pc.replace_substring(texts, "\ufeff", ""), "NFC")
         texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, BLANK, " "))
-        if (at := pc.index(texts, "").as_py()) >= 0:
+        if not allow_empty and (at := pc.index(texts, "").as_py()) >= 0:
             raise self.bad(at, name, "it is empty")
         labels: list[str] = texts.to_pylist()
         return labels
@@ -556,9 +547,9 @@ class Table:
         """Whether a column holds dates, even such that could be read in two ways; plain numbers may be anything."""
         column = self._column(name)
         if not pa.types.is_string(column.type):
-            return pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+            return bool(pa.types.is_timestamp(column.type) or pa.types.is_date(column.type))
         try:
-            return bool(self._read_times(column)[0].dtype.kind == "M")
+            return self._read_times(column)[0].dtype.kind == "M"
         except Unreadable as error:
             return bool(error.advice)
 
@@ -590,8 +581,8 @@ class Table:
 
     def _pair(self, name: str) -> list[str]:
         """The two columns that ``name`` means, "Date,Time" for one; none if it is a column itself."""
-        parts = [_clean(part) for part in name.split(",")]
-        if "," not in name or _clean(name) in self._places:
+        parts = [one_form(part) for part in name.split(",")]
+        if "," not in name or one_form(name) in self._places:
             return []
         if len(parts) != 2:
             raise UserError(f"{self.file}: a time stands in one column or in two, not in {shown(name, 60)}.")
@@ -649,7 +640,7 @@ class Table:
 
     def _floats(self, name: str) -> tuple[pa.ChunkedArray, str]:
         """A column as float64, null where a number is missing, and how it was understood."""
-        name = _clean(name)
+        name = one_form(name)
         if name not in self._kept:
             column = self._column(name)
             if not pa.types.is_string(column.type):
@@ -684,7 +675,7 @@ class Table:
 
     def remarks_on(self, names: Collection[str]) -> list[str]:
         """The same of the file and the columns ``names`` alone; a pair such as "Date,Time" is a name."""
-        wanted = set(map(_clean, names))
+        wanted = set(map(one_form, names))
         return [
             f"column {shown(name, 60)}: {what}." if name else f"{what}."
             for name, what in self._told
@@ -693,11 +684,11 @@ class Table:
 
     def _remark(self, name: str, what: str) -> None:
         if what:
-            self._told[_clean(name), what] = None
+            self._told[one_form(name), what] = None
 
     def _column(self, name: str) -> pa.ChunkedArray:
         """A column of simple values, in its own type."""
-        name = _clean(name)
+        name = one_form(name)
         if name not in self._places:
             self.require(name)
         if name in self._nested:
@@ -805,7 +796,7 @@ def _read_parquet(own: OwnFile, columns: Collection[str] | None) -> Columns:
             if size > LIMIT:
                 raise UserError(f"{own.name} unpacks to more than {LIMIT / 2**30:.3g} GiB: split it.")
         data = pa.Table.from_batches(batches, None if batches else pa.schema([]))
-        data = data.rename_columns([_clean(name) for name in data.column_names])
+        data = data.rename_columns([one_form(name) for name in data.column_names])
     except UserError:
         raise
     except Exception as error:  # over damaged bytes pyarrow raises nearly anything
