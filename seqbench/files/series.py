@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.errors import UserError
-from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns
+from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
 from seqbench.files.runs import TIMES, Scale
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
@@ -380,7 +380,14 @@ def build(
     train, val, test = (dataclasses.replace(split, relative=relative) for split in (train, val, test))
     target = {"offset": float(scale.mean[0]), "scale": float(scale.deviation[0]), "relative": relative}
     columns = given.columns
-    told = (*cutter.notes(val, test), *_missing_note(gaps), *constant, *_far_note(series[part == 2], columns), *notes)
+    told = (
+        read_note(columns),
+        *cutter.notes(val, test),
+        *_missing_note(gaps),
+        *constant,
+        *_far_note(series[part == 2], columns),
+        *notes,
+    )
     return TaskData(
         *(train, val, test),
         sources=source.hashes,
@@ -487,7 +494,10 @@ class _Cutter:
             raise self._none(possible, one)
         starts = starts[:: 1 if part == 0 else -(-len(starts) // MOST_SCORED)]
         begins = np.maximum.accumulate(np.where(member | after_hole, np.arange(len(at)), 0))
-        meta = {"scale": np.full(len(starts), scale, dtype=np.float32), "earlier": starts - begins[starts]}
+        meta: dict[str, Array] = {
+            "scale": np.full(len(starts), scale, dtype=np.float32),
+            "earlier": starts - begins[starts],
+        }
         if self.season:
             meta["phase"] = self._phases(at[starts] + self.options.sequence_length - 1)
         held = series[at]
@@ -571,6 +581,8 @@ def _steps_note(given: Series, steps: Steps) -> str:
     uneven = int((lengths != steps.usual).sum())
     if not steps.even:
         return "the time steps vary, and none is the usual one; windows count rows, not time."
+    if not uneven:
+        return f"each row is {steps.text} after the one before it."
     return (
         f"{uneven:,} of {len(lengths):,} time steps are not as long as the usual one ({steps.text}); windows count "
         "rows, not time."
