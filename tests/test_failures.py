@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import seqbench
 from seqbench import registry
-from seqbench.cli.predict import _load_weights
+from seqbench.cli.predict import _Header
 from seqbench.cli.run import read_predictions
 from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError
@@ -117,7 +117,7 @@ def test_weights_that_are_tied_train_go_on_and_are_read_again(tmp_path, short, m
         kept = load_file(parts.folder / "model.safetensors")
         assert torch.equal(kept["layers.0.after.weight"], kept["layers.0.tied.weight"])
         model = build("tied", "classify", Shape(4, 0, (3,), False), (16,))
-        _load_weights(model, parts.folder)
+        _Header.of(parts.folder).load(model)
         assert model.layers[0].tied.weight is model.layers[0].after.weight
         assert torch.equal(model.layers[0].tied.weight, kept["layers.0.tied.weight"])
     finally:

@@ -1,13 +1,15 @@
 """`predict RECORD FILE`: a saved model on new rows.
 
-Nothing that is read is trusted: the record is validated, the weights are safetensors of the very shapes that the
-record's model has, and the file must hold what the model was trained to read.
+Nothing that is read is trusted: the record is validated, what the model must be read with is of the right types and
+the one that was kept beside these weights, the weights are safetensors of the very shapes that the record's model has,
+which is known before memory is taken for it, and the file must hold what the model was trained to read.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,11 +26,12 @@ if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.data import NewRows, Reading
     from seqbench.jobs.record import RunRecord
     from seqbench.models.backbone import SequenceModel
+    from seqbench.models.heads import Shape
     from seqbench.task import TaskSpec
 
     Columns = dict[str, npt.NDArray[Any]]
 
-__all__ = ["COMMAND", "Predict", "predict_file"]
+__all__ = ["COMMAND", "Predict", "predict_columns", "predict_file"]
 
 FORMATS = (".csv", ".parquet")
 
@@ -59,39 +62,51 @@ COMMAND = Predict
 
 
 def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
-    """Apply the model of ``record`` (a record.json, or its folder) to ``file``; where the table is, and its rows.
+    """Write what `predict_columns` gives to ``out``; where the table is, and its rows.
 
     Raises:
-        UserError: the record has no model, the file is not what it reads, or ``out`` is no .csv or .parquet.
+        UserError: as there, or ``out`` is no .csv or .parquet, or can't be written.
+    """
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out {out.name} must end in .csv or .parquet.")
+    if out.resolve() == file.resolve():
+        raise UserError("--out is the file that is read: choose another name.")
+    columns = predict_columns(record, file)
+    try:
+        _write(columns, out)
+    except OSError as error:
+        raise UserError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
+    return out, len(next(iter(columns.values())))
+
+
+def predict_columns(record: Path, file: Path) -> Columns:
+    """Apply the model of ``record`` (a record.json, or its folder) to ``file``: what names each row, and predictions.
+
+    Raises:
+        UserError: the record has no model that can be read, or the file is not what it reads.
     """
     from seqbench.jobs.record import RunRecord
     from seqbench.jobs.store import Store
     from seqbench.readers.archives import unchanged
     from seqbench.task import Source, parse_options
 
-    if out.suffix not in FORMATS:
-        raise UserError(f"--out {out.name} must end in .csv or .parquet.")
-    if out.resolve() == file.resolve():
-        raise UserError("--out is the file that is read: choose another name.")
     folder = record.parent if record.name == "record.json" else record
     trained = Store.read(folder)
     if not isinstance(trained, RunRecord):
         raise UserError(f"{folder} holds a measurement of a probe: there is no trained model in it.")
     spec = _spec(trained)
-    reading = _reading(folder)
+    header = _Header.of(folder)
+    reading = _reading(folder, header)
     options = parse_options(spec, trained.task.options)
     assert spec.encode is not None
-    with unchanged(file) as digest:
+    with unchanged(file) as digest, _doubting(folder, header):
         new = spec.encode(Source("path", {"file": file}, {"file": digest}), options, reading)
-    columns = _predict(trained, spec, folder, reading, new)
+    with _doubting(folder, header):
+        columns = _predict(trained, spec, folder, header, reading, new)
     both = sorted(set(new.columns) & set(columns))
     if both:
         raise UserError(f"the file's column {both[0]!r} has the name of a column of predictions: rename it.")
-    try:
-        _write({**new.columns, **columns}, out)
-    except OSError as error:
-        raise UserError(f"{out} can't be written ({error.strerror}): choose another --out.") from None
-    return out, len(next(iter(columns.values())))
+    return {**new.columns, **columns}
 
 
 def _spec(record: RunRecord) -> TaskSpec:
@@ -113,31 +128,104 @@ def _spec(record: RunRecord) -> TaskSpec:
     return spec
 
 
-def _reading(folder: Path) -> Reading:
+@dataclass(frozen=True)
+class _Header:
+    """What model.safetensors says of itself before a single weight is read.
+
+    ``reading_sha256`` is of the model.json that was written with it; models of earlier versions have none.
+    """
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    reading_sha256: str | None
+
+    @classmethod
+    def of(cls, folder: Path) -> _Header:
+        from safetensors import SafetensorError, safe_open
+
+        from seqbench.jobs.record import READING_SHA256
+
+        path = folder / "model.safetensors"
+        try:
+            with safe_open(path, "pt") as file:
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                return cls(path, shapes, (file.metadata() or {}).get(READING_SHA256))
+        except (OSError, SafetensorError):
+            raise cls(path, {}, None).unfit() from None
+
+    def unfit(self) -> UserError:
+        """It can't be used."""
+        return UserError(f"{self.path} is missing, damaged or not this model's: train it again with --force.")
+
+    def check(self, model: SequenceModel) -> None:
+        """Raise `UserError` unless ``model`` has just these weights."""
+        if {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} != self.shapes:
+            raise self.unfit()
+
+    def load(self, model: SequenceModel) -> None:
+        """Put the weights into ``model``."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load as from_safetensors
+
+        self.check(model)
+        try:
+            model.load_state_dict(from_safetensors(self.path.read_bytes()))
+        except (OSError, SafetensorError, RuntimeError):
+            raise self.unfit() from None
+
+
+class _Fitted(dict[str, Any]):
+    """Figures of the training split by name; one that is not there is a sentence."""
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"model.json lacks {name!r} of what was fitted: train the model again with --force.")
+
+
+def _reading(folder: Path, header: _Header) -> Reading:
+    """What the rows must be read with, as it was kept with the weights."""
     from seqbench.data import Reading
+    from seqbench.jobs.record import ReadingFile
 
+    path = folder / "model.json"
     try:
-        kept = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        names = {name: tuple(map(str, kept[name])) for name in ("vocabulary", "features", "classes")}
-        return Reading(**names, fitted=dict(kept["fitted"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder / 'model.json'} is missing or damaged: train the model again with --force.") from None
+        content = path.read_bytes()
+    except OSError:
+        raise UserError(f"{path} is missing: train the model again with --force.") from None
+    if header.reading_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise UserError(f"{path} has been altered since the model was trained: train it again with --force.")
+    kept = ReadingFile.from_json(content, str(path))
+    return Reading(kept.vocabulary, kept.features, kept.classes, _Fitted(kept.fitted))
 
 
-def _predict(record: RunRecord, spec: TaskSpec, folder: Path, reading: Reading, new: NewRows) -> Columns:
+@contextlib.contextmanager
+def _doubting(folder: Path, header: _Header) -> Iterator[None]:
+    """What goes wrong inside is the fault of model.json, where nothing says that it is as it was written."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if header.reading_sha256 is not None:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{folder / 'model.json'} can't be used to read these rows ({what}): train the model again with --force."
+        ) from None
+
+
+def _predict(
+    record: RunRecord, spec: TaskSpec, folder: Path, header: _Header, reading: Reading, new: NewRows
+) -> Columns:
     from seqbench.config import RunConfig
     from seqbench.data import TaskData
     from seqbench.device import resolve_device, settings
-    from seqbench.models.backbone import build, shape_of
+    from seqbench.models.backbone import shape_of
     from seqbench.training import predict
 
-    config = RunConfig(task=record.task.name, model=record.model.name, hidden=record.model.hidden, threads=1)
+    config = RunConfig(task=record.task.name, model=record.model.name, threads=1)
     device = resolve_device(config)
     about: dict[str, Any] = {name: getattr(reading, name) for name in ("vocabulary", "features", "classes", "fitted")}
     shape = shape_of(spec.kind, TaskData(new.split, new.split, new.split, {}, **about))
     with settings(device, config):
-        model = build(record.model.name, spec.kind, shape, record.model.hidden, backbone=record.model.backbone)
-        _load_weights(model, folder)
+        model = load_model(record, spec.kind, shape, header)
         try:
             predictions = predict(model.to(device), new.split, config)
         except Diverged as error:
@@ -145,15 +233,30 @@ def _predict(record: RunRecord, spec: TaskSpec, folder: Path, reading: Reading, 
     return type(model.head).columns(predictions, reading)
 
 
-def _load_weights(model: SequenceModel, folder: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load as from_safetensors
+def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> SequenceModel:
+    """The trained model; one that is not that of the weights is refused before memory is taken for it."""
+    import torch
 
-    path = folder / "model.safetensors"
+    from seqbench.models.backbone import build
+
+    def made() -> SequenceModel:
+        return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone)
+
     try:
-        model.load_state_dict(from_safetensors(path.read_bytes()))
-    except (OSError, SafetensorError, RuntimeError):
-        raise UserError(f"{path} is missing, damaged or not this model's: train it again with --force.") from None
+        with torch.device("meta"):
+            empty = made()
+    except (
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+    ):  # too large to count, or a user's own layer wants real memory
+        if max(record.model.hidden) > max((size for shape in header.shapes.values() for size in shape), default=0):
+            raise header.unfit() from None
+    else:
+        header.check(empty)
+    model = made()
+    header.load(model)
+    return model
 
 
 def _write(columns: Mapping[str, npt.NDArray[Any]], out: Path) -> None:
