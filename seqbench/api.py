@@ -31,7 +31,7 @@ from seqbench.board import (
     render,
 )
 from seqbench.board.summary import short_board, short_runs
-from seqbench.config import FLAGS, GridOptions, RunConfig
+from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
@@ -45,7 +45,18 @@ from seqbench.task import TASKS, TaskSpec, parse_options
 if TYPE_CHECKING:
     from seqbench.board.compare import Difference, MeanPairing, Pairing
 
-__all__ = ["Board", "PairedModels", "Results", "Run", "compare", "leaderboard", "run"]
+__all__ = [
+    "Board",
+    "DataShown",
+    "PairedModels",
+    "Results",
+    "RunResult",
+    "compare",
+    "leaderboard",
+    "predict",
+    "run",
+    "show",
+]
 
 Names = str | Iterable[str]
 ALPHA = 0.05
@@ -62,7 +73,7 @@ def run(
     out: str | Path = "results/local", force: bool = False, tune_learning_rate: Literal[False] = False,
     time_limit: float | None = None, options: Mapping[str, Any] | None = None, progress: bool | None = None,
     **config: Any,
-) -> Run: ...  # fmt: skip
+) -> RunResult: ...  # fmt: skip
 
 
 @overload
@@ -88,10 +99,10 @@ def run(
     options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     **config: Any,
-) -> Run | Results:
+) -> RunResult | Results:
     """Train models on tasks, or on data of your own; what has a result already is not run again.
 
-    One task and one model give a `Run`, the record with its predictions. Several (a list, ``"dna,weather"`` or
+    One task and one model give a `RunResult`, the record with its predictions. Several (a list, ``"dna,weather"`` or
     ``"all"``), a number of ``seeds`` or ``tune_learning_rate`` give `Results`. A run that fails has a record that says
     how, and the others go on.
 
@@ -130,14 +141,13 @@ def run(
     from seqbench.jobs.store import Store
     from seqbench.models.mixer import MODELS
 
-    if not model:
+    if isinstance(model, str) and not model:
         raise UserError("which model? Give model='lstm', or several: see `seqbench list models`.")
     models = MODELS.chosen(_joined(model, "model"))
     alone = jobs == 1 and time_limit is None
     with _told_where(), _listener(progress, jobs, str(model) if alone and not many else "") as listener:
-        tasks, base = _tasks_and_config(
-            task, models, options, {**config, **_own_data({**config, "data": data})}, listener
-        )
+        given = {**config, **_own_data({**config, "data": data})}
+        tasks, base = _tasks_and_config(task, models, options, given, listener)
         own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
         entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
         here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
@@ -204,6 +214,68 @@ def _tasks_and_config(
     return tasks, base
 
 
+# --- predict, show ---------------------------------------------------------------------------------------------------
+
+
+def predict(result: RunResult | str | Path, data: Any) -> pd.DataFrame:
+    """What a trained model makes of new rows, in the data's own units.
+
+    Args:
+        result: what `run` gave, or the path of its record or folder.
+        data: a DataFrame or the path of a file, in the form that the model was trained on; targets are not needed.
+
+    Raises:
+        UserError: there is no trained model, or ``data`` is not what it reads.
+    """
+    from seqbench.predictions import predicted_rows
+
+    folder = result.folder if isinstance(result, RunResult) else Path(result)
+    return predicted_rows(folder, Path(_own_data({"data": data})["data"]))
+
+
+def show(
+    task: str | None = None, *, data: Any = None, options: Mapping[str, Any] | None = None, **config: Any
+) -> DataShown:
+    """What a task's data, or data of your own, holds: how it is read and split, sizes, balance, and baselines.
+
+    Args:
+        task: name of a task; not needed with ``data``.
+        data: a DataFrame or the path of a file of your own.
+        options: options of the task; they can be given by keyword, too.
+        config: what says which data is meant, as for `run`: ``target``, ``kind``, ``horizon`` ...
+
+    Raises:
+        UserError: an unknown name or option, or data that can't be used.
+    """
+    from seqbench.about import about_prepared
+    from seqbench.prepare import fit_baselines, prepare
+
+    given = {**config, **_own_data({**config, "data": data})}
+    with _listener(None, 1, "data") as listener:
+        names, base = _tasks_and_config(task, ("",), options, given, listener)
+        prepared = prepare(names[0], base.task_options, base.source, listener.say, base.data, base.test)
+        return DataShown(about_prepared(prepared, fit_baselines(prepared, listener.say)))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class DataShown(Shown):
+    """What prepared data holds; ``about`` has it as `data show --json` prints it."""
+
+    about: dict[str, Any]
+
+    def sections(self) -> list[Section]:
+        """How it was read and split, sizes, classes or features, and the baselines."""
+        about = self.about
+        parts = [self._table(f"{about['task']} ({about['kind']}): {about['description']}", "sizes", about["notes"])]
+        parts += [self._table("", name, []) for name in ("classes", "features", "baselines") if about[name]]
+        return parts
+
+    def _table(self, heading: str, name: str, notes: Sequence[str]) -> Section:
+        rows = self.about[name]
+        cells = [[value if isinstance(value, str) else format_value(value) for value in row.values()] for row in rows]
+        return Section(heading, list(rows[0]), cells, list(notes))
+
+
 def _is_one(names: Names) -> bool:
     """Whether it names a single task or model, as the command line tells it."""
     return isinstance(names, str) and names != "all" and "," not in names
@@ -257,8 +329,8 @@ def _merged(options: Mapping[str, Any] | None, given: Mapping[str, Any]) -> tupl
     if "missing" in known:
         known["missing"] = tuple(str(mark) for mark in known["missing"] or ())
     others = {name: value for name, value in given.items() if name not in fields}
-    written = [text.partition("=")[0] for text in known.get("option", ())]
-    written += [name for name in FLAGS if known.get(name) not in (None, ())]
+    written = [*dict.fromkeys(text.partition("=")[0] for text in known.get("option", ()))]
+    written += [name for name in FLAGS if is_given(known.get(name))]
     counts = Counter(str(name).replace("-", "_") for name in (*written, *others, *(options or {})))
     for name, count in counts.items():
         if count > 1:
@@ -278,7 +350,7 @@ def _config(
         if name == "plugin":
             raise UserError("a plug-in is loaded before it is used: call seqbench.load_plugin with its file.")
         if name not in of_tasks:
-            choices = {*(item.name for item in dataclasses.fields(RunConfig)), *OWN, *of_tasks} - {"option"}
+            choices = {*(item.name for item in dataclasses.fields(RunConfig)), *OWN} - {"option", *FLAGS} | of_tasks
             raise UserError(unknown_option(name, choices, python=True))
     for spec in specs:
         _check_options(spec, {**base.task_options, **values})
@@ -335,13 +407,13 @@ def _told_where() -> Iterator[None]:
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
-class Run(Shown, RunRecord):
+class RunResult(Shown, RunRecord):
     """The record of one run, which prints as a table, knows the folder it lies in and what the model predicted."""
 
     _folder: Path = PrivateAttr()
 
     @classmethod
-    def of(cls, record: RunRecord, folder: Path) -> Run:
+    def of(cls, record: RunRecord, folder: Path) -> RunResult:
         """``record`` as it lies in ``folder``."""
         made = cls.model_construct(**dict(record))
         made._folder = folder
@@ -354,14 +426,14 @@ class Run(Shown, RunRecord):
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """What was predicted of the test split beside what was true, in the data's own units; see `test_predictions`.
+        """What was predicted of the test split beside what was true, in the data's own units.
 
         Raises:
             UserError: the run did not end well, or its files are damaged.
         """
-        from seqbench.predictions import test_predictions
+        from seqbench.predictions import predicted_test
 
-        return test_predictions(self, self.folder)
+        return predicted_test(self, self.folder)
 
     def sections(self) -> list[Section]:
         """The figure with its interval, the baselines beside it, and what is known of the data."""
@@ -380,7 +452,7 @@ class Run(Shown, RunRecord):
 
 
 @dataclass(frozen=True, repr=False)
-class Results(Shown, Sequence[Run]):
+class Results(Shown, Sequence[RunResult]):
     """Records of a grid in its order, and the folder of each.
 
     It prints as a table with a row for runs that differ in the seed only: the mean over seeds with its 95% interval, as
@@ -400,15 +472,15 @@ class Results(Shown, Sequence[Run]):
         return len(self.records)
 
     @overload
-    def __getitem__(self, index: int) -> Run: ...
+    def __getitem__(self, index: int) -> RunResult: ...
 
     @overload
     def __getitem__(self, index: slice) -> Results: ...
 
-    def __getitem__(self, index: int | slice) -> Run | Results:
+    def __getitem__(self, index: int | slice) -> RunResult | Results:
         if isinstance(index, slice):
             return Results(self.records[index], self.folders[index])
-        return Run.of(self.records[index], self.folders[index])
+        return RunResult.of(self.records[index], self.folders[index])
 
     @property
     def failed(self) -> Results:

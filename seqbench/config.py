@@ -32,7 +32,7 @@ from seqbench.options import (
     parse_count,
 )
 
-__all__ = ["DataOptions", "GridOptions", "RunConfig", "parse_options_text"]
+__all__ = ["FLAGS", "DataOptions", "GridOptions", "RunConfig", "is_given", "parse_options_text"]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -54,7 +54,6 @@ WIDTH = (128,)  # where neither --hidden nor --params is given
 Column = Annotated[str | None, Parameter(group=COLUMNS, metavar="COLUMN")]
 ColumnList = Annotated[str | None, Parameter(group=COLUMNS, metavar="COLUMN[,...]")]
 Steps = Annotated[int | None, Range(ge=1), Parameter(group=DATA, metavar="N")]
-KINDS = ("classify", "forecast", "regress", "tag", "generate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +121,7 @@ class DataOptions:
             check_dataset(self.dataset)
         named = {name.replace("-", "_") for name in parse_options_text(self.option)}
         for name in FLAGS:
-            if getattr(self, name) not in (None, ()) and name in named:
+            if is_given(getattr(self, name)) and name in named:
                 raise UserError(f"--{name.replace('_', '-')} and --option {name}=... say the same: give one.")
 
     @property
@@ -131,7 +130,7 @@ class DataOptions:
         given: dict[str, Any] = dict(parse_options_text(self.option))
         for name in FLAGS:
             value = getattr(self, name)
-            if value not in (None, ()):
+            if is_given(value):
                 given[name] = ",".join(value) if isinstance(value, tuple) else value
         return given
 
@@ -149,6 +148,11 @@ FLAGS = (
     *("date_format", "missing", "decimal"),
 )
 LONGEST_NAME = 60
+
+
+def is_given(value: Any) -> bool:
+    """Whether an option was given: it is neither None nor an empty tuple."""
+    return value is not None and not (isinstance(value, tuple) and not value)
 
 
 def _path(name: str, value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import platform
@@ -34,6 +35,7 @@ from seqbench.errors import Interrupted, UserError
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
+    READING_SHA256,
     SCHEMA_VERSION,
     Cost,
     DataInfo,
@@ -399,9 +401,10 @@ class _Run:
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
         weights = {name: own_copy(tensor) for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
-        (folder / "model.safetensors").write_bytes(to_safetensors(weights))
-        reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False)
-        (folder / "model.json").write_text(reading, encoding="utf-8")
+        reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False).encode()
+        about = {READING_SHA256: hashlib.sha256(reading).hexdigest()}
+        (folder / "model.safetensors").write_bytes(to_safetensors(weights, about))
+        (folder / "model.json").write_bytes(reading)
         return self.record("ok", None, model, metrics, self._cost(model, done))
 
     def _cost(self, model: SequenceModel, done: Fit) -> Cost:

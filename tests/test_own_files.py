@@ -123,7 +123,7 @@ MISTAKES = [
     ("sentiment", reviews() + "x" * 1_000_001 + ",pos\n", "line 122"),
     ("dna", sequences() + ">last label=tata\n\n", "line 241"),
     ("dna", sequences() + ">last label=tata\nACGT!\n", "line 242"),
-    ("dna", sequences() + ">last\nACGT\n", "line 241"),
+    ("dna", sequences().replace(" label=tata", "").replace(" label=none", ""), "write label=NAME"),
     ("dna", sequences() + f">last label=tata\n{'A' * 1_000_001}\n", "line 241"),
     ("dna", sequences().replace("tata", "none"), "one class only"),
     ("weather", series() + "2019-12-31T00,20,50\n", "line 902"),

@@ -6,6 +6,7 @@ import json
 import lzma
 import random
 import time
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -47,14 +48,16 @@ FEW = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
-NAME = CELL.map(str.strip).filter(bool)
+PLAIN = st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp"])  # controls are refused in a name
+NAME = st.text(PLAIN, max_size=12).map(lambda name: unicodedata.normalize("NFC", name).strip()).filter(bool)
 
 
 @st.composite
 def text_tables(draw):
-    names = draw(st.lists(NAME, min_size=1, max_size=4, unique=True))
-    rows = draw(st.lists(st.tuples(*[CELL] * len(names)), min_size=1, max_size=6))
-    return names, rows
+    """Names and rows; the last row isn't blank in all cells, as that of a sheet may be, which is left out."""
+    names = draw(st.lists(NAME, min_size=1, max_size=4, unique_by=str.lower))
+    rows = draw(st.lists(st.tuples(*[CELL] * len(names)), max_size=5))
+    return names, [*rows, (*draw(st.tuples(*[CELL] * (len(names) - 1))), "end")]
 
 
 @FEW

@@ -6,7 +6,7 @@ together, and validation or test sequences are left out if one that is trained o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,20 @@ import numpy.typing as npt
 
 from seqbench.data import NewRows, Ragged, Reading, TaskData
 from seqbench.errors import UserError
+from seqbench.files.columns import TableOptions
 from seqbench.files.near import near_groups
-from seqbench.files.splitting import check_shares, split_groups
-from seqbench.files.texts import LABEL_METRICS, OWN, PAD, score_labels
-from seqbench.readers.sequences import read_sequences
+from seqbench.files.splitting import check_shares, published_split, split_groups
+from seqbench.files.texts import (
+    LABEL_METRICS,
+    OWN,
+    PAD,
+    class_shares_note,
+    number_classes,
+    repeats_note,
+    score_labels,
+)
+from seqbench.readers.archives import shown
+from seqbench.readers.sequences import SequenceColumns, read_sequences
 from seqbench.task import Source
 
 __all__ = ["VARIANT", "SequenceOptions", "build_sequences", "encode_sequences", "leave_out_known"]
@@ -31,16 +41,36 @@ CORE = 20  # bases around the centre that tell a window from all others
 
 @dataclass(frozen=True)
 class SequenceOptions:
-    """Options of a file of labelled sequences."""
+    """Options of a file of labelled sequences.
+
+    Attributes:
+        features, target: of a table the columns with the sequences and their classes.
+        group: a column, or a word of FASTA headers (``gene=...``), whose values never straddle splits.
+        split: the same with the words train, val and test, where a publisher has fixed the splits.
+        numbers_as_classes: take each of many different numbers as a class.
+        missing: marks of a missing label, with commas.
+    """
 
     sequence_length: int = 1000
+    features: str = "sequence"
+    target: str = "label"
+    group: str = ""
+    split: str = ""
     val: float = 0.15
     test: float = 0.15
+    numbers_as_classes: bool = False
+    missing: str = ""
 
     def __post_init__(self) -> None:
         check_shares(self.val, self.test)
         if not 1 <= self.sequence_length <= 1_000_000:
             raise UserError(f"--sequence-length must be from 1 to 1,000,000 bases, not {self.sequence_length}.")
+
+    @property
+    def columns(self) -> SequenceColumns:
+        """Where letters, label and the rest stand."""
+        also = tuple(filter(None, (self.group, self.split)))
+        return SequenceColumns(self.features, self.target, also, TableOptions(missing=self.missing).form)
 
 
 def centre(letters: str, longest: int) -> str:
@@ -57,8 +87,15 @@ def _ragged(sequences: Sequence[str], labels: Array, groups: Array) -> Ragged:
     return Ragged(tokens, np.append(0, np.cumsum(lengths)[:-1]), lengths, labels, groups)
 
 
-def leave_out_known(sequences: Sequence[str], indices: dict[str, Array]) -> tuple[dict[str, Array], str]:
-    """Without the validation and test sequences whose central bases a training sequence holds, and a note on them."""
+def leave_out_known(
+    sequences: Sequence[str], indices: dict[str, Array], published: bool = False
+) -> tuple[dict[str, Array], str]:
+    """Without the validation and test sequences whose central bases a training sequence holds, and a note on them.
+
+    A ``published`` test stays whole: there training and validation lose the sequences that hold what is scored.
+    """
+    if published:
+        return _leave_out_scored(sequences, indices)
     known = {core for i in indices["train"] for core in _pieces(sequences[i])}
     kept, dropped = dict(indices), {}
     for part in ("val", "test"):
@@ -71,8 +108,23 @@ def leave_out_known(sequences: Sequence[str], indices: dict[str, Array]) -> tupl
     )
 
 
+def _leave_out_scored(sequences: Sequence[str], indices: dict[str, Array]) -> tuple[dict[str, Array], str]:
+    scored = {_core(sequences[i]) for i in indices["test"]}
+    kept, dropped = dict(indices), {}
+    for part in ("val", "train"):
+        fresh = np.array([scored.isdisjoint(_pieces(sequences[i])) for i in indices[part]], dtype=bool)
+        kept[part], dropped[part] = indices[part][fresh], int((~fresh).sum())
+        scored |= {_core(sequences[i]) for i in kept[part]}
+    return kept, (
+        f"{dropped['train']} training and {dropped['val']} validation sequences are left out because they hold the "
+        f"{CORE} bases around the centre of one that tests (or, for training, validates)."
+    )
+
+
 def _core(letters: str) -> str:
-    return centre(letters, CORE)
+    """The bases around the centre; those of a stretch that nobody knows are its own."""
+    core = centre(letters, CORE)
+    return core if 2 * core.count("N") <= len(core) else f"unknown in {letters}"
 
 
 def _pieces(letters: str) -> set[str]:
@@ -87,12 +139,13 @@ def build_sequences(
     indices: dict[str, Array],
     sources: Any,
     notes: tuple[str, ...],
+    published: bool = False,
 ) -> TaskData:
     """Letters as tokens; of a sequence that is too long the middle was taken before."""
-    kept, left_out = leave_out_known(sequences, indices)
+    kept, left_out = leave_out_known(sequences, indices, published)
     for part, rows in kept.items():
         absent = sorted(set(range(len(classes))) - set(labels[rows].tolist()))
-        if absent:
+        if absent and (part == "train" or not published):
             raise UserError(
                 f"class {classes[absent[0]]!r} has no {part} sequence left once those that training holds too are "
                 "gone: bring sequences that differ more."
@@ -103,32 +156,66 @@ def build_sequences(
 
 def load(source: Source, options: SequenceOptions) -> TaskData:
     """The user's sequences, near-duplicates on one side."""
-    records = read_sequences(source.file)
-    for record in records:
-        if record.label is None:
-            raise UserError(
-                f"line {record.line}: sequence {record.name!r} has no label; write label=NAME in its header."
-            )
-    names, labels = np.unique([str(record.label) for record in records], return_inverse=True)
+    files = [path for path in (source.file, source.files.get("test")) if path]
+    if len(files) > 1 and options.split:
+        raise UserError("--test and split are two ways to split: give one.")
+    read = [read_sequences(path, options.columns) for path in files]
+    in_test = np.repeat(np.arange(len(read)), list(map(len, read)))
+    everything = [record for records in read for record in records]
+    labelled = np.array([record.label is not None for record in everything])
+    if not labelled.any():
+        raise UserError(
+            f"line {everything[0].line}: sequence {shown(everything[0].name)} has no label, and no other has one: "
+            f"write {options.target}=NAME in every header, or name a table's column of labels."
+        )
+    records = [record for record in everything if record.label is not None]
+    names = [str(record.label) for record in records]
+    labels, classes = number_classes(names, options.target, options.numbers_as_classes)
     sequences = [centre(record.letters, options.sequence_length) for record in records]
-    groups = near_groups(sequences, piece=PIECE, by_words=False)
-    where = _where(records)
-    indices = split_groups(groups, labels, names.tolist(), (options.val, options.test), where)
+    notes = [f"{int((~labelled).sum()):,} sequences without a label are left out."] if not labelled.all() else []
+    groups = _groups(records, sequences, options, notes)
+
+    def where(i: int) -> str:
+        return f"line {records[i].line}"
+
+    published = bool(options.split) or len(files) > 1
+    if published:
+        parts = ["test" if tests else "train" for tests in in_test[labelled]]
+        parts = [record.also[-1] for record in records] if options.split else parts
+        said_by = f"column {shown(options.split, 60)}" if options.split else "the two files"
+        indices, said = published_split(parts, said_by, groups, options.val, labels, where)
+        notes += said
+    else:
+        indices = split_groups(groups, labels, classes, (options.val, options.test), where, notes=notes)
     n_cut = sum(len(record.letters) > options.sequence_length for record in records)
-    notes = (
-        f"{len(records):,} sequences in {int(groups.max()) + 1:,} groups of near-duplicates and single ones.",
+    n_masked = sum(2 * letters.count("N") > len(letters) for letters in sequences)
+    notes += [
         f"{n_cut:,} are cut to the {options.sequence_length:,} bases in their middle.",
-    )
-    return build_sequences(sequences, labels, groups, tuple(names.tolist()), indices, source.hashes, notes)
+        class_shares_note(labels, classes, indices),
+        *repeats_note(sequences, names, "sequence"),
+        *([f"{n_masked:,} sequences are N for more than half of their bases."] if n_masked else []),
+    ]
+    return build_sequences(sequences, labels, groups, classes, indices, source.hashes, tuple(notes), published)
 
 
-def _where(records: Sequence[Any]) -> Callable[[int], str]:
-    return lambda i: f"line {records[i].line}"
+def _groups(records: Sequence[Any], sequences: Sequence[str], options: SequenceOptions, notes: list[str]) -> Array:
+    """(N,) what stays together: what the user says, else near-duplicates; a sentence on it goes to ``notes``."""
+    if not options.group:
+        groups = near_groups(sequences, piece=PIECE, by_words=False, notes=notes)
+        kind = "groups of near-duplicates and single ones"
+    else:
+        named = [record.also[0] for record in records]
+        if "" in named:
+            line = records[named.index("")].line
+            raise UserError(f"line {line}: no {shown(options.group, 60)} is told of the sequence.")
+        groups, kind = np.unique(named, return_inverse=True)[1], f"values of {options.group}"
+    notes.append(f"{len(sequences):,} sequences in {int(groups.max()) + 1:,} {kind}, each whole in one split.")
+    return groups
 
 
 def encode_sequences(source: Source, options: SequenceOptions, reading: Reading) -> NewRows:
     """New sequences, without labels."""
-    records = read_sequences(source.file)
+    records = read_sequences(source.file, SequenceColumns(getattr(options, "features", "sequence")))
     blank = np.zeros(len(records), dtype=np.int64)
     rows = _ragged([centre(record.letters, options.sequence_length) for record in records], blank, blank)
     return NewRows(rows, {"sequence": np.array([record.name for record in records])})
@@ -142,7 +229,10 @@ VARIANT: dict[str, Any] = {
     "metrics": LABEL_METRICS,
     "score": score_labels,
     "description": "classes of the user's own DNA sequences",
-    "split": "by groups of near-duplicates, class by class; no test sequence shares its 20 central bases with training",
+    "split": (
+        "by groups of near-duplicates, class by class, or as published; no test sequence shares its 20 central bases "
+        "with training"
+    ),
     "baselines": ("majority", "kmers"),
     "reference": "majority",
 }

@@ -271,9 +271,10 @@ def _read_rows(source: Source, options: TextOptions) -> _TextRows:
     tables = [read_table(path, form=options.form) for path in (source.file, test) if path]
     for table in tables:
         table.require(*filter(None, (options.text, options.label, options.group, options.time, options.split)))
-    texts, labels, groups = (
-        [cell for table in tables for cell in (_cells(table, column) if column else [])]
-        for column in (options.text, options.label, options.group)
+    texts = [cell for table in tables for cell in _cells(table, options.text)]
+    labels, groups = (
+        [cell for table in tables for cell in (table.labels(column, allow_empty=True) if column else [])]
+        for column in (options.label, options.group)
     )
     places = [(table, i) for table in tables for i in range(len(table))]
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text.strip() and label]

@@ -2,59 +2,77 @@
 
 A label, which all may lack, is ``label=donor`` or ``label="two words"``: in FASTA anywhere in the header; in GenBank
 the source feature's qualifier ``/label`` or ``/note="label=donor"``, else the DEFINITION, else the COMMENT; in a table
-the column ``label``. Letters are IUPAC's (Cornish-Bowden 1985, Nucleic Acids Res. 13:3021) in either case: U is read
-as T, since an RNA is its gene in another alphabet, and the codes for several bases (R Y S W K M B D H V) as N.
+the column ``label``. What else is told of a sequence, as the split it belongs to, stands in the same way in a FASTA
+header (``split=test``) or in a column. Letters are IUPAC's (Cornish-Bowden 1985, Nucleic Acids Res. 13:3021) in
+either case: U is read as T, since an RNA is its gene in another alphabet, and the codes for several bases (R Y S W K M
+B D H V) as N.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seqbench.errors import UserError
-from seqbench.readers.archives import OwnFile, open_own, shown, suffix_of, survey
-from seqbench.readers.tables import SUFFIXES, read_table
+from seqbench.readers.archives import CONTROL, OwnFile, one_form, open_own, shown, suffix_of, survey
+from seqbench.readers.tables import SUFFIXES, Format, read_table
 
-__all__ = ["MAX_LENGTH", "Sequence", "read_sequences"]
+__all__ = ["MAX_LENGTH", "Sequence", "SequenceColumns", "read_sequences"]
 
 MAX_LENGTH = 1_000_000
-FASTA = (".fasta", ".fa", ".fna")
+FASTA = (".fasta", ".fa", ".fas", ".fna", ".ffn")
 GENBANK = (".gb", ".gbk", ".genbank")
 NO_BASE = re.compile(
     "[^ACGTURYSWKMBDHVN]", re.ASCII | re.IGNORECASE
 )  # ASCII: beyond it some letters have its upper case
 READ_AS = str.maketrans("URYSWKMBDHV", "T" + 10 * "N")
-LABEL = re.compile(r"""(?<![^\s|;,])label=(?:"([^"]*)"|'([^']*)'|([^\s"']\S*)?)""")
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """One sequence, its ``letters`` among A C G T N; ``line`` is where its record begins (in Parquet its row)."""
+    """One sequence, its ``letters`` among A C G T N; ``line`` is where its record begins (in Parquet its row).
+
+    ``also`` is what was asked for beside the label, in that order; "" where it isn't told.
+    """
 
     name: str
     letters: str
     label: str | None
     line: int
+    also: tuple[str, ...] = ()
 
 
-def read_sequences(path: Path) -> list[Sequence]:
+@dataclass(frozen=True)
+class SequenceColumns:
+    """Columns of a table, and words before ``=`` in a FASTA header, that hold letters, label and what else is asked."""
+
+    letters: str = "sequence"
+    label: str = "label"
+    also: tuple[str, ...] = ()
+    form: Format = field(default_factory=Format)
+
+
+def read_sequences(path: Path, columns: SequenceColumns = SequenceColumns()) -> list[Sequence]:
     """All sequences in ``path``, in the file's order."""
     suffix = suffix_of(path)
     if suffix in SUFFIXES:
-        return _from_table(path)
+        return _from_table(path, columns)
     with open_own(path) as own:
         if suffix not in FASTA + GENBANK:
             known = ", ".join(FASTA + GENBANK + SUFFIXES)
             raise UserError(f"{own.name} holds no sequences by its name: it must end in one of {known}.")
         survey(own)
-        sequences = list(_fasta(own) if suffix in FASTA else _genbank(own))
+        if suffix in GENBANK and columns.also:
+            raise UserError(f"{own.name}: GenBank tells no {columns.also[0]!r} of a sequence: write a table or FASTA.")
+        sequences = list(_fasta(own, columns) if suffix in FASTA else _genbank(own))
         if not sequences:
             raise UserError(f"{own.name} holds no record: is it {'FASTA' if suffix in FASTA else 'GenBank'}?")
         return sequences
@@ -73,7 +91,7 @@ def _bio(module: str, own: OwnFile) -> Any:
         raise UserError(f"{own.name} is read by biopython, which is missing: pip install 'seqbench[data]'") from None
 
 
-def _fasta(own: OwnFile) -> Iterator[Sequence]:
+def _fasta(own: OwnFile, columns: SequenceColumns) -> Iterator[Sequence]:
     parse = _bio("SeqIO.FastaIO", own).SimpleFastaParser
     with own.text() as text:
         first = next(((number, line) for number, line in enumerate(text, start=1) if line.strip()), None)
@@ -82,9 +100,11 @@ def _fasta(own: OwnFile) -> Iterator[Sequence]:
     starts = _starts(own, ">")
     with own.text() as text:
         for line, (header, raw) in zip(starts, parse(text), strict=True):
-            name = (header.split() or [""])[0]
+            name = _printable(own, line, (header.split() or [""])[0])
             letters = _letters(own.name, f"line {line}", name, raw, partial(_line_of, own, line))
-            yield Sequence(name, letters, _label(own, line, header), line)
+            label = _label(own, line, header, key=columns.label)
+            also = tuple(_label(own, line, header, key=key) or "" for key in columns.also)
+            yield Sequence(name, letters, label, line, also)
 
 
 def _genbank(own: OwnFile) -> Iterator[Sequence]:
@@ -117,15 +137,18 @@ def _genbank(own: OwnFile) -> Iterator[Sequence]:
         raise UserError(f"{own.name}, line {line}: a GenBank record that begins or ends amid another: is a // missing?")
 
 
-def _from_table(path: Path) -> list[Sequence]:
-    table = read_table(path)
-    texts = table.texts("sequence", allow_empty=True)
-    labels: list[str] | list[None] = table.labels("label") if "label" in table.names else [None] * len(table)
+def _from_table(path: Path, columns: SequenceColumns) -> list[Sequence]:
+    table = read_table(path, form=columns.form)
+    texts = table.texts(columns.letters, allow_empty=True)
+    labelled = columns.label in table.names or columns.label != "label"  # a column that was named must be there
+    labels = table.labels(columns.label, allow_empty=True) if labelled else [""] * len(table)
+    also = [table.labels(name, allow_empty=True) for name in columns.also]
     sequences = []
     for i, (raw, label) in enumerate(zip(map(str.strip, texts), labels, strict=True)):
-        place = f"{table.where(i)}, column 'sequence'"
+        place = f"{table.where(i)}, column {shown(columns.letters, 60)}"
         letters = _letters(table.file, place, table.where(i), raw)
-        sequences.append(Sequence(table.where(i), letters, label, table.line(i)))
+        told = tuple(cells[i] for cells in also)
+        sequences.append(Sequence(table.where(i), letters, label or None, table.line(i), told))
     return sequences
 
 
@@ -145,14 +168,25 @@ def _letters(file: str, place: str, name: str, raw: str, place_of: Callable[[int
     return raw.upper().translate(READ_AS)
 
 
-def _label(own: OwnFile, line: int, text: str, strip: str = "") -> str | None:
-    match = LABEL.search(text)
+def _label(own: OwnFile, line: int, text: str, strip: str = "", key: str = "label") -> str | None:
+    match = _key_pattern(key).search(text)
     if not match:
         return None
     label = next((group for group in match.groups() if group is not None), "").rstrip(strip).strip()
     if not label:
-        raise UserError(f"{own.name}, line {line}: label= has no value, or its quote isn't closed.")
-    return label
+        raise UserError(f"{own.name}, line {line}: {key}= has no value, or its quote isn't closed.")
+    return _printable(own, line, label)
+
+
+def _printable(own: OwnFile, line: int, text: str) -> str:
+    if re.search(CONTROL, text):
+        raise UserError(f"{own.name}, line {line}: {shown(text)} holds a control character.")
+    return one_form(text)
+
+
+@functools.cache
+def _key_pattern(key: str) -> re.Pattern[str]:
+    return re.compile(rf"""(?<![^\s|;,]){re.escape(key)}=(?:"([^"]*)"|'([^']*)'|([^\s"']\S*)?)""")
 
 
 def _genbank_label(own: OwnFile, line: int, record: Any) -> str | None:
