@@ -171,6 +171,7 @@ def test_nested_columns_are_told_when_asked_for(tmp_path):
     for name, where in (("a.jsonl", "line 2"), ("a.json", "row 2"), ("a.parquet", "list")):
         found = read_table(tmp_path / name)
         assert found.numbers("a").tolist() == [1, 2, 3] and found.numeric_columns() == ["a"]
+        assert not found.holds_times("b") and "holds" in found.not_numbers("b")
         for ask in (found.texts, found.numbers, found.times, found.labels):
             told(tmp_path / name, lambda ask=ask: ask("b"), where, "'b'")
 

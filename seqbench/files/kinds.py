@@ -211,15 +211,8 @@ def _text_column(table: Table, target: str, given: Mapping[str, str]) -> str:
             words = sum(map(len, sample)) / max(1, len(sample))
             if words >= LONG_TEXT or name.lower() in (*TEXT_NAMES, "sequence", "seq"):
                 lengths[name] = words + 1e6 * (name.lower() in TEXT_NAMES)
-    lengths = {name: length for name, length in lengths.items() if not _is_time(table, name)}
+    lengths = {name: length for name, length in lengths.items() if not table.holds_times(name)}
     return max(lengths, key=lambda name: lengths[name], default="")
-
-
-def _is_time(table: Table, name: str) -> bool:
-    try:
-        return table.times(name).dtype.kind == "M"
-    except UserError as error:
-        return "may be" in str(error)  # a date that could be read in two ways is one
 
 
 def _shape(table: Table, text: str, given: Mapping[str, str]) -> str:
@@ -240,7 +233,7 @@ def _proposed(table: Table, shape: str, target: str, given: Mapping[str, str], *
     runs_named = bool(given["run"]) or any(name.lower().replace(" ", "_") in runs.RUN_NAMES for name in table.names)
     if shape == "series" and not runs_named and distinct > MANY:
         timed = bool(given["time"]) or any(
-            name.lower() in runs.TIMES or (table.not_numbers(name) is not None and _is_time(table, name))
+            name.lower() in runs.TIMES or (table.not_numbers(name) is not None and table.holds_times(name))
             for name in table.names
         )
         if timed:

@@ -480,7 +480,7 @@ def _ready(
         *left_out_note({**late, **chosen.left_out, **constant}),
         *_missing_note(values),
         *_suspects_note(table, names),
-        *table.remarks,
+        *table.remarks_on([*names, *named]),
     )
     return _Ready(data, features(values, data.runs), features, parts, notes)
 

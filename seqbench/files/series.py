@@ -89,19 +89,11 @@ def find_time(table: Table, column: str) -> str:
     if column:
         return column
     usual = [name for name in table.names if name.strip().lower() in TIMES]
-    able = usual or [name for name in table.names if _holds_times(table, name)]
+    able = usual or [name for name in table.names if table.holds_times(name)]
     if not usual and len(able) != 1:
         names = ", ".join(shown(name, 40) for name in (able or table.names)[:20])
         raise UserError(f"which column holds the times? Give --time COLUMN; there are: {names}.")
     return able[0]
-
-
-def _holds_times(table: Table, name: str) -> bool:
-    """Whether all of a column are dates; plain numbers may be anything."""
-    try:
-        return table.times(name).dtype.kind == "M"
-    except UserError as error:
-        return "may be" in str(error)  # a date that could be read in two ways is one
 
 
 def columns_of(table: Table, time: str, target: str) -> list[str]:
@@ -188,7 +180,8 @@ def _read(source: Source, options: SeriesOptions, columns: list[str] | None = No
     names = {time.replace(",", " "): _joined(table, stamps, " ")[order]}
     if keys:
         names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
-    notes = (*turned, *_suspects(table, columns, options), *left_out_note(left_out))
+    understood = table.remarks_on([time, *columns])
+    notes = (*turned, *understood, *_suspects(table, columns, options), *left_out_note(left_out))
     return Rows(series, names, notes)
 
 

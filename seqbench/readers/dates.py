@@ -261,7 +261,7 @@ def _day_or_month_first(cells: pa.ChunkedArray, mark: str, two_digits: bool, sai
         raise _two_digits(at, cells[at].as_py(), tuple(orders[name] for name in left))
     exchanged = {**fields, "d": fields["m"], "m": fields["d"]}
     read = {name: _assembled(cells, fields if name == "day-first" else exchanged) for name in left}
-    if len(left) == 2:
+    if len(left) == 2 and (read["day-first"] != read["month-first"]).any():
         left = [name for name in left if _is_regular(read[name])]
         if len(left) != 1 or _grows(read["day-first"]) == _grows(read["month-first"]):
             raise _could_be_both(cells, read, orders)

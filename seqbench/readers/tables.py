@@ -545,7 +545,11 @@ class Table:
 
     def holds_times(self, name: str) -> bool:
         """Whether a column holds dates, even such that could be read in two ways; plain numbers may be anything."""
-        column = self._column(name)
+        self.require(name)
+        try:
+            column = self._column(name)
+        except UserError:  # lists or objects
+            return False
         if not pa.types.is_string(column.type):
             return bool(pa.types.is_timestamp(column.type) or pa.types.is_date(column.type))
         try:
