@@ -56,7 +56,7 @@ from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
 from seqbench.task import TASKS, Budget, parse_options
-from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict
+from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict_split
 
 __all__ = [
     "Experiment",
@@ -381,7 +381,7 @@ class _Run:
         for part in ("val", "test"):
             self.listener.phase({"val": "validation", "test": "testing"}[part])
             split: Split = data.splits[part]
-            predictions, truth = predict(model, split, config), split.truth()
+            predictions, truth = predict_split(model, split, config), split.truth()
             constants = constants if part == "test" else spec.calibrated(predictions, truth)
             truth = truth.with_constants(constants)
             metrics[part] = {**spec.score(predictions, truth), "n_scored": float(split.n_scored)}
@@ -516,7 +516,8 @@ def about_data(data: TaskData) -> DataInfo:
         if data.classes
     }
     classes = {name: {part: float(rows[i]) for part, rows in shares.items()} for i, name in enumerate(data.classes)}
-    groups = {part: len(np.unique(split.groups)) for part, split in data.splits.items()}
+    splits: dict[str, Any] = data.splits
+    groups = {part: len(np.unique(split.groups)) for part, split in splits.items()}
     info: dict[str, Any] = {"notes": data.notes, "features": data.features, "classes": classes, "groups": groups}
     return DataInfo(**info)
 

@@ -212,7 +212,7 @@ def _predict(
 ) -> Columns:
     from seqbench.device import resolve_device, settings
     from seqbench.models.backbone import shape_of
-    from seqbench.training import predict
+    from seqbench.training import predict_split
 
     config = RunConfig(task=record.task.name, model=record.model.name, threads=1)
     device = resolve_device(config)
@@ -221,7 +221,7 @@ def _predict(
     with settings(device, config):
         model = load_model(record, spec.kind, shape, header)
         try:
-            predictions = predict(model.to(device), new.split, config)
+            predictions = predict_split(model.to(device), new.split, config)
         except Diverged as error:
             raise UserError(f"the model fails on these rows: {error}.") from None
     return type(model.head).columns(predictions, reading)

@@ -97,7 +97,7 @@ def test_relative_forecasts_of_a_shifted_series_shift_as_much(tmp_path, relative
     from seqbench.config import RunConfig
     from seqbench.models.backbone import build as build_model
     from seqbench.models.backbone import shape_of
-    from seqbench.training import predict
+    from seqbench.training import predict_split
 
     path = tmp_path / "mine.csv"
     path.write_text(table(hours(), load=values()))
@@ -111,7 +111,7 @@ def test_relative_forecasts_of_a_shifted_series_shift_as_much(tmp_path, relative
     def forecast(shift):
         path.write_text(table(hours(), load=values() + shift))
         new = encode_series(source, options, data.reading)
-        return data.fitted["offset"] + data.fitted["scale"] * predict(model, new.split, config).astype(float)
+        return data.fitted["offset"] + data.fitted["scale"] * predict_split(model, new.split, config).astype(float)
 
     difference = forecast(300.0) - forecast(0.0)
     assert np.allclose(difference, 300.0, atol=1e-3) == relative

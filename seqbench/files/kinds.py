@@ -85,7 +85,7 @@ _register(
 
 # --- which of them a file is -----------------------------------------------------------------------------------------
 
-TARGETS = ("label", "target", "class", "y", "sentiment", "category", "species", "outcome", "rul")
+TARGETS = "label target class y sentiment category species outcome rul".split()
 TEXT_NAMES = ("text", "review", "sentence", "tweet", "comment", "content", "message", "body", "document", "title")
 MANY = 20  # different numbers from which a column of them is no column of classes
 LONG_TEXT = 15  # characters, on average

@@ -149,7 +149,7 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class SeriesRows:
     """The user's rows in order: the series, the names of each row (time and, of several, the series), and remarks."""
 
     series: Series
@@ -157,7 +157,7 @@ class Rows:
     notes: tuple[str, ...]
 
 
-def _read(source: Source, options: SeriesOptions, columns: list[str] | None = None) -> Rows:
+def _read(source: Source, options: SeriesOptions, columns: list[str] | None = None) -> SeriesRows:
     table = read_table(source.file, form=options.form)
     time = find_time(table, options.time)
     times = table.times(time)
@@ -182,7 +182,7 @@ def _read(source: Source, options: SeriesOptions, columns: list[str] | None = No
         names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
     understood = table.remarks_on([time, *columns])
     notes = (*turned, *understood, *_suspects(table, columns, options), *left_out_note(left_out))
-    return Rows(series, names, notes)
+    return SeriesRows(series, names, notes)
 
 
 def _joined(table: Table, names: list[str], mark: str) -> Array:
