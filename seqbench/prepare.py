@@ -196,8 +196,7 @@ def _everything(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
         if kept is None:
             say(f"fitting baseline {name} (once)")
             kept = _fit(prepared, baseline, path, code)
-        if kept["scores"]:
-            fitted[name] = kept
+        fitted[name] = kept
     return fitted
 
 
