@@ -37,7 +37,7 @@ from seqbench.files.canonical import Prices
 from seqbench.files.series import find_time
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
-from seqbench.metrics import rmse
+from seqbench.metrics import relative, rmse
 from seqbench.readers.tables import Table, check_increasing, read_table
 from seqbench.task import Budget, Metric, Source, Training, register_task
 
@@ -99,12 +99,13 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
     edge, spread = float(ahead.mean()), float(ahead.std())
     days = SURE * (spread / edge) ** 2 if edge > 0 else MOST_DAYS  # what is behind always-up has no edge to tell
     return {
-        "relative_rmse": rmse(expected, happened) / max(rmse(np.zeros_like(happened), happened), 1e-12),
+        "relative_rmse": relative(rmse(expected, happened), rmse(np.zeros_like(happened), happened)),
         "direction": float(np.mean(up == (happened > 0))),
         "direction_edge": edge,
         "days_to_tell": min(days, MOST_DAYS),
         "rmse_dollars": rmse(price, actual),
-        "r2_dollars": 1.0 - float(((price - actual) ** 2).sum() / max(((actual - actual.mean()) ** 2).sum(), 1e-12)),
+        "r2_dollars": 1.0
+        - relative(float(((price - actual) ** 2).sum()), float(((actual - actual.mean()) ** 2).sum())),
     }
 
 
@@ -276,7 +277,7 @@ OF_FILE: dict[str, Any] = {"load": load_file, "options": FileOptions}
     split="by time: first 70% train, next 15% validation, last 15% test; no window across a border",
     metrics=(
         Metric("relative_rmse", "lower", "x persistence"),
-        Metric("direction", "higher", "", headline=True),
+        Metric("direction", "higher", "", headline=True, share=True),
         Metric("direction_edge", "higher", "over always-up", headline=True),
         Metric("days_to_tell", "lower", "days"),
         Metric("rmse_dollars", "lower", "dollars"),
