@@ -114,8 +114,9 @@ class Result(Conditions):
     skill: float | None
     reference: str | None
     perfect: float | None
+    share: bool | None
     left_out: Array | None
-    baselines: dict[str, float]
+    baselines: dict[str, float | None]
     baselines_left_out: Array | None
     steps: int | None
     train_seconds: float | None
@@ -139,6 +140,11 @@ class Result(Conditions):
         """Where the record lies."""
         return Path(self.record).parent
 
+    @property
+    def outcome(self) -> str:
+        """The status; of a run that went well and has a score that can't be told, that."""
+        return "score not known" if self.status == "ok" and self.value is None else self.status
+
 
 def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """Every record under one directory or several as a DataFrame, one row per record.
@@ -158,6 +164,7 @@ def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     metric, direction, unit, value                          the primary metric and its figure on the test split
     validation                                              the same metric on the validation split
     skill                                                   0 at the baseline ``reference``, 1 at the value ``perfect``
+    share                                                   whether ``value`` lies between 0 and 1; None if not kept
     params, steps                                           trained parameters; optimiser steps
     train_seconds, cpu_seconds                              in training: by the clock; computed by the process
     eval_seconds                                            seconds in evaluation

@@ -15,7 +15,18 @@ import pandas as pd
 from seqbench.board.compare import BoardTable, Comparison, Entrant, Overview, OverviewRow, Ranks, Row, overviews
 from seqbench.board.frame import Result
 from seqbench.rates import TRIAL_SEED
-from seqbench.report.text import NONE, decimals, escape, link, listed, open_ranks, or_dash, relative, with_reach
+from seqbench.report.text import (
+    NONE,
+    decimals,
+    escape,
+    link,
+    listed,
+    open_ranks,
+    or_dash,
+    relative,
+    with_interval,
+    with_reach,
+)
 from seqbench.report.text import table as table_lines
 from seqbench.stats import Interval
 
@@ -352,7 +363,7 @@ def _bullets(lines: Iterable[str]) -> list[str]:
 
 
 def _figure(interval: Interval | None, places: int) -> str:
-    return NONE if interval is None else with_reach(interval.value, _reach(interval), places)
+    return NONE if interval is None else with_interval(interval, places)
 
 
 def _reach(interval: Interval) -> float:
