@@ -172,10 +172,10 @@ def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("data", "test"):
         value = given.get(name)
         if isinstance(value, pd.DataFrame):
-            from seqbench.files.frames import frame_file
+            from seqbench.files.frames import FRAMES, frame_file
             from seqbench.prepare import cache_root
 
-            files[name] = str(frame_file(value, cache_root() / "frames"))
+            files[name] = str(frame_file(value, cache_root() / FRAMES))
             if name == "data":
                 files["dataset"] = "DataFrame"
         elif value is not None:
@@ -230,7 +230,7 @@ def predict(result: RunResult | str | Path, data: Any) -> pd.DataFrame:
     from seqbench.predictions import predicted_rows
 
     folder = result.folder if isinstance(result, RunResult) else Path(result)
-    return predicted_rows(folder, Path(_own_data({"data": data})["data"]))
+    return predicted_rows(folder, data if isinstance(data, pd.DataFrame) else Path(data))
 
 
 def show(
@@ -446,7 +446,7 @@ class RunResult(Shown, RunRecord):
             [(self.model.name, self.primary.value), *self.baselines.items()], key=lambda row: sign * row[1]
         )
         unit = f" ({self.primary.unit})" if self.primary.unit else ""
-        rows = [[name, format_value(value)] for name, value in figures]
+        rows = [[name, NONE if value is None else format_value(value)] for name, value in figures]
         beside = Section("", ["", f"test {self.primary.name}{unit}"], rows, list(about.notes) if about else [])
         return [runs, beside]
 

@@ -23,8 +23,10 @@ from safetensors import SafetensorError, safe_open
 from seqbench.config import RunConfig
 from seqbench.data import NewRows, Reading, TaskData, Truth
 from seqbench.errors import Diverged, UserError
+from seqbench.files.frames import FRAMES, frame_file
 from seqbench.jobs.record import READING_SHA256, ReadingFile, RunRecord
 from seqbench.jobs.store import Store
+from seqbench.prepare import cache_root
 from seqbench.readers.archives import unchanged
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
 
@@ -82,10 +84,11 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
     return pd.DataFrame({**head.columns(predictions, reading), **true, "group": truth.groups})
 
 
-def predicted_rows(record: Path, file: Path) -> pd.DataFrame:
-    """`predict_columns` as a DataFrame."""
+def predicted_rows(record: Path, data: Path | pd.DataFrame) -> pd.DataFrame:
+    """`predict_columns` of a file or a DataFrame as a DataFrame."""
     import pandas as pd
 
+    file = frame_file(data, cache_root() / FRAMES) if isinstance(data, pd.DataFrame) else data
     return pd.DataFrame(predict_columns(record, file))
 
 

@@ -258,7 +258,7 @@ class _Features:
         gaps = np.isnan(values)
         mean = np.nanmean(values, axis=0)
         scale = Scale.of(np.where(gaps, mean, values))
-        return cls(names, scale, [bool(flag) for flag in gaps.any(axis=0)])
+        return cls(names, scale, np.atleast_1d(gaps.any(axis=0)).tolist())
 
     @classmethod
     def from_reading(cls, reading: Reading) -> _Features:
