@@ -2,7 +2,7 @@
 
 A character is told by a few yes-or-no decisions along a Huffman tree. Each is predicted from how it went after the same
 last 0 to 8 characters and after the same one to three words, and a logistic mixing of these predictions, whose weights
-depend on how much of the context is known, gives its probability (Mahoney 2005; PPM chooses one order where this mixes).
+depend on how much of the context is known, gives its probability (Mahoney 2005; PPM takes one order where this mixes).
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ ORDERS = (0, 1, 2, 3, 4, 5, 6, 8)  # characters of context
 WORDS = 3  # further contexts: the word so far, with no, one and two words before it
 LONGEST_WORD = 16
 MOST = 8_000_000  # characters of the training text that are counted: the last of it
-TAIL = 120_000  # characters of it that weights are learned on, counted as if they were new
+TAIL = 100_000  # characters of it that weights are learned on, counted as if they were new
 STRETCH = 400_000  # characters of a text after which what it has told by itself is forgotten, so that memory is bounded
+TRIED = 50_000  # characters of the validation text that a setting is chosen on
 RECENT = (1, 4, 16)  # how much an occurrence in the text itself counts, against one in the training text
 EDGES = np.array([0, 1, 2, 3, 4, 5, 7, 10, 15, 25, 50, 100, 300, 1000, 10_000])  # of counts that are told apart
 PRIOR = 8.0  # occurrences that the plain estimate of a pair of counts is worth
@@ -37,7 +38,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class _Tree:
-    """Huffman's tree: each symbol's place among the leaves, and the decisions (first, middle, last leaf; which side)."""
+    """Huffman's tree: the place of each symbol among its leaves, and the decisions (first, middle, last leaf; side)."""
 
     def __init__(self, counts: Array) -> None:
         heap: list[tuple[float, int, Any, int]] = [(float(n), i, i, 1) for i, n in enumerate(counts)]
@@ -249,7 +250,7 @@ class _Model:
         self.tree = _Tree(np.bincount(self.tokens, minlength=len(vocabulary)) + 0.5)
         self.tail = max(1, min(TAIL, len(self.tokens) // 5))
         places = self.tree.place[self.tokens]
-        self.counts, self.of_tail = [], []
+        self.counts: list[_Counts] = []
         self.learned: list[tuple[Array, Array]] = []
         owner, steps = self.tree.decisions(self.tokens[-self.tail :])
         self.tail_went = steps[:, 3].astype(np.float32)
@@ -291,7 +292,8 @@ def context_mixing(train: Stream, val: Stream, data: TaskData) -> Predict:
     """
     model = _Model(np.asarray(train.tokens), data.vocabulary)
     tried = {recent: model.mixer(recent) for recent in RECENT}
-    costs = {recent: float(model.nats(np.asarray(val.tokens), tried[recent], recent).sum()) for recent in RECENT}
+    some = np.asarray(val.tokens[:TRIED])
+    costs = {recent: float(model.nats(some, tried[recent], recent).sum()) for recent in RECENT}
     best = min(costs, key=lambda recent: costs[recent])
     model.learned.clear()
     return lambda split: blocks(model.nats(np.asarray(split.arrays()["tokens"]), tried[best], best))

@@ -5,7 +5,8 @@ Where sequences are cut around a site, a letter's place says more than which let
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from seqbench.data import Ragged, Rows, Split, TaskData
 if TYPE_CHECKING:
     import scipy.sparse as sparse
 
-__all__ = ["aligned", "position_boosting", "positions", "positions_kmers"]
+__all__ = ["aligned", "as_ragged", "position_boosting", "positions", "positions_kmers"]
 
 Array = npt.NDArray[Any]
 Lay = Callable[[Any], Array]
@@ -48,7 +49,7 @@ def aligned(train: Split, data: TaskData) -> dict[str, Lay]:
         raise NotApplicable(f"places mean little where sequences are {lengths.min():,} to {lengths.max():,} long")
     width = int(min(lengths.max(), MOST_POSITIONS))
     anchors = ENDS[:1] if lengths.min() == lengths.max() else ENDS
-    return {anchor: (lambda split, anchor=anchor: _lay(split, width, anchor)) for anchor in anchors}
+    return {anchor: partial(_lay, width=width, anchor=anchor) for anchor in anchors}
 
 
 def _lengths(split: Any) -> Array:
@@ -72,6 +73,15 @@ def _lay(split: Any, width: int, anchor: str) -> Array:
     return laid
 
 
+def as_ragged(split: Any) -> Ragged:
+    """Rows of tokens end to end, as those are whose lengths vary."""
+    if isinstance(split, Ragged):
+        return split
+    n, width = split.inputs.shape
+    about = {"targets": split.targets, "groups": split.groups}
+    return Ragged(np.asarray(split.inputs).ravel(), np.arange(n) * width, _lengths(split), **about)
+
+
 def _indicators(letters: Array, n_symbols: int) -> sparse.csr_matrix:
     """(N, F) zeros and ones: which letter stands at each position, and which two at it and the next."""
     import scipy.sparse as sparse
@@ -90,7 +100,9 @@ def _some(train: Any, width: int) -> Array:
     return np.arange(0, len(train), max(1, -(-len(train) * width // MOST_CELLS)))
 
 
-def _best_logistic(features: list[Callable[[Any], Any]], train: Any, val: Any, data: TaskData, rows: Array) -> Predict:
+def _best_logistic(
+    features: Sequence[Callable[[Any], Any]], train: Any, val: Any, data: TaskData, rows: Array
+) -> Predict:
     """Multinomial logistic regression on those ``features``, with that penalty, that are best on validation."""
     from sklearn.linear_model import LogisticRegression
 
@@ -113,7 +125,11 @@ def positions(train: Ragged, val: Ragged, data: TaskData) -> Predict:
     Penalty, and the end that positions are counted from where lengths differ a little, are chosen on validation.
     """
     ways, n_symbols = aligned(train, data), len(data.vocabulary) + 1
-    features = [lambda split, lay=lay: _indicators(lay(split), n_symbols) for lay in ways.values()]
+
+    def where(split: Any, lay: Lay) -> Any:
+        return _indicators(lay(split), n_symbols)
+
+    features = [partial(where, lay=lay) for lay in ways.values()]
     rows = _some(train, min(train.sequence_length, MOST_POSITIONS))
     return _best_logistic(features, train, val, data, rows)
 
@@ -128,17 +144,15 @@ def positions_kmers(train: Ragged, val: Ragged, data: TaskData) -> Predict:
     from sklearn.feature_extraction.text import TfidfTransformer
 
     ways, n_symbols = aligned(train, data), len(data.vocabulary) + 1
-    if not isinstance(train, Ragged):
-        raise NotApplicable("k-mers are counted in sequences whose lengths vary")
-    counts = Counts(train, len(data.vocabulary), tuple(range(1, LONGEST_KMER + 1)))
-    weigh = TfidfTransformer().fit(counts(train))
+    counts = Counts(as_ragged(train), len(data.vocabulary), tuple(range(1, LONGEST_KMER + 1)))
+    weigh = TfidfTransformer().fit(counts(as_ragged(train)))
 
     def both(split: Any, lay: Lay) -> Any:
         where = _indicators(lay(split), n_symbols)
-        # as much weight in all as that of one position
-        return sparse.hstack([where, weigh.transform(counts(split))]).tocsr()
+        # k-mers have in all the length of one position's indicator
+        return sparse.hstack([where, weigh.transform(counts(as_ragged(split)))]).tocsr()
 
-    features = [lambda split, lay=lay: both(split, lay) for lay in ways.values()]
+    features = [partial(both, lay=lay) for lay in ways.values()]
     rows = _some(train, min(train.sequence_length, MOST_POSITIONS))
     return _best_logistic(features, train, val, data, rows)
 
@@ -153,8 +167,8 @@ def position_boosting(train: Ragged, val: Ragged, data: TaskData) -> Predict:
 
     lay = aligned(train, data)["middle"]
     n_classes = len(data.classes)
-    letters = lay(train)[_some(train, min(train.sequence_length, MOST_POSITIONS))]
-    labels = train.targets[_some(train, min(train.sequence_length, MOST_POSITIONS))]
+    rows = _some(train, min(train.sequence_length, MOST_POSITIONS))
+    letters, labels = lay(train)[rows], train.targets[rows]
     fit = HistGradientBoostingClassifier(
         max_iter=boosting_rounds(letters.size, n_classes if n_classes > 2 else 1),
         max_leaf_nodes=15,

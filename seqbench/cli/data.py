@@ -15,7 +15,7 @@ from seqbench.config import DataOptions, parse_options_text
 from seqbench.data import Segments, Split, Stream, TaskData, Windows
 from seqbench.errors import UserError
 from seqbench.options import DATA, OUTPUT, WHAT, Flag, Parameter, Texts
-from seqbench.prepare import Prepared, download_folder, fit_baselines, prepare
+from seqbench.prepare import Prepared, baselines_not_applicable, download_folder, fit_baselines, prepare
 from seqbench.report.chart import COLOURS, GREY, Axis, Bars, Chart, Line, Look, Matrix, Panel
 from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import format_value
@@ -154,6 +154,7 @@ def _about(prepared: Prepared, baselines: Scores) -> dict[str, Any]:
         "vocabulary": list(data.vocabulary),
         "example": _example(prepared),
         "baselines": _scores(spec, baselines),
+        "not applicable": baselines_not_applicable(prepared),
     }
 
 
@@ -175,6 +176,8 @@ def _show_data(prepared: Prepared, about: dict[str, Any]) -> None:
         print_text(f"\nvocabulary: {len(symbols):,} symbols: {_first_symbols(symbols)}")
     print_text(f"\nexample: {about['example']}", fold=True)
     _table(about["baselines"])
+    for name, reason in about["not applicable"].items():
+        print_text(f"baseline {name} is left out: {reason}.", fold=True)
 
 
 def _table(rows: list[dict[str, Any]], figure: Callable[[float], str] = format_value) -> None:

@@ -143,6 +143,6 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "classes of the user's own DNA sequences",
     "split": "by groups of near-duplicates, class by class; no test sequence shares its 20 central bases with training",
-    "baselines": ("majority", "kmers"),
+    "baselines": ("majority", "kmers", "positions", "positions-kmers", "position-boosting"),
     "reference": "majority",
 }

@@ -165,6 +165,6 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "the state of the user's own machine from windows of its measurements",
     "split": "by run, class by class",
-    "baselines": ("majority", "lda", "window-logistic"),
+    "baselines": ("majority", "lda", "window-logistic", "window-boosting", "random-convolutions"),
     "reference": "majority",
 }

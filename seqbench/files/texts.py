@@ -221,6 +221,6 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "labels of the user's own texts",
     "split": "by group or near-duplicate, class by class; or by time where a time column is named",
-    "baselines": ("majority", "tfidf"),
+    "baselines": ("majority", "tfidf", "tfidf-svm"),
     "reference": "majority",
 }
