@@ -625,7 +625,7 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "the state of the user's own machine from windows of its measurements",
     "split": "by run, class by class; one series by time; or as published",
-    "baselines": ("majority", "lda", "window-logistic"),
+    "baselines": ("majority", "lda", "window-logistic", "window-boosting", "random-convolutions"),
     "reference": "majority",
 }
 

@@ -386,6 +386,6 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "labels of the user's own texts",
     "split": "by group or near-duplicate, class by class; by time where a time column is named; or as published",
-    "baselines": ("majority", "tfidf"),
+    "baselines": ("majority", "tfidf", "tfidf-svm"),
     "reference": "majority",
 }
