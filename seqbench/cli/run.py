@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, pictur
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
+from seqbench.jobs.predictions import read_predictions
 from seqbench.options import OUTPUT, WHAT, Flag, Parameter
 from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
 from seqbench.report.terminal import print_path, print_table, print_text
@@ -180,21 +179,6 @@ def _run_record(outcome: Outcome) -> RunRecord:
 
     assert isinstance(outcome.record, RunRecord)
     return outcome.record
-
-
-def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
-    """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
-    import numpy as np
-
-    from seqbench.data import Truth
-
-    path = folder / "predictions.npz"
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
-            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None
 
 
 def metric_interval(spec: TaskSpec, metric: str, predictions: np.ndarray, truth: Truth) -> Interval:
