@@ -9,8 +9,11 @@ and C channels predicted.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,6 +23,7 @@ from seqbench.errors import UserError
 
 __all__ = [
     "BLOCK",
+    "PREDICTIONS",
     "Batch",
     "NewRows",
     "Ragged",
@@ -31,9 +35,11 @@ __all__ = [
     "TaskData",
     "Truth",
     "Windows",
+    "read_predictions",
 ]
 
 Array = npt.NDArray[Any]
+PREDICTIONS = "predictions.npz"  # beside the record of a run
 BLOCK = 2048  # characters over which the loss of generated text is summed
 
 
@@ -432,3 +438,14 @@ class TaskData:
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def read_predictions(folder: Path) -> tuple[Array, Truth]:
+    """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
+    path = folder / PREDICTIONS
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
+            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None

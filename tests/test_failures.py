@@ -13,10 +13,10 @@ import seqbench
 from seqbench import registry
 from seqbench.cli.predict import _Header
 from seqbench.config import RunConfig
+from seqbench.data import read_predictions
 from seqbench.errors import Interrupted, UserError
 from seqbench.experiment import run_cell
 from seqbench.jobs.job import Listener, status_of
-from seqbench.jobs.predictions import read_predictions
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
 from seqbench.models.backbone import build

@@ -12,9 +12,9 @@ import torch
 import seqbench
 from seqbench.cli.run import metric_interval
 from seqbench.config import RunConfig
+from seqbench.data import read_predictions
 from seqbench.device import settings
 from seqbench.experiment import resolve, run_cell
-from seqbench.jobs.predictions import read_predictions
 from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS, generate, verbatim_share

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqbench.data import PREDICTIONS, read_predictions
 from seqbench.errors import UserError, nearest
-from seqbench.jobs.predictions import PREDICTIONS, read_predictions
 from seqbench.jobs.record import Primary, RunRecord, hash_of
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 from seqbench.report.text import short

@@ -14,7 +14,6 @@ from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, pictur
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
-from seqbench.jobs.predictions import read_predictions
 from seqbench.options import OUTPUT, WHAT, Flag, Parameter
 from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
 from seqbench.report.terminal import print_path, print_table, print_text
@@ -30,7 +29,7 @@ if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.stats import Interval
     from seqbench.task import TaskSpec
 
-__all__ = ["COMMAND", "Run", "metric_interval", "read_predictions", "run_chart", "show_result"]
+__all__ = ["COMMAND", "Run", "metric_interval", "run_chart", "show_result"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +210,7 @@ def _code(record: RunRecord) -> str:
 
 
 def _show_figures(record: RunRecord, folder: Path) -> None:
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
@@ -279,6 +279,7 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     Raises:
         UserError: the predictions are missing or damaged.
     """
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
