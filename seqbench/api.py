@@ -30,6 +30,7 @@ from seqbench.board import (
     pairings,
     render,
 )
+from seqbench.board.page import not_verified
 from seqbench.board.summary import short_board, short_runs
 from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
@@ -583,8 +584,9 @@ class Board(Shown):
             *shown[:first],
             *(part._replace(notes=table.caveats()) for part, table in zip(shown[first:], self.tables, strict=True)),
         ]
+        doubts = [said] if (said := not_verified(self.tables)) else []
         how = "± is a 95% interval; the range after a rank holds those that the significant differences leave open."
-        return [*parts[:-1], parts[-1]._replace(notes=[*parts[-1].notes, how])]
+        return [*parts[:-1], parts[-1]._replace(notes=[*parts[-1].notes, *doubts, how])]
 
     def markdown(self) -> str:
         """The whole page, as the command writes it."""

@@ -235,10 +235,11 @@ def _code(record: RunRecord) -> str:
 
 
 def _show_figures(record: RunRecord, folder: Path) -> None:
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
-    from seqbench.predictions import read_predictions
+    from seqbench.data import read_predictions
 
     predictions, truth = read_predictions(folder)
     _show_scores(record, spec, metric_interval(spec, spec.primary.name, predictions, truth))
@@ -320,12 +321,13 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     Raises:
         UserError: the predictions are missing or damaged.
     """
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
     columns = [[_learning_curve(record, spec, folder)]]
     if record.task.kind in TEST_PANELS:
-        from seqbench.predictions import read_predictions
+        from seqbench.data import read_predictions
 
         predictions, truth = read_predictions(folder)
         columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
