@@ -284,7 +284,9 @@ def read_days(table: Table, time: str = "") -> tuple[Array, Array]:
         closes = table.numbers(adjusted)
         if (at := int(np.argmax(closes <= 0))) or closes[0] <= 0:
             raise table.bad(
-                at, adjusted, f"{closes[at]:g} where a price above 0 must be: correct it, or leave the column out"
+                at,
+                adjusted,
+                f"{closes[at]:g} where a price above 0 must be: correct it, or take the column out of the file",
             )
         days[:, :4] *= (closes / days[:, 3])[:, None]
     dates = np.array(table.labels(time))
