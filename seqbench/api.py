@@ -45,7 +45,18 @@ from seqbench.task import TASKS, TaskSpec, parse_options
 if TYPE_CHECKING:
     from seqbench.board.compare import Difference, MeanPairing, Pairing
 
-__all__ = ["Board", "PairedModels", "Results", "Run", "compare", "leaderboard", "run"]
+__all__ = [
+    "Board",
+    "DataShown",
+    "PairedModels",
+    "Results",
+    "RunResult",
+    "compare",
+    "leaderboard",
+    "predict",
+    "run",
+    "show",
+]
 
 Names = str | Iterable[str]
 ALPHA = 0.05
@@ -62,7 +73,7 @@ def run(
     out: str | Path = "results/local", force: bool = False, tune_learning_rate: Literal[False] = False,
     time_limit: float | None = None, options: Mapping[str, Any] | None = None, progress: bool | None = None,
     **config: Any,
-) -> Run: ...  # fmt: skip
+) -> RunResult: ...  # fmt: skip
 
 
 @overload
@@ -88,10 +99,10 @@ def run(
     options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     **config: Any,
-) -> Run | Results:
+) -> RunResult | Results:
     """Train models on tasks, or on data of your own; what has a result already is not run again.
 
-    One task and one model give a `Run`, the record with its predictions. Several (a list, ``"dna,weather"`` or
+    One task and one model give a `RunResult`, the record with its predictions. Several (a list, ``"dna,weather"`` or
     ``"all"``), a number of ``seeds`` or ``tune_learning_rate`` give `Results`. A run that fails has a record that says
     how, and the others go on.
 
@@ -201,6 +212,68 @@ def _tasks_and_config(
     base = dataclasses.replace(first, task=tasks[0])
     _check_options(TASKS.get(tasks[0]).at("path"), base.task_options)
     return tasks, base
+
+
+# --- predict, show ---------------------------------------------------------------------------------------------------
+
+
+def predict(result: RunResult | str | Path, data: Any) -> pd.DataFrame:
+    """What a trained model makes of new rows, in the data's own units.
+
+    Args:
+        result: what `run` gave, or the path of its record or folder.
+        data: a DataFrame or the path of a file, in the form that the model was trained on; targets are not needed.
+
+    Raises:
+        UserError: there is no trained model, or ``data`` is not what it reads.
+    """
+    from seqbench.predictions import predicted_rows
+
+    folder = result.folder if isinstance(result, RunResult) else Path(result)
+    return predicted_rows(folder, Path(_own_data({"data": data})["data"]))
+
+
+def show(
+    task: str | None = None, *, data: Any = None, options: Mapping[str, Any] | None = None, **config: Any
+) -> DataShown:
+    """What a task's data, or data of your own, holds: how it is read and split, sizes, balance, and baselines.
+
+    Args:
+        task: name of a task; not needed with ``data``.
+        data: a DataFrame or the path of a file of your own.
+        options: options of the task; they can be given by keyword, too.
+        config: what says which data is meant, as for `run`: ``target``, ``kind``, ``horizon`` ...
+
+    Raises:
+        UserError: an unknown name or option, or data that can't be used.
+    """
+    from seqbench.about import about_prepared
+    from seqbench.prepare import fit_baselines, prepare
+
+    given = {**config, **_own_data({**config, "data": data})}
+    with _listener(None, 1, "data") as listener:
+        names, base = _tasks_and_config(task, ("",), options, given, listener)
+        prepared = prepare(names[0], base.task_options, base.source, listener.say, base.data, base.test)
+        return DataShown(about_prepared(prepared, fit_baselines(prepared, listener.say)))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class DataShown(Shown):
+    """What prepared data holds; ``about`` has it as `data show --json` prints it."""
+
+    about: dict[str, Any]
+
+    def sections(self) -> list[Section]:
+        """How it was read and split, sizes, classes or features, and the baselines."""
+        about = self.about
+        parts = [self._table(f"{about['task']} ({about['kind']}): {about['description']}", "sizes", about["notes"])]
+        parts += [self._table("", name, []) for name in ("classes", "features", "baselines") if about[name]]
+        return parts
+
+    def _table(self, heading: str, name: str, notes: Sequence[str]) -> Section:
+        rows = self.about[name]
+        cells = [[value if isinstance(value, str) else format_value(value) for value in row.values()] for row in rows]
+        return Section(heading, list(rows[0]), cells, list(notes))
 
 
 def _is_one(names: Names) -> bool:
@@ -334,13 +407,13 @@ def _told_where() -> Iterator[None]:
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
-class Run(Shown, RunRecord):
+class RunResult(Shown, RunRecord):
     """The record of one run, which prints as a table, knows the folder it lies in and what the model predicted."""
 
     _folder: Path = PrivateAttr()
 
     @classmethod
-    def of(cls, record: RunRecord, folder: Path) -> Run:
+    def of(cls, record: RunRecord, folder: Path) -> RunResult:
         """``record`` as it lies in ``folder``."""
         made = cls.model_construct(**dict(record))
         made._folder = folder
@@ -353,14 +426,14 @@ class Run(Shown, RunRecord):
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """What was predicted of the test split beside what was true, in the data's own units; see `test_predictions`.
+        """What was predicted of the test split beside what was true, in the data's own units.
 
         Raises:
             UserError: the run did not end well, or its files are damaged.
         """
-        from seqbench.predictions import test_predictions
+        from seqbench.predictions import predicted_test
 
-        return test_predictions(self, self.folder)
+        return predicted_test(self, self.folder)
 
     def sections(self) -> list[Section]:
         """The figure with its interval, the baselines beside it, and what is known of the data."""
@@ -379,7 +452,7 @@ class Run(Shown, RunRecord):
 
 
 @dataclass(frozen=True, repr=False)
-class Results(Shown, Sequence[Run]):
+class Results(Shown, Sequence[RunResult]):
     """Records of a grid in its order, and the folder of each.
 
     It prints as a table with a row for runs that differ in the seed only: the mean over seeds with its 95% interval, as
@@ -399,15 +472,15 @@ class Results(Shown, Sequence[Run]):
         return len(self.records)
 
     @overload
-    def __getitem__(self, index: int) -> Run: ...
+    def __getitem__(self, index: int) -> RunResult: ...
 
     @overload
     def __getitem__(self, index: slice) -> Results: ...
 
-    def __getitem__(self, index: int | slice) -> Run | Results:
+    def __getitem__(self, index: int | slice) -> RunResult | Results:
         if isinstance(index, slice):
             return Results(self.records[index], self.folders[index])
-        return Run.of(self.records[index], self.folders[index])
+        return RunResult.of(self.records[index], self.folders[index])
 
     @property
     def failed(self) -> Results:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import platform
@@ -34,6 +35,7 @@ from seqbench.errors import Interrupted, UserError
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
+    READING_SHA256,
     SCHEMA_VERSION,
     Cost,
     DataInfo,
@@ -54,7 +56,7 @@ from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
 from seqbench.task import TASKS, Budget, parse_options
-from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict
+from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict_split
 
 __all__ = [
     "Experiment",
@@ -379,7 +381,7 @@ class _Run:
         for part in ("val", "test"):
             self.listener.phase({"val": "validation", "test": "testing"}[part])
             split: Split = data.splits[part]
-            predictions, truth = predict(model, split, config), split.truth()
+            predictions, truth = predict_split(model, split, config), split.truth()
             constants = constants if part == "test" else spec.calibrated(predictions, truth)
             truth = truth.with_constants(constants)
             metrics[part] = {**spec.score(predictions, truth), "n_scored": float(split.n_scored)}
@@ -399,9 +401,10 @@ class _Run:
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
         weights = {name: own_copy(tensor) for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
-        (folder / "model.safetensors").write_bytes(to_safetensors(weights))
-        reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False)
-        (folder / "model.json").write_text(reading, encoding="utf-8")
+        reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False).encode()
+        about = {READING_SHA256: hashlib.sha256(reading).hexdigest()}
+        (folder / "model.safetensors").write_bytes(to_safetensors(weights, about))
+        (folder / "model.json").write_bytes(reading)
         return self.record("ok", None, model, metrics, self._cost(model, done))
 
     def _cost(self, model: SequenceModel, done: Fit) -> Cost:
@@ -513,7 +516,8 @@ def about_data(data: TaskData) -> DataInfo:
         if data.classes
     }
     classes = {name: {part: float(rows[i]) for part, rows in shares.items()} for i, name in enumerate(data.classes)}
-    groups = {part: len(np.unique(split.groups)) for part, split in data.splits.items()}
+    splits: dict[str, Any] = data.splits
+    groups = {part: len(np.unique(split.groups)) for part, split in splits.items()}
     info: dict[str, Any] = {"notes": data.notes, "features": data.features, "classes": classes, "groups": groups}
     return DataInfo(**info)
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Prepared",
     "baselines_left_out",
+    "baselines_not_applicable",
     "cache_root",
     "download_folder",
     "fingerprint",
@@ -161,9 +162,15 @@ def download_folder(spec: TaskSpec, options: Any) -> Path:
 def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str, Scores]:
     """Scores of the task's baselines on validation and test, by name; fitted on first use.
 
-    A baseline that says `NotApplicable` of this data, as a season where there is none, is not among them.
+    Those that can't be fitted to these data are left out: `baselines_not_applicable` says why.
     """
     return {name: kept["scores"] for name, kept in _fitted(prepared, say).items()}
+
+
+def baselines_not_applicable(prepared: Prepared, say: Say = lambda line: None) -> dict[str, str]:
+    """Why baselines of the task are left out of `fit_baselines`, by name."""
+    everything = _everything(prepared, say).items()
+    return {name: kept["not_applicable"] for name, kept in everything if "not_applicable" in kept}
 
 
 def baselines_left_out(prepared: Prepared, say: Say = lambda line: None) -> list[list[float]]:
@@ -172,6 +179,11 @@ def baselines_left_out(prepared: Prepared, say: Say = lambda line: None) -> list
 
 
 def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
+    """What is kept of each baseline that these data can have."""
+    return {name: kept for name, kept in _everything(prepared, say).items() if "scores" in kept}
+
+
+def _everything(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
     """What is kept of each baseline."""
     fitted = {}
     for name in prepared.spec.baselines:
@@ -184,8 +196,7 @@ def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
         if kept is None:
             say(f"fitting baseline {name} (once)")
             kept = _fit(prepared, baseline, path, code)
-        if kept["scores"]:
-            fitted[name] = kept
+        fitted[name] = kept
     return fitted
 
 
@@ -195,7 +206,7 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[
     try:
         predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
     except NotApplicable as error:
-        return _keep({"code": code, "scores": {}, "left_out": [], "reason": str(error)}, path)
+        return _keep(path, {"code": code, "not_applicable": str(error)})
     predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}
     truths = {part: prepared.data.splits[part].truth() for part in predictions}
     constants = prepared.spec.calibrated(predictions["val"], truths["val"])
@@ -207,10 +218,10 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[
     replace_file(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
     truth = truths["test"].with_constants(constants)
     left_out = prepared.spec.leave_one_out(predictions["test"], truth).tolist()
-    return _keep({"code": code, "scores": scores, "left_out": left_out}, path)
+    return _keep(path, {"code": code, "scores": scores, "left_out": left_out})
 
 
-def _keep(kept: dict[str, Any], path: Path) -> dict[str, Any]:
+def _keep(path: Path, kept: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(kept)  # a figure without a group may be NaN, which Python reads again
     replace_file(path, lambda file: file.write(text.encode()))
     return kept
@@ -237,7 +248,8 @@ def _stored(path: Path, code: str) -> dict[str, Any] | None:
     """What is kept at ``path`` if they were made by the same code and can be read."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return kept if kept["code"] == code and {"scores", "left_out"} <= set(kept) else None
+        whole = "not_applicable" in kept or {"scores", "left_out"} <= set(kept)
+        return kept if kept["code"] == code and whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

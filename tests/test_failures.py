@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 import seqbench
 from seqbench import registry
-from seqbench.cli.predict import _load_weights
 from seqbench.config import RunConfig
 from seqbench.errors import Interrupted, UserError
 from seqbench.experiment import run_cell
@@ -21,7 +20,7 @@ from seqbench.jobs.store import Store
 from seqbench.models.backbone import build
 from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS
-from seqbench.predictions import read_predictions
+from seqbench.predictions import _Header, read_predictions
 
 
 def run(tmp_path, task, model, force=False, listener=None, **config):
@@ -117,7 +116,7 @@ def test_weights_that_are_tied_train_go_on_and_are_read_again(tmp_path, short, m
         kept = load_file(parts.folder / "model.safetensors")
         assert torch.equal(kept["layers.0.after.weight"], kept["layers.0.tied.weight"])
         model = build("tied", "classify", Shape(4, 0, (3,), False), (16,))
-        _load_weights(model, parts.folder)
+        _Header.of(parts.folder).load(model)
         assert model.layers[0].tied.weight is model.layers[0].after.weight
         assert torch.equal(model.layers[0].tied.weight, kept["layers.0.tied.weight"])
     finally:

@@ -159,7 +159,7 @@ LAGS = (1, 2, 3, 6, 12)  # steps before the last value
 MOST_CHANNELS = 30  # whose last value is read
 MOST_PAIRS = 40_000  # of a window and a step ahead, to fit on; a quarter of them to choose on
 MOST_PREDICTED = 600_000  # pairs; where there are more, steps ahead are left out and interpolated
-TREES = 100
+TREES = 150
 
 
 @register_baseline("boosting-lags", kind="forecast")

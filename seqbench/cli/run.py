@@ -217,7 +217,7 @@ def _show_data(record: RunRecord) -> None:
     if record.task.source != "path" or about is None:
         return
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
-    counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]  # type: ignore[index]
+    counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]
     print_text(f"\ndata    {record.task.dataset}: {', '.join(counts)}")
     for note in about.notes:
         print_text(f"        {note}")

@@ -85,13 +85,13 @@ _register(
 
 # --- which of them a file is -----------------------------------------------------------------------------------------
 
-TARGETS = ("label", "target", "class", "y", "sentiment", "category", "species", "outcome", "rul")
+TARGETS = "label target class y sentiment category species outcome rul".split()
 TEXT_NAMES = ("text", "review", "sentence", "tweet", "comment", "content", "message", "body", "document", "title")
 MANY = 20  # different numbers from which a column of them is no column of classes
 LONG_TEXT = 15  # characters, on average
 SAMPLE = 1000  # rows that are looked at to tell a text from a category
 DNA_SHARE = 0.95  # of the letters of a column of sequences that are A, C, G or T
-TABLE_KINDS = ("classify", "forecast", "regress", "tag")
+OF_SHAPE = {"text": "classify-text", "bases": "classify-dna"}  # of what is one cell of a table
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def choose(config: DataOptions) -> Choice:
     if suffix in FASTA + GENBANK:
         if kind not in (None, "classify"):
             raise UserError(f"{path.name} holds sequences: their kind is classify, not {kind}.")
-        return Choice("classify-dna", {}, f"{path.name}: sequences with labels, so --kind classify.")
+        return Choice(OF_SHAPE["bases"], {}, f"{path.name}: sequences with labels, so --kind classify.")
     if kind == "generate" or suffix not in SUFFIXES:
         if kind not in (None, "generate"):
             raise UserError(
@@ -163,11 +163,11 @@ def _of_table(table: Table, kind: str | None, given: dict[str, str]) -> Choice:
     options = {"target": target}
     if kind in ("classify", "tag") and numbers and _distinct(table, target) > MANY:
         options["numbers_as_classes"] = "true"  # it was said, so each number is a class
-    if shape in ("text", "dna"):
+    if shape in OF_SHAPE:
         if kind != "classify":
             raise UserError(f"column {shown(text, 60)} holds {_what(shape)}: their kind is classify, not {kind}.")
         options["features"] = text
-        return Choice(f"classify-{shape}", options, f"{_what(shape)} in column {text} and labels in column {target}, "
+        return Choice(OF_SHAPE[shape], options, f"{_what(shape)} in column {text} and labels in column {target}, "
                       "so --kind classify.")  # fmt: skip
     if kind == "forecast":
         return Choice("forecast-series", options, f"a time and the numbers of {target}, so --kind forecast.")
@@ -178,7 +178,7 @@ def _of_table(table: Table, kind: str | None, given: dict[str, str]) -> Choice:
 
 
 def _what(shape: str) -> str:
-    return {"text": "texts", "dna": "sequences of DNA"}[shape]
+    return {"text": "texts", "bases": "sequences of DNA"}[shape]
 
 
 def _usual_target(table: Table) -> str:
@@ -220,7 +220,7 @@ def _shape(table: Table, text: str, given: Mapping[str, str]) -> str:
         return "series"
     letters = "".join(table.texts(text, allow_empty=True)[:SAMPLE]).strip()
     bases = sum(letters.upper().count(base) for base in "ACGTUN")
-    return "dna" if letters and bases >= DNA_SHARE * len(letters) and not NO_BASE.search(letters) else "text"
+    return "bases" if letters and bases >= DNA_SHARE * len(letters) and not NO_BASE.search(letters) else "text"
 
 
 def _proposed(table: Table, shape: str, target: str, given: Mapping[str, str], *, numbers: bool) -> str:

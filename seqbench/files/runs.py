@@ -258,7 +258,7 @@ class _Features:
         gaps = np.isnan(values)
         mean = np.nanmean(values, axis=0)
         scale = Scale.of(np.where(gaps, mean, values))
-        return cls(names, scale, gaps.any(axis=0).tolist())
+        return cls(names, scale, [bool(flag) for flag in gaps.any(axis=0)])
 
     @classmethod
     def from_reading(cls, reading: Reading) -> _Features:
@@ -580,7 +580,8 @@ def load(source: Source, options: RunOptions) -> TaskData:
         "a window is labelled by its last sample; measurements are scaled by the training rows.",
     )
     about: dict[str, Any] = {"features": ready.features.all_names, "classes": classes, "notes": notes}
-    return TaskData(*splits.values(), sources=source.hashes, fitted=ready.features.fitted, **about)
+    train, val, test = splits.values()
+    return TaskData(train, val, test, source.hashes, fitted=ready.features.fitted, **about)
 
 
 def _classes_note(labels: Array, classes: Sequence[str], parts: Mapping[str, _Windows]) -> str:
@@ -670,7 +671,8 @@ def load_numbers(source: Source, options: NumberOptions) -> TaskData:
     )
     fitted = {**ready.features.fitted, "offset": offset, "scale": scale}
     about: dict[str, Any] = {"features": ready.features.all_names, "notes": notes, "fitted": fitted}
-    return TaskData(*splits.values(), sources=source.hashes, **about)
+    train, val, test = splits.values()
+    return TaskData(train, val, test, source.hashes, **about)
 
 
 def _one_a_run(targets: Array, runs: Array) -> bool:
@@ -730,12 +732,14 @@ def load_tags(source: Source, options: RunOptions) -> TaskData:
         "every step has a label and is scored once; a model may read the steps after it.",
     )
     about: dict[str, Any] = {"features": ready.features.all_names, "classes": classes, "notes": notes}
-    return TaskData(*splits.values(), sources=source.hashes, fitted=ready.features.fitted, **about)
+    train, val, test = splits.values()
+    return TaskData(train, val, test, source.hashes, fitted=ready.features.fitted, **about)
 
 
 def _tiles(runs: Array, lookback: int) -> tuple[_Windows, Array]:
     """Windows side by side within each run, the last one moved back to fit, and how many of its steps came before."""
-    starts, skip = [], []
+    starts: list[int] = []
+    skip: list[int] = []
     edges = np.flatnonzero(np.diff(runs, prepend=-1, append=runs[-1] + 1))
     for begin, end in itertools.pairwise(edges.tolist()):
         whole = range(begin, end - lookback + 1, lookback)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.errors import UserError
-from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns
+from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
 from seqbench.files.runs import TIMES, Scale
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
@@ -149,7 +149,7 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class SeriesRows:
     """The user's rows in order: the series, the names of each row (time and, of several, the series), and remarks."""
 
     series: Series
@@ -157,7 +157,7 @@ class Rows:
     notes: tuple[str, ...]
 
 
-def _read(source: Source, options: SeriesOptions, columns: list[str] | None = None) -> Rows:
+def _read(source: Source, options: SeriesOptions, columns: list[str] | None = None) -> SeriesRows:
     table = read_table(source.file, form=options.form)
     time = find_time(table, options.time)
     times = table.times(time)
@@ -182,7 +182,7 @@ def _read(source: Source, options: SeriesOptions, columns: list[str] | None = No
         names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
     understood = table.remarks_on([time, *columns])
     notes = (*turned, *understood, *_suspects(table, columns, options), *left_out_note(left_out))
-    return Rows(series, names, notes)
+    return SeriesRows(series, names, notes)
 
 
 def _joined(table: Table, names: list[str], mark: str) -> Array:
@@ -373,7 +373,14 @@ def build(
     train, val, test = (dataclasses.replace(split, relative=relative) for split in (train, val, test))
     target = {"offset": float(scale.mean[0]), "scale": float(scale.deviation[0]), "relative": relative}
     columns = given.columns
-    told = (*cutter.notes(val, test), *_missing_note(gaps), *constant, *_far_note(series[part == 2], columns), *notes)
+    told = (
+        read_note(columns),
+        *cutter.notes(val, test),
+        *_missing_note(gaps),
+        *constant,
+        *_far_note(series[part == 2], columns),
+        *notes,
+    )
     return TaskData(
         *(train, val, test),
         sources=source.hashes,
@@ -480,7 +487,10 @@ class _Cutter:
             raise self._none(possible, one)
         starts = starts[:: 1 if part == 0 else -(-len(starts) // MOST_SCORED)]
         begins = np.maximum.accumulate(np.where(member | after_hole, np.arange(len(at)), 0))
-        meta = {"scale": np.full(len(starts), scale, dtype=np.float32), "earlier": starts - begins[starts]}
+        meta: dict[str, Array] = {
+            "scale": np.full(len(starts), scale, dtype=np.float32),
+            "earlier": starts - begins[starts],
+        }
         if self.season:
             meta["phase"] = self._phases(at[starts] + self.options.sequence_length - 1)
         held = series[at]
@@ -564,6 +574,8 @@ def _steps_note(given: Series, steps: Steps) -> str:
     uneven = int((lengths != steps.usual).sum())
     if not steps.even:
         return "the time steps vary, and none is the usual one; windows count rows, not time."
+    if not uneven:
+        return f"each row is {steps.text} after the one before it."
     return (
         f"{uneven:,} of {len(lengths):,} time steps are not as long as the usual one ({steps.text}); windows count "
         "rows, not time."
