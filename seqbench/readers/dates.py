@@ -261,7 +261,9 @@ def _day_or_month_first(cells: pa.ChunkedArray, mark: str, two_digits: bool, sai
         raise _two_digits(at, cells[at].as_py(), tuple(orders[name] for name in left))
     exchanged = {**fields, "d": fields["m"], "m": fields["d"]}
     read = {name: _assembled(cells, fields if name == "day-first" else exchanged) for name in left}
-    if len(left) == 2 and (read["day-first"] != read["month-first"]).any():
+    if len(left) == 2:
+        if (read["day-first"] == read["month-first"]).all():
+            return read["day-first"], ""
         left = _settled(read)
         if not left:
             raise _could_be_both(cells, read, orders)
