@@ -22,6 +22,7 @@ import dataclasses
 import itertools
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -265,16 +266,17 @@ def read_days(table: Table, time: str = "") -> tuple[Array, Array]:
     newest_first = len(times) > 1 and bool((times[1:] < times[:-1]).all())  # as Nasdaq's tables are
     if not newest_first:
         check_increasing(times, table, time)
-    if (hours := hours_between(times)) is not None and hours < DAILY:
-        raise UserError(
-            f"{table.file}: its rows are {_spell(hours)} apart, and stock predicts the close of the next day. Give "
-            "--kind forecast --target close instead of --task stock, or a file with a row for each day."
-        )
     named = {_plain(name): name for name in table.names}
     columns = [
         next((named[alias] for alias in (name, *ALIASES.get(name, ())) if alias in named), name) for name in COLUMNS
     ]
     table.require(*columns)
+    if (hours := hours_between(times)) is not None and hours < DAILY:
+        raise UserError(
+            f"{table.file}: its rows are {_spell(hours)} apart, and stock predicts the close of the next day. Give "
+            f"--kind forecast --target {shlex.quote(columns[3])} instead of --task stock, or a file with a row for "
+            "each day."
+        )
     days = np.stack([table.numbers(name) for name in columns], axis=1)
     bad = np.flatnonzero((days[:, :4] <= 0).any(axis=1) | (days[:, 4] < 0))
     if len(bad):
@@ -284,7 +286,9 @@ def read_days(table: Table, time: str = "") -> tuple[Array, Array]:
         closes = table.numbers(adjusted)
         if (at := int(np.argmax(closes <= 0))) or closes[0] <= 0:
             raise table.bad(
-                at, adjusted, f"{closes[at]:g} where a price above 0 must be: correct it, or leave the column out"
+                at,
+                adjusted,
+                f"{closes[at]:g} where a price above 0 must be: correct it, or take the column out of the file",
             )
         days[:, :4] *= (closes / days[:, 3])[:, None]
     dates = np.array(table.labels(time))
