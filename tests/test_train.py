@@ -19,7 +19,6 @@ from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS, generate, verbatim_share
 from seqbench.models.mixer import MODELS
-from seqbench.data import read_predictions
 from seqbench.task import TASKS, Budget, parse_options
 from seqbench.training import fit, learning_rate, predict_split
 

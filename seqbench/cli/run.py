@@ -239,7 +239,6 @@ def _show_figures(record: RunRecord, folder: Path) -> None:
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
-    from seqbench.data import read_predictions
 
     predictions, truth = read_predictions(folder)
     _show_scores(record, spec, metric_interval(spec, spec.primary.name, predictions, truth))
@@ -327,8 +326,6 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     spec = TASKS.get(record.task.name).at(record.task.source)
     columns = [[_learning_curve(record, spec, folder)]]
     if record.task.kind in TEST_PANELS:
-        from seqbench.data import read_predictions
-
         predictions, truth = read_predictions(folder)
         columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
     about = f"{record.task.name} · {record.model.name} · {record.budget} · seed {record.seed}"
