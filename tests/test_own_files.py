@@ -263,7 +263,8 @@ def test_predict_refuses_what_the_model_was_not_trained_to_read(own, tmp_path, c
     (tmp_path / "less.csv").write_text(runs().replace("run,label,a,b", "run,label,a,c"))
     assert "'b'" in told(capsys, "predict", record, "less.csv")
     (tmp_path / "short.csv").write_text("run,a,b\n" + "r1,1,2\n" * 5)
-    assert "no run has 10 samples" in told(capsys, "predict", record, "short.csv")
+    assert main(["predict", str(record), "short.csv", "--out", "short-out.csv"]) == 0  # a run may be short
+    assert len((tmp_path / "short-out.csv").read_text().splitlines()) == 2
     assert "must end in .csv or .parquet" in told(capsys, "predict", record, file, "--out", "p.txt")
     assert "choose another" in told(capsys, "predict", record, file, "--out", file)
     assert "can't be written" in told(capsys, "predict", record, file, "--out", "no/such/p.csv")
@@ -283,7 +284,7 @@ def test_predict_trusts_nothing(own, tmp_path, capsys):
     reading = (folder / "model.json").read_text()
     for bad in ("", "[]", "{}", reading.replace('"pos"', '"pos", "third"')):
         (folder / "model.json").write_text(bad)
-        assert "damaged" in told(capsys, "predict", record, file)
+        assert "model.json has been altered" in told(capsys, "predict", record, file)
     (folder / "model.json").write_text(reading)
     text = record.read_text()
     for change in (
