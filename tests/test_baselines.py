@@ -1,5 +1,6 @@
 """Baselines against hand-worked figures and reference implementations."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -433,3 +434,30 @@ def test_ridge_reads_symbols_where_there_are_no_measurements():
         regress.ngram_ridge(regress_data().train, regress_data().val, regress_data())
     with pytest.raises(NotApplicable):
         regress.window_ridge(numbers.train, numbers.val, replace(numbers))
+
+
+def test_a_baseline_that_does_not_apply_is_left_out_and_data_show_says_why(here, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(rng.choice(list("ACGT"), rng.integers(30, 200)), label) for label in ("a", "b") * 60]
+    text = "".join(f">s{i} label={label}\n{''.join(letters)}\n" for i, (letters, label) in enumerate(rows))
+    (tmp_path / "dna.fasta").write_text(text)
+    shown = here("data", "show", "dna", "--data", "dna.fasta")
+    assert shown.returncode == 0 and "kmers" in shown.stdout
+    assert "baseline positions is left out: places mean little where sequences are" in " ".join(shown.stdout.split())
+    told = json.loads(here("data", "show", "dna", "--data", "dna.fasta", "--json").stdout)
+    assert [row["baseline"] for row in told["baselines"]] == ["majority (skill 0)", "kmers"]
+    assert set(told["not applicable"]) == {"positions", "positions-kmers", "position-boosting"}
+
+
+def test_texts_without_anything_in_common_leave_the_rows_of_words_out():
+    vocabulary = ("<pad>", "<unknown>", *"abcdef")
+    split = ragged_of([["a"], ["b"], ["c"], ["d"]], [0, 1, 0, 1], vocabulary)
+    data = TaskData(split, split, split, {}, vocabulary, classes=("x", "y"))
+    for fit in (ngrams.tfidf, ngrams.tfidf_svm):
+        with pytest.raises(NotApplicable):
+            fit(split, split, data)
+
+
+def test_a_dozen_characters_are_enough_for_context_mixing():
+    data = text_data("ab cd ab cd ", "ab cd")
+    assert np.isfinite(mixing.context_mixing(data.train, data.val, data)(stream_of("dcba ab"))).all()

@@ -59,7 +59,8 @@ def test_each_task_runs_from_a_file_of_the_users_and_predicts_new_rows(own, tmp_
     record = json.loads(path.read_text())
     assert record["status"] == "ok" and record["task"]["source"] == "path"
     assert not any(str(tmp_path) in file.read_text(errors="ignore") for file in path.parent.iterdir())
-    assert set(record["baselines"]) == set(TASKS.get(task).at("path").baselines)
+    by_place = {"positions", "positions-kmers", "position-boosting"}  # these sequences are not of one length
+    assert set(record["baselines"]) == set(TASKS.get(task).at("path").baselines) - by_place
     out = tmp_path / "out.parquet"
     assert main(["predict", str(path), data[1], "--out", str(out)]) == 0
     table = pq.read_table(out)
