@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what is called most, with its types
-    from seqbench.api import Board, PairedModels, Results, compare, leaderboard, run
+    from seqbench.api import Board, PairedModels, Results, RunResult, compare, leaderboard, predict, run, show
     from seqbench.board import load_results
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Board",
     "Budget",
     "Chart",
+    "DataShown",
     "Head",
     "Line",
     "Listener",
@@ -39,12 +40,14 @@ __all__ = [
     "Rows",
     "Rule",
     "RunConfig",
+    "RunResult",
     "Segments",
     "Shape",
     "Source",
     "Split",
     "Store",
     "Stream",
+    "Tagged",
     "TaskData",
     "TaskSpec",
     "Training",
@@ -58,6 +61,7 @@ __all__ = [
     "load_plugin",
     "load_results",
     "look_of",
+    "predict",
     "register_baseline",
     "register_head",
     "register_model",
@@ -65,10 +69,22 @@ __all__ = [
     "register_task",
     "run",
     "seeds_together",
+    "show",
 ]
 
 _HOME = {
-    "seqbench.api": ("Board", "PairedModels", "Results", "compare", "leaderboard", "run"),
+    "seqbench.api": (
+        "Board",
+        "DataShown",
+        "PairedModels",
+        "Results",
+        "RunResult",
+        "compare",
+        "leaderboard",
+        "predict",
+        "run",
+        "show",
+    ),
     "seqbench.baselines": ("register_baseline",),
     "seqbench.board": ("load_results",),
     "seqbench.config": ("RunConfig",),
@@ -79,6 +95,7 @@ _HOME = {
         "Segments",
         "Split",
         "Stream",
+        "Tagged",
         "TaskData",
         "Truth",
         "Windows",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
+from pydantic import PrivateAttr
 
 from seqbench.board import (
     BoardTable,
@@ -29,14 +30,15 @@ from seqbench.board import (
     pairings,
     render,
 )
+from seqbench.board.page import not_verified
 from seqbench.board.summary import short_board, short_runs
-from seqbench.config import GridOptions, RunConfig
+from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.options import brief
-from seqbench.registry import loaded_plugins
+from seqbench.registry import Entry, loaded_plugins
 from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
 from seqbench.stats import Interval
 from seqbench.task import TASKS, TaskSpec, parse_options
@@ -44,11 +46,23 @@ from seqbench.task import TASKS, TaskSpec, parse_options
 if TYPE_CHECKING:
     from seqbench.board.compare import Difference, MeanPairing, Pairing
 
-__all__ = ["Board", "PairedModels", "Results", "compare", "leaderboard", "run"]
+__all__ = [
+    "Board",
+    "DataShown",
+    "PairedModels",
+    "Results",
+    "RunResult",
+    "compare",
+    "leaderboard",
+    "predict",
+    "run",
+    "show",
+]
 
 Names = str | Iterable[str]
 ALPHA = 0.05
-OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress")
+OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress", "name")
+LISTS = ("features", "drop", "time", "series", "run")  # options that name several columns, with commas or as a list
 
 
 # --- run -------------------------------------------------------------------------------------------------------------
@@ -56,24 +70,27 @@ OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "opt
 
 @overload
 def run(
-    task: str, model: str, *, seeds: None = None, jobs: int = 1, out: str | Path = "results/local", force: bool = False,
-    tune_learning_rate: Literal[False] = False, time_limit: float | None = None,
-    options: Mapping[str, Any] | None = None, progress: bool | None = None, **config: Any,
-) -> RunRecord: ...  # fmt: skip
+    task: str | None = None, model: str = "", *, data: Any = None, seeds: None = None, jobs: int = 1,
+    out: str | Path = "results/local", force: bool = False, tune_learning_rate: Literal[False] = False,
+    time_limit: float | None = None, options: Mapping[str, Any] | None = None, progress: bool | None = None,
+    **config: Any,
+) -> RunResult: ...  # fmt: skip
 
 
 @overload
 def run(
-    task: Names, model: Names, *, seeds: int | None = None, jobs: int = 1, out: str | Path = "results/local",
-    force: bool = False, tune_learning_rate: bool = False, time_limit: float | None = None,
-    options: Mapping[str, Any] | None = None, progress: bool | None = None, **config: Any,
+    task: Names | None = None, model: Names = "", *, data: Any = None, seeds: int | None = None, jobs: int = 1,
+    out: str | Path = "results/local", force: bool = False, tune_learning_rate: bool = False,
+    time_limit: float | None = None, options: Mapping[str, Any] | None = None, progress: bool | None = None,
+    **config: Any,
 ) -> Results: ...  # fmt: skip
 
 
 def run(
-    task: Names,
-    model: Names,
+    task: Names | None = None,
+    model: Names = "",
     *,
+    data: Any = None,
     seeds: int | None = None,
     jobs: int = 1,
     out: str | Path = "results/local",
@@ -83,18 +100,22 @@ def run(
     options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     **config: Any,
-) -> RunRecord | Results:
-    """Train models on tasks; what has a result already is not run again.
+) -> RunResult | Results:
+    """Train models on tasks, or on data of your own; what has a result already is not run again.
 
-    One task and one model give a `RunRecord`. Several (a list, ``"dna,weather"`` or ``"all"``), a number of ``seeds``
-    or ``tune_learning_rate`` give `Results`. A run that fails has a record that says how, and the others go on.
+    One task and one model give a `RunResult`, the record with its predictions. Several (a list, ``"dna,weather"`` or
+    ``"all"``), a number of ``seeds`` or ``tune_learning_rate`` give `Results`. A run that fails has a record that says
+    how, and the others go on.
 
     Args:
-        task: name or names of tasks.
+        task: name or names of tasks; not needed with ``data``.
         model: name or names of models.
+        data: a DataFrame, or the path of a file: your own data. ``target``, ``kind``, ``horizon``, ``time`` and the
+            other options of the command line say what it is; ``test`` may be a second one, and ``name`` names the set.
         seeds: how many seeds, counted from ``seed``.
         jobs: cells that run at once, each in a process of its own. With 1 they run here, one after the other, so that
-            models and tasks which a notebook or a script registers are known.
+            models and tasks which a notebook or a script registers are known; a model from a plug-in's file runs in a
+            process of its own all the same, as it may take that down.
         out: directory of the records.
         force: run again even if there is a result; the old record stays beside the new one.
         tune_learning_rate: try each model at .001, .003 and .01 with seed 0, and go on with the best on validation.
@@ -116,19 +137,27 @@ def run(
         force=force,
     )
     _check_run(out, progress)
-    many = not _is_one(task) or not _is_one(model) or seeds is not None or tune_learning_rate
-    from seqbench.experiment import Grid, run_cell, run_grid
+    many = not (task is None or _is_one(task)) or not _is_one(model) or seeds is not None or tune_learning_rate
+    from seqbench.experiment import Grid, run_apart, run_cell, run_grid
     from seqbench.jobs.store import Store
     from seqbench.models.mixer import MODELS
 
-    tasks, models = TASKS.chosen(_joined(task, "task")), MODELS.chosen(_joined(model, "model"))
-    base, store = _config(tasks, models, options, config), Store(out)
-    here = jobs == 1 and time_limit is None
-    entries = [*map(TASKS.entry, tasks), *map(MODELS.entry, models)]
-    plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
-    grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
-    with _told_where(), _listener(progress, jobs, "" if many or not here else base.name) as listener:
-        if not many and here:
+    if isinstance(model, str) and not model:
+        raise UserError("which model? Give model='lstm', or several: see `seqbench list models`.")
+    models = MODELS.chosen(_joined(model, "model"))
+    alone = jobs == 1 and time_limit is None
+    with _told_where(), _listener(progress, jobs, str(model) if alone and not many else "") as listener:
+        given = {**config, **_own_data({**config, "data": data})}
+        tasks, base = _tasks_and_config(task, models, options, given, listener)
+        own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
+        entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
+        here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
+        plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
+        store = Store(out)
+        grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
+        if not many and alone and not here:
+            outcomes = [run_apart(base, store, plugins=plugins, force=force, listener=listener)]
+        elif not many and here:
             outcomes = [run_cell(base, store, force=force, listener=listener)]
         else:
             outcomes = run_grid(
@@ -136,6 +165,116 @@ def run(
             )  # fmt: skip
     results = Results.of(outcomes)
     return results if many else results[0]
+
+
+def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The files of ``data`` and ``test``, DataFrames written to one, and the name of the data set."""
+    files: dict[str, Any] = {}
+    for name in ("data", "test"):
+        value = given.get(name)
+        if isinstance(value, pd.DataFrame):
+            from seqbench.files.frames import FRAMES, frame_file
+            from seqbench.prepare import cache_root
+
+            files[name] = str(frame_file(value, cache_root() / FRAMES))
+            if name == "data":
+                files["dataset"] = "DataFrame"
+        elif value is not None:
+            files[name] = value
+    if given.get("name") is not None:
+        files["dataset"] = given["name"]
+    return files
+
+
+def _tasks_and_config(
+    task: Names | None,
+    models: Sequence[str],
+    options: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+    listener: Listener,
+) -> tuple[tuple[str, ...], RunConfig]:
+    """The names of the tasks, that for the user's own data where none is named, and the configuration of the first."""
+    given = {name: value for name, value in given.items() if name != "name"}
+    if given.get("data") is None:
+        if task is None:
+            raise UserError("which task? Give task='dna' (see `seqbench list tasks`), or data of your own: data=...")
+        tasks = TASKS.chosen(_joined(task, "task"))
+        return tasks, _config(tasks, models, options, given)
+    from seqbench.files.kinds import chosen_task
+
+    known, others = _merged(options, given)
+    named = "" if task is None else _joined(task, "task")
+    if "," in named or named == "all":
+        raise UserError("data of your own is one task's: leave task out, or name one.")
+    first = RunConfig(task=named, model=models[0], **known)
+    texts = tuple(f"{name}={value}" for name, value in others.items())
+    name, first = chosen_task(named, dataclasses.replace(first, option=(*first.option, *texts)), listener.say)
+    tasks = TASKS.chosen(name)
+    base = dataclasses.replace(first, task=tasks[0])
+    _check_options(TASKS.get(tasks[0]).at("path"), base.task_options)
+    return tasks, base
+
+
+# --- predict, show ---------------------------------------------------------------------------------------------------
+
+
+def predict(result: RunResult | str | Path, data: Any) -> pd.DataFrame:
+    """What a trained model makes of new rows, in the data's own units.
+
+    Args:
+        result: what `run` gave, or the path of its record or folder.
+        data: a DataFrame or the path of a file, in the form that the model was trained on; targets are not needed.
+
+    Raises:
+        UserError: there is no trained model, or ``data`` is not what it reads.
+    """
+    from seqbench.predictions import predicted_rows
+
+    folder = result.folder if isinstance(result, RunResult) else Path(result)
+    return predicted_rows(folder, data if isinstance(data, pd.DataFrame) else Path(data))
+
+
+def show(
+    task: str | None = None, *, data: Any = None, options: Mapping[str, Any] | None = None, **config: Any
+) -> DataShown:
+    """What a task's data, or data of your own, holds: how it is read and split, sizes, balance, and baselines.
+
+    Args:
+        task: name of a task; not needed with ``data``.
+        data: a DataFrame or the path of a file of your own.
+        options: options of the task; they can be given by keyword, too.
+        config: what says which data is meant, as for `run`: ``target``, ``kind``, ``horizon`` ...
+
+    Raises:
+        UserError: an unknown name or option, or data that can't be used.
+    """
+    from seqbench.about import about_prepared
+    from seqbench.prepare import fit_baselines, prepare
+
+    given = {**config, **_own_data({**config, "data": data})}
+    with _listener(None, 1, "data") as listener:
+        names, base = _tasks_and_config(task, ("",), options, given, listener)
+        prepared = prepare(names[0], base.task_options, base.source, listener.say, base.data, base.test)
+        return DataShown(about_prepared(prepared, fit_baselines(prepared, listener.say)))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class DataShown(Shown):
+    """What prepared data holds; ``about`` has it as `data show --json` prints it."""
+
+    about: dict[str, Any]
+
+    def sections(self) -> list[Section]:
+        """How it was read and split, sizes, classes or features, and the baselines."""
+        about = self.about
+        parts = [self._table(f"{about['task']} ({about['kind']}): {about['description']}", "sizes", about["notes"])]
+        parts += [self._table("", name, []) for name in ("classes", "features", "baselines") if about[name]]
+        return parts
+
+    def _table(self, heading: str, name: str, notes: Sequence[str]) -> Section:
+        rows = self.about[name]
+        cells = [[value if isinstance(value, str) else format_value(value) for value in row.values()] for row in rows]
+        return Section(heading, list(rows[0]), cells, list(notes))
 
 
 def _is_one(names: Names) -> bool:
@@ -169,10 +308,11 @@ def _check_run(out: Any, progress: Any) -> None:
         raise UserError(f"progress={brief(progress)} is neither True nor False.")
 
 
-def _config(
-    tasks: Sequence[str], models: Sequence[str], options: Mapping[str, Any] | None, given: Mapping[str, Any]
-) -> RunConfig:
-    """The configuration of the first cell; keywords that are no fields of it are options of the tasks."""
+def _merged(options: Mapping[str, Any] | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of `RunConfig`, and options of the tasks, of all that was ``given`` by keyword or in ``options``.
+
+    An option that the command line has a flag for is given as one.
+    """
     if options is not None and not isinstance(options, Mapping):
         raise UserError(f"options={brief(options)} is no dictionary: write options={{'name': value}}.")
     fields = {item.name for item in dataclasses.fields(RunConfig)}
@@ -182,23 +322,37 @@ def _config(
         if texts is None:
             raise UserError(f"option={brief(known['option'])} is no text like 'name=value'.")
         known["option"] = tuple(texts)
-    base = RunConfig(task=tasks[0], model=models[0], **known)
-    specs = [TASKS.get(task).at(base.source) for task in tasks]
+    for name in LISTS:
+        if not isinstance(known.get(name), (str, type(None))) and (several := _texts(known[name])):
+            known[name] = ",".join(several)
+    if isinstance(known.get("missing"), (str, int, float)):
+        known["missing"] = (known["missing"],)
+    if "missing" in known:
+        known["missing"] = tuple(str(mark) for mark in known["missing"] or ())
     others = {name: value for name, value in given.items() if name not in fields}
-    of_tasks = {item.name for spec in specs for item in dataclasses.fields(spec.options)}
-    for name in others:
-        if name == "plugin":
-            raise UserError("a plug-in is loaded before it is used: call seqbench.load_plugin with its file.")
-        if name not in of_tasks:
-            choices = {*fields, *OWN, *of_tasks} - {"option"}
-            raise UserError(unknown_option(name, choices, python=True))
-    written = [text.partition("=")[0] for text in base.option]
-    written += [name for name in ("sequence_length", "target") if getattr(base, name) is not None]
+    written = [*dict.fromkeys(text.partition("=")[0] for text in known.get("option", ()))]
+    written += [name for name in FLAGS if is_given(known.get(name))]
     counts = Counter(str(name).replace("-", "_") for name in (*written, *others, *(options or {})))
     for name, count in counts.items():
         if count > 1:
             raise UserError(f"the task's option {name} is given twice: give it once.")
-    values = {str(name).replace("-", "_"): value for name, value in (options or {}).items()} | others
+    return known, {str(name).replace("-", "_"): value for name, value in (options or {}).items()} | others
+
+
+def _config(
+    tasks: Sequence[str], models: Sequence[str], options: Mapping[str, Any] | None, given: Mapping[str, Any]
+) -> RunConfig:
+    """The configuration of the first cell; keywords that are no fields of it are options of the tasks."""
+    known, values = _merged(options, given)
+    base = RunConfig(task=tasks[0], model=models[0], **known)
+    specs = [TASKS.get(task).at(base.source) for task in tasks]
+    of_tasks = {item.name for spec in specs for item in dataclasses.fields(spec.options)}
+    for name in values.keys() - {str(name).replace("-", "_") for name in options or {}}:
+        if name == "plugin":
+            raise UserError("a plug-in is loaded before it is used: call seqbench.load_plugin with its file.")
+        if name not in of_tasks:
+            choices = {*(item.name for item in dataclasses.fields(RunConfig)), *OWN} - {"option", *FLAGS} | of_tasks
+            raise UserError(unknown_option(name, choices, python=True))
     for spec in specs:
         _check_options(spec, {**base.task_options, **values})
     more = (f"{name}={value}" for name, value in values.items())
@@ -213,6 +367,13 @@ def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:
             kind = type(fields[name].default).__name__
             raise UserError(f"option {name}={brief(value)} of task {spec.name} must be of type {kind}.")
     parse_options(spec, {name: str(value) for name, value in values.items()})
+
+
+def _can_leave(entries: Sequence[Entry[Any]]) -> bool:
+    """Whether another process can load all that is needed, so that a model which takes that down leaves a record."""
+    return not any(entry.here_only for entry in entries) and all(
+        file.is_file() for file in loaded_plugins(elsewhere=False)
+    )
 
 
 def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:
@@ -247,8 +408,52 @@ def _told_where() -> Iterator[None]:
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
+class RunResult(Shown, RunRecord):
+    """The record of one run, which prints as a table, knows the folder it lies in and what the model predicted."""
+
+    _folder: Path = PrivateAttr()
+
+    @classmethod
+    def of(cls, record: RunRecord, folder: Path) -> RunResult:
+        """``record`` as it lies in ``folder``."""
+        made = cls.model_construct(**dict(record))
+        made._folder = folder
+        return made
+
+    @property
+    def folder(self) -> Path:
+        """Where the record, the predictions and the weights lie."""
+        return self._folder
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """What was predicted of the test split beside what was true, in the data's own units.
+
+        Raises:
+            UserError: the run did not end well, or its files are damaged.
+        """
+        from seqbench.predictions import predicted_test
+
+        return predicted_test(self, self.folder)
+
+    def sections(self) -> list[Section]:
+        """The figure with its interval, the baselines beside it, and what is known of the data."""
+        runs = short_runs(frame_of([(self, self.folder)]))
+        about = self.task.about
+        if self.primary is None:
+            return [runs]
+        sign = 1 if self.primary.direction == "lower" else -1
+        figures = sorted(
+            [(self.model.name, self.primary.value), *self.baselines.items()], key=lambda row: sign * row[1]
+        )
+        unit = f" ({self.primary.unit})" if self.primary.unit else ""
+        rows = [[name, NONE if value is None else format_value(value)] for name, value in figures]
+        beside = Section("", ["", f"test {self.primary.name}{unit}"], rows, list(about.notes) if about else [])
+        return [runs, beside]
+
+
 @dataclass(frozen=True, repr=False)
-class Results(Shown, Sequence[RunRecord]):
+class Results(Shown, Sequence[RunResult]):
     """Records of a grid in its order, and the folder of each.
 
     It prints as a table with a row for runs that differ in the seed only: the mean over seeds with its 95% interval, as
@@ -268,21 +473,30 @@ class Results(Shown, Sequence[RunRecord]):
         return len(self.records)
 
     @overload
-    def __getitem__(self, index: int) -> RunRecord: ...
+    def __getitem__(self, index: int) -> RunResult: ...
 
     @overload
     def __getitem__(self, index: slice) -> Results: ...
 
-    def __getitem__(self, index: int | slice) -> RunRecord | Results:
+    def __getitem__(self, index: int | slice) -> RunResult | Results:
         if isinstance(index, slice):
             return Results(self.records[index], self.folders[index])
-        return self.records[index]
+        return RunResult.of(self.records[index], self.folders[index])
 
     @property
     def failed(self) -> Results:
         """Those of runs that neither went well nor were found not applicable."""
         bad = [i for i, record in enumerate(self.records) if record.status not in FINE]
         return Results(tuple(self.records[i] for i in bad), tuple(self.folders[i] for i in bad))
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Those of all runs that went well, one below the other, with columns that say whose they are."""
+        parts = [one.predictions.assign(task=one.task.name, model=one.model.name, seed=one.seed)
+                 for one in self if one.status == "ok"]  # fmt: skip
+        if not parts:
+            raise UserError("no run went well: there are no predictions.")
+        return pd.concat(parts, ignore_index=True)
 
     def frame(self) -> pd.DataFrame:
         """As `load_results` gives them: a DataFrame with one row per record."""
@@ -370,8 +584,9 @@ class Board(Shown):
             *shown[:first],
             *(part._replace(notes=table.caveats()) for part, table in zip(shown[first:], self.tables, strict=True)),
         ]
+        doubts = [said] if (said := not_verified(self.tables)) else []
         how = "± is a 95% interval; the range after a rank holds those that the significant differences leave open."
-        return [*parts[:-1], parts[-1]._replace(notes=[*parts[-1].notes, how])]
+        return [*parts[:-1], parts[-1]._replace(notes=[*parts[-1].notes, *doubts, how])]
 
     def markdown(self) -> str:
         """The whole page, as the command writes it."""
@@ -497,7 +712,7 @@ class PairedModels(Shown):
         seeds = str(len(pair.seeds)) if pair.difference else NONE
         cells = _difference_cells(pair.difference, pair.least)
         outcome = cells[-1] if pair.difference else f"not compared: {pair.states}"
-        return [pair.table.conditions.task, metric, *values, *cells[:-1], seeds, outcome]
+        return [pair.table.conditions.data_name, metric, *values, *cells[:-1], seeds, outcome]
 
     def _mean_row(self, mean: MeanPairing, shown: Sequence[str]) -> list[str]:
         cells = _difference_cells(mean.difference, mean.least)

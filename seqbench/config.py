@@ -6,10 +6,12 @@ import dataclasses
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from seqbench.errors import UserError
 from seqbench.options import (
+    COLUMNS,
     DATA,
     MACHINE,
     MODEL,
@@ -25,11 +27,12 @@ from seqbench.options import (
     Texts,
     TimeLimit,
     Widths,
+    brief,
     check_options,
     parse_count,
 )
 
-__all__ = ["DataOptions", "GridOptions", "RunConfig", "parse_options_text"]
+__all__ = ["FLAGS", "DataOptions", "GridOptions", "RunConfig", "is_given", "parse_options_text"]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -48,26 +51,138 @@ def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
 WIDTH = (128,)  # where neither --hidden nor --params is given
 
 
+Column = Annotated[str | None, Parameter(group=COLUMNS, metavar="COLUMN")]
+ColumnList = Annotated[str | None, Parameter(group=COLUMNS, metavar="COLUMN[,...]")]
+Steps = Annotated[int | None, Range(ge=1), Parameter(group=DATA, metavar="N")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which data of a task is meant."""
+    """Which data of a task is meant; what is None is left to the task."""
 
     data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
-    """Your own file instead of the task's data; says --source path."""
-    target: Annotated[str | None, Parameter(group=DATA, metavar="COLUMN")] = None
-    """Short for --option target=COLUMN: what is predicted of your own file."""
+    """Your own file instead of a task's data; says --source path."""
+    kind: Annotated[Literal["classify", "forecast", "regress", "tag", "generate"] | None, Parameter(group=DATA)] = None
+    """What is to be predicted of your own file: a label, the steps ahead, a number, a label for every step, or the
+    next character. By default proposed from the file, and said."""
+    dataset: Annotated[str | None, Parameter(name="--name", group=DATA, metavar="NAME")] = None
+    """What your data set is called on the board; by default as its file."""
+    test: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
+    """A second file of yours that is the test set, as it was published."""
     source: Annotated[Literal["embedded", "hub", "path"], Parameter(group=DATA)] = "embedded"
     """Where the data comes from: with the package, the canonical set (see `data fetch`), or your own file."""
+    sequence_length: Annotated[int | None, Range(ge=1), Parameter(group=DATA, metavar="T")] = None
+    """Steps, words, bases or characters that a model reads at a time."""
+    horizon: Steps = None
+    """Steps ahead that are forecast."""
+    season: Steps = None
+    """Steps after which a series repeats itself; by default from its time step."""
     option: Annotated[Texts, Parameter(group=DATA, metavar="NAME=VALUE")] = ()
     """An option of the task; may be given again. See `data show TASK`."""
+    target: Column = None
+    """Column that is predicted."""
+    features: ColumnList = None
+    """Columns that are read; by default all that can be."""
+    drop: ColumnList = None
+    """Columns that are not read."""
+    time: ColumnList = None
+    """Column of times, or two: of the date and of the time of day."""
+    series: ColumnList = None
+    """Column that tells several series in one file apart."""
+    run: ColumnList = None
+    """Column (or several) that tells runs apart, which stay whole."""
+    group: Column = None
+    """Column of what must not stand on both sides of a split: a patient, an author, a machine."""
+    split: Column = None
+    """Column that says train, validation or test, as it was published."""
+    date_format: Annotated[str | None, Parameter(group=COLUMNS, metavar="FORMAT")] = None
+    """How dates are written where that is not plain: %d/%m/%Y."""
+    missing: Annotated[Texts, Parameter(group=COLUMNS, metavar="TEXT", allow_leading_hyphen=True)] = ()
+    """What stands where a value is missing: ? or -9999; may be given again."""
+    decimal: Annotated[Literal[".", ","] | None, Parameter(group=COLUMNS)] = None
+    """The mark before decimals where that is not plain."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself; the sentence names the option."""
+        for name in ("data", "test"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _path(name, getattr(self, name)))
+        if self.data is not None:
+            if self.source == "hub":
+                raise UserError("--data is your own file and --source hub the canonical set: give one.")
+            object.__setattr__(self, "source", "path")
+        check_options(self)
+        if self.source == "path" and self.data is None:
+            raise UserError("--source path is your own file: give it with --data FILE.")
+        for name, flag in (("kind", "kind"), ("dataset", "name"), ("test", "test")):
+            if getattr(self, name) is not None and self.data is None:
+                raise UserError(f"--{flag} is for a file of your own: give it with --data FILE, too.")
+        if self.dataset is not None:
+            check_dataset(self.dataset)
+        named = {name.replace("-", "_") for name in parse_options_text(self.option)}
+        for name in FLAGS:
+            if is_given(getattr(self, name)) and name in named:
+                raise UserError(f"--{name.replace('_', '-')} and --option {name}=... say the same: give one.")
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """What was said of the task's options, unconverted."""
+        given: dict[str, Any] = dict(parse_options_text(self.option))
+        for name in FLAGS:
+            value = getattr(self, name)
+            if is_given(value):
+                given[name] = ",".join(value) if isinstance(value, tuple) else value
+        return given
+
+    @property
+    def data_name(self) -> str | None:
+        """What a data set of the user's is called."""
+        if self.data is None:
+            return None
+        return self.dataset or dataset_name(self.data)
+
+
+# fields that are short for --option NAME=...
+FLAGS = (
+    *("sequence_length", "horizon", "season", "target", "features", "drop", "time", "series", "run", "group", "split"),
+    *("date_format", "missing", "decimal"),
+)
+LONGEST_NAME = 60
+
+
+def is_given(value: Any) -> bool:
+    """Whether an option was given: it is neither None nor an empty tuple."""
+    return value is not None and not (isinstance(value, tuple) and not value)
+
+
+def _path(name: str, value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise UserError(f"--{name} is the path of a file: write what you have into one.")
+    text = os.fspath(value)
+    if not isinstance(text, str) or "\0" in text:
+        raise UserError(f"--{name} {brief(value)} is no path of a file.")
+    return text
+
+
+def check_dataset(name: str) -> None:
+    """Raise `UserError` for what is no name of a data set: it stands in tables and titles."""
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise UserError(f"--name {brief(name)} must be one line of 1 to {LONGEST_NAME} letters that can be printed.")
+
+
+def dataset_name(path: str) -> str:
+    """A data set's name from its file's: without endings, and without what can't be printed."""
+    stem = Path(path).name.partition(".")[0]
+    kept = "".join(letter for letter in stem if letter.isprintable()).strip()[:LONGEST_NAME]
+    return kept or "own data"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(DataOptions):
     """Train one model on one task and leave a record."""
 
-    task: Annotated[str, Parameter(group=WHAT, metavar="NAME")]
-    """Task to train on, several with commas, or all: see `list tasks`."""
+    task: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = ""
+    """Task to train on, several with commas, or all: see `list tasks`. Not needed with --data."""
     model: Annotated[str, Parameter(group=WHAT, metavar="NAME")]
     """Model to train, several with commas, or all: see `list models`."""
     budget: Annotated[Literal["smoke", "quick", "standard", "full"], Parameter(group=WHAT)] = "quick"
@@ -76,8 +191,6 @@ class RunConfig(DataOptions):
     """Seed of initialisation, dropout and batch order; the split never depends on it."""
     control: Annotated[Literal["none", "shuffle-labels"], Parameter(group=WHAT)] = "none"
     """Train on permuted targets: what is then learned is an artefact."""
-    sequence_length: Annotated[int | None, Range(ge=1), Parameter(group=DATA, metavar="T")] = None
-    """Short for --option sequence_length=T."""
     hidden: Annotated[Widths, Parameter(group=MODEL)] = None
     """Width of the mixer layers, one for each or one for all; by default 128."""
     layers: Annotated[int | None, Range(ge=1, le=1_000), Parameter(group=MODEL, metavar="N")] = None
@@ -110,31 +223,20 @@ class RunConfig(DataOptions):
                 object.__setattr__(self, "params", parse_count(self.params))
             except ValueError as error:
                 raise UserError(f"--params: {error}.") from None
-        if self.data is not None:
-            if not isinstance(self.data, (str, os.PathLike)):
-                raise UserError("--data is the path of a file: write what you have into one.")
-            object.__setattr__(self, "data", str(self.data))  # a path, in Python
-            if self.source == "hub":
-                raise UserError("--data is your own file and --source hub the canonical set: give one.")
-            object.__setattr__(self, "source", "path")
-        check_options(self)
-        if self.source == "path" and self.data is None:
-            raise UserError("--source path is your own file: give it with --data FILE.")
+        super().__post_init__()
+        if not self.task and self.data is None:
+            raise UserError("missing: --task (see `list tasks`), or a file of your own with --data FILE.")
         given = self.hidden or ()
         if self.layers is not None and len(given) > 1 and self.layers != len(given):
             raise UserError(f"--layers {self.layers} contradicts --hidden with {len(given)} widths: give one.")
         if self.params is not None and given:
             raise UserError("--params finds the width itself: leave --hidden out.")
-        named = {name.replace("-", "_") for name in parse_options_text(self.option)}
-        for name in ("sequence_length", "target"):
-            if getattr(self, name) is not None and name in named:
-                raise UserError(f"--{name.replace('_', '-')} and --option {name}=... say the same: give one.")
 
     @property
     def name(self) -> str:
         """What a reader tells the run by."""
         rate = "" if self.learning_rate is None else f", rate {self.learning_rate:g}"
-        return f"{self.task} {self.model} seed {self.seed}{rate}"
+        return f"{self.data_name or self.task} {self.model} seed {self.seed}{rate}"
 
     @property
     def alike(self) -> tuple[str, ...]:
@@ -160,15 +262,6 @@ class RunConfig(DataOptions):
         """One width a layer, as --hidden and --layers say (before --params)."""
         widths = self.hidden or WIDTH
         return widths if len(widths) > 1 else widths * self.n_layers
-
-    @property
-    def task_options(self) -> dict[str, Any]:
-        """What was said of the task's options, unconverted."""
-        given: dict[str, Any] = dict(parse_options_text(self.option))
-        for name in ("sequence_length", "target"):
-            if getattr(self, name) is not None:
-                given[name] = getattr(self, name)
-        return given
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,11 @@ and C channels predicted.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,6 +23,8 @@ from seqbench.errors import UserError
 
 __all__ = [
     "BLOCK",
+    "CONTEXT",
+    "PREDICTIONS",
     "Batch",
     "NewRows",
     "Ragged",
@@ -28,13 +33,18 @@ __all__ = [
     "Segments",
     "Split",
     "Stream",
+    "Tagged",
     "TaskData",
     "Truth",
     "Windows",
+    "read_predictions",
 ]
 
 Array = npt.NDArray[Any]
+PREDICTIONS = "predictions.npz"  # beside the record of a run
 BLOCK = 2048  # characters over which the loss of generated text is summed
+MOST_COUNTED = 4096  # windows that the size of usual changes is told from
+CONTEXT = -1  # in place of a label: a step that a window reads and another one is scored on
 
 
 class Batch(NamedTuple):
@@ -43,7 +53,7 @@ class Batch(NamedTuple):
     Attributes:
         inputs: (B, T) tokens or (B, T, D) features.
         lengths: (B,) real steps of each row, or None where all T are real.
-        targets: classify (B,); tag, generate (B, T); forecast (B, H, C).
+        targets: classify, regress (B,); tag, generate (B, T); forecast (B, H, C).
         skip: (B,) leading targets that only serve as context and are not scored, or None.
     """
 
@@ -82,16 +92,16 @@ class Split:
     """Common part: ``groups`` (N,) must not straddle splits, ``meta`` is what the score needs beside the targets."""
 
     def __len__(self) -> int:
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
 
     def arrays(self) -> dict[str, Array]:
         """The arrays that `gather` reads."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         """The batch of the examples ``indices`` (B,), by plain indexing."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
 
     def __getitem__(self, indices: Any) -> Batch:
         return self.gather(self.arrays(), np.asarray(indices))
@@ -104,7 +114,7 @@ class Split:
     @property
     def sequence_length(self) -> int:
         """T, the longest input."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
 
     @property
     def lengths(self) -> Array | None:
@@ -113,7 +123,7 @@ class Split:
 
     def truth(self) -> Truth:
         """What the predictions of all examples, in order, are scored against."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
 
     def collect(self, predictions: Array) -> Array:
         """Per-example outputs (N, ...) as `truth` has them."""
@@ -121,7 +131,7 @@ class Split:
 
     def shuffled(self, generator: np.random.Generator) -> Split:
         """The same inputs with permuted targets: a control, from which nothing can be learned."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
 
 
 class Labelled(Split):
@@ -221,10 +231,11 @@ class Windows(Split):
     Window i reads ``series[starts[i] : starts[i] + lookback]`` and predicts the ``horizon`` rows of ``target_series``
     that follow. A split holds its own stretch of the series, so no window can reach into another split.
 
-    Where ``relative`` is 1, a window is read and predicted relative to the last value that it saw of the target: that
-    value is taken off the first C columns of the inputs, which are the target's, and off the targets, and `collect`
-    adds it again, so that truth, scores and baselines know nothing of it. A series that drifts has left the range of
-    its training stretch by the time of the test, and its changes have not.
+    Where ``relative`` is not 0, a window is read and predicted relative to the last value that it saw of the target:
+    that value is taken off the first C columns of the inputs, which are the target's, and off the targets, and what is
+    left is divided by ``relative``, the size of usual changes (`change`). `collect` undoes both, so that truth, scores
+    and baselines know nothing of it. A series that drifts has left the range of its training stretch by the time of the
+    test, and its changes have not.
     """
 
     series: Array
@@ -234,7 +245,7 @@ class Windows(Split):
     horizon: int
     groups: Array
     meta: Mapping[str, Array] = field(default_factory=dict)
-    relative: int = 0
+    relative: float = 0.0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -249,6 +260,14 @@ class Windows(Split):
         last: Array = self.target_series[self.starts + self.lookback - 1][:, None]
         return last
 
+    @property
+    def change(self) -> float:
+        """How far the targets are from the last value seen, as the root of their mean square; 1 if not at all."""
+        few = np.arange(0, len(self), -(-len(self) // MOST_COUNTED))
+        ahead = self.target_series[self.starts[few, None] + np.arange(self.lookback, self.lookback + self.horizon)]
+        size = float(np.sqrt(np.mean((ahead.astype(np.float64) - self.last[few]) ** 2)))
+        return size if size > 0 else 1.0
+
     def arrays(self) -> dict[str, Array]:
         arrays = {
             "series": self.series,
@@ -257,21 +276,24 @@ class Windows(Split):
             "past": np.arange(self.lookback),
             "future": np.arange(self.lookback, self.lookback + self.horizon),
         }
-        return {**arrays, "channels": np.arange(self.target_series.shape[1])} if self.relative else arrays
+        if self.relative:
+            arrays["unit"] = np.full(self.target_series.shape[1], self.relative, dtype=self.target_series.dtype)
+        return arrays
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         starts = arrays["starts"][indices][:, None]
         inputs, targets = arrays["series"][starts + arrays["past"]], arrays["target_series"][starts + arrays["future"]]
-        if "channels" in arrays:
-            own = inputs[:, :, arrays["channels"]]  # a copy: what is taken off must not change on the way
-            inputs[:, :, : own.shape[2]] = own - own[:, -1:]
-            targets = targets - arrays["target_series"][starts + arrays["past"][-1]]
+        if "unit" in arrays:
+            unit = arrays["unit"]
+            own = inputs[:, :, : len(unit)]
+            inputs[:, :, : len(unit)] = (own - own[:, -1:]) / unit
+            targets = (targets - arrays["target_series"][starts + arrays["past"][-1]]) / unit
         return Batch(inputs, None, targets)
 
     def collect(self, predictions: Array) -> Array:
         """Forecasts as values of the target, whatever they were relative to."""
-        return predictions + self.last if self.relative else predictions
+        return predictions * self.relative + self.last if self.relative else predictions
 
     def truth(self) -> Truth:
         targets = self.target_series[self.starts[:, None] + np.arange(self.lookback, self.lookback + self.horizon)]
@@ -286,7 +308,8 @@ class Segments(Labelled):
     """Labelled windows over one or more series laid end to end: gathered a batch at a time, never stored.
 
     Window i is ``series[starts[i] : starts[i] + lookback]`` with the target ``targets[i]``; whoever makes the starts
-    sees to it that no window reaches from one series into the next.
+    sees to it that no window reaches from one series into the next. Where some series are shorter than the window,
+    ``row_lengths`` (N,) says how many steps each really has; the others are zeros.
     """
 
     series: Array
@@ -294,7 +317,59 @@ class Segments(Labelled):
     lookback: int
     targets: Array
     groups: Array
+    row_lengths: Array | None = None
     meta: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def arrays(self) -> dict[str, Array]:
+        arrays = {
+            "series": self.series,
+            "starts": self.starts,
+            "targets": self.targets,
+        }
+        if self.row_lengths is None:
+            return {**arrays, "past": np.arange(self.lookback)}
+        return {**arrays, "lengths": self.row_lengths, "steps": np.arange(self.lookback)}
+
+    @staticmethod
+    def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
+        """Where lengths vary, whoever knows the longest of ``indices`` passes that many ``steps``."""
+        starts, targets = arrays["starts"][indices][:, None], arrays["targets"][indices]
+        if "lengths" not in arrays:
+            return Batch(arrays["series"][starts + arrays["past"]], None, targets)
+        lengths = arrays["lengths"][indices]
+        real = arrays["steps"] < lengths[:, None]
+        return Batch(arrays["series"][starts + arrays["steps"] * real] * real[:, :, None], lengths, targets)
+
+    @property
+    def sequence_length(self) -> int:
+        return self.lookback
+
+    @property
+    def lengths(self) -> Array | None:
+        return self.row_lengths
+
+
+@dataclass(frozen=True, eq=False)
+class Tagged(Split):
+    """Windows over series laid end to end with a label for every step, each of which is scored once.
+
+    Window i is ``series[starts[i] : starts[i] + lookback]``; its first ``skip[i]`` labels are those of the window
+    before and serve as context (`CONTEXT`).
+
+    Attributes:
+        series, labels: (L, D) and (L,).
+        groups: (N,) of the windows.
+    """
+
+    series: Array
+    labels: Array
+    starts: Array
+    lookback: int
+    skip: Array
+    groups: Array
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -302,19 +377,44 @@ class Segments(Labelled):
     def arrays(self) -> dict[str, Array]:
         return {
             "series": self.series,
+            "labels": self.labels,
             "starts": self.starts,
-            "past": np.arange(self.lookback),
-            "targets": self.targets,
+            "skip": self.skip,
+            "offsets": np.arange(self.lookback),
         }
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
-        at = arrays["starts"][indices][:, None] + arrays["past"]
-        return Batch(arrays["series"][at], None, arrays["targets"][indices])
+        at = arrays["starts"][indices][:, None] + arrays["offsets"]
+        context = arrays["offsets"] < arrays["skip"][indices][:, None]
+        labels = arrays["labels"][at]
+        return Batch(arrays["series"][at], None, labels * ~context + CONTEXT * context)
+
+    @property
+    def n_scored(self) -> int:
+        return int((self.lookback - self.skip).sum())
 
     @property
     def sequence_length(self) -> int:
         return self.lookback
+
+    def _scored(self) -> Array:
+        """(N, T) which steps count."""
+        scored: Array = np.arange(self.lookback) >= self.skip[:, None]
+        return scored
+
+    def truth(self) -> Truth:
+        """The steps of all windows that count, in order."""
+        scored = self._scored()
+        at = self.starts[:, None] + np.arange(self.lookback)
+        groups = np.broadcast_to(np.asarray(self.groups)[:, None], at.shape)
+        return Truth(np.asarray(self.labels)[at[scored]], groups[scored])
+
+    def collect(self, predictions: Array) -> Array:
+        return predictions[self._scored()]
+
+    def shuffled(self, generator: np.random.Generator) -> Tagged:
+        return replace(self, labels=self.labels[generator.permutation(len(self.labels))])
 
 
 def _check_length(tokens: Array, window: int) -> None:
@@ -452,3 +552,14 @@ class TaskData:
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def read_predictions(folder: Path) -> tuple[Array, Truth]:
+    """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
+    path = folder / PREDICTIONS
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
+            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -14,6 +15,9 @@ from seqbench.errors import UserError
 
 __all__ = ["device_name", "peak_memory", "reset_peak_memory", "resolve_device", "settings", "synchronize"]
 
+# What `settings` sets is the whole process's, so the runs of several threads take turns. The thread that holds it may
+# enter again.
+_TURN = threading.RLock()
 CUDNN_LONGEST = 65_535  # cuDNN refuses longer recurrent inputs (pytorch#133751)
 
 
@@ -82,8 +86,15 @@ def settings(device: torch.device, config: Setup) -> Iterator[None]:
     """Threads, determinism, TF32 and random state for one run; everything is as before afterwards.
 
     Everything that draws from torch's global generator inside (initialisation, dropout, a plug-in's own layers) draws
-    from the seed of this run, and the caller's random state is untouched.
+    from the seed of this run, and the caller's random state is untouched. All of that belongs to the process, so
+    another thread that wants to run waits here until this one is done: its figures are those of a run alone.
     """
+    with _TURN:
+        yield from _set(device, config)
+
+
+def _set(device: torch.device, config: Setup) -> Iterator[None]:
+    """`settings` for the thread whose turn it is."""
     # cuBLAS reads this when its handle is made; without it deterministic mode refuses to run
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn

@@ -13,7 +13,7 @@ class UserError(Exception):
 
 
 class NotApplicable(Exception):
-    """The model cannot honestly be scored on the task (a model that sees the future, say); the record says why."""
+    """A model, or a baseline, cannot honestly be scored on the task (one that sees the future, say); it says why."""
 
 
 class Diverged(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import platform
@@ -26,16 +27,18 @@ import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
 
-from seqbench.config import RunConfig
+from seqbench.config import DataOptions, RunConfig
 from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
-from seqbench.errors import Diverged, Interrupted, NotApplicable, UserError
-from seqbench.jobs.job import Job, Listener, Outcome, status_of
+from seqbench.errors import Interrupted, UserError
+from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
+    READING_SHA256,
     SCHEMA_VERSION,
     Cost,
+    DataInfo,
     Environment,
     ModelInfo,
     Primary,
@@ -53,16 +56,18 @@ from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
 from seqbench.task import TASKS, Budget, parse_options
-from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict
+from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict_split
 
 __all__ = [
     "Experiment",
     "Grid",
+    "about_data",
     "build_model",
     "check_sees_no_future",
     "environment_of",
     "estimate_seconds",
     "resolve",
+    "run_apart",
     "run_cell",
     "run_grid",
     "run_spec",
@@ -130,7 +135,7 @@ def resolve(
     ready()
     started = time.perf_counter()
     if prepared is None:
-        prepared = prepare(config.task, config.task_options, config.source, listener.say, config.data)
+        prepared = prepare(config.task, config.task_options, config.source, listener.say, config.data, config.test)
     data_seconds = time.perf_counter() - started
     spec = prepared.spec
     usual = dataclasses.asdict(spec.training)
@@ -156,7 +161,7 @@ def resolve(
 
 def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
     """What decides the result, apart from task, model and device, as JSON has it."""
-    elsewhere = {"task", "model", "option", "sequence_length", "target", "source", "data", "device"}
+    elsewhere = {"task", "model", "device", *(item.name for item in dataclasses.fields(DataOptions))}
     chosen = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     chosen = {name: value for name, value in chosen.items() if name not in elsewhere}
     chosen["hidden"] = None if config.params else list(config.widths)
@@ -167,7 +172,7 @@ def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
 def run_spec(spec: dict[str, Any], store: Store, *, force: bool, listener: Listener) -> None:
     """Run what another process has resolved; see `jobs.job.Job`."""
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
-    run_cell(RunConfig(**values), store, force=force, listener=listener)
+    _cell(RunConfig(**values), store, force=force, listener=listener)
 
 
 def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: Listener | None = None) -> Outcome:
@@ -177,7 +182,12 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
         UserError: the configuration can't run, or the store can't be written; nothing is written then.
         Interrupted: Ctrl-C; nothing is written then.
     """
-    listener = listener or Listener()
+    store.sweep()
+    return _cell(config, store, force=force, listener=listener or Listener())
+
+
+def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -> Outcome:
+    """`run_cell` of one of many."""
     # a store that is there may be read-only and still hold the result
     experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
     known = store.final(experiment.job)
@@ -201,6 +211,38 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
         outcome = store.keep(experiment.job, work)
         _remove_left(path)
         return outcome
+
+
+def run_apart(
+    config: RunConfig, store: Store, *, plugins: Sequence[Path], force: bool = False, listener: Listener | None = None
+) -> Outcome:
+    """`run_cell` in a process of its own, so that a model which takes that down leaves a record, too.
+
+    Args:
+        plugins: files that the process loads first.
+    """
+    listener = listener or Listener()
+    store.sweep()
+    experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
+    known = store.final(experiment.job)
+    if not known or force:
+        _check_params(experiment)
+        store.check_writable()
+        executor = LocalProcesses(1, _gpus(config), echo=True)
+
+        def failed(job: Job, status: Status, reason: str) -> Record:
+            return _Run(experiment, listener).record(status, reason)
+
+        (known,) = run_jobs(
+            [experiment.job], store, executor, failed, listener, limit=math.inf, plugins=plugins, force=force
+        )
+    _remove_left(store.folder_of(experiment.job) / CHECKPOINT)
+    return known
+
+
+def _gpus(config: RunConfig) -> int:
+    """How many of them processes may use."""
+    return torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
 
 
 def _remove_left(path: Path) -> None:
@@ -227,7 +269,7 @@ def _check_params(experiment: Experiment) -> None:
                 build_model(experiment)
         except UserError:
             raise
-        except Exception:
+        except FAILURES:
             return
 
 
@@ -275,7 +317,7 @@ class _Run:
             return build_model(self.experiment).to(self.experiment.device), None
         except (UserError, OSError):
             raise
-        except Exception as error:
+        except FAILURES as error:
             return None, self.record(*status_of(error))
 
     def attempt(self, model: SequenceModel | None, folder: Path, checkpoint: Checkpoint) -> RunRecord:
@@ -304,10 +346,10 @@ class _Run:
             raise interrupted(done, experiment.budget.steps) from None
         except (UserError, OSError):
             raise  # the disk, say: not the model's failure
-        except Exception as error:
+        except FAILURES as error:
             record = self.record(*status_of(error), model)
             if record.status == "error":
-                (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                _write_trace(folder, traceback.format_exc())
             return record
 
     def begin(self, step: int) -> None:
@@ -339,7 +381,7 @@ class _Run:
         for part in ("val", "test"):
             self.listener.phase({"val": "validation", "test": "testing"}[part])
             split: Split = data.splits[part]
-            predictions, truth = predict(model, split, config), split.truth()
+            predictions, truth = predict_split(model, split, config), split.truth()
             constants = constants if part == "test" else spec.calibrated(predictions, truth)
             truth = truth.with_constants(constants)
             metrics[part] = {**spec.score(predictions, truth), "n_scored": float(split.n_scored)}
@@ -359,9 +401,10 @@ class _Run:
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
         weights = {name: own_copy(tensor) for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
-        (folder / "model.safetensors").write_bytes(to_safetensors(weights))
-        reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False)
-        (folder / "model.json").write_text(reading, encoding="utf-8")
+        reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False).encode()
+        about = {READING_SHA256: hashlib.sha256(reading).hexdigest()}
+        (folder / "model.safetensors").write_bytes(to_safetensors(weights, about))
+        (folder / "model.json").write_bytes(reading)
         return self.record("ok", None, model, metrics, self._cost(model, done))
 
     def _cost(self, model: SequenceModel, done: Fit) -> Cost:
@@ -389,7 +432,7 @@ class _Run:
     ) -> RunRecord:
         """The record of this run with whatever is known."""
         experiment = self.experiment
-        spec, data, config = experiment.prepared.spec, experiment.prepared.data, experiment.config
+        spec, config = experiment.prepared.spec, experiment.config
         primary = skill = None
         if metrics:
             reference = spec.reference_of(self.scores)
@@ -419,7 +462,7 @@ class _Run:
                 hidden=model.widths if model else config.widths,
                 layers=config.n_layers,
                 params=count_parameters(model) if model else None,
-                state_size=model.state_size(data.train.sequence_length) if model else None,
+                state_size=self._state_size(model, ended_well=status == "ok"),
                 causal=model.causal if model else False,
                 backbone=config.backbone,
             ),
@@ -436,6 +479,17 @@ class _Run:
             finished=now(),
         )
 
+    def _state_size(self, model: SequenceModel | None, *, ended_well: bool) -> int | None:
+        """Unknown in a run that failed if the model can't tell it, which may be why it failed."""
+        if model is None:
+            return None
+        try:
+            return model.state_size(self.experiment.prepared.data.train.sequence_length)
+        except FAILURES:
+            if ended_well:
+                raise
+            return None
+
     def _task(self) -> TaskInfo:
         prepared = self.experiment.prepared
         spec, data = prepared.spec, prepared.data
@@ -451,7 +505,28 @@ class _Run:
             n_val=len(data.val),
             n_test=len(data.test),
             sequence_length=data.train.sequence_length,
+            dataset=self.experiment.config.data_name,
+            about=about_data(data),
         )
+
+
+def about_data(data: TaskData) -> DataInfo:
+    """What is told of prepared data, as records hold it."""
+    shares = {
+        part: np.bincount(split.truth().targets, minlength=len(data.classes)) / max(1, split.n_scored)
+        for part, split in data.splits.items()
+        if data.classes
+    }
+    classes = {name: {part: float(rows[i]) for part, rows in shares.items()} for i, name in enumerate(data.classes)}
+    splits: dict[str, Any] = data.splits
+    groups = {part: len(np.unique(split.groups)) for part, split in splits.items()}
+    info: dict[str, Any] = {"notes": data.notes, "features": data.features, "classes": classes, "groups": groups}
+    return DataInfo(**info)
+
+
+def _write_trace(folder: Path, trace: str) -> None:
+    """Beside the record; half a surrogate in a message must not keep the rest from being written."""
+    (folder / "traceback.txt").write_text(trace, encoding="utf-8", errors="backslashreplace")
 
 
 def _told(figures: dict[str, float]) -> dict[str, float | None]:
@@ -486,7 +561,7 @@ class Grid:
         """Build what all experiments on a task share, so that no two of them build it at once."""
         for task in self.tasks:
             config = dataclasses.replace(self.base, task=task, model=self.models[0])
-            self._prepared[task] = prepare(task, config.task_options, config.source, say, config.data)
+            self._prepared[task] = prepare(task, config.task_options, config.source, say, config.data, config.test)
             if baselines:
                 fit_baselines(self._prepared[task], lambda line, task=task: say(f"{task}: {line}"))  # type: ignore[misc]
 
@@ -559,6 +634,7 @@ def run_grid(
         OSError: a record could not be written; what has a record keeps it.
     """
     grid.store.check_writable()
+    grid.store.sweep()
     grid.prepare(listener.say)
     outcomes: dict[str, Outcome] = {}
     for stage in (grid.trials, grid.cells):
@@ -568,9 +644,8 @@ def run_grid(
         if here:
             done = _run_here(grid, todo, listener, force=force)
         else:
-            gpus = torch.cuda.device_count() if grid.base.device in ("auto", "cuda") else 0
             limit = limit or TIME_LIMITS[grid.base.budget]
-            executor = LocalProcesses(jobs, gpus)
+            executor = LocalProcesses(jobs, _gpus(grid.base))
             done = run_jobs(
                 todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
             )
@@ -596,15 +671,15 @@ def _run_here(grid: Grid, todo: Sequence[Job], listener: Listener, *, force: boo
 def _attempt_here(grid: Grid, job: Job, listener: Listener, *, force: bool) -> Outcome:
     """One cell; whatever goes wrong with it becomes its record, and the grid goes on."""
     try:
-        return run_cell(grid.experiment_of(job).config, grid.store, force=force, listener=listener)
+        return _cell(grid.experiment_of(job).config, grid.store, force=force, listener=listener)
     except OSError:
         raise  # the disk, say: not the cell's failure
-    except Exception as error:
+    except FAILURES as error:
         why: tuple[Status, str] = ("error", str(error)) if isinstance(error, UserError) else status_of(error)
         trace = traceback.format_exc()
 
     def work(folder: Path) -> Record:
-        (folder / "traceback.txt").write_text(trace, encoding="utf-8")
+        _write_trace(folder, trace)
         return grid.failed(job, *why)
 
     return grid.store.keep(job, work)
@@ -661,7 +736,7 @@ def _measure(experiment: Experiment) -> float:
             model = build_model(experiment).to(experiment.device)
             check_sees_no_future(model, experiment.prepared.data, 8)
             done = fit(model, experiment.prepared.spec, experiment.data, experiment.config, short)
-    except (NotApplicable, Diverged, UserError, RuntimeError, MemoryError):
+    except FAILURES:
         return time.perf_counter() - started
     evaluations = experiment.budget.evaluations + 2  # validation and test once more at the end
     return done.train_seconds / STEPS * experiment.budget.steps + done.eval_seconds * evaluations

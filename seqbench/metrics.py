@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["accuracy", "average_precision", "bits_per_character", "f1_scores", "macro_f1", "mae", "relative", "rmse"]
+__all__ = ["accuracy", "average_precision", "bits_per_character", "f1_scores", "macro_f1", "mae", "relative_to", "rmse"]
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +55,7 @@ def rmse(predicted: Array, target: Array) -> float:
     return float(np.sqrt(np.mean((predicted.astype(np.float64) - target) ** 2)))
 
 
-def relative(error: float, reference: float) -> float:
+def relative_to(error: float, reference: float) -> float:
     """``error`` over that of a reference; NaN where the reference makes none, as on a target that never changes."""
     return error / reference if reference > 1e-12 else math.nan
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cyclopts import Token
 
 __all__ = [
+    "COLUMNS",
     "COMMAS",
     "DATA",
     "MACHINE",
@@ -60,6 +61,7 @@ class Range(NamedTuple):
 # Groups of options, in the order in which --help shows them.
 WHAT = Group("What", sort_key=1)
 DATA = Group("Data", sort_key=2)
+COLUMNS = Group("Columns of your own table", sort_key=2.5)
 MODEL = Group("Model", sort_key=3)
 TRAINING = Group("Training", sort_key=4)
 MACHINE = Group("Machine", sort_key=6)

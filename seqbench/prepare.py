@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
-from seqbench.data import Ragged, Rows, Segments, Split, Stream, TaskData, Windows
-from seqbench.disk import OCCUPIED, replace_file, sha256, temporary_folder
+from seqbench.data import Ragged, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.disk import OCCUPIED, replace_file, sha256, sweep, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import NotApplicable, UserError
 from seqbench.readers.archives import suffix_of, unchanged
@@ -36,11 +37,13 @@ from seqbench.readers.downloads import fetched
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow as pa
 
 __all__ = [
     "Prepared",
     "baselines_left_out",
+    "baselines_not_applicable",
     "cache_root",
     "download_folder",
     "fingerprint",
@@ -52,13 +55,14 @@ __all__ = [
 Array = npt.NDArray[Any]
 MANIFEST = "manifest.json"
 FORMAT = 2  # of the manifest; a change makes old caches be built again
-SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Stream)}
+SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Tagged, Stream)}
 INFO = ("vocabulary", "features", "classes", "notes", "fitted")
 
 
 Say = Callable[[str], None]
 Scores = dict[str, dict[str, float]]  # "val" and "test" to metrics
 MAKERS = ("data.py", "files/*.py", "readers/*.py")  # what makes the prepared data
+FITTERS = ("baselines/*.py", "metrics.py", "stats.py")  # what baselines are made and scored with
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,11 @@ def prepare(
     source: str = "embedded",
     say: Say = lambda line: None,
     data: str | Path | None = None,
+    test: str | Path | None = None,
 ) -> Prepared:
-    """The data of ``task`` with the options ``given``, from the cache or built into it; ``data`` is the user's file.
+    """The data of ``task`` with the options ``given``, from the cache or built into it.
+
+    ``data`` is the user's file, ``test`` a second one that is the test set.
 
     Raises:
         UserError: for a source, option or file that can't be used; nothing is left in the cache then.
@@ -95,9 +102,9 @@ def prepare(
     spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
     chosen = dataclasses.asdict(options)
-    origin = find_source(spec, source, options, data)
+    origin = find_source(spec, source, options, data, test)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
-    code = _code(spec.load, spec.module) + _makers() + (TASKS.entry(task).code or "")
+    code = _code(spec.load, spec.module) + _made_by(MAKERS) + (TASKS.entry(task).code or "")
     mark = fingerprint(
         task=spec.name,
         version=spec.version,
@@ -118,13 +125,19 @@ def prepare(
     return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
 
 
-def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | None) -> Source:
+def find_source(
+    spec: TaskSpec, source: str, options: Any, data: str | Path | None, test: str | Path | None = None
+) -> Source:
     """What to read for ``source``, with its hashes."""
     if source == "path":
         if data is None:
             raise UserError("--source path needs the file: give --data FILE.")
-        with unchanged(Path(data)) as digest:
-            return Source(source, {"file": Path(data)}, {"file": digest})
+        files = {"file": Path(data)} if test is None else {"file": Path(data), "test": Path(test)}
+        hashes = {}
+        for name, path in files.items():
+            with unchanged(path) as hashes[name]:
+                pass
+        return Source(source, files, hashes)
     if source == "hub" and spec.fetch is not None:
         files = fetched(download_folder(spec, options), spec.name)
         return Source(source, files, {name: sha256(path) for name, path in files.items()})
@@ -133,13 +146,11 @@ def find_source(spec: TaskSpec, source: str, options: Any, data: str | Path | No
 
 @contextlib.contextmanager
 def _watched(source: Source) -> Iterator[None]:
-    """Raise `UserError` if the user's file is no longer, or does not stay, what was hashed."""
-    if source.name != "path":
-        yield
-        return
-    with unchanged(source.file) as digest:
-        if digest != source.hashes["file"]:
-            raise UserError(f"{source.file.name} changed while it was read: run it again when it is finished.")
+    """Raise `UserError` if a file of the user's is no longer, or does not stay, what was hashed."""
+    with contextlib.ExitStack() as stack:
+        for name, path in source.files.items() if source.name == "path" else ():
+            if stack.enter_context(unchanged(path)) != source.hashes[name]:
+                raise UserError(f"{path.name} changed while it was read: run it again when it is finished.")
         yield
 
 
@@ -152,9 +163,15 @@ def download_folder(spec: TaskSpec, options: Any) -> Path:
 def fit_baselines(prepared: Prepared, say: Say = lambda line: None) -> dict[str, Scores]:
     """Scores of the task's baselines on validation and test, by name; fitted on first use.
 
-    A baseline that says `NotApplicable` of this data, as a season where there is none, is not among them.
+    Those that can't be fitted to these data are left out: `baselines_not_applicable` says why.
     """
     return {name: kept["scores"] for name, kept in _fitted(prepared, say).items()}
+
+
+def baselines_not_applicable(prepared: Prepared, say: Say = lambda line: None) -> dict[str, str]:
+    """Why baselines of the task are left out of `fit_baselines`, by name."""
+    everything = _everything(prepared, say).items()
+    return {name: kept["not_applicable"] for name, kept in everything if "not_applicable" in kept}
 
 
 def baselines_left_out(prepared: Prepared, say: Say = lambda line: None) -> list[list[float]]:
@@ -163,20 +180,23 @@ def baselines_left_out(prepared: Prepared, say: Say = lambda line: None) -> list
 
 
 def _fitted(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
+    """What is kept of each baseline that these data can have."""
+    return {name: kept for name, kept in _everything(prepared, say).items() if "scores" in kept}
+
+
+def _everything(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
     """What is kept of each baseline."""
     fitted = {}
     for name in prepared.spec.baselines:
         entry = BASELINES.entry(name)
         baseline = entry.value
-        modules = "seqbench.baselines", "seqbench.metrics", "seqbench.stats", prepared.spec.module
-        code = _code(baseline.fit, *modules) + (entry.code or "")
+        code = _code(baseline.fit, prepared.spec.module) + _made_by(FITTERS) + (entry.code or "")
         path = prepared.folder.parent / f"{prepared.folder.name}.baselines" / f"{name}.json"
         kept = _stored(path, code)
         if kept is None:
             say(f"fitting baseline {name} (once)")
             kept = _fit(prepared, baseline, path, code)
-        if kept["scores"]:
-            fitted[name] = kept
+        fitted[name] = kept
     return fitted
 
 
@@ -186,21 +206,22 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[
     try:
         predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
     except NotApplicable as error:
-        return _keep({"code": code, "scores": {}, "left_out": [], "reason": str(error)}, path)
+        return _keep(path, {"code": code, "not_applicable": str(error)})
     predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}
     truths = {part: prepared.data.splits[part].truth() for part in predictions}
     constants = prepared.spec.calibrated(predictions["val"], truths["val"])
     scores = {
         part: prepared.spec.score(rows, truths[part].with_constants(constants)) for part, rows in predictions.items()
     }
+    sweep(path.parent)
     arrays: dict[str, Any] = dict(predictions)
     replace_file(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
     truth = truths["test"].with_constants(constants)
     left_out = prepared.spec.leave_one_out(predictions["test"], truth).tolist()
-    return _keep({"code": code, "scores": scores, "left_out": left_out}, path)
+    return _keep(path, {"code": code, "scores": scores, "left_out": left_out})
 
 
-def _keep(kept: dict[str, Any], path: Path) -> dict[str, Any]:
+def _keep(path: Path, kept: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(kept)  # a figure without a group may be NaN, which Python reads again
     replace_file(path, lambda file: file.write(text.encode()))
     return kept
@@ -217,9 +238,9 @@ def _code(function: Callable[..., Any], *modules: str) -> str:
 
 
 @functools.cache
-def _makers() -> str:
-    """Hash of the code that prepared data is made with."""
-    sources = (path.read_bytes() for pattern in MAKERS for path in sorted(Path(__file__).parent.glob(pattern)))
+def _made_by(patterns: tuple[str, ...]) -> str:
+    """Hash of the files of seqbench that ``patterns`` name."""
+    sources = (path.read_bytes() for pattern in patterns for path in sorted(Path(__file__).parent.glob(pattern)))
     return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 
@@ -227,7 +248,8 @@ def _stored(path: Path, code: str) -> dict[str, Any] | None:
     """What is kept at ``path`` if they were made by the same code and can be read."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return kept if kept["code"] == code and {"scores", "left_out"} <= set(kept) else None
+        whole = "not_applicable" in kept or {"scores", "left_out"} <= set(kept)
+        return kept if kept["code"] == code and whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -275,7 +297,8 @@ def _set_aside(folder: Path) -> None:
 
 def _publish(data: TaskData, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_folder(folder.parent, ".tmp-")
+    sweep(folder.parent)
+    temporary = temporary_folder(folder.parent)
     try:
         _write(data, temporary)
         try:
@@ -328,11 +351,11 @@ def _write(data: TaskData, folder: Path) -> None:
         constants = {
             item.name: getattr(split, item.name)
             for item in dataclasses.fields(split)
-            if isinstance(getattr(split, item.name), int)
+            if isinstance(getattr(split, item.name), int | float)
         }
         described[name] = {"class": type(split).__name__, "fields": fields, "constants": constants}
     saved = {name: datasets.Dataset(datasets.table.InMemoryTable(pa.table(table))) for name, table in tables.items()}
-    datasets.DatasetDict(saved).save_to_disk(folder)
+    _save(datasets.DatasetDict(saved), folder)
     manifest = {
         "splits": described,
         "sources": dict(data.sources),
@@ -340,6 +363,16 @@ def _write(data: TaskData, folder: Path) -> None:
         "files": {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*.arrow"))},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _save(tables: datasets.DatasetDict, folder: Path) -> None:
+    """Into ``folder``; by way of another where its path holds ``::``, which `datasets` takes for a chain of URLs."""
+    if "::" not in str(folder):
+        tables.save_to_disk(folder)
+        return
+    with tempfile.TemporaryDirectory() as plain:
+        tables.save_to_disk(Path(plain) / "data")
+        shutil.copytree(Path(plain) / "data", folder, dirs_exist_ok=True)
 
 
 def _to_arrow(array: Array) -> pa.Array:

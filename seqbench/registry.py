@@ -7,22 +7,26 @@ end in the same `Registry.add`. Each registry lives beside what it holds; this m
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import contextvars
 import dis
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import linecache
 import pkgutil
 import re
 import sys
+import sysconfig
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqbench.errors import UserError, nearest
@@ -55,6 +59,7 @@ class _Plugin(NamedTuple):
 
 
 _loaded: dict[Path, _Plugin] = {}
+_filling = threading.RLock()  # of all registries: who looks a name up waits until another thread has found them all
 
 
 def check_name(name: str, noun: str) -> str:
@@ -69,7 +74,7 @@ class Entry(Generic[T]):
     """One registered thing and where it came from (a module, a distribution or a file).
 
     ``source`` is the SHA-256 of a user's own file, or of a notebook's cell. ``here_only`` is what a notebook or a
-    script registered itself: another process does not know it.
+    script registered itself: another process does not know it. What is not ``listed`` is found by its name alone.
     """
 
     name: str
@@ -78,6 +83,7 @@ class Entry(Generic[T]):
     origin: str
     source: str | None = None
     here_only: bool = False
+    listed: bool = True
 
     @property
     def code(self) -> str | None:
@@ -88,6 +94,11 @@ class Entry(Generic[T]):
         read there count as they are now.
         """
         return _code_with_globals(self.source, self.value, self.origin) if self.here_only else self.source
+
+    @property
+    def apart(self) -> bool:
+        """Whether it had better run in a process of its own: others have written it, and it can be loaded there."""
+        return not self.here_only and not self.origin.startswith("seqbench.")
 
 
 class Registry(Generic[T]):
@@ -101,7 +112,7 @@ class Registry(Generic[T]):
         self._aliases: dict[str, str] = {}
         self._discovered = False
 
-    def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "") -> T:
+    def add(self, name: str, value: T, *, aliases: tuple[str, ...] = (), module: str = "", listed: bool = True) -> T:
         """Register ``value``, defined in ``module``; raises `UserError` if the name is taken or unfit for a path.
 
         What a notebook or a script has registered itself it can register again: the cell was edited, or run once more.
@@ -123,7 +134,7 @@ class Registry(Generic[T]):
         if again:
             self.remove(name)
         source = _source_around(origin) if here_only else loading.code
-        self._entries[name] = Entry(name, value, aliases, origin, source, here_only)
+        self._entries[name] = Entry(name, value, aliases, origin, source, here_only, listed)
         self._aliases.update(dict.fromkeys((name, *aliases), name))
         if loading.added is not None:
             loading.added.append((self, name))
@@ -145,7 +156,7 @@ class Registry(Generic[T]):
         if name not in self._aliases:
             self.discover()
         if name not in self._aliases:
-            raise UserError(nearest(name, self._entries, self.noun))
+            raise UserError(nearest(name, self.names(), self.noun))
         return self._entries[self._aliases[name]]
 
     def _import(self, name: str) -> None:
@@ -167,19 +178,22 @@ class Registry(Generic[T]):
         return tuple(dict.fromkeys(self.entry(name.strip()).name for name in text.split(",")))
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """All names that are listed, sorted."""
         self.discover()
-        return sorted(self._entries)
+        return sorted(name for name, entry in self._entries.items() if entry.listed)
 
     def entries(self) -> list[Entry[T]]:
-        """All entries, sorted by name."""
+        """All entries that are listed, sorted by name."""
         return [self._entries[name] for name in self.names()]
 
     def discover(self) -> None:
         """Import the built-in modules and installed plug-ins, once."""
-        if self._discovered:
-            return
-        self._discovered = True
+        with _filling:
+            if not self._discovered:
+                self._discovered = True
+                self._fill()
+
+    def _fill(self) -> None:
         with _loading_from(NOTHING):
             for package in self._packages:
                 for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
@@ -198,7 +212,8 @@ class Registry(Generic[T]):
 def load_plugin(path: str | Path) -> None:
     """Run a user's ``.py`` file, which must register at least one thing under a free name.
 
-    A file that was loaded before is run again only if it has changed; what it had registered is taken back first.
+    A file that was loaded before is run again only if it has changed, or a module that it imports from its own folder;
+    what it had registered is taken back first.
 
     Raises:
         UserError: no such file, it fails to import, registers nothing, or takes a name that exists. Whatever it had
@@ -209,13 +224,15 @@ def load_plugin(path: str | Path) -> None:
         raise UserError(f"--plugin {path}: no such Python file.")
     name = f"seqbench_plugin_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
     content = file.read_bytes()
-    code = hashlib.sha256(content).hexdigest()
+    helpers = _helpers_of(file, content)
+    code = _code_of(content, helpers)
     before = _loaded.get(file.resolve())
     if before is not None and before.code == code:
         return
     if before is not None:
         _take_back(before.added)
         del _loaded[file.resolve()]
+    _HELPERS.offer(helpers, anew=before is not None)
     added: list[tuple[Registry[Any], str]] = []
     try:
         with _loading_from(_Loading(f"file {file.name}", code, added)):
@@ -226,10 +243,11 @@ def load_plugin(path: str | Path) -> None:
             )
     except BaseException as error:
         sys.modules.pop(name, None)
+        _HELPERS.withdraw(helpers)
         _take_back(added)
         if isinstance(error, UserError):
             raise UserError(f"--plugin {path}: {error}" if "--plugin" not in str(error) else str(error)) from error
-        if isinstance(error, (Exception, SystemExit)):
+        if isinstance(error, (Exception, SystemExit, GeneratorExit)):
             raise UserError(f"--plugin {path} fails to import: {_where(error, file)}.") from error
         raise
     _loaded[file.resolve()] = _Plugin(code, added)
@@ -252,9 +270,142 @@ def loaded_plugins(*, elsewhere: bool = True) -> tuple[Path, ...]:
         content = file.read_bytes() if file.is_file() else None
         if content is None and elsewhere:
             raise UserError(f"{file} is gone since it was loaded, and other processes need it: put it back.")
-        if content is not None and hashlib.sha256(content).hexdigest() != plugin.code:
-            raise UserError(f"{file} has changed since it was loaded: load it again with seqbench.load_plugin.")
+        if content is not None and _code_of(content, _helpers_of(file, content)) != plugin.code:
+            raise UserError(
+                f"{file} or what it imports from its folder has changed since it was loaded: load it again with "
+                "seqbench.load_plugin."
+            )
     return tuple(_loaded)
+
+
+# --- modules that a plug-in imports from its own folder --------------------------------------------------------------
+
+
+def _helpers_of(file: Path, content: bytes) -> dict[str, Path]:
+    """The modules beside ``file`` that it imports, and those that they import, by name; a folder without code, too.
+
+    They are found by reading and not by running, so that those which a function imports later are among them. What is
+    installed comes first: a folder ``datasets`` beside the file is not the package.
+    """
+    found: dict[str, Path] = {}
+    waiting = [(content, "")]
+    while waiting:
+        source, package = waiting.pop()
+        for name in _imported(source, package):
+            for module, path in _beside(file.resolve().parent, name):
+                if module in found:
+                    continue
+                found[module] = path
+                if path.is_file():
+                    inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
+                    waiting.append((path.read_bytes(), inside))
+    return found
+
+
+def _imported(source: bytes, package: str) -> Iterator[str]:
+    """Names that ``source`` imports, wherever that stands in it; some of them are of functions, not of modules."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # running it will say so
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (not node.level or package):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _beside(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
+    """The module ``name`` and the packages around it as files in ``folder``, as far as they are there."""
+    parts = name.split(".")
+    if not _is_free(parts[0], folder):
+        return
+    for end in range(1, len(parts) + 1):
+        stem = folder.joinpath(*parts[:end])
+        files = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
+        path = next((file for file in files if file.is_file()), stem)
+        if not path.exists() or (end == len(parts) and path == stem):
+            return
+        yield ".".join(parts[:end]), path
+
+
+def _is_free(name: str, folder: Path) -> bool:
+    """Whether no module called ``name`` is found elsewhere than in ``folder``."""
+    if name == "seqbench" or name in sys.stdlib_module_names:
+        return False
+    for finder in sys.meta_path:
+        if finder is not _HELPERS and hasattr(finder, "find_spec"):
+            spec = finder.find_spec(name, None)
+            if spec is not None:
+                return spec.origin is None or Path(spec.origin).resolve().is_relative_to(folder)
+    return True
+
+
+def _code_of(content: bytes, helpers: Mapping[str, Path]) -> str:
+    """SHA-256 of a plug-in's file, and of what it imports from its folder if there is any."""
+    digest = hashlib.sha256(content)
+    for name, path in sorted(helpers.items()):
+        if path.is_file():
+            digest.update(f"\0{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+    return digest.hexdigest()
+
+
+class _Source(importlib.machinery.SourceFileLoader):
+    """Runs what the file says: byte code in __pycache__ passes for that of a file edited within the same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+class _Helpers:
+    """Lets plug-ins import from their own folders; Python asks it for every module that is not imported yet."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Path] = {}
+        self.hashes: dict[str, str] = {}  # of modules that were offered
+
+    def offer(self, helpers: Mapping[str, Path], *, anew: bool) -> None:
+        """From here on these names mean these files; they are run anew if one is not what it was."""
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+        hashes = {name: _code_of(b"", {name: path}) for name, path in helpers.items()}
+        known = all(
+            self.files.get(name) == path and self.hashes[name] == hashes[name] for name, path in helpers.items()
+        )
+        if anew or not known:
+            self.withdraw(helpers)
+        self.files |= helpers
+        self.hashes |= hashes
+
+    def withdraw(self, helpers: Iterable[str]) -> None:
+        """Forget them, so that they are run again when they are next imported."""
+        for name in helpers:
+            sys.modules.pop(name, None)
+            self.files.pop(name, None)
+            self.hashes.pop(name, None)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        """As Python wants it of a finder."""
+        file = self.files.get(name)
+        if file is None:
+            return None
+        if file.is_dir():
+            spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(file)]
+            return spec
+        within = [str(file.parent)] if file.name == "__init__.py" else None
+        loader = _Source(name, str(file))
+        return importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=within)
+
+
+_HELPERS = _Helpers()
+
+
+# --- what a notebook or a script registers ---------------------------------------------------------------------------
 
 
 def _code_with_globals(source: str | None, value: object, module: str) -> str:
@@ -265,8 +416,23 @@ def _code_with_globals(source: str | None, value: object, module: str) -> str:
     return digest.hexdigest()
 
 
+def _is_own(name: str, module: str) -> bool:
+    """Whether the module called ``name`` is ``module`` itself or stands in its folder, or that of the notebook."""
+    if name == module:
+        return True
+    files = [getattr(sys.modules.get(each), "__file__", None) for each in (name, module)]
+    if files[0] is None or name.partition(".")[0] in ("seqbench", *sys.stdlib_module_names):
+        return False
+    file, folder = Path(files[0]).resolve(), (Path(files[1]).parent if files[1] else Path.cwd()).resolve()
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return file.is_relative_to(folder) and not any(file.is_relative_to(place) for place in installed)
+
+
 def _parts(value: object, module: str, seen: set[int]) -> Iterator[str]:
-    """The plain values and the functions that ``value`` is made of, as texts; what other modules define is left out."""
+    """The plain values and the functions that ``value`` is made of, as texts.
+
+    What other modules define is left out, unless they stand beside ``module``: these are edited with it.
+    """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         yield repr(value)
         return
@@ -279,7 +445,7 @@ def _parts(value: object, module: str, seen: set[int]) -> Iterator[str]:
     elif isinstance(value, property):
         inner = iter([("get", value.fget)])
     elif isinstance(value, FunctionType):
-        if value.__module__ != module:
+        if not _is_own(value.__module__, module):
             return
         inner = _read_by(value)
     elif isinstance(value, (list, tuple)):
@@ -292,11 +458,15 @@ def _parts(value: object, module: str, seen: set[int]) -> Iterator[str]:
         inner = (
             (f"{base.__name__}.{name}", item)
             for base in value.__mro__
-            if base.__module__ == module
+            if _is_own(base.__module__, module)
             for name, item in sorted(vars(base).items())
             if not name.startswith("__") or isinstance(item, FunctionType)
         )
-    elif type(value).__module__ == module or type(value).__module__.startswith("seqbench."):  # a ModelSpec, say
+    elif isinstance(value, ModuleType):
+        if not _is_own(value.__name__, module):
+            return
+        inner = ((name, item) for name, item in sorted(vars(value).items()) if not name.startswith("__"))
+    elif _is_own(type(value).__module__, module) or type(value).__module__.startswith("seqbench."):  # a ModelSpec, say
         inner = iter(sorted(getattr(value, "__dict__", {}).items()))
     else:
         return

@@ -26,6 +26,7 @@ from seqbench.stats import leave_one_out
 
 __all__ = [
     "BUDGETS",
+    "SAME",
     "TASKS",
     "Budget",
     "Metric",
@@ -37,7 +38,7 @@ __all__ = [
     "register_task",
 ]
 
-TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", group="seqbench.tasks")
+TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", "seqbench.files", group="seqbench.tasks")
 BUDGETS = ("smoke", "quick", "standard", "full")
 Array = npt.NDArray[Any]
 
@@ -99,7 +100,7 @@ class Source:
 
     Attributes:
         name: `embedded` (shipped or in a pinned package), `hub` (fetched before), `path` (the user's own file).
-        files: name to path, for `hub` and `path`; of a user's file the only one, called ``file``.
+        files: name to path, for `hub` and `path`; the user's file is called ``file``, a test set beside it ``test``.
         hashes: name to SHA-256 of these files.
     """
 
@@ -153,6 +154,7 @@ class TaskSpec:
             a task has nothing of the kind.
         fetch: ``fetch(options)`` gives the `Download` of a source on the network.
         variants: for the sources `hub` and `path`, the fields that differ there.
+        own: whether there is no data but the user's own: a kind of task for files, not a task by itself.
     """
 
     name: str
@@ -175,16 +177,19 @@ class TaskSpec:
     encode: Callable[[Source, Any, Reading], NewRows] | None = None
     fetch: Callable[[Any], Download] | None = None
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own: bool = False
     module: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Where its data can come from."""
-        return ("embedded", *self.variants)
+        return ("path",) if self.own else ("embedded", *self.variants)
 
     def at(self, source: str) -> TaskSpec:
         """The task as it is with data from ``source``; raises `UserError` where there is none."""
         if source not in self.sources:
+            if self.own:
+                raise UserError(f"task {self.name} is for a file of your own: give it with --data FILE.")
             raise UserError(f"task {self.name} has no source {source!r}: take {' or '.join(self.sources)}.")
         return dataclasses.replace(self, **self.variants.get(source, {}))
 
@@ -228,11 +233,10 @@ def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
     def decorate(load: Load) -> Load:
         spec = TaskSpec(name=name, load=load, module=load.__module__, **about)
         missing = [budget for budget in BUDGETS if budget not in spec.budgets]
-        if missing or any(
-            set(at.references) - set(at.baselines) or not at.references for at in map(spec.at, spec.sources)
-        ):
+        places = [spec.at(source) for source in spec.sources]
+        if missing or not all(place.references and set(place.references) <= set(place.baselines) for place in places):
             raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
-        TASKS.add(name, spec, module=load.__module__)
+        TASKS.add(name, spec, module=load.__module__, listed=not spec.own)
         return load
 
     return decorate
@@ -248,8 +252,12 @@ def parse_options(spec: TaskSpec, given: Mapping[str, str | int | float | bool])
     values: dict[str, Any] = {}
     for key, value in given.items():
         name = key.replace("-", "_")
+        if name not in fields and SAME.get(name) in fields:
+            name = SAME[name]
         if name not in fields:
-            raise UserError(nearest(name, fields, f"option of task {spec.name}"))
+            raise UserError(_no_option(spec, name, fields))
+        if name in values:
+            raise UserError(f"the task's option {name} is given twice: give it once.")
         default = fields[name].default
         try:
             values[name] = _convert(value, type(default))
@@ -258,6 +266,19 @@ def parse_options(spec: TaskSpec, given: Mapping[str, str | int | float | bool])
                 f"option {name}={value} of task {spec.name} must be of type {type(default).__name__}, like {default}."
             ) from None
     return spec.options(**values)
+
+
+# the column that is predicted and the one that is read have one name each on the line, whatever a task calls them
+SAME = {"target": "label", "features": "text", "label": "target", "text": "features"}
+
+
+def _no_option(spec: TaskSpec, name: str, fields: Mapping[str, Any]) -> str:
+    """One sentence for an option that the task has not: it may be one of a file of the user's."""
+    of_file = spec.variants.get("path", {}).get("options", spec.options)
+    if of_file is not spec.options and name in {item.name for item in dataclasses.fields(of_file)}:
+        flag = f"--{name.replace('_', '-')}"
+        return f"{flag} is for a file of your own, and task {spec.name} has its own data: give --data FILE, too."
+    return nearest(name, fields, f"option of task {spec.name}")
 
 
 def _convert(value: str | int | float | bool, kind: type[Any]) -> Any:

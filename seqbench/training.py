@@ -56,7 +56,7 @@ __all__ = [
     "fit",
     "interrupted",
     "own_copy",
-    "predict",
+    "predict_split",
     "training_order",
 ]
 
@@ -538,7 +538,7 @@ def autocast(device: torch.device, config: RunConfig) -> torch.autocast:
 
 
 @torch.no_grad()
-def predict(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArray[Any]:
+def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArray[Any]:
     """Predictions for every example of ``split``, in its order, as `Split.collect` leaves them.
 
     Raises:
@@ -565,4 +565,4 @@ def predict(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArra
 
 def evaluate(model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> dict[str, float]:
     """The task's metrics of ``model`` on ``split``."""
-    return spec.score(predict(model, split, config), split.truth())
+    return spec.score(predict_split(model, split, config), split.truth())

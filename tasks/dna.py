@@ -154,7 +154,7 @@ def encode(source: Source, options: Options, reading: Reading) -> NewRows:
         "full": Budget(steps=60_000, batch_size=64, evaluations=150, patience=15),
     },
     training=Training(weight_decay=0.1, dropout=0.3),  # it overfits within ten epochs without
-    baselines=("majority", "pwm", "pwm2", "logistic"),
+    baselines=("majority", "pwm", "pwm2", "logistic", "positions"),
     reference="majority",
     perfect=1.0,
     options=Options,

@@ -190,7 +190,7 @@ def encode(source: Source, options: Options, reading: Reading) -> NewRows:
         "full": Budget(steps=60_000, batch_size=64, evaluations=120, patience=15),
     },
     training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.5),
-    baselines=("majority", "pca-monitor", "lda", "window-logistic"),
+    baselines=("majority", "pca-monitor", "lda", "window-logistic", "window-boosting", "random-convolutions"),
     reference="majority",
     perfect=1.0,
     options=Options,

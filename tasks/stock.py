@@ -18,8 +18,11 @@ prices lie beyond 1.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +37,12 @@ from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.disk import shipped_file
 from seqbench.errors import UserError
 from seqbench.files.canonical import Prices
+from seqbench.files.columns import CellOptions
 from seqbench.files.series import find_time
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
-from seqbench.metrics import relative, rmse
+from seqbench.metrics import relative_to, rmse
+from seqbench.readers.dates import hours_between
 from seqbench.readers.tables import Table, check_increasing, read_table
 from seqbench.task import Budget, Metric, Source, Training, register_task
 
@@ -46,6 +51,9 @@ FILE = "stock.parquet"
 FILE_SHA256 = "1a0334fc8d780dfa0c800981fd10e6e75a53d603de4bacc60b3d6a0215564b55"
 TICKERS = ("AAPL", "GOOG", "IBM", "MSFT")
 COLUMNS = ("open", "high", "low", "close", "volume")
+ALIASES = {"close": ("closelast", "close/last", "last", "price"), "volume": ("vol",)}  # as Nasdaq and others name them
+ADJUSTED = "adjclose", "adjustedclose", "closeadj"
+DAILY = 20.0  # hours; the rows of a file of days are usually further apart
 SHARES = 0.15, 0.15  # of validation and of test
 MONTH = 21  # trading days; the groups of the intervals
 MOST_DAYS = 1e6  # reported where there is no edge at all
@@ -63,6 +71,13 @@ class FileOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.sequence_length <= 250:
             raise UserError(f"--sequence-length of stock must be from 1 to 250 days, not {self.sequence_length}.")
+
+
+@dataclass(frozen=True)
+class OwnOptions(CellOptions, FileOptions):
+    """Options of stock with the user's own prices."""
+
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,10 @@ class YahooOptions(FileOptions):
 
 
 def score(predictions: Array, truth: Truth) -> dict[str, float]:
-    """Errors of the return relative to persistence, directions, and errors in dollars, over all days."""
+    """Errors of the return relative to persistence, directions, and errors in dollars, over all days.
+
+    NaN where prices never move in the stretch: none of them can be told there but the error in dollars.
+    """
     close, actual = truth.meta["close"], truth.meta["next_close"]
     scale, offset = truth.meta["scale"], truth.meta["offset"]
     value = offset + scale * predictions[:, 0, 0].astype(np.float64)
@@ -98,14 +116,15 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
     ahead = np.where(up == (happened > 0), 1.0, 0.0) - (happened > 0)  # +1: right where always-up is wrong
     edge, spread = float(ahead.mean()), float(ahead.std())
     days = SURE * (spread / edge) ** 2 if edge > 0 else MOST_DAYS  # what is behind always-up has no edge to tell
+    moved = bool((happened != 0).any())  # where no price moved there is nothing to be right about
+    varied = float(((actual - actual.mean()) ** 2).sum())
     return {
-        "relative_rmse": relative(rmse(expected, happened), rmse(np.zeros_like(happened), happened)),
-        "direction": float(np.mean(up == (happened > 0))),
-        "direction_edge": edge,
-        "days_to_tell": min(days, MOST_DAYS),
+        "relative_rmse": relative_to(rmse(expected, happened), rmse(np.zeros_like(happened), happened)),
+        "direction": float(np.mean(up == (happened > 0))) if moved else math.nan,
+        "direction_edge": edge if moved else math.nan,
+        "days_to_tell": min(days, MOST_DAYS) if moved else math.nan,
         "rmse_dollars": rmse(price, actual),
-        "r2_dollars": 1.0
-        - relative(float(((price - actual) ** 2).sum()), float(((actual - actual.mean()) ** 2).sum())),
+        "r2_dollars": 1.0 - float(((price - actual) ** 2).sum()) / varied if varied > 0 and moved else math.nan,
     }
 
 
@@ -189,6 +208,8 @@ def build(days: Array, dates: Array, options: FileOptions, sources: Any) -> Task
         raise UserError(
             f"{len(days)} days are too few for three splits with windows of {options.sequence_length} days."
         )
+    if not np.diff(days[: cuts[1], 3]).any():
+        raise UserError(f"the price is {days[0, 3]:g} on every training day: there is nothing to predict.")
     scaling = Scaling.of(days[: cuts[1]], options.recipe)
     splits = [make_windows(days, a, b, scaling, options.sequence_length) for a, b in itertools.pairwise(cuts)]
     train, val, test = splits
@@ -233,29 +254,68 @@ def price_drift(train: Windows, val: Windows, data: TaskData) -> Any:
     return _naive(data, data.fitted["drift"])
 
 
-def read_days(table: Table) -> tuple[Array, Array]:
-    """Days (L, 5) and their dates, from a table with a date column and the five columns by name."""
-    time = find_time(table, "")
-    check_increasing(table.times(time), table, time)
-    named = {name.lower(): name for name in table.names}  # Yahoo's own files write Open, High, ... Adj Close
-    days = np.stack([table.numbers(named.get(name, name)) for name in COLUMNS], axis=1)
+def _plain(name: str) -> str:
+    """A column's name without case, spaces and marks: "Adj Close**" is adjclose."""
+    return re.sub(r"[^a-z/]", "", name.lower())
+
+
+def read_days(table: Table, time: str = "") -> tuple[Array, Array]:
+    """Days (L, 5) and their dates, the oldest first, from a table with a date column and the five columns by name."""
+    time = find_time(table, time)
+    times = table.times(time)
+    newest_first = len(times) > 1 and bool((times[1:] < times[:-1]).all())  # as Nasdaq's tables are
+    if not newest_first:
+        check_increasing(times, table, time)
+    named = {_plain(name): name for name in table.names}
+    columns = [
+        next((named[alias] for alias in (name, *ALIASES.get(name, ())) if alias in named), name) for name in COLUMNS
+    ]
+    table.require(*columns)
+    if (hours := hours_between(times)) is not None and hours < DAILY:
+        raise UserError(
+            f"{table.file}: its rows are {_spell(hours)} apart, and stock predicts the close of the next day. Give "
+            f"--kind forecast --target {shlex.quote(columns[3])} instead of --task stock, or a file with a row for "
+            "each day."
+        )
+    days = np.stack([table.numbers(name) for name in columns], axis=1)
     bad = np.flatnonzero((days[:, :4] <= 0).any(axis=1) | (days[:, 4] < 0))
     if len(bad):
         raise UserError(f"{table.where(int(bad[0]))}: prices must be above 0 and volumes at least 0.")
-    if "adj close" in named:
-        days[:, :4] *= (table.numbers(named["adj close"]) / days[:, 3])[:, None]
-    return days, np.array(table.labels(time))
+    adjusted = next((named[alias] for alias in ADJUSTED if alias in named), None)
+    if adjusted is not None:
+        closes = table.numbers(adjusted)
+        if (at := int(np.argmax(closes <= 0))) or closes[0] <= 0:
+            raise table.bad(
+                at,
+                adjusted,
+                f"{closes[at]:g} where a price above 0 must be: correct it, or take the column out of the file",
+            )
+        days[:, :4] *= (closes / days[:, 3])[:, None]
+    dates = np.array(table.labels(time))
+    return (days[::-1].copy(), dates[::-1]) if newest_first else (days, dates)
+
+
+def _spell(hours: float) -> str:
+    return f"{hours:.3g} hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
 
 
 def load_file(source: Source, options: FileOptions) -> TaskData:
     """The user's prices, or those fetched."""
-    days, dates = read_days(read_table(next(iter(source.files.values()))))
-    return build(days, dates, options, source.hashes)
+    days, dates, remarks = _from_file(next(iter(source.files.values())), options)
+    data = build(days, dates, options, source.hashes)
+    return dataclasses.replace(data, notes=(*data.notes, *remarks))
+
+
+def _from_file(path: Path, options: FileOptions) -> tuple[Array, Array, list[str]]:
+    own = options if isinstance(options, OwnOptions) else OwnOptions()  # of the shipped prices and Yahoo's none is said
+    table = read_table(path, form=own.form)
+    days, dates = read_days(table, own.time)
+    return days, dates, table.remarks
 
 
 def encode(source: Source, options: FileOptions, reading: Reading) -> NewRows:
     """New days: a forecast after every window, the last one beyond the end of the file."""
-    days, dates = read_days(read_table(source.file))
+    days, dates, _ = _from_file(source.file, options)
     past = options.sequence_length
     if len(days) < past + 1:
         raise UserError(f"{len(days)} days are too few: the model reads {past}, and the day before them.")
@@ -297,7 +357,12 @@ OF_FILE: dict[str, Any] = {"load": load_file, "options": FileOptions}
     score=score,
     encode=encode,
     variants={
-        "path": {**OWN, **OF_FILE, "description": "the next day's log return from the user's own daily prices"},
+        "path": {
+            **OWN,
+            **OF_FILE,
+            "options": OwnOptions,
+            "description": "the next day's log return from the user's own daily prices",
+        },
         "hub": {
             **OF_FILE,
             "options": YahooOptions,

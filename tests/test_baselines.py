@@ -1,5 +1,6 @@
 """Baselines against hand-worked figures and reference implementations."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.linear_model import Ridge
 
 from seqbench import Rows, Stream, TaskData, Windows
 from seqbench.baselines import classify, forecast, generate
+from seqbench.errors import NotApplicable
 
 
 def rows_of(texts, labels):
@@ -45,28 +47,99 @@ def test_logistic_regression_learns_what_one_position_tells():
     assert probability.sum(axis=1) == pytest.approx(np.ones(400))
 
 
-def windows(n=300, seed=0):
+def windows(n=300, seed=0, **about):
     rng = np.random.default_rng(seed)
     series = rng.normal(size=(n, 2)).cumsum(axis=0).astype(np.float32)
-    return Windows(series, series[:, :1], np.arange(n - 60), 30, 26, np.arange(n - 60))
+    return Windows(series, series[:, :1], np.arange(n - 60), 30, 26, np.arange(n - 60), **about)
 
 
-def test_persistence_and_seasonal_naive_by_hand():
-    split = windows()
-    last = forecast.persistence(split, split, None)(split)
+def data_of(split, season=0):
+    return TaskData(split, split, split, {}, fitted={"season": season})
+
+
+@pytest.mark.parametrize("relative", [0.0, 3.0])
+def test_persistence_drift_and_seasonal_naive_by_hand(relative):
+    split = windows(relative=relative)
+    data = data_of(split, 24)
+    last = forecast.persistence(split, split, data)(split)
     assert (last[5] == split.series[34, 0]).all()
-    day = forecast.seasonal_naive(split, split, None)(split)
+    change = np.mean(split.series[split.starts + 55, 0] - split.series[split.starts + 29, 0])
+    assert forecast.drift(split, split, data)(split)[5, :, 0] == pytest.approx(
+        split.series[34, 0] + change * np.arange(1, 27) / 26, abs=1e-5
+    )
+    day = forecast.seasonal_naive(split, split, data)(split)
     assert day[5, 0, 0] == split.series[35 - 24, 0] and day[5, 23, 0] == split.series[35 + 23 - 24, 0]
     assert day[5, 25, 0] == split.series[35 + 25 - 48, 0]  # never a value from the future
 
 
-def test_ridge_equals_the_library(monkeypatch):
+def test_a_long_season_is_looked_up_before_the_window_where_that_is_known():
+    split = windows(meta={"earlier": np.arange(240)})
+    found = forecast.seasonal_naive(split, split, data_of(split, 50))(split)
+    assert found[30, 0, 0] == split.series[60 - 50, 0] and found[30, 25, 0] == split.series[85 - 50, 0]
+    assert (found[5] == split.series[34, 0]).sum() >= 15  # where the series has not begun it is the last value
+    for season, known in ((0, 0), (50, 0)):  # no season, or no window that knows one
+        with pytest.raises(NotApplicable):
+            split = windows(meta={"earlier": np.full(240, known)})
+            forecast.seasonal_naive(split, split, data_of(split, season))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "relative", "columns"), [("ridge", 0, 2), ("ridge_relative", 1, 2), ("target_ridge", 1, 1)]
+)
+@pytest.mark.parametrize("task", [0.0, 3.0])
+def test_ridge_equals_the_library_whatever_the_task_is_relative_to(monkeypatch, baseline, relative, columns, task):
     monkeypatch.setattr(forecast, "PENALTIES", (10.0,))
-    train, test = windows(), windows(seed=1)
-    ours = forecast.ridge(train, test, None)(test)
-    rows = [np.c_[s[np.arange(len(s))].inputs.reshape(len(s), -1), np.ones(len(s))] for s in (train, test)]
-    theirs = Ridge(alpha=10.0, fit_intercept=False).fit(rows[0].astype(float), train.truth().targets[:, :, 0])
-    assert ours[:, :, 0] == pytest.approx(theirs.predict(rows[1].astype(float)), abs=1e-4)
+    train, test = windows(relative=task), windows(seed=1, relative=task)
+    ours = getattr(forecast, baseline)(train, test, None)(test)
+    rows, targets, last = [], [], []
+    for split in (train, test):
+        values = np.lib.stride_tricks.sliding_window_view(split.series.astype(float), 30, axis=0)
+        values = values.transpose(0, 2, 1)[: len(split), :, :columns].copy()  # (N, T, D)
+        last.append(values[:, -1:, 0].copy())
+        values[:, :, 0] -= relative * last[-1]
+        rows.append(np.c_[values.reshape(len(split), -1), np.ones(len(split))])
+        targets.append(split.truth().targets[:, :, 0] - relative * last[-1])
+    theirs = Ridge(alpha=10.0, fit_intercept=False).fit(rows[0], targets[0]).predict(rows[1]) + relative * last[1]
+    assert ours[:, :, 0] == pytest.approx(theirs, abs=1e-3)
+
+
+def test_ridge_chooses_its_penalty_on_validation():
+    train, val = windows(), windows(seed=1)
+    errors = {}
+    for penalty in forecast.PENALTIES:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(forecast, "PENALTIES", (penalty,))
+            found = forecast.ridge(train, val, None)(val)
+        errors[penalty] = float(np.square(found - val.truth().targets).mean())
+    best = forecast.ridge(train, val, None)(val)
+    assert np.square(best - val.truth().targets).mean() == pytest.approx(min(errors.values()))
+
+
+def test_the_target_alone_is_no_row_where_nothing_else_is_read():
+    split = windows()
+    alone = dataclasses.replace(split, series=split.series[:, :1])
+    with pytest.raises(NotApplicable):
+        forecast.target_ridge(alone, alone, None)
+
+
+def test_boosting_learns_a_season_that_a_line_can_not(monkeypatch):
+    """A saw tooth of 12 steps, half of them flat, over a level that drifts; more steps ahead than are predicted."""
+    monkeypatch.setattr(forecast, "TREES", 30)
+    monkeypatch.setattr(forecast, "MOST_PREDICTED", 4000)
+    splits = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        wave = np.maximum(np.arange(500) % 12 - 5, 0) + np.cumsum(rng.normal(size=500)) * 0.05
+        series = wave[:, None].astype(np.float32)
+        meta = {"phase": (np.arange(440) + 29) % 12, "earlier": np.arange(440)}
+        splits.append(Windows(series, series, np.arange(440), 30, 18, np.arange(440), meta=meta))
+    train, val, test = splits
+    data = TaskData(train, val, test, {}, fitted={"season": 12})
+    found = forecast.boosting_lags(train, val, data)(test)
+    assert found.shape == test.truth().targets.shape and np.isfinite(found).all()
+    naive = forecast.persistence(train, val, data)(test)
+    error, reference = (np.square(each - test.truth().targets).mean() for each in (found, naive))
+    assert error < 0.5 * reference
 
 
 def stream_of(text, symbols="abcd "):

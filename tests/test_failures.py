@@ -10,9 +10,9 @@ from conftest import ROOT
 from safetensors.torch import load_file
 
 import seqbench
-from seqbench.cli.predict import _load_weights
-from seqbench.cli.run import read_predictions
+from seqbench import registry
 from seqbench.config import RunConfig
+from seqbench.data import read_predictions
 from seqbench.errors import Interrupted, UserError
 from seqbench.experiment import run_cell
 from seqbench.jobs.job import Listener, status_of
@@ -21,6 +21,7 @@ from seqbench.jobs.store import Store
 from seqbench.models.backbone import build
 from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS
+from seqbench.predictions import _Header
 
 
 def run(tmp_path, task, model, force=False, listener=None, **config):
@@ -116,7 +117,7 @@ def test_weights_that_are_tied_train_go_on_and_are_read_again(tmp_path, short, m
         kept = load_file(parts.folder / "model.safetensors")
         assert torch.equal(kept["layers.0.after.weight"], kept["layers.0.tied.weight"])
         model = build("tied", "classify", Shape(4, 0, (3,), False), (16,))
-        _load_weights(model, parts.folder)
+        _Header.of(parts.folder).load(model)
         assert model.layers[0].tied.weight is model.layers[0].after.weight
         assert torch.equal(model.layers[0].tied.weight, kept["layers.0.tied.weight"])
     finally:
@@ -245,3 +246,88 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_torn(tmp_path):
         assert not [path for path in disk.rglob("*") if path.is_file()]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (SystemExit(), "SystemExit: SystemExit"),
+        (GeneratorExit("gone"), "GeneratorExit: gone"),
+        (RuntimeError("half \ud800 of it"), r"RuntimeError: half \ud800 of it"),
+    ],
+)
+@pytest.mark.parametrize("when", ["training", "building"])
+def test_whatever_a_model_raises_is_its_record(tmp_path, mixer, monkeypatch, error, says, when):
+    def grief(self, *args, **named):
+        raise error
+
+    name = mixer(grief if when == "training" else Linear.forward)
+    if when == "building":
+        monkeypatch.setattr(MODELS.get(name).mixer, "__init__", grief)
+    outcome = run(tmp_path, "toy-wave", name)
+    assert outcome.record.status == "error" and outcome.record.reason.startswith(f"{says} (")
+    assert Store(tmp_path).read(outcome.folder) == outcome.record
+    if when == "training":
+        assert says.partition(":")[0] in (outcome.folder / "traceback.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("size", ["many", None, 1.5, float("nan"), float("inf"), -1, [4]])
+def test_a_state_size_that_is_no_number_is_the_models_failure(tmp_path, mixer, monkeypatch, size):
+    name = mixer()
+    monkeypatch.setattr(MODELS.get(name).mixer, "state_size", lambda self, length: size)
+    record = run(tmp_path, "toy-wave", name).record
+    assert record.status == "error" and "must give a whole number of floats" in record.reason
+    assert record.model.state_size is None and record.model.params > 0
+
+
+CRASHES = """
+import os
+import torch
+import seqbench
+
+class Crashing(seqbench.Mixer):
+    def __init__(self, d_in, d_out, causal):
+        super().__init__(d_in, d_out, causal)
+        self.map = torch.nn.Linear(d_in, d_out)
+    def forward(self, x, lengths=None):
+        if self.training:
+            print("about to", type(self).__name__, flush=True)
+            self.come_to_grief()
+        return self.map(x)
+    def state_size(self, length):
+        return 0
+
+@seqbench.register_model("aborts")
+class Aborts(Crashing):
+    def come_to_grief(self):
+        os.abort()
+
+@seqbench.register_model("exits")
+class Exits(Crashing):
+    def come_to_grief(self):
+        raise SystemExit(3)
+"""
+
+
+@pytest.fixture
+def crashes(tmp_path):
+    """A plug-in's file, whose models are taken back afterwards."""
+    file = tmp_path / "crashes.py"
+    file.write_text(CRASHES)
+    yield file
+    for name in ("aborts", "exits"):
+        MODELS.remove(name)
+    registry._loaded.pop(file)
+
+
+def test_a_model_that_takes_its_process_down_is_a_record_of_a_single_run(here, tmp_path, crashes):
+    """From the command line and from Python, and what it has printed is seen; other failures read as before."""
+    words = ("--plugin", crashes, "--task", "toy-wave", "--budget", "smoke", "--hidden", 8)
+    toys = ("--plugin", ROOT / "tests" / "toys.py")
+    done = here(*toys, *words, "--model", "aborts", "--out", "out")
+    assert done.returncode == 1 and "its process was ended by SIGABRT" in done.stdout, done.stderr
+    assert ": done" in done.stdout and "about to Aborts" in done.stderr
+    record = seqbench.run("toy-wave", "exits", budget="smoke", hidden=8, out=tmp_path / "out", progress=False)
+    assert record.status == "error" and record.reason.startswith("SystemExit: 3 (crashes.py, line ")
+    assert [record.status for record, _ in Store(tmp_path / "out").records(RunRecord)] == ["error", "error"]

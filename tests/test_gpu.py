@@ -12,7 +12,7 @@ from seqbench.models.backbone import build, check_causal, shape_of
 from seqbench.models.mixer import MODELS as REGISTERED
 from seqbench.prepare import prepare
 from seqbench.task import TASKS
-from seqbench.training import predict
+from seqbench.training import predict_split
 
 pytestmark = [
     pytest.mark.gpu,
@@ -44,8 +44,8 @@ def test_cpu_and_gpu_agree_on_the_same_weights(model):
     config = RunConfig(task="toy-first", model=model)
     with settings(torch.device("cuda"), config):  # TF32 off
         built = build(model, "classify", shape_of("classify", data), (16,)).eval()
-        on_cpu = predict(built, data.test, config)
-        assert np.allclose(on_cpu, predict(built.cuda(), data.test, config), atol=1e-4)
+        on_cpu = predict_split(built, data.test, config)
+        assert np.allclose(on_cpu, predict_split(built.cuda(), data.test, config), atol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["gru", "lstm", "rnn", "transformer"])

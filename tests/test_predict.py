@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from safetensors.torch import load, save
+from torch import Tensor
 
 from seqbench.cli import main
-from seqbench.cli.run import read_predictions
+from seqbench.data import read_predictions
 from seqbench.prepare import prepare
 
 DATA = ROOT / "tasks" / "data"
@@ -117,3 +120,98 @@ def test_rows_that_the_model_can_not_read(model, tmp_path, capsys, task, name, c
     (tmp_path / name).write_text(content)
     assert main(["predict", str(folder), name]) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "predictions.csv").exists()
+
+
+def edited(path, change):
+    """The JSON of ``path``, changed in place."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    change(kept)
+    path.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def forgotten(folder):
+    """As models of earlier versions are: nothing vouches for their model.json."""
+    path = folder / "model.safetensors"
+    path.write_bytes(save(load(path.read_bytes())))
+
+
+NESTED = '{"vocabulary": [], "features": [], "classes": [], "fitted": {"a": ' + "[" * 100_000 + "]" * 100_000 + "}}"
+
+
+@pytest.fixture(scope="module")
+def forecaster(tmp_path_factory):
+    """The folder of a small model of the stock task, and a file that it reads."""
+    out = tmp_path_factory.mktemp("forecaster")
+    words = ["--task", "stock", "--model", "gru", "--budget", "smoke", "--hidden", "8", "--out", str(out / "out")]
+    assert main(words) == 0
+    table = pq.read_table(DATA / "stock.parquet", filters=[("ticker", "=", "AAPL")])
+    pa.csv.write_csv(table.select(["date", "open", "high", "low", "close", "volume"]), out / "new.csv")
+    (record,) = out.rglob("record.json")
+    return record.parent, out / "new.csv"
+
+
+@pytest.fixture
+def spoilt(forecaster, tmp_path, capsys):
+    """``spoilt(change)`` changes what a copy of the model must be read with; what predict then says."""
+
+    def said(change, name="model.json", old=True):
+        folder = tmp_path / "out" / "stock" / "gru" / "cell" / "run-1"
+        shutil.copytree(forecaster[0], folder, dirs_exist_ok=True)
+        if old:
+            forgotten(folder)
+        path = folder / name
+        path.write_text(change) if isinstance(change, str) else edited(path, change)
+        capsys.readouterr()
+        code = main(["predict", str(folder), str(forecaster[1]), "--out", str(tmp_path / "out.csv")])
+        assert code == 2 and not (tmp_path / "out.csv").exists()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "unexpected" not in line and name in line.replace("model.safetensors", name), line
+        return line
+
+    return said
+
+
+@pytest.mark.parametrize("field", ["vocabulary", "features", "classes", "fitted"])
+def test_what_a_model_must_be_read_with_is_validated(spoilt, field):
+    assert f"{field}: Field required" in spoilt(lambda kept: kept.pop(field))
+    for value in (None, 3, "text", [1, [2]], {"a": {}} if field != "fitted" else [], [["a"]]):
+        assert f"is damaged: {field}" in spoilt(lambda kept, value=value: kept.update({field: value}))
+    assert "has been altered" in spoilt(lambda kept: kept.update({field: "text"}), old=False)
+
+
+@pytest.mark.parametrize("name", ["offset", "scale", "mean", "deviation", "offsets", "scales", "drift", "recipe"])
+def test_figures_that_a_model_must_be_read_with_are_validated(spoilt, name):
+    def change(kept, value):
+        kept["fitted"][name] = value
+
+    if name not in ("mean", "deviation"):
+        assert f"lacks '{name}'" in spoilt(lambda kept: kept["fitted"].pop(name))
+    assert "should be a finite number" in spoilt(lambda kept: change(kept, float("nan")))
+    if name in ("offset", "scale", "mean", "deviation"):
+        assert f"fitted.{name} must be a" in spoilt(lambda kept: change(kept, "text"))
+        assert f"fitted.{name} must be a" in spoilt(lambda kept: change(kept, {"a": 1}))
+    if name == "mean":
+        assert "must be of one length" in spoilt(lambda kept: change(kept, [1.0]))
+        assert "99 values for 5 features" in spoilt(lambda kept: change(kept, [1.0] * 99))
+    if name in ("offsets", "scales"):
+        for value in ("text", [1.0], {"a": 1}, [["a"]]):
+            assert "can't be used to read these rows" in spoilt(lambda kept, value=value: change(kept, value))
+    assert "has been altered" in spoilt(lambda kept: change(kept, 0.5), old=False)
+
+
+def test_no_json_or_json_too_deep_is_one_sentence(spoilt):
+    for text in ("", "{", "[]", "null", '"text"', NESTED):
+        assert "is damaged" in spoilt(text)
+
+
+@pytest.mark.parametrize("hidden", [[9], [10**6], [10**12], [10**30], [8, 8], [8] * 20_000])
+def test_a_width_that_is_not_that_of_the_weights_takes_no_memory(spoilt, hidden, monkeypatch):
+    """It is refused by the header of the weights, before a model of that width is made."""
+    monkeypatch.setattr(Tensor, "normal_", None)
+    assert "not this model's" in spoilt(lambda kept: kept["model"].update(hidden=hidden), "record.json", old=False)
+
+
+@pytest.mark.parametrize("hidden", [[], [0], [-8], ["eight"], [8.5], 8, None, [[8]]])
+def test_a_width_that_is_none_is_no_record(spoilt, hidden):
+    said = spoilt(lambda kept: kept["model"].update(hidden=hidden), "record.json", old=False)
+    assert "not a valid record: model.hidden" in said

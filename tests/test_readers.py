@@ -26,7 +26,14 @@ from seqbench.readers.tables import check_increasing, read_table, read_text
         ("a.csv", 'a,b\n1,2\n"3', ("line 3", "never closed")),
         ("a.csv", '"a,b\n1,2\n', ("line 1", "never closed")),
         ("a.csv", "a,b,a\n1,2,3\n", ("line 1", "two columns are named 'a'")),
-        ("a.csv", ",a\n1,2\n", ("line 1", "column 1 has no name")),
+        ("a.csv", "a,,b\n1,2,3\n", ("line 1", "column 2 has no name")),
+        ("a.csv", "a,\n1,\n2,3\n", ("line 3", "'3'", "a column without a name")),
+        ("a.csv", ",Unnamed: 0\n1,2\n", ("line 1", "two columns are named 'Unnamed: 0'")),
+        ("a.csv", "Load,load\n1,2\n", ("line 1", "'Load' and 'load' differ in upper and lower case only")),
+        ("a.csv", "caf\u00e9,cafe\u0301\n1,2\n", ("line 1", "two columns are named")),
+        ("a.csv", "a,\x1b[31mb\n1,2\n", ("line 1", "column 2", "control character")),
+        ("a.jsonl", '{"a": 1, "A": 2}\n', ("'a' and 'A'",)),
+        ("a.jsonl", '{"\\u0000": 1}\n', ("column 1", "control character")),
         ("a.csv", "a,b\n", ("no rows below its header",)),
         ("a.csv", "a,b", ("no rows below its header",)),
         ("a.csv", "\n\n", ("no header",)),
@@ -148,8 +155,8 @@ def test_labels_are_the_same_in_all_formats(tmp_path):
         found = read_table(tmp_path / name)
         assert found.labels("i") == ["1", "2"] and found.labels("f") == ["1", "0.5"], name
         assert found.labels("b") == ["true", "false"] and found.labels("s") == ["x", "y"], name
-        assert found.numeric_columns(except_=["f"]) == ["i"], name
-        told(tmp_path / name, lambda found=found: found.numbers("b"), "'b'")
+        assert found.numeric_columns(except_=["f"]) == ["i", "b"], name
+        assert found.numbers("b").tolist() == [1, 0] and "True and False are read as 1 and 0" in found.remarks[0]
         if name[0] == "a":
             told(tmp_path / name, lambda found=found: found.labels("n"), found.where(0), "'n'", "empty")
             assert found.texts("n", allow_empty=True) == ["", ""]
@@ -164,6 +171,7 @@ def test_nested_columns_are_told_when_asked_for(tmp_path):
     for name, where in (("a.jsonl", "line 2"), ("a.json", "row 2"), ("a.parquet", "list")):
         found = read_table(tmp_path / name)
         assert found.numbers("a").tolist() == [1, 2, 3] and found.numeric_columns() == ["a"]
+        assert not found.holds_times("b") and "holds" in found.not_numbers("b")
         for ask in (found.texts, found.numbers, found.times, found.labels):
             told(tmp_path / name, lambda ask=ask: ask("b"), where, "'b'")
 

@@ -1,11 +1,14 @@
 """What holds of any file: what was written comes back, and accidents end in a sentence or in data."""
 
 import csv
+import datetime
 import io
+import itertools
 import json
 import lzma
 import random
 import time
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +22,7 @@ from seqbench.errors import UserError
 from seqbench.readers import tables
 from seqbench.readers.archives import suffix_of, unchanged
 from seqbench.readers.sequences import read_sequences
-from seqbench.readers.tables import read_table, read_text
+from seqbench.readers.tables import Format, read_table, read_text
 
 
 def read_any(path):
@@ -30,31 +33,49 @@ def read_any(path):
             return read_text(path)
         if suffix not in tables.SUFFIXES:
             return read_sequences(path)
-        found = read_table(path)
-        for ask in (found.texts, found.labels, found.numbers, found.times):
-            for name in found.names:
-                try:
-                    answer = ask(name)
-                except UserError as error:
-                    assert str(error).isprintable() and path.name in str(error)
-                else:
-                    assert len(answer) == len(found)
-        found.numeric_columns()
+        found = None
+        for form in FORMS if suffix in PLAIN_TABLES else FORMS[:1]:
+            found = read_table(path, form=form)
+            ask_all(found, path)
         return found
+
+
+PLAIN_TABLES = (".csv", ".tsv")
+FORMS = (Format(), Format("day-first", ("-9999", "x"), ","), Format("%d/%m/%Y %H:%M", ("?",), "."))
+
+
+def ask_all(found, path):
+    pairs = [f"{a},{b}" for a, b in itertools.pairwise(found.names) if "," not in a + b]
+    for ask in (found.texts, found.labels, found.numbers, found.times):
+        for name in (*found.names, *(pairs if ask == found.times else ())):
+            try:
+                answer = ask(name)
+            except UserError as error:
+                assert str(error).isprintable() and path.name in str(error)
+            else:
+                assert len(answer) == len(found)
+    numeric = found.numeric_columns()
+    for name in found.names:
+        why = found.not_numbers(name)
+        assert (why is None) == (name in numeric) and (why or "x").isprintable()
+        assert found.holds_times(name) in (True, False) and all(count > 1 for count in found.suspects(name).values())
+    assert all(remark.isprintable() for remark in found.remarks)
 
 
 FEW = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
-NAME = CELL.map(str.strip).filter(bool)
+PLAIN = st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp"])  # controls are refused in a name
+NAME = st.text(PLAIN, max_size=12).map(lambda name: unicodedata.normalize("NFC", name).strip()).filter(bool)
 
 
 @st.composite
 def text_tables(draw):
-    names = draw(st.lists(NAME, min_size=1, max_size=4, unique=True))
-    rows = draw(st.lists(st.tuples(*[CELL] * len(names)), min_size=1, max_size=6))
-    return names, rows
+    """Names and rows; the last row isn't blank in all cells, as that of a sheet may be, which is left out."""
+    names = draw(st.lists(NAME, min_size=1, max_size=4, unique_by=str.lower))
+    rows = draw(st.lists(st.tuples(*[CELL] * len(names)), max_size=5))
+    return names, [*rows, (*draw(st.tuples(*[CELL] * (len(names) - 1))), "end")]
 
 
 @FEW
@@ -103,6 +124,47 @@ def test_any_numbers_survive(tmp_path, values, suffix):
     else:
         pq.write_table(pa.table({"x": values}), path)
     np.testing.assert_array_equal(read_table(path).numbers("x", missing=True), values)
+
+
+def one_column(path, cells, mark=","):
+    """A file with a column x, quoted, beside another."""
+    return write(path, f"x{mark}y\n" + "".join(f'"{cell}"{mark}1\n' for cell in cells))
+
+
+@FEW
+@given(st.lists(st.decimals(-(10**9), 10**9, places=2), min_size=1, max_size=8), st.sampled_from([",", ";", "\t"]))
+def test_any_numbers_survive_with_decimal_commas_and_thousands(tmp_path, values, mark):
+    expected = [float(value) for value in values]
+    for grouped in (False, True):
+        points = [f"{value:{',' if grouped else ''}.2f}" for value in values]
+        commas = [text.translate(str.maketrans(",.", ".,")) for text in points]
+        for cells in (points, commas):
+            assert read_table(
+                one_column(tmp_path / "a.tsv" if mark == "\t" else tmp_path / "a.csv", cells, mark)
+            ).numbers("x").tolist() == pytest.approx(expected)
+
+
+MOMENT = st.datetimes(datetime.datetime(1700, 1, 1), datetime.datetime(2250, 1, 1))
+WRITTEN = [
+    *("%d/%m/%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%d.%m.%Y %H.%M.%S", "%Y/%m/%d %H:%M:%S", "%d-%m-%YT%H:%M:%S"),
+    *("%d %b %Y %H:%M:%S", "%B %d, %Y %H:%M:%S", "%a, %d %b %Y %H:%M:%S GMT", "%Y%m%dT%H%M%S", "%d-%b-%Y:%H:%M:%S"),
+]
+
+
+@FEW
+@given(st.lists(MOMENT, min_size=1, max_size=8), st.sampled_from(WRITTEN))
+def test_any_moments_survive_in_the_ways_of_writing_them(tmp_path, moments, written):
+    """Read as they are, or refused with the two ways in which they could be read; as the format says in any case."""
+    moments = [moment.replace(microsecond=0) for moment in moments]
+    path = one_column(tmp_path / "a.csv", [moment.strftime(written) for moment in moments])
+    expected = np.array(moments, "datetime64[ns]")
+    np.testing.assert_array_equal(read_table(path, form=Format(written.replace(" GMT", " %z"))).times("x"), expected)
+    try:
+        times = read_table(path).times("x")
+    except UserError as error:
+        assert " may be " in str(error)
+    else:
+        np.testing.assert_array_equal(times, expected)
 
 
 ALL = [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".fasta", ".gb", ".txt", ".csv.gz", ".csv.bz2"]
@@ -161,6 +223,10 @@ def good_files():
     writer.writerows(rows)
     arrow = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), arrow)
+    air = "".join(f"{i + 1:02d}/03/2004;{i:02d}.00.00;{i},5;{'?' if i == 3 else -9999};;\n" for i in range(20))
+    dollars = "".join(f'{i + 1:02d}/30/20{i + 10},"$1,{i + 100}.5",{i % 2 == 0},2{i:02d} %\n' for i in range(12))
+    yahoo = "".join(f"2010-01-{i + 1:02d},{i}.5,1\n" for i in range(20))
+    local = "".join(f"2020-10-25 {hour:02d}:{half}0,{hour}\n" for hour in (0, 1, 2, 2, 3, 4) for half in "03")
     plain_csv = "".join(f"2020-01-{i + 1:02d},{i}.5,a\n" for i in range(20))
     found = {
         ".csv": held.getvalue().encode(),
@@ -172,8 +238,17 @@ def good_files():
         ".gb": "".join(genbank(f"AB{i}", source='/note="label=a"') for i in range(3)).encode(),
         ".txt": "Zwölf Boxkämpfer jagen Viktor.\r\n".encode() * 9,
     }
-    packed = {f"{suffix}.gz": packed_gz(content) for suffix, content in found.items()}
-    packed |= {f"{suffix}.zip": zip_of((f"a{suffix}", content)) for suffix, content in found.items()}
+    ways = {
+        ".air.csv": "Date;Time;a;b;;\n" + air + ";;;;;\n",
+        ".dollars.csv": "Date,Close/Last,up,change\n" + dollars,
+        ".yahoo.csv": "Price,Close,Volume\nTicker,A,A\nDate,,\n" + yahoo,
+        ".local.csv": "time,x\n" + local,
+    }
+    found |= {name: content.encode() for name, content in ways.items()}
+    packed = {f"{suffix}.gz": packed_gz(content) for suffix, content in found.items() if suffix not in ways}
+    packed |= {
+        f"{suffix}.zip": zip_of((f"a{suffix}", content)) for suffix, content in found.items() if suffix not in ways
+    }
     packed |= {".csv.tar": tar_of(("a.csv", found[".csv"])), ".txt.xz": lzma.compress(found[".txt"])}
     return found | packed
 

@@ -34,6 +34,13 @@ def test_genbank_is_read(tmp_path):
     assert all(lines[one.line - 1].startswith(f"LOCUS       {one.name}") for one in found)
 
 
+def test_a_label_is_one_in_all_forms_of_unicode_and_unknown_bases_are_bases(tmp_path):
+    unknown = "ACGT" + 500 * "N" + "ACGT"
+    path = write(tmp_path / "a.fa", f">a label=caf\u00e9\n{unknown}\n>b label=cafe\u0301\nNNNN\n")
+    first, second = read_sequences(path)
+    assert first.label == second.label == "caf\u00e9" and first.letters == unknown and second.letters == "NNNN"
+
+
 def test_sequences_of_a_table_are_read(tmp_path):
     path = write(tmp_path / "a.csv", "sequence,label\nACGU,1\nnnn,2\n")
     assert [(one.letters, one.label, one.line) for one in read_sequences(path)] == [("ACGT", "1", 2), ("NNN", "2", 3)]
@@ -57,6 +64,8 @@ TOO_LONG = "A" * 1_000_001
         ("a.fa", ">s1 label=\nA\n", ("line 1", "label= has no value")),
         ("a.fa", '>s1\nA\n>s2 label="x\nA\n', ("line 3", "quote")),
         ("a.fna", b">s1\nA\xff\n", ("line 2", "UTF-8")),
+        ("a.fas", ">s1\nA\n>s2 label=\x1b[31mred\nA\n", ("line 3", "control character")),
+        ("a.ffn", ">s1\nA\n>s\x1b[2J\nA\n", ("line 3", "control character")),
         ("a.gb", genbank() + genbank("AB2", letters="acgt" * 8 + "acxt"), ("line 25", "'X' at position 35", "'AB2'")),
         ("a.gb", genbank() + genbank()[:-8], ("line 14", "GenBank")),
         ("a.gb", genbank()[:-3] + genbank(), ("GenBank",)),

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import platform
 import signal
+import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +14,10 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from conftest import ROOT
 
 from seqbench.config import RunConfig
+from seqbench.disk import temporary_folder
 from seqbench.errors import UserError
 from seqbench.jobs.record import Record, RunRecord
 from seqbench.jobs.store import RECORD, Store
@@ -110,6 +114,27 @@ def test_an_abandoned_temporary_folder_is_not_a_run_and_is_swept_up(done, tmp_pa
     with store.writing(cell) as folder:
         store.publish(folder, done.job, done.record)
     assert not old.exists() and [path.name for path in cell.iterdir()] == ["run-1"]
+
+
+def test_what_killed_runs_have_left_is_swept_by_the_next_and_nothing_else(done, tmp_path):
+    """Whichever cell it was of. What lives stays, and so does what another machine, or another container, has made."""
+    code = "import os, sys; from pathlib import Path; from seqbench.disk import *; temporary_folder(Path(sys.argv[1]))"
+    code += "; replace_file(Path(sys.argv[1]) / 'file', lambda file: os.kill(os.getpid(), 9))"
+    store, cell = Store(tmp_path), tmp_path / "task" / "model" / "smoke-seed0-abc"
+    measured = tmp_path / "probes" / "memory" / "lstm" / "smoke-seed0-abc"
+    for home in (cell, measured):
+        home.mkdir(parents=True)
+        subprocess.run([sys.executable, "-c", code, str(home)], cwd=ROOT)
+        assert len(list(home.iterdir())) == 2
+    mine = temporary_folder(cell)
+    machine, pid, start, last = mine.name.removeprefix(".tmp-").split("-")
+    others = [f"00000000-{pid}-1-{last}", f"{machine}-{pid}-1{start}-{last}x", last]
+    for name in others:
+        (cell / f".tmp-{name}").mkdir()
+    (cell / f".tmp-{machine}-{pid}-1{start}-{last}").mkdir()  # the number is another process's now
+    store.sweep()
+    assert not measured.exists() and not (tmp_path / "probes").exists()
+    assert {path.name for path in cell.iterdir()} == {mine.name, *(f".tmp-{name}" for name in others)}
 
 
 def test_ten_runs_are_ordered_by_number(done, tmp_path):

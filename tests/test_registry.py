@@ -8,9 +8,10 @@ import sys
 import pytest
 from conftest import ROOT
 
+import seqbench.registry as registry_module
 from seqbench.errors import UserError
 from seqbench.models.mixer import MODELS
-from seqbench.registry import Registry, load_plugin
+from seqbench.registry import Registry, load_plugin, loaded_plugins
 from seqbench.task import TASKS
 
 MODEL = """
@@ -214,3 +215,127 @@ def test_installed_plugins_come_in_by_entry_point(tmp_path, text, says):
         assert says in done.stderr and "their-model 2.0" in done.stderr
     else:
         assert done.stdout.strip() == "their-model 2.0", done.stderr
+
+
+HELPED = "import layers\nfrom package.deep import half\n" + MODEL.format(name="helped-mean")
+LAZY = MODEL.format(name="lazy-mean") + "\n\ndef late():\n    from layers import scale\n    return scale\n"
+HELPERS = {
+    "layers.py": "scale = 1\n",
+    "package/__init__.py": "",
+    "package/deep.py": "from . import deeper\nhalf = deeper.half\n",
+    "package/deeper.py": "half = .5\n",
+    "unused.py": "x = 1\n",
+}
+
+
+@pytest.fixture
+def helpers(tmp_path):
+    """Modules in the folder of a plug-in; what was registered and imported is taken back."""
+    for name, text in HELPERS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    yield tmp_path
+    for name in ("helped-mean", "lazy-mean"):
+        if name in MODELS.names():
+            MODELS.remove(name)
+    for file in ("helped.py", "lazy.py"):
+        registry_module._loaded.pop(tmp_path / file, None)
+    registry_module._HELPERS.withdraw(["layers", "package", "package.deep", "package.deeper"])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "edited", "differs"),
+    [
+        ("helped.py", HELPED, "layers.py", True),
+        ("helped.py", HELPED, "package/__init__.py", True),
+        ("helped.py", HELPED, "package/deeper.py", True),
+        ("helped.py", HELPED, "unused.py", False),
+        ("lazy.py", LAZY, "layers.py", True),
+        ("lazy.py", LAZY, "package/deep.py", False),
+    ],
+)
+def test_what_a_plugin_imports_from_its_folder_is_part_of_its_code(helpers, file, text, edited, differs):
+    (helpers / file).write_text(text)
+    name = f"{file.removesuffix('.py')}-mean"
+    load_plugin(helpers / file)
+    before = MODELS.entry(name).code
+    (helpers / edited).write_text(HELPERS[edited].replace("1", "2").replace(".5", ".7") + "#")
+    if differs:
+        with pytest.raises(UserError, match="has changed since it was loaded"):
+            loaded_plugins()
+    else:
+        assert helpers / file in loaded_plugins()
+    load_plugin(helpers / file)
+    assert (MODELS.entry(name).code != before) == differs
+
+
+def module_of(file):
+    return next(module for module in sys.modules.values() if getattr(module, "__file__", None) == str(file))
+
+
+def test_an_edited_helper_is_run_anew_and_each_plugin_has_its_own(helpers):
+    """Within the same second and of the same length, which byte code on the disk would not notice."""
+    (helpers / "helped.py").write_text(HELPED)
+    sys.path.append(str(helpers))
+    try:
+        load_plugin(helpers / "helped.py")
+        module = module_of(helpers / "helped.py")
+        assert (module.layers.scale, module.half) == (1, 0.5)
+        (helpers / "layers.py").write_text("scale = 3\n")
+        (helpers / "package" / "deeper.py").write_text("half = .7\n")
+        load_plugin(helpers / "helped.py")
+        module = module_of(helpers / "helped.py")
+        assert (module.layers.scale, module.half) == (3, 0.7)
+    finally:
+        sys.path.remove(str(helpers))
+    (helpers / "other").mkdir()
+    (helpers / "other" / "layers.py").write_text("scale = 5\n")
+    (helpers / "other" / "lazy.py").write_text(LAZY.replace("lazy-mean", "helped-mean-2"))
+    load_plugin(helpers / "other" / "lazy.py")
+    assert module_of(helpers / "other" / "lazy.py").late() == 5 and module.layers.scale == 3
+    MODELS.remove("helped-mean-2")
+
+
+def test_a_folder_beside_a_plugin_is_not_what_is_installed(helpers):
+    """``import numpy`` and ``import json`` mean the packages, whatever lies beside the file."""
+    for name in ("numpy", "json", "seqbench"):
+        (helpers / name).mkdir()
+        (helpers / name / "__init__.py").write_text("raise RuntimeError('the wrong one')\n")
+    (helpers / "lazy.py").write_text("import json, numpy, seqbench\n" + LAZY)
+    load_plugin(helpers / "lazy.py")
+    assert registry_module._helpers_of(helpers / "lazy.py", LAZY.encode()) == {"layers": helpers / "layers.py"}
+
+
+@pytest.mark.parametrize(
+    "text", ["from layers import Thing, half", "import layers; Thing, half = layers.Thing, layers.half"]
+)
+def test_the_code_of_a_session_is_also_what_it_imports_from_its_folder(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    codes = []
+    for factor in (1, 1, 2):
+        (tmp_path / "layers.py").write_text(f"def half(x):\n    return x / {factor}\nclass Thing:\n    size = 3\n")
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        sys.modules.pop("layers", None)
+        registry = Registry("thing")
+        exec(
+            f"{text}\nclass Mine(Thing):\n    def f(self): return half(1)\nregistry.add('thing', Mine)\n",
+            {"__name__": "__main__", "registry": registry},
+        )
+        codes.append(registry.entry("thing").code)
+    sys.modules.pop("layers", None)
+    assert codes[0] == codes[1] != codes[2]
+
+
+def test_a_registry_is_whole_for_every_thread():
+    code = """
+import threading
+from seqbench.models.mixer import MODELS
+found = []
+threads = [threading.Thread(target=lambda: found.append(tuple(MODELS.names()))) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(found) == 8 and len(set(found)) == 1 and "lstm" in found[0], found
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

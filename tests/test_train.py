@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 
 import seqbench
-from seqbench.cli.run import metric_interval, read_predictions
+from seqbench.cli.run import metric_interval
 from seqbench.config import RunConfig
+from seqbench.data import read_predictions
 from seqbench.device import settings
 from seqbench.experiment import resolve, run_cell
 from seqbench.jobs.store import Store
@@ -19,7 +20,7 @@ from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS, generate, verbatim_share
 from seqbench.models.mixer import MODELS
 from seqbench.task import TASKS, Budget, parse_options
-from seqbench.training import fit, learning_rate, predict
+from seqbench.training import fit, learning_rate, predict_split
 
 TOYS = ["toy-first", "toy-wave", "toy-text"]
 QUALITY = ("metrics", "primary", "baselines", "skill")
@@ -157,7 +158,7 @@ def test_predictions_come_back_in_the_order_of_the_examples():
     data = spec.load("embedded", parse_options(spec, {}))
     model = build("lstm", "classify", shape_of("classify", data), (16,)).eval()
     config = RunConfig(task="toy-first", model="lstm")
-    together = predict(model, data.test, config)
+    together = predict_split(model, data.test, config)
     batch = data.test[np.arange(len(data.test))]
     for i in (0, 7, 199):
         length = batch.lengths[i]
@@ -178,7 +179,7 @@ def test_text_is_scored_as_a_plain_loop_would(tmp_path):
             nats -= logs[t, tokens[t + 1]].item()
             counted += 1
     assert counted == stream.n_scored
-    predictions = predict(model, stream, RunConfig(task="toy-text", model="gru"))
+    predictions = predict_split(model, stream, RunConfig(task="toy-text", model="gru"))
     assert predictions.sum() == pytest.approx(nats, rel=1e-5)
 
 
@@ -240,4 +241,4 @@ def test_python_and_the_command_line_write_the_same_record(tmp_path, cli):
 
 
 def test_heads_are_registered_by_kind():
-    assert HEADS.names() == ["classify", "forecast", "generate"]
+    assert HEADS.names() == ["classify", "forecast", "generate", "regress", "tag"]

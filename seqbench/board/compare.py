@@ -424,8 +424,8 @@ class BoardTable:
 
     @property
     def title(self) -> str:
-        """Task, budget, track, and in what the table differs from the usual one of these."""
-        return f"{self.conditions.task} · {self.setting_title}"
+        """Data set, budget, track, and in what the table differs from the usual one of these."""
+        return f"{self.conditions.data_name} · {self.setting_title}"
 
     @property
     def setting_title(self) -> str:
@@ -625,9 +625,14 @@ class Overview:
 
 
 def overviews(tables: Sequence[BoardTable]) -> list[Overview]:
-    """One for each setting in which at least two tasks have tables that differ alike from their usual ones."""
+    """One for each setting in which at least two tasks have tables that differ alike from their usual ones.
+
+    A user's own data sets are no part of it: a mean over them would be one over whatever happened to be tried.
+    """
     alike: dict[tuple[object, ...], list[BoardTable]] = {}
     for table in tables:
+        if table.conditions.source == "path":
+            continue
         alike.setdefault(table.alike, []).append(table)
     return [_overview(part) for part in alike.values() if len(part) > 1]
 
@@ -775,7 +780,7 @@ def mean_pairings(pairs: Sequence[Pairing], model: str, other: str) -> list[Mean
     """Of each setting in which at least two tasks have both models, leaving out tasks that are not applicable."""
     groups: dict[tuple[object, ...], list[Pairing]] = {}
     for pair in pairs:
-        if not pair.not_applicable:
+        if not pair.not_applicable and pair.table.conditions.source != "path":
             groups.setdefault(pair.table.alike, []).append(pair)
     several = [group for group in groups.values() if len(group) > 1]
     skills = [[pair.skill for pair in group if pair.skill is not None] for group in several]
@@ -858,7 +863,7 @@ def _order(group: Sequence[Result]) -> tuple[object, ...]:
     budget = BUDGETS.index(first.budget) if first.budget in BUDGETS else len(BUDGETS)
     params, hidden = first.config.get("params") or 0, list(first.config.get("hidden") or ())
     rest = _canonical([first.control, first.setting(), first.variant()])
-    return budget, first.budget, params > 0, params, hidden, first.task, rest
+    return budget, first.budget, params > 0, params, hidden, first.data_name, rest
 
 
 def _names(groups: Sequence[Sequence[Result]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -872,7 +877,9 @@ def _names(groups: Sequence[Sequence[Result]]) -> list[tuple[tuple[str, ...], tu
     controls = [(f"CONTROL {group[0].control}",) if group[0].control else () for group in groups]
     settings = _unusual(groups, track, Conditions.setting)
     variants = _unusual(
-        groups, lambda shared: (shared.task, *track(shared), _canonical(shared.setting())), Conditions.variant
+        groups,
+        lambda shared: (shared.task, shared.dataset, *track(shared), _canonical(shared.setting())),
+        Conditions.variant,
     )
     return [
         ((*control, *setting), variant) for control, setting, variant in zip(controls, settings, variants, strict=True)

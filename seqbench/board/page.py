@@ -66,6 +66,20 @@ the models may change.
 """
 
 
+def not_verified(tables: Sequence[BoardTable]) -> str:
+    """What must be said of figures that could not be computed again; empty if all were."""
+    runs = [run for table in tables for row in table.models for run in row.results.values() if run.status == "ok"]
+    doubtful = sum(not run.verified for run in runs)
+    if not doubtful:
+        return ""
+    whose = "The figures of" if doubtful == len(runs) else f"Of {len(runs):,} runs the figures of {doubtful:,}"
+    these = f"these {len(runs):,} runs" if doubtful == len(runs) else ""
+    return (
+        f"{whose} {these}".strip() + " are not verified: they stand as their records have them, because predictions "
+        "to compute them from again are not kept beside these, or the task is not here in the same version."
+    )
+
+
 def only_models(models: str) -> str:
     """What must be said where only these ``models``, names with commas, are shown."""
     named = listed([name.strip() for name in models.split(",")])
@@ -111,6 +125,7 @@ class _Page:
     def markdown(self, tables: Sequence[BoardTable]) -> str:
         """How to read it, overviews, tables."""
         parts = [HOW_TO_READ.format(records=sum(table.n_results for table in tables))]
+        parts += [f"{said}\n"] if (said := not_verified(tables)) else []
         parts += [f"**{escape(only_models(self.models))}**\n"] if self.models else []
         parts += [self.section(overview.heading, _overview(overview)) for overview in overviews(tables)]
         parts += [self.section(table.title, self.table(table)) for table in tables]
@@ -188,7 +203,7 @@ class _Page:
         lines = [
             *_control(table),
             f"Task: {about.task} version {about.task_version}{code} ({about.kind}){options}; {examples}{groups}",
-            f"Data: {about.source}, SHA-256 {about.data_sha256[:12]}",
+            f"Data: {f'{about.dataset}, ' if about.dataset else ''}{about.source}, SHA-256 {about.data_sha256[:12]}",
             f"Metric: {metric if measure.metric else 'none measured'}",
             f"Training: budget {about.budget}, {training}, dropout {config.get('dropout')}, "
             f"weight decay {config.get('weight_decay')}",

@@ -106,10 +106,11 @@ def _config_files(words: list[str]) -> list[Any]:
     from cyclopts.config import Dict
 
     from seqbench.cli.config import read_settings
+    from seqbench.config import FLAGS
 
     settings = read_settings(Path(files[0]))
     given = {text.partition("=")[0].replace("-", "_") for text in _values(words, "--option")}
-    given |= {name for name in ("target", "sequence_length") if _values(words, f"--{name.replace('_', '-')}")}
+    given |= {name for name in FLAGS if _values(words, f"--{name.replace('_', '-')}")}
     for option in settings.pop("option", ()):
         if option.partition("=")[0].replace("-", "_") not in given:
             words += ["--option", option]

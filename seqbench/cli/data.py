@@ -10,16 +10,18 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
+from seqbench.about import about_prepared, first_symbols, natural_targets
 from seqbench.cli.common import FLAT, Common, Picture, picture_place, show_json, speaker
 from seqbench.config import DataOptions, parse_options_text
-from seqbench.data import Segments, Split, Stream, TaskData, Windows
+from seqbench.data import Segments, Split, Stream, Tagged, TaskData, Windows
 from seqbench.errors import UserError
+from seqbench.files.kinds import chosen_task
 from seqbench.options import DATA, OUTPUT, WHAT, Flag, Parameter, Texts
 from seqbench.prepare import Prepared, download_folder, fit_baselines, prepare
 from seqbench.report.chart import COLOURS, GREY, Axis, Bars, Chart, Line, Look, Matrix, Panel
 from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import format_value
-from seqbench.task import TASKS, TaskSpec, parse_options
+from seqbench.task import TASKS, parse_options
 
 __all__ = ["DataFetch", "DataPrepare", "DataShow", "data_chart", "group"]
 
@@ -28,8 +30,8 @@ __all__ = ["DataFetch", "DataPrepare", "DataShow", "data_chart", "group"]
 class DataShow:
     """Show what a task's data holds: sizes, balance, an example, licence, hash, split, baselines."""
 
-    task: Annotated[str, Parameter(group=WHAT)] = field(kw_only=False)
-    """Task; see `list tasks`."""
+    task: Annotated[str, Parameter(group=WHAT)] = field(default="", kw_only=False)
+    """Task; see `list tasks`. Not needed with --data."""
     which: Annotated[DataOptions, FLAT] = field(default_factory=DataOptions)
     plot: Picture = None
     """Draw the data, too; by default into data-TASK.png."""
@@ -39,12 +41,13 @@ class DataShow:
         """Print it, and draw it if asked to."""
         from seqbench.report.draw import draw, need_matplotlib
 
-        picture = picture_place(self.plot, Path(f"data-{self.task}.png"))
+        say = speaker(self.task or "data")
+        task, which = _chosen(self.task, self.which, say)
+        picture = picture_place(self.plot, Path(f"data-{task}.png"))
         if picture is not None:
             need_matplotlib()
-        say = speaker(self.task)
-        prepared = _prepared(self.task, self.which, say)
-        about = _about(prepared, fit_baselines(prepared, say))
+        prepared = _prepared(task, which, say)
+        about = about_prepared(prepared, fit_baselines(prepared, say))
         drawn = None if picture is None else draw(data_chart(prepared), picture)
         if self.common.json:
             show_json(about)
@@ -69,13 +72,16 @@ class DataPrepare:
 
     def __call__(self) -> int:
         """Build and fit."""
-        names = TASKS.names() if self.task == "all" else [TASKS.entry(self.task).name]
-        if len(names) > 1 and self.which != DataOptions():
+        named, which = self.task, self.which
+        if which.data is not None:
+            named, which = _chosen("" if named == "all" else named, which, speaker("data"))
+        names = TASKS.names() if named == "all" else [TASKS.entry(named).name]
+        if len(names) > 1 and which != DataOptions():
             raise UserError("--data, --source and --option are one task's: name the task.")
         ready = []
         for name in names:
             say = speaker(name)
-            prepared = _prepared(name, self.which, say)
+            prepared = _prepared(name, which, say)
             fitted = len(fit_baselines(prepared, say)) if self.baselines else 0
             ready.append({"task": name, "training examples": len(prepared.data.train), "baselines": fitted})
             if not self.common.json:
@@ -119,42 +125,22 @@ def group(word: str) -> dict[str, type[Any]]:
     return {"show": DataShow, "prepare": DataPrepare, "fetch": DataFetch}
 
 
+def _chosen(task: str, which: DataOptions, say: Callable[[str], None]) -> tuple[str, DataOptions]:
+    """The task that is meant, that for the user's own file where none is named, and its options."""
+    if which.data is None:
+        if not task:
+            raise UserError("which data? Name a task (see `list tasks`), or give a file of your own with --data FILE.")
+        return task, which
+    return chosen_task(task, which, say)
+
+
 def _prepared(task: str, which: DataOptions, say: Callable[[str], None]) -> Prepared:
-    target = () if which.target is None else (f"target={which.target}",)
-    options = parse_options_text((*which.option, *target))
-    return prepare(task, options, "path" if which.data is not None else which.source, say, which.data)
+    source = "path" if which.data is not None else which.source
+    return prepare(task, which.task_options, source, say, which.data, which.test)
 
 
 Array = npt.NDArray[np.float64]
-Scores = dict[str, dict[str, dict[str, float]]]
-MOST_METRICS = 6  # of each baseline, in a table that fits a terminal
 MOST_ROWS = 30  # features or classes
-WIDTH = 110  # of an example
-
-
-def _about(prepared: Prepared, baselines: Scores) -> dict[str, Any]:
-    """What the data holds: origin, split, sizes, balance or ranges, an example, and its baselines' scores."""
-    spec, data = prepared.spec, prepared.data
-    return {
-        "task": spec.name,
-        "version": spec.version,
-        "kind": spec.kind,
-        "description": spec.description,
-        "source": prepared.source,
-        "sources": list(spec.sources),
-        "options": prepared.options,
-        "licence": spec.licence,
-        "citation": spec.citation,
-        "SHA-256": dict(data.sources),
-        "split": spec.split,
-        "notes": list(data.notes),
-        "sizes": _sizes(data.splits),
-        "classes": _balance(prepared) if data.classes else [],
-        "features": _ranges(prepared) if data.features else [],
-        "vocabulary": list(data.vocabulary),
-        "example": _example(prepared),
-        "baselines": _scores(spec, baselines),
-    }
 
 
 def _show_data(prepared: Prepared, about: dict[str, Any]) -> None:
@@ -172,9 +158,11 @@ def _show_data(prepared: Prepared, about: dict[str, Any]) -> None:
     _table(about["features"])
     if about["vocabulary"]:
         symbols = prepared.data.vocabulary
-        print_text(f"\nvocabulary: {len(symbols):,} symbols: {_first_symbols(symbols)}")
+        print_text(f"\nvocabulary: {len(symbols):,} symbols: {first_symbols(symbols)}")
     print_text(f"\nexample: {about['example']}", fold=True)
     _table(about["baselines"])
+    for name, reason in about["not applicable"].items():
+        print_text(f"baseline {name} is left out: {reason}.", fold=True)
 
 
 def _table(rows: list[dict[str, Any]], figure: Callable[[float], str] = format_value) -> None:
@@ -191,121 +179,6 @@ def _table(rows: list[dict[str, Any]], figure: Callable[[float], str] = format_v
         print(f"... and {more} more")
 
 
-def _sizes(splits: dict[str, Split]) -> list[dict[str, Any]]:
-    rows = []
-    for name, split in splits.items():
-        lengths = split.lengths if split.lengths is not None else np.array([split.sequence_length])
-        counts = {
-            "split": name,
-            "examples": len(split),
-            "scored": split.n_scored,
-            "groups": len(np.unique(split.truth().groups)),
-            "shortest": int(lengths.min()),
-            "median length": int(np.median(lengths)),
-            "longest": int(lengths.max()),
-            "missing values": _missing(split),
-        }
-        rows.append(counts)
-    return rows
-
-
-def _missing(split: Split) -> int:
-    """NaNs in what a model reads or is scored against."""
-    arrays = (array for array in split.arrays().values() if np.issubdtype(array.dtype, np.floating))
-    return sum(int(np.isnan(array).sum()) for array in arrays)
-
-
-def _balance(prepared: Prepared) -> list[dict[str, Any]]:
-    classes = prepared.data.classes
-    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
-    for part, split in prepared.data.splits.items():
-        shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
-        for row, share in zip(rows, shares, strict=True):
-            row[part] = float(share)
-    return rows
-
-
-def _natural(data: TaskData, values: npt.NDArray[Any]) -> Array:
-    """(..., D) features as they were before scaling, from what a model reads.
-
-    A task that scales keeps the mean and the deviation of its first features in ``fitted``; the others (flags, say)
-    are read as they stand.
-    """
-    natural = values.astype(np.float64)
-    mean, deviation = (np.array(data.fitted.get(name, ())) for name in ("mean", "deviation"))
-    natural[..., : len(mean)] = natural[..., : len(mean)] * deviation + mean
-    return natural
-
-
-def _natural_targets(data: TaskData, targets: npt.NDArray[Any]) -> Array:
-    """Targets of a forecast as they were before scaling."""
-    return np.asarray(targets.astype(np.float64) * data.fitted.get("scale", 1.0) + data.fitted.get("offset", 0.0))
-
-
-def _inputs(data: TaskData, split: Split) -> Array:
-    """(L, D) the steps of a split with features, before scaling."""
-    arrays = split.arrays()
-    steps: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
-    return _natural(data, steps.reshape(-1, steps.shape[-1]))
-
-
-def _ranges(prepared: Prepared) -> list[dict[str, Any]]:
-    """Each feature before scaling: training mean, deviation and limits, and how far the test lies from them."""
-    train, test = _inputs(prepared.data, prepared.data.train), _inputs(prepared.data, prepared.data.test)
-    rows = []
-    for i, name in enumerate(prepared.data.features):
-        column, spread = train[:, i], train[:, i].std()
-        figures = {"mean": column.mean(), "deviation": spread, "least": column.min(), "most": column.max()}
-        figures["test mean"] = test[:, i].mean()
-        small = 1e-6 * max(spread, np.abs(column).max())  # what is left of a zero after scaling and back
-        clean = {what: 0.0 if abs(figure) < small else float(figure) for what, figure in figures.items()}
-        rows.append({"feature": name, **clean})
-    return rows
-
-
-def _first_symbols(vocabulary: tuple[str, ...]) -> str:
-    shown = " ".join(symbol if symbol.isprintable() and symbol != " " else repr(symbol) for symbol in vocabulary[:60])
-    return shown if len(shown) <= WIDTH else shown[:WIDTH].rsplit(" ", 1)[0] + " ..."
-
-
-def _example(prepared: Prepared) -> str:
-    """The first training example, as its kind of data is best read."""
-    data, train = prepared.data, prepared.data.train
-    batch = train[[0]]
-    if isinstance(train, Stream):
-        return repr("".join(data.vocabulary[token] for token in batch.inputs[0][:WIDTH]))
-    if isinstance(train, Windows):
-        ahead = ", ".join(map(format_value, _natural_targets(data, batch.targets[0, :, 0][:6])))
-        return f"last of {train.lookback} steps: {_step(data, batch.inputs[0, -1])}; target begins {ahead}"
-    label = data.classes[int(batch.targets[0])] if data.classes else str(batch.targets[0])
-    length = int(train.lengths[0]) if train.lengths is not None else batch.inputs.shape[1]
-    if data.vocabulary:
-        separator = "" if all(len(symbol) == 1 for symbol in data.vocabulary[2:]) else " "
-        text = separator.join(data.vocabulary[token] for token in batch.inputs[0, :length])
-        return f"{text if len(text) <= 4 * WIDTH else text[: 4 * WIDTH] + ' ...'} -> {label}"
-    noun = "last" if isinstance(train, Segments) else "first"
-    return f"{length} steps, the {noun} {_step(data, batch.inputs[0, -1 if noun == 'last' else 0])} -> {label}"
-
-
-def _step(data: TaskData, values: npt.NDArray[Any]) -> str:
-    natural = [0.0 if abs(value) < 1e-6 else value for value in _natural(data, values)]
-    pairs = [f"{name} {format_value(value)}" for name, value in zip(data.features, natural, strict=True)]
-    return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
-
-
-def _scores(spec: TaskSpec, baselines: Scores) -> list[dict[str, Any]]:
-    """Validation and test of the primary metric, then the test's other metrics, one row per baseline."""
-    primary, others = spec.primary, spec.metrics[1:MOST_METRICS]
-    unit = f" ({primary.unit})" if primary.unit else ""
-    rows, reference = [], spec.reference_of(baselines)
-    for name, scores in baselines.items():
-        row: dict[str, Any] = {"baseline": name + (" (skill 0)" if name == reference else "")}
-        row |= {f"val {primary.name}{unit}": float(scores["val"][primary.name])}
-        row |= {f"test {primary.name}": float(scores["test"][primary.name])}
-        rows.append(row | {metric.name: float(scores["test"][metric.name]) for metric in others})
-    return rows
-
-
 LOOKS = {"train": Look(GREY), "val": Look(COLOURS[0]), "test": Look(COLOURS[1])}
 MOST_POINTS = 3000  # of a line; more can't be told apart
 MOST_SYMBOLS = 30
@@ -320,8 +193,12 @@ def data_chart(prepared: Prepared) -> Chart:
         panels = [_symbols(train, prepared.data.vocabulary), _sizes_panel(prepared.data.splits)]
     elif isinstance(train, Windows):
         panels = [_series(prepared.data), _histogram(prepared.data)]
+    elif not prepared.data.classes:
+        panels = [_numbers_panel(prepared.data)]
     elif isinstance(train, Segments):
         panels = [_balance_panel(prepared), _means(train, prepared)]
+    elif isinstance(train, Tagged):
+        panels = [_balance_panel(prepared)]
     else:
         panels = [_balance_panel(prepared), _lengths_panel(prepared)]
     title = f"{prepared.spec.name} · {prepared.source}"
@@ -336,9 +213,19 @@ def _balance_panel(prepared: Prepared) -> Panel:
     classes = prepared.data.classes
     marks = []
     for part, split in prepared.data.splits.items():
-        shares = np.bincount(split.truth().targets, minlength=len(classes)) / len(split)
+        shares = np.bincount(split.truth().targets, minlength=len(classes)) / split.n_scored
         marks.append(Bars(classes, shares.tolist(), LOOKS[part], _label(part, split)))
     return Panel("Classes", marks, y=Axis("share of the examples"))
+
+
+def _numbers_panel(data: TaskData) -> Panel:
+    """How the numbers that are predicted are spread in each split."""
+    values = {part: natural_targets(data, split.truth().targets) for part, split in data.splits.items()}
+    together = np.concatenate(list(values.values()))
+    low, high = float(together.min()), float(together.max())
+    edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, low + 0.5])
+    marks = [_outline(part, data.splits[part], rows, edges) for part, rows in values.items()]
+    return Panel("Numbers to predict", marks, Axis("target"), Axis("density"))
 
 
 def _lengths_panel(prepared: Prepared) -> Panel:
@@ -368,7 +255,7 @@ def _outline(part: str, split: Split, values: npt.NDArray[np.generic], edges: Ar
 
 def _targets(data: TaskData, split: Split) -> Array:
     assert isinstance(split, Windows)
-    return _natural_targets(data, split.target_series[:, 0])
+    return natural_targets(data, split.target_series[:, 0])
 
 
 def _series(data: TaskData) -> Panel:

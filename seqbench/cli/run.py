@@ -6,14 +6,12 @@ import dataclasses
 import json
 import math
 import shlex
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json
+from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json, speaker
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
@@ -32,7 +30,7 @@ if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.stats import Interval
     from seqbench.task import TaskSpec
 
-__all__ = ["COMMAND", "Run", "metric_interval", "read_predictions", "run_chart", "show_result"]
+__all__ = ["COMMAND", "Run", "metric_interval", "run_chart", "show_result"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +51,35 @@ class Run:
 
     def __call__(self) -> int:
         """Run it; 1 if a cell failed."""
+        if self.config.data is not None:
+            from seqbench.files.kinds import chosen_task
+
+            task, config = chosen_task(self.config.task, self.config, speaker(Path(self.config.data).name))
+            chosen = dataclasses.replace(config, task=task)
+            if chosen != self.config:
+                return dataclasses.replace(self, config=chosen)()
         several = any(name == "all" or "," in name for name in (self.config.task, self.config.model))
         if several or self.dry_run or dataclasses.replace(self.grid, jobs=1, force=False) != GridOptions():
             return self._run_grid()
         return self._run_one()
 
     def _run_one(self) -> int:
-        from seqbench.experiment import run_cell
+        from seqbench.experiment import run_apart, run_cell
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
+        from seqbench.models.mixer import MODELS
         from seqbench.report.draw import draw, need_matplotlib
 
         if self.plot is not None:
             picture_place(self.plot, Path("plot.png"))
             need_matplotlib()
         with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
-            outcome = run_cell(self.config, Store(self.out), force=self.grid.force, listener=terminal)
+            store, force, plugins = Store(self.out), self.grid.force, self.common.plugin
+            # a model of the user's may take its process down; --debug leaves it here, where a debugger reaches it
+            if MODELS.entry(self.config.model).apart and not self.common.debug:
+                outcome = run_apart(self.config, store, plugins=plugins, force=force, listener=terminal)
+            else:
+                outcome = run_cell(self.config, store, force=force, listener=terminal)
         record = _run_record(outcome)
         show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
@@ -177,21 +188,6 @@ def _run_record(outcome: Outcome) -> RunRecord:
     return outcome.record
 
 
-def read_predictions(folder: Path) -> tuple[np.ndarray, Truth]:
-    """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
-    import numpy as np
-
-    from seqbench.data import Truth
-
-    path = folder / "predictions.npz"
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
-            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None
-
-
 def metric_interval(spec: TaskSpec, metric: str, predictions: np.ndarray, truth: Truth) -> Interval:
     """95% interval of one of the task's metrics over the groups of the test split."""
     from seqbench.stats import jackknife_interval
@@ -207,14 +203,28 @@ def show_result(outcome: Outcome) -> RunRecord:
     record = _run_record(outcome)
     state = f"stored result of {record.finished}, {_code(record)} (--force runs it again)" if outcome.stored else "done"
     control = "" if record.config["control"] == "none" else f" · CONTROL {record.config['control']}"
-    about = f"{record.task.name} v{record.task.version} · {record.model.name} · {record.budget} · seed {record.seed}"
+    named = f"{record.task.dataset} ({record.task.name})" if record.task.dataset else record.task.name
+    about = f"{named} v{record.task.version} · {record.model.name} · {record.budget} · seed {record.seed}"
     print_text(f"{about} · {record.environment.device}{control}: {state}\n")
     if record.status == "ok":
         _show_figures(record, outcome.folder)
     else:
         print_text(f"status  {record.status}: {record.reason}")
+    _show_data(record)
     print_path("record  ", outcome.folder / "record.json")
     return record
+
+
+def _show_data(record: RunRecord) -> None:
+    """What was read of the user's own file and how it was split: a figure is worth what its data is."""
+    about = record.task.about
+    if record.task.source != "path" or about is None:
+        return
+    sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
+    counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]
+    print_text(f"\ndata    {record.task.dataset}: {', '.join(counts)}")
+    for note in about.notes:
+        print_text(f"        {note}")
 
 
 def _code(record: RunRecord) -> str:
@@ -225,9 +235,11 @@ def _code(record: RunRecord) -> str:
 
 
 def _show_figures(record: RunRecord, folder: Path) -> None:
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
+
     predictions, truth = read_predictions(folder)
     _show_scores(record, spec, metric_interval(spec, spec.primary.name, predictions, truth))
     test = record.metrics["test"]
@@ -308,6 +320,7 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     Raises:
         UserError: the predictions are missing or damaged.
     """
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)

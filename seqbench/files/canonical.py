@@ -198,7 +198,7 @@ JENA_FILES = _set(
 
 
 @dataclass(frozen=True)
-class JenaOptions(series.SeriesOptions):
+class JenaOptions(series.WindowOptions):
     """Options of weather on the hub's set."""
 
     target: str = "T (degC)"

@@ -19,7 +19,7 @@ from seqbench.errors import UserError
 from seqbench.readers.archives import shown
 from seqbench.readers.tables import Format, Table
 
-__all__ = ["Chosen", "TableOptions", "chosen_columns", "left_out_note", "named_columns", "read_note"]
+__all__ = ["CellOptions", "Chosen", "TableOptions", "chosen_columns", "left_out_note", "named_columns", "read_note"]
 
 Array = npt.NDArray[Any]
 # what pandas, R and databases call a column that numbers the rows
@@ -37,30 +37,39 @@ class Chosen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TableOptions:
-    """What the options of every table have in common.
+class CellOptions:
+    """How the cells of a table are written.
 
     Attributes:
-        target: the column that is predicted.
-        features: the columns that are read, with commas; empty: all that can be.
-        drop: columns that are not read, with commas.
         date_format: how dates are written, as ``%d/%m/%Y``.
         missing: what stands where a value is missing, as ``?``; several with commas.
         decimal: ``,`` or ``.``: the mark before the decimals.
     """
 
-    target: str = ""
-    features: str = ""
-    drop: str = ""
     date_format: str = ""
     missing: str = ""
     decimal: str = ""
 
     @property
     def form(self) -> Format:
-        """How the cells are written."""
+        """The same as readers take it."""
         marks = tuple(mark.strip() for mark in self.missing.split(",") if mark.strip())
         return Format(self.date_format, marks, self.decimal)
+
+
+@dataclass(frozen=True)
+class TableOptions(CellOptions):
+    """What the options of every table have in common.
+
+    Attributes:
+        target: the column that is predicted.
+        features: the columns that are read, with commas; empty: all that can be.
+        drop: columns that are not read, with commas.
+    """
+
+    target: str = ""
+    features: str = ""
+    drop: str = ""
 
 
 def named_columns(table: Table, text: str) -> list[str]:

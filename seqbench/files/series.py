@@ -1,50 +1,77 @@
 """A user's series as the data of a `forecast` task: CSV or Parquet with a time column and a target column.
 
 Every other column of numbers is read too. Windows are gathered from the series, so a million rows stay a million rows.
+Several series may stand in one file (``series``): all are split at the same times and scaled alike, so that a model can
+forecast one that it has never seen, and no window reaches from one into another. Nor does any window span a hole in
+time, or touch a gap of the target.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.errors import UserError
+from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
 from seqbench.files.runs import TIMES, Scale
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
 from seqbench.metrics import mae, rmse
+from seqbench.readers.archives import shown
 from seqbench.readers.tables import Table, check_increasing, read_table
 from seqbench.task import Metric, Source
 
-__all__ = ["VARIANT", "Series", "SeriesOptions", "build", "columns_of", "encode_series", "find_time"]
+__all__ = ["VARIANT", "Series", "SeriesOptions", "WindowOptions", "build", "columns_of", "encode_series", "find_time"]
 
 Array = npt.NDArray[Any]
 MOST_SCORED = 20_000  # windows of validation and of test each: enough for any interval, and a million would take hours
+HOLE = 1.5  # times the usual step
+MOST_HOLES = 0.1  # of all steps; where more are long, there is no usual one
+MOST_TIMES = 0.8  # different ones, as a share of the rows, where these may be of several series
+FAR = 10.0  # training deviations: what lies beyond is told
+DAY = 86_400.0  # seconds
+UNITS = {"year": 365 * DAY, "month": 28 * DAY, "day": DAY, "hour": 3600.0, "minute": 60.0}
+LONGEST_REST = 5 * DAY  # a weekend with holidays on both sides
 
 
 @dataclass(frozen=True)
-class SeriesOptions:
-    """Options of a file with a series."""
+class WindowOptions:
+    """Options of windows over a series."""
 
-    target: str = ""
-    time: str = ""
     sequence_length: int = 72
     horizon: int = 24
+    season: int = 0
     val: float = 0.15
     test: float = 0.15
+    relative: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence_length <= 65_535:
             raise UserError(f"--sequence-length must be from 1 to 65,535 steps, not {self.sequence_length}.")
         if not 1 <= self.horizon <= 10_000:
-            raise UserError(f"--option horizon={self.horizon} must be from 1 to 10,000 steps.")
+            raise UserError(f"--horizon {self.horizon} must be from 1 to 10,000 steps.")
+        if not 0 <= self.season <= 1_000_000:
+            raise UserError(f"--season {self.season} must be a number of steps, or 0 to tell it from the time step.")
+
+    @property
+    def window(self) -> int:
+        """Rows that a window reads and predicts."""
+        return self.sequence_length + self.horizon
+
+
+@dataclass(frozen=True)
+class SeriesOptions(TableOptions, WindowOptions):
+    """Options of a file with a series; ``series`` names the column that tells several of them apart."""
+
+    time: str = ""
+    series: str = ""
 
 
 def score(predictions: Array, truth: Truth) -> dict[str, float]:
@@ -55,99 +82,371 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
 
 
 def find_time(table: Table, column: str) -> str:
-    """The column of times: the one that was named, or the first with a usual name."""
+    """The column of times: the one that was named (or two), the first with a usual name, or the only one that can be.
+
+    Raises:
+        UserError: none of these is there.
+    """
     if column:
         return column
-    usual = [name for name in table.names if name.lower() in TIMES]
-    if not usual:
-        raise UserError(
-            f"which column holds the times? Give --option time=COLUMN; there are: {', '.join(table.names)}."
-        )
-    return usual[0]
+    usual = [name for name in table.names if name.strip().lower() in TIMES]
+    able = usual or [name for name in table.names if table.holds_times(name)]
+    if not usual and len(able) != 1:
+        names = ", ".join(shown(name, 40) for name in (able or table.names)[:20])
+        raise UserError(f"which column holds the times? Give --time COLUMN; there are: {names}.")
+    return able[0]
 
 
 def columns_of(table: Table, time: str, target: str) -> list[str]:
-    """The columns that are read, the target first."""
-    numeric = table.numeric_columns(except_={time})
+    """All columns of numbers but the time, the target first."""
+    _check_target(table, {time}, target)
+    return [target, *(name for name in table.numeric_columns(except_={time}) if name != target)]
+
+
+def _check_target(table: Table, named: set[str], target: str) -> None:
     if not target:
-        raise UserError(
-            f"what is to be predicted? Give --target COLUMN; numbers stand in: {', '.join(numeric) or 'no column'}."
-        )
-    table.numbers(target)  # complains of what is missing or no number there
-    return [target, *(name for name in numeric if name != target)]
+        numeric = ", ".join(shown(name, 40) for name in table.numeric_columns(except_=named)[:20])
+        raise UserError(f"what is to be predicted? Give --target COLUMN; numbers stand in: {numeric or 'no column'}.")
+    table.numbers(target, missing=True)  # complains of what is no number there
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Times (L,), values (L, C) with NaN where they are missing, the columns' names, and where row i came from."""
+    """Times (L,), values (L, C) with NaN where they are missing, the columns' names, and where row i came from.
+
+    ``members`` (L,) tells several series apart; the rows of each follow one another, and grow in time.
+    """
 
     times: Array
     values: Array
     columns: list[str]
     where: Callable[[int], str]
+    members: Array | None = None
+
+    @property
+    def starts_member(self) -> Array:
+        """(L,) whether a row is the first of its series."""
+        first = np.zeros(len(self.values), dtype=bool)
+        first[:1] = True
+        if self.members is not None:
+            first[1:] = self.members[1:] != self.members[:-1]
+        return first
 
     def filled(self) -> tuple[Array, Array]:
-        """Values with gaps holding the last value before them, and where the gaps were."""
+        """Values with gaps holding the last value of the same series before them, and where the gaps were."""
         gaps = np.isnan(self.values)
-        last = np.maximum.accumulate(np.where(gaps, 0, np.arange(len(gaps))[:, None]), axis=0)
-        return np.take_along_axis(self.values, last, axis=0), gaps
+        if not gaps.any():
+            return self.values, gaps
+        rows = np.arange(len(gaps))
+        last = np.maximum.accumulate(np.where(gaps, 0, rows[:, None]), axis=0)
+        first = np.maximum.accumulate(np.where(self.starts_member, rows, 0))
+        values = np.take_along_axis(self.values, last, axis=0)
+        values[last < first[:, None]] = np.nan  # of another series
+        return values, gaps
+
+    def with_columns(self, kept: list[int]) -> Series:
+        """The same with some of its columns."""
+        return Series(self.times, self.values[:, kept], [self.columns[i] for i in kept], self.where, self.members)
 
 
-def _read(source: Source, options: SeriesOptions, columns: list[str] | None = None) -> tuple[Table, Series]:
-    table = read_table(source.file)
+@dataclass(frozen=True, eq=False)
+class SeriesRows:
+    """The user's rows in order: the series, the names of each row (time and, of several, the series), and remarks."""
+
+    series: Series
+    names: dict[str, Array]
+    notes: tuple[str, ...]
+
+
+def _read(source: Source, options: SeriesOptions, columns: list[str] | None = None) -> SeriesRows:
+    table = read_table(source.file, form=options.form)
     time = find_time(table, options.time)
     times = table.times(time)
-    check_increasing(times, table, time)
-    columns = columns or columns_of(table, time, options.target)
-    values = np.empty((len(table), len(columns)))
-    for i, name in enumerate(columns):
-        values[:, i] = table.numbers(name, missing=i > 0)
-    return table, Series(times, values, columns, table.where)
+    stamps, keys = named_columns(table, time), named_columns(table, options.series)
+    named = {*stamps, *keys}
+    if options.target in named:
+        raise UserError(f"--target {shown(options.target, 60)} is also the column of times or series: name another.")
+    left_out: Mapping[str, str] = {}
+    members = _members(table, keys)
+    order, turned = _in_order(times, members, table, time, keys, options.target)
+    if columns is None:
+        _check_target(table, named, options.target)
+        chosen = chosen_columns(
+            table, target=options.target, features=options.features, drop=options.drop, named=named, runs=members
+        )
+        columns, left_out = chosen.names, chosen.left_out
+    values = np.stack([table.numbers(name, missing=True)[order] for name in columns], axis=1)
+    members = None if members is None else members[order]
+    series = Series(times[order], values, columns, lambda i: table.where(int(order[i])), members)
+    names = {time.replace(",", " "): _joined(table, stamps, " ")[order]}
+    if keys:
+        names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
+    understood = table.remarks_on([time, *columns])
+    notes = (*turned, *understood, *_suspects(table, columns, options), *left_out_note(left_out))
+    return SeriesRows(series, names, notes)
+
+
+def _joined(table: Table, names: list[str], mark: str) -> Array:
+    """(rows,) what a row is called by, of one column or several."""
+    columns = [table.labels(name) for name in names]
+    return np.array(columns[0] if len(columns) == 1 else [mark.join(each) for each in zip(*columns, strict=True)])
+
+
+def _members(table: Table, keys: list[str]) -> Array | None:
+    """(rows,) number of each row's series, in the order in which they are met; None for one series."""
+    if not keys:
+        return None
+    return np.asarray(pa.array(_joined(table, keys, "/")).dictionary_encode().indices).astype(np.int64)
+
+
+def _in_order(
+    times: Array, members: Array | None, table: Table, time: str, keys: list[str], target: str
+) -> tuple[Array, tuple[str, ...]]:
+    """The rows series by series in order of time, and a note if the file had them newest first."""
+    rows = np.arange(len(times))
+    order = rows if members is None else np.argsort(members, kind="stable")
+    within = np.ones(len(times) - 1, dtype=bool) if members is None else members[order][1:] == members[order][:-1]
+    ordered = times[order]
+    if (ordered[1:] > ordered[:-1])[within].all():
+        return order, ()
+    if (ordered[1:] < ordered[:-1])[within].all():
+        turned = rows[::-1] if members is None else np.lexsort((times, members))
+        return turned, ("the rows are sorted newest first: they are read the other way round.",)
+    try:
+        check_increasing(times, table, time, members)
+    except UserError:
+        often = len(np.unique(times)) < MOST_TIMES * len(
+            times
+        )  # one that is there twice by mistake is another thing
+        key = _telling(table, times, time, target) if often and not keys else None
+        if key is None:
+            raise
+        raise UserError(
+            f"{table.file}: times repeat, once for each value of column {shown(key, 60)}: if these are several "
+            f"series, give --series {shown(key, 60).strip(chr(39))}."
+        ) from None
+    raise AssertionError("times grow after all")
+
+
+def _telling(table: Table, times: Array, time: str, target: str) -> str | None:
+    """A column that tells rows of the same time apart, as the names of several series do; None if there is none."""
+    for name in table.names:
+        if name in (target, *named_columns(table, time)) or not _may_name(table, name):
+            continue
+        try:
+            codes = np.asarray(pa.array(table.labels(name)).dictionary_encode().indices).astype(np.int64)
+        except UserError:
+            continue
+        order = np.argsort(codes, kind="stable")
+        same = codes[order][1:] == codes[order][:-1]
+        if 1 < codes.max() + 1 <= len(times) / 3 and (np.diff(times[order]).astype(np.float64)[same] > 0).all():
+            return name
+    return None
+
+
+def _may_name(table: Table, name: str) -> bool:
+    """Whether a column's cells can be names: texts, or whole numbers."""
+    if table.not_numbers(name) is not None:
+        return True
+    values = table.numbers(name, missing=True)
+    return bool((values == np.round(values)).all())
+
+
+def _suspects(table: Table, columns: list[str], options: SeriesOptions) -> tuple[str, ...]:
+    """A warning for each column with numbers that look like a mark for "missing"."""
+    notes = []
+    for name in columns:
+        for value, count in table.suspects(name).items():
+            mark = ",".join(filter(None, (options.missing, value)))
+            notes.append(
+                f"{count:,} values of {shown(name, 40)} are {value}, which looks like a mark for a missing one: if it "
+                f"is, give --missing {mark}."
+            )
+    return tuple(notes)
 
 
 def load(source: Source, options: SeriesOptions) -> TaskData:
     """Windows over the user's series, split by time, scaled by the training stretch."""
-    table, given = _read(source, options)
-    unread = sorted(set(table.names) - {*given.columns, find_time(table, options.time)})
-    data = build(given, options, source)
-    note = f"not read, because not all of it is numbers: {', '.join(unread)}."
-    return dataclasses.replace(data, notes=(*data.notes, note)) if unread else data
+    rows = _read(source, options)
+    return build(rows.series, options, source, notes=rows.notes)
 
 
-def build(given: Series, options: SeriesOptions, source: Source) -> TaskData:
-    """Three stretches of a series, scaled by the first; gaps of the target, if any, are filled as others are."""
-    columns = given.columns
-    cuts = borders(len(given.values), (options.val, options.test))
-    needed = options.sequence_length + options.horizon
-    if min(b - a for a, b in itertools.pairwise(cuts)) < needed:
-        raise UserError(
-            f"{len(given.values):,} rows are too few for three splits with windows of {options.sequence_length} + "
-            f"{options.horizon} steps: shorten --sequence-length or --option horizon, or bring more rows."
-        )
-    scale = _scale(given.values[: cuts[1]], columns)
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The time steps between rows.
+
+    Attributes:
+        usual: in seconds, or in whatever the times count.
+        dated: whether they are seconds.
+        after_hole: (L,) whether a hole in time lies before a row.
+        rests: whether some steps are long by the calendar: nights or weekends without rows.
+        even: whether there is a usual step at all.
+        season: steps after which the series may be expected to repeat itself; 0 if the time step does not tell.
+    """
+
+    usual: float
+    dated: bool
+    after_hole: Array
+    rests: bool
+    even: bool
+    season: int
+
+    @classmethod
+    def of(cls, given: Series) -> Steps:
+        """Steps longer than usual are holes, unless the calendar makes them or they are as frequent as others."""
+        dated = given.times.dtype.kind == "M"
+        within = ~given.starts_member[1:]
+        steps = np.diff(given.times).astype(np.float64) / (1e9 if dated else 1.0)
+        usual = float(np.median(steps[within])) if within.any() else 1.0
+        long = within & (steps > HOLE * usual)
+        rests = _rests(given.times, steps, long, usual) if dated else np.zeros_like(long)
+        holes = long & ~rests
+        even = bool(holes.sum() <= MOST_HOLES * max(1, within.sum()))
+        season = _season(given.times, usual, bool(rests.any())) if dated and even else 0
+        return cls(usual, dated, np.append(False, holes & even), bool(rests.any()), even, season)
+
+    @property
+    def text(self) -> str:
+        """The usual step in words."""
+        if not self.dated:
+            return f"{self.usual:g}"
+        for seconds, noun in (
+            (365 * DAY, "year"),
+            (28 * DAY, "month"),
+            (DAY, "day"),
+            (3600.0, "hour"),
+            (60.0, "minute"),
+        ):
+            count = self.usual / seconds
+            if count >= 1 and (count == round(count) or seconds >= 28 * DAY):
+                return f"{count:.0f} {noun}{'s' if round(count) > 1 else ''}"
+        return f"{self.usual:g} seconds"
+
+
+def _rests(times: Array, steps: Array, long: Array, usual: float) -> Array:
+    """(L - 1,) long steps that come with the calendar: after closing time or Friday as a rule, and few days long."""
+    if usual > 1.1 * DAY or not long.any():
+        return np.zeros_like(long)
+    daily = usual > 0.9 * DAY
+    stamps = times.astype("datetime64[s]").astype(np.int64)
+    place = stamps // int(DAY) % 7 if daily else stamps % int(DAY)
+
+    def as_a_rule(key: Array) -> Array:
+        _, which, counts = np.unique(key, return_inverse=True, return_counts=True)
+        always: Array = (np.bincount(which, weights=long) / counts >= 0.5) & (counts >= 3)
+        return always[which]
+
+    ruled = long & (as_a_rule(place[:-1]) | as_a_rule(place[1:]))
+    short_enough = steps <= LONGEST_REST
+    rests: Array = (long if daily and ruled.any() else ruled) & short_enough  # a holiday is no hole in trading days
+    return rests
+
+
+def _season(times: Array, usual: float, rests: bool) -> int:
+    """Steps of a day, of the week, or of the year."""
+    if usual < 0.9 * DAY:
+        if rests:
+            return int(np.median(np.unique(times.astype("datetime64[D]"), return_counts=True)[1]))
+        steps = DAY / usual
+        return round(steps) if steps <= 1440 and steps == round(steps) else 0
+    known = ((0.9, 1.1, 5 if rests else 7), (6.5, 7.5, 52), (27.0, 32.0, 12), (89.0, 93.0, 4))
+    return next((season for low, high, season in known if low * DAY <= usual <= high * DAY), 0)
+
+
+def build(
+    given: Series,
+    options: WindowOptions,
+    source: Source,
+    cuts: tuple[Any, Any] | None = None,
+    notes: tuple[str, ...] = (),
+) -> TaskData:
+    """Three stretches of time, scaled by the first.
+
+    Args:
+        cuts: the times at which validation and test begin; by default such that they get their shares of the rows.
+        notes: what is to be told of how ``given`` was read.
+
+    Raises:
+        UserError: a stretch is too short for a window, or the target does not change in training.
+    """
+    cuts = cuts or _cuts(given, options)
+    part = (given.times >= cuts[0]).astype(np.int64) + (given.times >= cuts[1])
+    given, constant = _changing(given, part == 0)
+    steps = Steps.of(given)
+    season = _checked_season(given, part, options, steps)
+    scale = _scale(given.values[part == 0])
     values, gaps = given.filled()
-    flagged = np.asarray(gaps[: cuts[1]].any(axis=0))
+    flagged = np.asarray(gaps[part == 0].any(axis=0))
+    flagged[0] = False  # no window touches a gap of the target
     series = _features(values, gaps, scale, flagged)
-    train, val, test = (
-        _windows(series[a:b], options, float(scale.deviation[0]), thin=i > 0)
-        for i, (a, b) in enumerate(itertools.pairwise(cuts))
+    cutter = _Cutter(given, options, part, gaps[:, 0], steps, season)
+    train, val, test = (cutter.windows(series, i, float(scale.deviation[0])) for i in range(3))
+    relative = train.change if options.relative else 0.0
+    train, val, test = (dataclasses.replace(split, relative=relative) for split in (train, val, test))
+    target = {"offset": float(scale.mean[0]), "scale": float(scale.deviation[0]), "relative": relative}
+    columns = given.columns
+    told = (
+        read_note(columns),
+        *cutter.notes(val, test),
+        *_missing_note(gaps),
+        *constant,
+        *_far_note(series[part == 2], columns),
+        *notes,
     )
-    target = {"offset": float(scale.mean[0]), "scale": float(scale.deviation[0])}
     return TaskData(
         *(train, val, test),
         sources=source.hashes,
         features=(*columns, *(f"no_{name}" for name, flag in zip(columns, flagged, strict=True) if flag)),
-        notes=_notes(given, cuts, gaps, val, test),
-        fitted={**scale.fitted, "columns": columns, "flagged": flagged.tolist(), **target},
+        notes=told,
+        fitted={**scale.fitted, "columns": columns, "flagged": flagged.tolist(), "season": season, **target},
     )
 
 
-def _scale(training: Array, columns: list[str]) -> Scale:
+def _cuts(given: Series, options: WindowOptions) -> tuple[Any, Any]:
+    """The times at which validation and test begin."""
+    ordered = given.times if given.members is None else np.sort(given.times)
+    _, val, test, _ = borders(len(ordered), (options.val, options.test))
+    return ordered[min(val, len(ordered) - 1)], ordered[min(test, len(ordered) - 1)]
+
+
+def _changing(given: Series, training: Array) -> tuple[Series, tuple[str, ...]]:
+    """Without the columns that never change in training: no model can learn what they say later."""
+    known = given.values[training]
+    low, high = _known_range(known)
+    if not low[0] < high[0]:
+        raise UserError(f"column {given.columns[0]!r} is constant in the training part: there is nothing to predict.")
+    kept = [i for i in range(len(given.columns)) if low[i] < high[i]]
+    names = [shown(name, 40) for i, name in enumerate(given.columns) if i not in kept]
+    if not names:
+        return given, ()
+    return given.with_columns(kept), (
+        f"{', '.join(names[:12])} never change{'s' * (len(names) == 1)} in the training part and "
+        f"{'is' if len(names) == 1 else 'are'} left out.",
+    )
+
+
+def _known_range(values: Array) -> tuple[Array, Array]:
+    """The least and the greatest of each column's known values; of none infinity and its negative."""
+    gaps = np.isnan(values)
+    low = np.where(gaps, np.inf, values).min(axis=0, initial=np.inf)
+    return low, np.where(gaps, -np.inf, values).max(axis=0, initial=-np.inf)
+
+
+def _checked_season(given: Series, part: Array, options: WindowOptions, steps: Steps) -> int:
+    """The season that was given or that the time step tells, if the training stretch holds it twice; else 0."""
+    members = np.zeros(len(part), dtype=np.int64) if given.members is None else given.members
+    longest = int(np.bincount(members[part == 0]).max(initial=0))
+    if options.season > longest // 2:
+        raise UserError(
+            f"--season {options.season} is too long: the training part has {longest:,} rows, and must hold it twice."
+        )
+    season = options.season or steps.season
+    return season if 1 < season <= longest // 2 else 0
+
+
+def _scale(training: Array) -> Scale:
     """Mean and deviation of what is known of each column."""
-    known = [column[~np.isnan(column)] for column in training.T]
-    if not len(known[0]) or np.ptp(known[0]) == 0:
-        raise UserError(f"column {columns[0]!r} is constant in the training part: there is nothing to predict.")
-    scales = [Scale.of(column[:, None]) if len(column) else Scale(np.zeros(1), np.ones(1)) for column in known]
+    scales = [Scale.of(column[~np.isnan(column)][:, None]) for column in training.T]
     return Scale(np.concatenate([s.mean for s in scales]), np.concatenate([s.deviation for s in scales]))
 
 
@@ -158,47 +457,186 @@ def _features(values: Array, gaps: Array, scale: Scale, flagged: Array) -> Array
     return np.concatenate([series, gaps[:, flagged].astype(np.float32)], axis=1)
 
 
-def _windows(series: Array, options: SeriesOptions, scale: float, *, thin: bool) -> Windows:
-    n = len(series) - options.sequence_length - options.horizon + 1
-    starts = np.arange(0, n, -(-n // MOST_SCORED) if thin else 1)
-    block = options.sequence_length + options.horizon  # windows further apart than this share no step
-    return Windows(
-        series=series,
-        target_series=series[:, :1],
-        starts=starts,
-        lookback=options.sequence_length,
-        horizon=options.horizon,
-        groups=starts // block,
-        meta={"scale": np.full(len(starts), scale, dtype=np.float32)},
-    )
+def _in_one_run(first: Array, gap: Array, length: int) -> tuple[Array, Array]:
+    """Which windows of ``length`` rows lie in one run of rows, and which of these touch no gap; by their first row.
+
+    Args:
+        first: (L,) whether a row begins a run.
+        gap: (L,) whether the target is missing there.
+    """
+    runs, gaps = np.cumsum(first), np.append(0, np.cumsum(gap))
+    n = max(0, len(first) - length + 1)
+    one: Array = runs[:n] == runs[length - 1 : length - 1 + n]
+    whole: Array = one & (gaps[length : length + n] == gaps[:n])
+    return one, whole
 
 
-def _notes(given: Series, cuts: tuple[int, ...], gaps: Array, val: Windows, test: Windows) -> tuple[str, ...]:
-    steps = np.diff(given.times).astype(np.float64)
-    uneven = int((steps != np.median(steps)).sum())
+class _Cutter:
+    """The windows of each stretch, and the count of those that can't be."""
+
+    def __init__(
+        self, given: Series, options: WindowOptions, part: Array, gap: Array, steps: Steps, season: int
+    ) -> None:
+        self.given, self.options, self.part, self.gap = given, options, part, gap
+        self.steps, self.season = steps, season
+        self.spanning = self.touching = 0
+        self.ranks = np.arange(len(part)) if given.members is None else np.unique(given.times, return_inverse=True)[1]
+
+    def windows(self, series: Array, part: int, scale: float) -> Windows:
+        """Those of stretch ``part``; all of the training stretch, else at most `MOST_SCORED`, evenly spread."""
+        at = np.flatnonzero(self.part == part)
+        member, after_hole = self.given.starts_member[at].copy(), self.steps.after_hole[at]
+        member[:1] = True
+        if self.given.members is not None:  # the first of a series within this stretch
+            member[1:] |= self.given.members[at][1:] != self.given.members[at][:-1]
+        length = self.options.window
+        possible, _ = _in_one_run(member, np.zeros(len(at)), length)
+        one, whole = _in_one_run(member | after_hole, self.gap[at], length)
+        self.spanning += int((possible & ~one).sum())
+        self.touching += int((one & ~whole).sum())
+        starts = np.flatnonzero(whole)
+        if not len(starts):
+            raise self._none(possible, one)
+        starts = starts[:: 1 if part == 0 else -(-len(starts) // MOST_SCORED)]
+        begins = np.maximum.accumulate(np.where(member | after_hole, np.arange(len(at)), 0))
+        meta: dict[str, Array] = {
+            "scale": np.full(len(starts), scale, dtype=np.float32),
+            "earlier": starts - begins[starts],
+        }
+        if self.season:
+            meta["phase"] = self._phases(at[starts] + self.options.sequence_length - 1)
+        held = series[at]
+        ranks = self.ranks[at]
+        return Windows(
+            series=held,
+            target_series=held[:, :1],
+            starts=starts,
+            lookback=self.options.sequence_length,
+            horizon=self.options.horizon,
+            # windows further apart than their length share no step; those of several series at one time stay together
+            groups=(ranks[starts] - ranks.min()) // length,
+            meta=meta,
+        )
+
+    def _phases(self, rows: Array) -> Array:
+        """Where in the season each row stands; by time where that can be told, else by count."""
+        if self.steps.dated and not self.steps.rests and self.steps.usual < 8 * DAY:
+            since = (self.given.times[rows] - self.given.times.min()).astype(np.float64) / 1e9
+            ranks = np.round(since / self.steps.usual).astype(np.int64)
+        else:
+            ranks = self.ranks[rows]
+        phases: Array = ranks % self.season
+        return phases
+
+    def _none(self, possible: Array, one: Array) -> UserError:
+        """Why a stretch has no window."""
+        options = self.options
+        windows = f"windows of {options.sequence_length} + {options.horizon} steps"
+        if not possible.any():
+            return UserError(
+                f"{len(self.part):,} rows are too few for three splits with {windows}: shorten --sequence-length or "
+                "--horizon, or bring more rows."
+            )
+        why = "touches a missing value of the target" if one.any() else "spans a hole in time"
+        return UserError(
+            f"of the {windows} each {why} in one of the three splits: shorten --sequence-length or --horizon, or fill "
+            "what is missing in a way that you can answer for."
+        )
+
+    def notes(self, val: Windows, test: Windows) -> tuple[str, ...]:
+        """What was split where, and what was left out."""
+        given, steps = self.given, self.steps
+        rows = [int(np.flatnonzero(self.part == i)[0]) for i in (1, 2)]
+        several = given.members is not None
+        where = [
+            _time_text(given.times[self.part == i].min()) if several else given.where(row)
+            for i, row in zip((1, 2), rows, strict=True)
+        ]
+        notes = [f"validation begins at {where[0]}, test at {where[1]}; no window crosses a border."]
+        if given.members is not None:
+            notes.append(
+                f"{len(np.unique(given.members)):,} series, split at the same times and scaled alike; no window "
+                "reaches from one into another."
+            )
+        notes.append(_steps_note(given, steps))
+        if self.spanning:
+            notes.append(
+                f"{int(steps.after_hole.sum()):,} holes in time (steps of more than {HOLE} times the usual one): "
+                f"{self.spanning:,} windows that would span one are left out."
+            )
+        if self.gap.any():
+            notes.append(
+                f"{int(self.gap.sum()):,} values of the target are missing: {self.touching:,} windows that touch one "
+                "are left out."
+            )
+        if self.season:
+            source = "as given" if self.options.season else f"from the time step of {steps.text}"
+            notes.append(f"the season is {self.season:,} steps, {source} (--season N for another).")
+        if self.options.relative:
+            notes.append("forecasts are relative to the last value of the target (--option relative=false: absolute).")
+        notes.append(
+            f"{len(val):,} validation and {len(test):,} test windows are scored, evenly spread if there are more."
+        )
+        return tuple(notes)
+
+
+def _steps_note(given: Series, steps: Steps) -> str:
+    within = ~given.starts_member[1:]
+    lengths = np.diff(given.times).astype(np.float64)[within] / (1e9 if steps.dated else 1.0)
+    uneven = int((lengths != steps.usual).sum())
+    if not steps.even:
+        return "the time steps vary, and none is the usual one; windows count rows, not time."
+    if not uneven:
+        return f"each row is {steps.text} after the one before it."
     return (
-        f"validation begins at {given.where(cuts[1])}, test at {given.where(cuts[2])}; no window crosses a border.",
-        f"{uneven:,} of {len(steps):,} time steps are not as long as the usual one; windows count rows, not time.",
-        f"{int(gaps.sum()):,} missing values hold the last one before them, with a flag ({int(gaps[:, 0].sum()):,} of "
-        "them are the target's).",
-        f"{len(val):,} validation and {len(test):,} test windows are scored, evenly spread if there are more.",
+        f"{uneven:,} of {len(lengths):,} time steps are not as long as the usual one ({steps.text}); windows count "
+        "rows, not time."
     )
+
+
+def _missing_note(gaps: Array) -> tuple[str, ...]:
+    missing = int(gaps[:, 1:].sum())
+    if not missing:
+        return ()
+    return (f"{missing:,} missing values of other columns hold the last one before them, with a flag.",)
+
+
+def _far_note(test: Array, columns: list[str]) -> tuple[str, ...]:
+    """Which columns are in the test far from what they were in training."""
+    far = (np.abs(test[:, : len(columns)]) > FAR).sum(axis=0)
+    told = [f"{count:,} of {shown(name, 40)}" for name, count in zip(columns, far, strict=True) if count]
+    if not told:
+        return ()
+    return (
+        f"test values more than {FAR:g} training deviations from the training mean: {', '.join(told[:12])}; no model "
+        "has learned what they mean.",
+    )
+
+
+def _time_text(time: Any) -> str:
+    return str(np.datetime_as_string(time, unit="s")) if isinstance(time, np.datetime64) else f"{time:.15g}"
 
 
 def encode_series(source: Source, options: SeriesOptions, reading: Reading) -> NewRows:
-    """A new stretch of the series: a forecast after every window, the last one beyond the end of the file."""
-    table, given = _read(source, options, reading.fitted["columns"])
-    time = find_time(table, options.time)
-    values, gaps = given.filled()
+    """New stretches: a forecast after every window without hole and gap, the last beyond the end of the series."""
+    rows = _read(source, options, reading.fitted["columns"])
+    values, gaps = rows.series.filled()
     series = _features(values, gaps, Scale.from_reading(reading), np.array(reading.fitted["flagged"]))
-    n = len(series) - options.sequence_length + 1
-    if n < 1:
-        raise UserError(f"{len(series)} rows are fewer than the window of {options.sequence_length} the model reads.")
-    ends = np.arange(n) + options.sequence_length - 1
+    past = options.sequence_length
+    first = rows.series.starts_member | Steps.of(rows.series).after_hole
+    one, whole = _in_one_run(first, gaps[:, 0], past)
+    starts = np.flatnonzero(whole)
+    if not len(starts):
+        if len(series) < past:
+            raise UserError(f"{len(series)} rows are fewer than the window of {past} the model reads.")
+        why = "each touches a missing value of the target" if one.any() else "each spans a hole in time"
+        raise UserError(f"the model reads windows of {past} rows, and {why}: bring more rows.")
+    ends = starts + past - 1
     # blanks beyond the end stand where the targets of the last windows would
     series = np.concatenate([series, np.zeros((options.horizon, series.shape[1]), dtype=np.float32)])
-    windows = Windows(series, series[:, :1], np.arange(n), options.sequence_length, options.horizon, np.zeros(n))
-    return NewRows(windows, {time: np.array(table.labels(time))[ends]})
+    about: dict[str, Any] = {"groups": np.zeros(len(starts)), "relative": reading.fitted["relative"]}
+    windows = Windows(series, series[:, :1], starts, past, options.horizon, **about)
+    return NewRows(windows, {name: labels[ends] for name, labels in rows.names.items()})
 
 
 VARIANT: dict[str, Any] = {
@@ -210,6 +648,9 @@ VARIANT: dict[str, Any] = {
     "score": score,
     "description": "the user's own series, some steps ahead",
     "split": "by time: the first part trains, the next validates, the last tests; no window across a border",
-    "baselines": ("persistence", "drift", "ridge"),
-    "reference": "persistence",
+    "baselines": (
+        *("persistence", "seasonal-naive", "drift"),
+        *("ridge", "ridge-relative", "target-ridge", "boosting-lags"),
+    ),
+    "reference": ("persistence", "seasonal-naive", "drift"),
 }

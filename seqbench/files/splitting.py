@@ -16,6 +16,7 @@ __all__ = [
     "borders",
     "check_shares",
     "hold_out",
+    "parts_by_word",
     "published_split",
     "split_groups",
     "split_groups_regress",
@@ -249,7 +250,7 @@ def published_split(
     Raises:
         UserError: another word, no row to train on or to test, or none that is not like those of the test.
     """
-    part_of = _parts_by_word(values, said_by, where)
+    part_of = parts_by_word(values, said_by, where)
     in_test = np.isin(groups, groups[part_of == 2])
     if not (part_of == 1).any():
         free = np.flatnonzero((part_of == 0) & ~in_test)
@@ -278,7 +279,7 @@ def published_split(
     return kept, notes
 
 
-def _parts_by_word(values: Sequence[str], said_by: str, where: Callable[[int], str]) -> Array:
+def parts_by_word(values: Sequence[str], said_by: str, where: Callable[[int], str]) -> Array:
     """(N,) 0, 1 or 2 for train, val and test."""
     numbers = {word: i for i, part in enumerate(PARTS) for word in WORDS[part]}
     part_of = np.array([numbers.get(value.strip().lower(), -1) for value in values])

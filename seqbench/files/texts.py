@@ -273,9 +273,10 @@ def _read_rows(source: Source, options: TextOptions) -> _TextRows:
     tables = [read_table(path, form=options.form) for path in (source.file, test) if path]
     for table in tables:
         table.require(*filter(None, (options.text, options.label, options.group, options.time, options.split)))
-    texts, labels, groups = (
-        [cell for table in tables for cell in (_cells(table, column) if column else [])]
-        for column in (options.text, options.label, options.group)
+    texts = [cell for table in tables for cell in _cells(table, options.text)]
+    labels, groups = (
+        [cell for table in tables for cell in (table.labels(column, allow_empty=True) if column else [])]
+        for column in (options.label, options.group)
     )
     places = [(table, i) for table in tables for i in range(len(table))]
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text.strip() and label]
@@ -385,6 +386,6 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "labels of the user's own texts",
     "split": "by group or near-duplicate, class by class; by time where a time column is named; or as published",
-    "baselines": ("majority", "tfidf"),
+    "baselines": ("majority", "tfidf", "tfidf-svm"),
     "reference": "majority",
 }

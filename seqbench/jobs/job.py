@@ -18,7 +18,11 @@ from seqbench.errors import Diverged, NotApplicable
 if TYPE_CHECKING:  # pydantic, which --help does not need
     from seqbench.jobs.record import Record, Status
 
-__all__ = ["Job", "Listener", "Outcome", "Spec", "status_of"]
+__all__ = ["FAILURES", "Job", "Listener", "Outcome", "Spec", "status_of"]
+
+
+# What a user's own code may end a run with. A plug-in that calls sys.exit fails like any other; Ctrl-C is no failure.
+FAILURES = (Exception, SystemExit, GeneratorExit)
 
 
 class Spec(Protocol):
@@ -103,20 +107,26 @@ class Listener:
         """A job has its record."""
 
 
-def status_of(error: Exception) -> tuple[Status, str]:
+def status_of(error: BaseException) -> tuple[Status, str]:
     """Status and reason of a job that ended with ``error``."""
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = _encodable(str(error))
+    first_line = (text.strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, NotApplicable):
-        return "not_applicable", str(error)
+        return "not_applicable", text
     if isinstance(error, Diverged):
-        return "diverged", str(error)
+        return "diverged", text
     if _out_of_memory(error):
         return "oom", first_line
     where = traceback.extract_tb(error.__traceback__)[-1]
     return "error", f"{type(error).__name__}: {first_line} ({Path(where.filename).name}, line {where.lineno})"
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _encodable(text: str) -> str:
+    """``text`` as a file can hold it: half a surrogate, which a name on the disk may contain, becomes an escape."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def _out_of_memory(error: BaseException) -> bool:
     """Memory ran out, on whichever device; the CPU allocator, cuDNN and cuBLAS have no class of their own for it."""
     signs = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
     # torch's class by its name: reading records must not import torch

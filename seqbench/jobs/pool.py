@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol, TextIO
 
-from seqbench.errors import UserError
+from seqbench.errors import Interrupted, UserError
 from seqbench.jobs.job import Job, Listener, Outcome
 from seqbench.jobs.record import Record, Status
 from seqbench.jobs.store import Store
@@ -51,8 +51,9 @@ class Event:
     """What is heard of a job.
 
     ``say`` (a line), ``begin`` (steps, and how many are done), ``step`` (its number and the loss), ``phase`` (what
-    comes after the steps), ``refused`` (why it can't run), ``unsaved`` (why nothing could be written), and at last
-    ``ended`` (exit code, end of stderr).
+    comes after the steps), ``printed`` (a line of its own, where these are passed on), ``refused`` (why it can't run),
+    ``unsaved`` (why nothing could be written), ``interrupted`` (where it was), and at last ``ended`` (exit code, end
+    of stderr).
     """
 
     job: Job
@@ -74,8 +75,8 @@ class Executor(Protocol):
     def stop(self, job: Job) -> None:
         """End ``job`` at once; its ``ended`` still comes."""
 
-    def close(self) -> None:
-        """End all jobs, which are given a few seconds to leave what they can go on from."""
+    def close(self) -> list[Event]:
+        """End all jobs, which are given a few seconds to leave what they can go on from; what is heard of them then."""
 
 
 def run_jobs(
@@ -99,6 +100,7 @@ def run_jobs(
 
     Raises:
         OSError: a record could not be written; running jobs are ended, and what has a record keeps it.
+        Interrupted: Ctrl-C; of a single job it says where that was.
     """
     return _Run(store, executor, failed, listener, limit, plugins, force).all(jobs)
 
@@ -126,10 +128,12 @@ class _Run:
     plugins: Sequence[Path]
     force: bool
     running: dict[str, _Running] = field(default_factory=dict)
+    done: dict[str, Outcome] = field(default_factory=dict)
 
     def all(self, jobs: Sequence[Job]) -> list[Outcome]:
         jobs = list({job.key: job for job in jobs}.values())
         stored = {} if self.force else {job.key: known for job in jobs if (known := self.store.final(job))}
+        self.done |= stored
         waiting = deque(job for job in jobs if job.key not in stored)
         self.listener.planned(tuple(waiting), tuple(stored.values()))
         try:
@@ -138,13 +142,19 @@ class _Run:
                     self._start(waiting.popleft())
                 if self.running:
                     self._listen()
+        except KeyboardInterrupt:
+            words = [str(event.values[0]) for event in self.executor.close() if event.kind == "interrupted"]
+            if len(jobs) == 1 and any(words):
+                raise Interrupted(words[0]) from None
+            raise
         finally:
             self.executor.close()
-        return [outcome for job in jobs if (outcome := self.store.find(job))]
+        return [self.done[job.key] for job in jobs]
 
     def _start(self, job: Job) -> None:
         known = self.store.find(job)
         if not self.force and (final := self.store.final(job)):  # another grid was faster
+            self.done[job.key] = final
             self.listener.ended(final)
             return
         message = {
@@ -171,11 +181,14 @@ class _Run:
             raise OSError(f"{event.job.spec.name}: {event.values[0]}")
         if event.kind == "refused":
             running.refused = event.values[0]
+        elif event.kind == "printed":
+            running.listener.say(event.values[0])
         elif event.kind in ("say", "begin", "step", "phase"):
             getattr(running.listener, event.kind)(*event.values)
         elif event.kind == "ended":
             del self.running[event.job.key]
-            self.listener.ended(self._outcome(running, *event.values))
+            outcome = self.done[event.job.key] = self._outcome(running, *event.values)
+            self.listener.ended(outcome)
 
     def _outcome(self, running: _Running, code: int, tail: str) -> Outcome:
         """The record that the process left, or one that says why there is none."""
@@ -219,12 +232,13 @@ class LocalProcesses:
     """A process of its own for each job, so that whatever befalls it stays there.
 
     A process ends with the one that started it, whatever kills that: it watches its standard input, which ends then.
-    ``gpus`` are spread over the slots.
+    ``gpus`` are spread over the slots. With ``echo`` lines that a job prints are heard as events, too.
     """
 
-    def __init__(self, slots: int, gpus: int = 0) -> None:
+    def __init__(self, slots: int, gpus: int = 0, *, echo: bool = False) -> None:
         self.slots = slots
         self.gpus = gpus
+        self.echo = echo
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._running: dict[str, tuple[subprocess.Popen[str], int]] = {}
 
@@ -232,14 +246,15 @@ class LocalProcesses:
         """Start a fresh Python; nothing is shared with this one."""
         slot = min(set(range(self.slots)) - {slot for _, slot in self._running.values()})
         paths = json.dumps([sys.path, list(importlib.import_module("seqbench").__path__)])
-        complaint = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by _follow
+        complaint = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by _follow
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", START, paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=complaint,
+            stderr=subprocess.PIPE if self.echo else complaint,
             text=True,
             encoding="utf-8",
+            errors="replace",
             env=self._environment(slot, job.spec.threads),
             start_new_session=True,  # Ctrl-C is for the grid, which then ends its workers
         )
@@ -258,19 +273,31 @@ class LocalProcesses:
             variables["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
         return variables
 
-    def _follow(self, job: Job, process: subprocess.Popen[str], complaint: IO[str]) -> None:
+    def _listen_to(self, job: Job, stream: TextIO, complaint: IO[bytes]) -> None:
+        """In a thread: pass on and keep what the process prints."""
+        for line in stream:
+            complaint.write(line.encode("utf-8", errors="replace"))
+            self._events.put(Event(job, "printed", (line.rstrip(),)))
+
+    def _follow(self, job: Job, process: subprocess.Popen[str], complaint: IO[bytes]) -> None:
         """In a thread: pass on what the process says, and how it ended."""
         assert process.stdout is not None and process.stdin is not None
+        listening = threading.Thread(target=self._listen_to, args=(job, process.stderr, complaint), daemon=True)
+        if self.echo:
+            listening.start()
         for line in process.stdout:
             with contextlib.suppress(ValueError, TypeError):  # a line cut off by a kill
                 kind, *values = json.loads(line)
                 self._events.put(Event(job, kind, tuple(values)))
         code = process.wait()
+        if self.echo and process.stderr is not None:
+            listening.join(1.0)  # what it has started may live on and hold the stream open
+            process.stderr.close() if not listening.is_alive() else None
         process.stdout.close()
         with contextlib.suppress(OSError):
             process.stdin.close()
         complaint.seek(0)
-        tail = complaint.read()[-TAIL:]
+        tail = complaint.read().decode("utf-8", errors="replace")[-TAIL:]
         complaint.close()
         self._events.put(Event(job, "ended", (code, tail)))
 
@@ -289,23 +316,27 @@ class LocalProcesses:
         if job.key in self._running:
             _kill(self._running[job.key][0])
 
-    def close(self) -> None:
+    def close(self) -> list[Event]:
         """Ask what runs to end, kill what is still there some seconds later, and wait until it has gone."""
+        heard: list[Event] = []
         try:
             for process, _ in self._running.values():
                 assert process.stdin is not None
                 with contextlib.suppress(OSError):
                     process.stdin.close()
-            self._wait_for_all(LAST_SECONDS)
+            heard += self._wait_for_all(LAST_SECONDS)
         finally:  # Ctrl-C again: at once
             for process, _ in self._running.values():
                 _kill(process)
             self._wait_for_all(10.0)
+        return heard
 
-    def _wait_for_all(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
+    def _wait_for_all(self, seconds: float) -> list[Event]:
+        end, heard = time.monotonic() + seconds, []
         while self._running and time.monotonic() < end:
-            self.wait(0.1)
+            event = self.wait(0.1)
+            heard += [event] if event else []
+        return heard
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -339,7 +370,8 @@ def main() -> int:
         where = f" ({error.filename})" if error.filename else ""
         teller.tell("unsaved", f"{error.strerror or error}{where}")
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        teller.tell("interrupted", str(error))
         return INTERRUPTED
     return 0
 

@@ -96,6 +96,8 @@ class Terminal(Listener):
 
     def planned(self, jobs: Sequence[Job], stored: Sequence[Outcome]) -> None:
         """Say what is to be done."""
+        if self.title:
+            return
         self.waiting = list(jobs)
         self.done, self.total = len(stored), len(stored) + len(jobs)
         self.write(
@@ -106,13 +108,17 @@ class Terminal(Listener):
             self._show()
 
     def started(self, job: Job) -> Listener:
-        """A line for it."""
+        """A line for it; the single job has its own."""
+        if self.title:
+            return self
         line = self.lines[job.key] = _Line(self, job.spec.name, AMONG, job)
         self._forget(job)
         return line
 
     def ended(self, outcome: Outcome) -> None:
         """Say how, and how much is left."""
+        if self.title:
+            return
         job, record = outcome.job, outcome.record
         line = self.lines.pop(job.key, None)
         took = " (by another grid)"

@@ -19,14 +19,17 @@ from seqbench.errors import UserError
 from seqbench.jobs import probe_place
 
 __all__ = [
+    "READING_SHA256",
     "SCHEMA_VERSION",
     "Cost",
+    "DataInfo",
     "Environment",
     "MeasuredModel",
     "ModelInfo",
     "Primary",
     "ProbeInfo",
     "ProbeRecord",
+    "ReadingFile",
     "Record",
     "RunRecord",
     "Status",
@@ -37,8 +40,10 @@ __all__ = [
     "run_key",
 ]
 
-# 2: numpy, scikit_learn, os and instruction_set of the environment; 3: null for scores that can't be told, and share
+# 2: numpy, scikit_learn, os and instruction_set of the environment; 3: dataset and about of the task, null for scores
+# that can't be told, and share of the primary figure
 SCHEMA_VERSION = 3
+READING_SHA256 = "reading_sha256"  # in the header of model.safetensors: of the model.json that belongs to it
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Figures = dict[str, float | None]  # None: it can't be told from this data
@@ -135,8 +140,65 @@ class Record(Strict):
         return record
 
 
+class DataInfo(Strict):
+    """What `data show` knows: how the data was read, split and cleaned, so that a figure can be judged without it.
+
+    `features` are the columns that were read, `classes` the share of each class in each split.
+    """
+
+    notes: tuple[str, ...]
+    features: tuple[str, ...]
+    classes: dict[str, dict[Literal["train", "val", "test"], float]]
+    groups: dict[Literal["train", "val", "test"], int]
+
+
+class ReadingFile(Strict):
+    """What a trained model must be read with, as model.json beside its weights holds it: a `seqbench.data.Reading`."""
+
+    vocabulary: tuple[str, ...]
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    fitted: dict[str, JsonValue]
+
+    @classmethod
+    def from_json(cls, content: bytes, name: str) -> Self:
+        """Parse and validate it.
+
+        Raises:
+            UserError: not JSON, a field that is missing, of another type or not finite, or lengths that differ.
+        """
+        again = "train the model again with --force"
+        try:
+            kept = cls.model_validate(json.loads(content))
+            kept._check_lengths()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "top level"
+            raise UserError(f"{name} is damaged: {where}: {first['msg']}; {again}.") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{name} is damaged: {error}; {again}.") from None
+        return kept
+
+    def _check_lengths(self) -> None:
+        """Raise ValueError unless figures of features and columns are numbers, one for each."""
+        about = {name: self.fitted[name] for name in ("mean", "deviation", "flagged") if name in self.fitted}
+        for name, values in about.items():
+            if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
+                raise ValueError(f"fitted.{name} must be a list of numbers")
+            if len(values) > len(self.features):
+                raise ValueError(f"fitted.{name} has {len(values)} values for {len(self.features)} features")
+        if len({len(values) for values in about.values() if isinstance(values, list)}) > 1:
+            raise ValueError(f"fitted.{' and fitted.'.join(about)} must be of one length")
+        for name in ("offset", "scale"):
+            if not isinstance(self.fitted.get(name, 0.0), (int, float)):
+                raise ValueError(f"fitted.{name} must be a number")
+
+
 class TaskInfo(Strict):
-    """Which data, and how much of it."""
+    """Which data, and how much of it. `dataset` is what a user calls a set of their own; `about` lacks in old records.
+
+    Neither decides the result, so neither is in the key.
+    """
 
     name: Name
     version: int
@@ -149,6 +211,8 @@ class TaskInfo(Strict):
     n_val: int
     n_test: int
     sequence_length: int
+    dataset: str | None = None
+    about: DataInfo | None = None
 
 
 class ModelInfo(Strict):
@@ -157,7 +221,7 @@ class ModelInfo(Strict):
     name: Name
     version: int
     code_sha256: Hash | None
-    hidden: tuple[int, ...]
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     layers: int
     params: int | None
     state_size: int | None

@@ -13,16 +13,15 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from seqbench.disk import temporary_folder
+from seqbench.disk import TEMPORARY, sweep, temporary_folder
 from seqbench.errors import UserError
 from seqbench.jobs import DONE
 from seqbench.jobs.job import Job, Outcome
-from seqbench.jobs.record import Record
+from seqbench.jobs.record import ProbeRecord, Record, RunRecord
 from seqbench.registry import check_name
 
 __all__ = ["LEFT_OUT", "RECORD", "Store"]
@@ -30,7 +29,6 @@ __all__ = ["LEFT_OUT", "RECORD", "Store"]
 RECORD = "record.json"
 LEFT_OUT = "leave-one-out.npy"  # primary test figure without each group; rows: the model, then its baselines
 RUN = re.compile(r"run-([0-9]{1,6})\Z")
-STALE = 7 * 24 * 3600  # seconds after which a temporary folder is surely an abandoned one
 
 R = TypeVar("R", bound=Record)
 
@@ -145,15 +143,26 @@ class Store:
     def writing(self, home: Path) -> Iterator[Path]:
         """A temporary folder beside the runs in ``home``; removed on the way out, so what is to stay is published."""
         folder = _temporary_folder(home)
-        _sweep(home)
+        sweep(home)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            parents = [home, *home.parents]
-            for parent in parents[: parents.index(self.root)]:  # leave no empty folders behind
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
+            self._remove_empty(home)
+
+    def sweep(self) -> None:
+        """Remove what processes have left that were killed while they wrote a run; never that of one that is alive."""
+        for kind in (RunRecord, ProbeRecord):
+            for home in {left.parent for left in self.root.glob(f"{kind.PATTERN}/{TEMPORARY}*")}:
+                sweep(home)
+                self._remove_empty(home)
+
+    def _remove_empty(self, home: Path) -> None:
+        """Leave no empty folders behind."""
+        parents = [home, *home.parents]
+        for parent in parents[: parents.index(self.root)]:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
     def publish(self, folder: Path, job: Job, record: Record, *, again: bool = False) -> Outcome:
         """Put ``record`` into ``folder`` and make it the newest run of ``job``, in one step.
@@ -184,7 +193,7 @@ def _temporary_folder(home: Path) -> Path:
     for attempt in range(100):
         try:
             home.mkdir(parents=True, exist_ok=True)
-            return temporary_folder(home, ".tmp-")
+            return temporary_folder(home)
         except FileNotFoundError:  # another worker was just removing the folders because they were empty
             if attempt == 99:
                 raise
@@ -200,11 +209,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _sweep(home: Path) -> None:
-    """Remove temporary folders and files that a killed process left long ago."""
-    for left in home.glob(".tmp-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()

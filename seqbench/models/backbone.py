@@ -7,6 +7,7 @@ the first layer's width; features pass through one linear layer to that width.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from seqbench.data import TaskData
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.heads import HEADS, Head, Shape
 from seqbench.models.mixer import MODELS, Mixer
+from seqbench.options import brief
 
 __all__ = ["SequenceModel", "build", "check_causal", "check_widths", "count_parameters", "shape_of"]
 
@@ -101,7 +103,14 @@ class SequenceModel(nn.Module):
 
     def state_size(self, length: int) -> int:
         """Floats carried from step to step by all layers together."""
-        return sum(self._mixer(i).state_size(length) for i in range(len(self.layers)))
+        return sum(_whole(self._mixer(i).state_size(length), length) for i in range(len(self.layers)))
+
+
+def _whole(size: Any, length: int) -> int:
+    """``size`` if it is a count, as a user's own layer need not tell it."""
+    if not isinstance(size, numbers.Real) or not float(size).is_integer() or float(size) < 0:
+        raise TypeError(f"state_size({length}) must give a whole number of floats, not {brief(size)}")
+    return int(float(size))
 
 
 def shape_of(kind: str, data: TaskData) -> Shape:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.data import Batch, Reading, Stream, TaskData
+from seqbench.data import CONTEXT, Batch, Reading, Stream, TaskData
 from seqbench.errors import UserError
 from seqbench.models.mixer import real_steps
 from seqbench.registry import Registry
@@ -24,8 +24,11 @@ __all__ = [
     "ForecastHead",
     "GenerateHead",
     "Head",
+    "PooledHead",
+    "RegressHead",
     "Sample",
     "Shape",
+    "TagHead",
     "generate",
     "register_head",
     "verbatim_share",
@@ -138,9 +141,8 @@ def register_head(kind: str) -> Callable[[H], H]:
     return decorate
 
 
-@register_head("classify")
-class ClassifyHead(Head):
-    """Reads the mean over the n real steps, times sqrt(n), and the last real step: (B, 2 d_in) to (B, K) logits.
+class PooledHead(Head):
+    """Reads the mean over the n real steps, times sqrt(n), and the last real step: (B, T, d_in) to (B, 2 d_in).
 
     The last step asks a recurrent model to carry what it found; the mean gives every model a way that does not depend
     on distance. Both together are what most published classifiers use one of. The factor keeps the mean of n
@@ -152,10 +154,6 @@ class ClassifyHead(Head):
         super().__init__(d_in, shape)
         self.out = nn.Linear(2 * d_in, shape.outputs[0])
 
-    @staticmethod
-    def outputs(data: TaskData) -> tuple[int, ...]:
-        return (len(data.classes),)
-
     def forward(self, y: Tensor, lengths: Tensor | None) -> Tensor:
         if lengths is None:
             pooled, last = y.sum(dim=1) / math.sqrt(y.shape[1]), y[:, -1]
@@ -164,8 +162,17 @@ class ClassifyHead(Head):
             # where, not a product: NaN times 0 in the padding would still be NaN
             pooled = torch.where(real, y, 0.0).sum(dim=1) / lengths[:, None].to(y.dtype).sqrt()
             last = y[torch.arange(len(y), device=y.device), lengths - 1]
-        logits: Tensor = self.out(torch.cat([pooled, last], dim=1))
-        return logits
+        outputs: Tensor = self.out(torch.cat([pooled, last], dim=1))
+        return outputs
+
+
+@register_head("classify")
+class ClassifyHead(PooledHead):
+    """One label for the whole sequence: (B, K) logits, trained on cross-entropy."""
+
+    @staticmethod
+    def outputs(data: TaskData) -> tuple[int, ...]:
+        return (len(data.classes),)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float(), batch.targets)
@@ -179,6 +186,58 @@ class ClassifyHead(Head):
         """The most probable label, and the probability of each."""
         best = np.array(reading.classes)[predictions.argmax(axis=1)]
         return {"label": best, **{f"p_{name}": predictions[:, i] for i, name in enumerate(reading.classes)}}
+
+
+@register_head("regress")
+class RegressHead(PooledHead):
+    """One number for the whole sequence, (B, 1) in the scaled units of the targets; trained on squared error."""
+
+    @staticmethod
+    def outputs(data: TaskData) -> tuple[int, ...]:
+        return (1,)
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return F.mse_loss(output.float()[:, 0], batch.targets)
+
+    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+        """(B,) scaled numbers."""
+        return output.float()[:, 0]
+
+    @staticmethod
+    def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
+        """The number, in the target's units."""
+        return {"value": reading.fitted["offset"] + reading.fitted["scale"] * predictions.astype("float64")}
+
+
+@register_head("tag")
+class TagHead(Head):
+    """One label for every step, (B, T, d_in) to (B, T, K) logits, which may look both ways; below 0 is context."""
+
+    every_step = True
+
+    def __init__(self, d_in: int, shape: Shape) -> None:
+        super().__init__(d_in, shape)
+        self.out = nn.Linear(d_in, shape.outputs[0])
+
+    @staticmethod
+    def outputs(data: TaskData) -> tuple[int, ...]:
+        return (len(data.classes),)
+
+    def forward(self, y: Tensor, lengths: Tensor | None) -> Tensor:
+        logits: Tensor = self.out(y)
+        return logits
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(output.float().flatten(0, 1), batch.targets.flatten(), ignore_index=CONTEXT)
+
+    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+        """Class probabilities (B, T, K)."""
+        return output.float().softmax(dim=2)
+
+    @staticmethod
+    def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
+        """The most probable label of each step, and the probability of each."""
+        return ClassifyHead.columns(predictions, reading)
 
 
 @register_head("forecast")

@@ -642,16 +642,16 @@ def _measure_inputs(spec: ProbeSpec, experiment: Experiment, model: SequenceMode
     """Score the common test examples; at the longest length also with far inputs swapped."""
     from seqbench.baselines import BASELINES
     from seqbench.prepare import prepare
-    from seqbench.training import predict
+    from seqbench.training import predict_split
 
     about, prepared, config, data = spec.options, experiment.prepared, experiment.config, experiment.data
     task, longest = prepared.spec, {**prepared.options, "sequence_length": about["longest"]}
     common = common_examples(data.test, prepare(task.name, longest, prepared.source).data.test)
     scored = np.arange(len(data.test)) if common is None else common
-    constants = task.calibrated(predict(model, data.val, config), data.val.truth())
+    constants = task.calibrated(predict_split(model, data.val, config), data.val.truth())
     truth = data.test.truth().with_constants(constants)
-    value, left_out = _scores(task, predict(model, data.test, config)[scored], truth[scored])
-    baseline = BASELINES.get(task.reference).fit(data.train, data.val, data)(data.test)
+    value, left_out = _scores(task, predict_split(model, data.test, config)[scored], truth[scored])
+    baseline = BASELINES.get(task.references[0]).fit(data.train, data.val, data)(data.test)
     masks, why = None, None
     if about["length"] == about["longest"] and data.test.lengths is not None:
         why = "inputs vary in length, so they have no common places to swap"
@@ -664,7 +664,7 @@ def _measure_inputs(spec: ProbeSpec, experiment: Experiment, model: SequenceMode
         direction=task.primary.direction,
         value=value,
         left_out=left_out,
-        reference=task.reference,
+        reference=task.references[0],
         reference_value=_six_digits(task.score(baseline[scored], truth[scored])[task.primary.name]),
         examples=len(scored),
         common=common is not None,
@@ -704,7 +704,7 @@ def swapped(inputs: Array, others: Array, k: int, anchor: str) -> Array:
 
 def _masked(experiment: Experiment, model: SequenceModel, truth: Truth, anchor: str) -> list[Mask]:
     """For each k the metric, once for each permutation, and without each group, permutations averaged."""
-    from seqbench.training import predict
+    from seqbench.training import predict_split
 
     test, n, masks = experiment.data.test, len(truth), []
     for k in mask_distances(test.sequence_length, anchor):
@@ -717,7 +717,7 @@ def _masked(experiment: Experiment, model: SequenceModel, truth: Truth, anchor: 
             for here in np.split(np.arange(n), range(PART, n, PART)):
                 inputs = swapped(np.asarray(test[here].inputs), np.asarray(test[other[here]].inputs), k, anchor)
                 rows = Rows(inputs, truth.targets[here], truth.groups[here])
-                parts.append(predict(model, rows, experiment.config))
+                parts.append(predict_split(model, rows, experiment.config))
             scores.append(_scores(experiment.prepared.spec, np.concatenate(parts), truth))
         values, left_out = zip(*scores, strict=True)
         masks.append(Mask(k, [*values], _six_digits(np.mean(left_out, axis=0))))

@@ -19,6 +19,7 @@ import os
 import re
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,19 @@ from typing import Any, BinaryIO
 
 from seqbench.errors import UserError
 
-__all__ = ["LIMIT", "OwnFile", "open_own", "shown", "suffix_of", "survey", "title", "unchanged"]
+__all__ = [
+    "BLANK",
+    "CONTROL",
+    "LIMIT",
+    "OwnFile",
+    "one_form",
+    "open_own",
+    "shown",
+    "suffix_of",
+    "survey",
+    "title",
+    "unchanged",
+]
 
 LIMIT = 4 * 2**30  # bytes, unpacked
 MEMORY_LIMIT = 2**30  # bytes of a compressed file of a format that can only be read at random, so in memory
@@ -35,6 +48,8 @@ RETURN = re.compile(rb"\n\r\n|\r(?!\n)")  # a blank line, and a return that alon
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 ARCHIVES = (".tar", ".zip")
+CONTROL = "[\x00-\x08\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\u202a-\u202e\u2066-\u2069]"  # would steer a terminal
+BLANK = "[\ufeff\t\n\x0b\x0c\r\u0085\u2028\u2029]+"  # breaks and tabs in a name or a label count as a space
 SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz"}
 PACKINGS = ((), *((one,) for one in (*COMPRESSIONS, *ARCHIVES)), *((one, ".tar") for one in COMPRESSIONS))
 
@@ -43,6 +58,11 @@ def shown(value: object, width: int = 30) -> str:
     """``value`` as a sentence quotes it: on one line whatever it holds, and cut to ``width`` characters."""
     text = str(value)
     return repr(text if len(text) <= width else text[:width] + "...")
+
+
+def one_form(text: str) -> str:
+    """A name or a label as it is compared: in Unicode's composed form, on one line, with no white space around."""
+    return re.sub(BLANK, " ", unicodedata.normalize("NFC", text.replace("\ufeff", ""))).strip()
 
 
 def title(path: Path) -> str:

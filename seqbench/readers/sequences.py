@@ -14,7 +14,6 @@ import functools
 import importlib
 import itertools
 import re
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from seqbench.errors import UserError
-from seqbench.readers.archives import OwnFile, open_own, shown, suffix_of, survey
+from seqbench.readers.archives import CONTROL, OwnFile, one_form, open_own, shown, suffix_of, survey
 from seqbench.readers.tables import SUFFIXES, Format, read_table
 
 __all__ = ["MAX_LENGTH", "Sequence", "SequenceColumns", "read_sequences"]
 
 MAX_LENGTH = 1_000_000
-FASTA = (".fasta", ".fa", ".fna")
+FASTA = (".fasta", ".fa", ".fas", ".fna", ".ffn")
 GENBANK = (".gb", ".gbk", ".genbank")
 NO_BASE = re.compile(
     "[^ACGTURYSWKMBDHVN]", re.ASCII | re.IGNORECASE
@@ -101,7 +100,7 @@ def _fasta(own: OwnFile, columns: SequenceColumns) -> Iterator[Sequence]:
     starts = _starts(own, ">")
     with own.text() as text:
         for line, (header, raw) in zip(starts, parse(text), strict=True):
-            name = (header.split() or [""])[0]
+            name = _printable(own, line, (header.split() or [""])[0])
             letters = _letters(own.name, f"line {line}", name, raw, partial(_line_of, own, line))
             label = _label(own, line, header, key=columns.label)
             also = tuple(_label(own, line, header, key=key) or "" for key in columns.also)
@@ -142,16 +141,14 @@ def _from_table(path: Path, columns: SequenceColumns) -> list[Sequence]:
     table = read_table(path, form=columns.form)
     texts = table.texts(columns.letters, allow_empty=True)
     labelled = columns.label in table.names or columns.label != "label"  # a column that was named must be there
-    labels = table.texts(columns.label, allow_empty=True) if labelled else [""] * len(table)
-    also = [[cell.strip() for cell in table.texts(name, allow_empty=True)] for name in columns.also]
+    labels = table.labels(columns.label, allow_empty=True) if labelled else [""] * len(table)
+    also = [table.labels(name, allow_empty=True) for name in columns.also]
     sequences = []
     for i, (raw, label) in enumerate(zip(map(str.strip, texts), labels, strict=True)):
         place = f"{table.where(i)}, column {shown(columns.letters, 60)}"
         letters = _letters(table.file, place, table.where(i), raw)
         told = tuple(cells[i] for cells in also)
-        sequences.append(
-            Sequence(table.where(i), letters, unicodedata.normalize("NFC", label).strip() or None, table.line(i), told)
-        )
+        sequences.append(Sequence(table.where(i), letters, label or None, table.line(i), told))
     return sequences
 
 
@@ -178,7 +175,13 @@ def _label(own: OwnFile, line: int, text: str, strip: str = "", key: str = "labe
     label = next((group for group in match.groups() if group is not None), "").rstrip(strip).strip()
     if not label:
         raise UserError(f"{own.name}, line {line}: {key}= has no value, or its quote isn't closed.")
-    return unicodedata.normalize("NFC", label)
+    return _printable(own, line, label)
+
+
+def _printable(own: OwnFile, line: int, text: str) -> str:
+    if re.search(CONTROL, text):
+        raise UserError(f"{own.name}, line {line}: {shown(text)} holds a control character.")
+    return one_form(text)
 
 
 @functools.cache

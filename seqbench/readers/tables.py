@@ -3,7 +3,8 @@
 All goes through `opening.survey` first, so what is read here is UTF-8 and of bounded size. Lines are numbered as an
 editor does: a record with line breaks inside quotes is named by the line where it begins. A CSV without quotes and
 blank lines is read by pyarrow; any other, and one that pyarrow refuses, by Python's csv module, which knows its lines.
-Cells become texts in Arrow columns, a batch at a time, and no type is guessed.
+Cells become texts in Arrow columns, a batch at a time. What a column holds is decided when it is asked for: numbers by
+`seqbench.readers.cells`, times by `seqbench.readers.dates`; what isn't plain is told in `Table.remarks`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
@@ -29,7 +29,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from seqbench.errors import UserError
-from seqbench.readers.archives import LIMIT, OwnFile, open_own, shown, survey
+from seqbench.readers.archives import BLANK, CONTROL, LIMIT, OwnFile, one_form, open_own, shown, survey
+from seqbench.readers.cells import Format, Unreadable, as_float, count_suspects, first_failing, without_marks
+from seqbench.readers.dates import FIRST, continuous, read_times, times_of_numbers
 
 __all__ = [
     "MAX_ROWS",
@@ -50,6 +52,7 @@ MAX_ROWS = 50_000_000
 MAX_COLUMNS = 10_000
 BATCH = 16_384  # rows that are Python objects at one time
 
+UNNAMED = "Unnamed: 0"  # as pandas calls an index that it wrote without a name and reads again
 MAX_CHARACTERS = 2**30
 MAX_FIELD = 2**26  # characters
 WHY_CSV = {
@@ -59,29 +62,20 @@ WHY_CSV = {
 }
 
 
-@dataclass(frozen=True)
-class Format:
-    """How the cells of a file are written, where the user had to say it.
-
-    ``date_format``: as strptime takes it, or the words day-first and month-first; ``missing``: further marks for a
-    value that is missing, texts or numbers; ``decimal``: "," or ".", the mark before decimals.
-    """
-
-    date_format: str = ""
-    missing: tuple[str, ...] = ()
-    decimal: str = ""
-
-
 class Columns(NamedTuple):
-    """What a table is made of: ``lines`` holds the line of each row; without it they are counted from ``first``."""
+    """What a table is made of: ``lines`` holds the line of each row; without it they are counted from ``first``.
+
+    ``nested`` are columns of JSON that hold lists or objects, and in which row first; ``delimiter`` is what stands
+    between the cells of a CSV.
+    """
 
     data: pa.Table
     unit: str
     first: int = 1
     lines: Sequence[int] | None = None
-    nested: Mapping[str, int] = MappingProxyType(
-        {}
-    )  # columns of JSON that hold lists or objects, and in which row first
+    nested: Mapping[str, int] = MappingProxyType({})
+    delimiter: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def read_text(path: Path) -> str:
@@ -105,15 +99,25 @@ def _text(own: OwnFile) -> str:
 
 
 def _csv_header(own: OwnFile) -> tuple[str, int, list[str]]:
-    """The mark between fields (in .tsv a tab, else a comma or what the header has for it), its line, its fields."""
+    """The mark between fields (in .tsv a tab, else what gives the header the most of them), its line, its fields."""
     marks = "\t" if own.suffix == ".tsv" else ",;\t"
     headers = []
     for mark in marks:
         with contextlib.suppress(UserError), contextlib.closing(_csv_records(own, mark)) as records:
             headers.append((mark, *next(records, (1, []))))
-            if len(headers[-1][2]) > 1:
-                return headers[-1]
-    return headers[0] if headers else (marks[0], *next(_csv_records(own, marks[0])))  # the error of the first mark
+    if headers:
+        return max(headers, key=lambda header: len(header[2]))
+    return (marks[0], *next(_csv_records(own, marks[0])))  # the error of the first mark
+
+
+def _yahoo_header(own: OwnFile, mark: str, names: list[str]) -> tuple[list[str], int]:
+    """The names, and how many records are above the rows: three where yfinance wrote the tickers and "Date" below."""
+    if names[:1] in (["Price"], [UNNAMED]):
+        with contextlib.closing(_csv_records(own, mark)) as records:
+            below = [fields for _, fields in itertools.islice(records, 1, 3)]
+        if [fields[0] for fields in below] in (["Ticker", "Date"], ["Ticker", "Datetime"]) and not any(below[1][1:]):
+            return [below[1][0], *names[1:]], 3
+    return names, 1
 
 
 def _csv_records(own: OwnFile, delimiter: str) -> Generator[tuple[int, list[str]]]:
@@ -229,10 +233,11 @@ def _listed(own: OwnFile) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def require(file: str, wanted: Collection[str], names: Sequence[str]) -> None:
     """Refuse ``file`` if columns that are ``wanted`` aren't among its ``names``: all of them in one sentence."""
-    absent = [name for name in dict.fromkeys(wanted) if name not in names]
+    there = set(names)
+    absent = [name for name in dict.fromkeys(wanted) if name not in there]
     if not absent:
         return
-    close = [match for name in absent for match in difflib.get_close_matches(name, names, n=1, cutoff=0.5)]
+    close = [match for name in absent[:20] for match in difflib.get_close_matches(name, names, n=1, cutoff=0.5)]
     few = (name if name.isprintable() and len(name) <= 40 else shown(name, 40) for name in names[:20])
     has = ", ".join(few) + ", ..." * (len(names) > 20)
     raise UserError(
@@ -242,17 +247,37 @@ def require(file: str, wanted: Collection[str], names: Sequence[str]) -> None:
     )
 
 
-def checked_names(own: OwnFile, where: str, names: list[str], columns: Collection[str] | None) -> list[str]:
-    """Those of ``names`` to be read."""
+def checked_names(own: OwnFile, where: str, names: Sequence[str]) -> list[str]:
+    """The columns' ``names`` as they are compared; `UserError` for those that can't be told apart."""
     if len(names) > MAX_COLUMNS:
         raise UserError(f"{own.name}{where}: more than {MAX_COLUMNS:,} columns.")
-    if "" in names:
-        raise UserError(f"{own.name}{where}: column {names.index('') + 1} has no name (is it an index of pandas?).")
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise UserError(f"{own.name}{where}: two columns are named {shown(twice, 60)}.")
-    require(own.name, columns or (), names)
-    return [name for name in names if columns is None or name in columns]
+    cleaned = [one_form(name) for name in names]
+    for i, name in enumerate(cleaned, start=1):
+        if not name:
+            raise UserError(f"{own.name}{where}: column {i} has no name: give it one.")
+        if re.search(CONTROL, name):
+            raise UserError(f"{own.name}{where}: the name of column {i}, {shown(name)}, holds a control character.")
+    first: dict[str, int] = {}
+    for i, name in enumerate(cleaned):
+        other = cleaned[first.setdefault(name.lower(), i)]
+        if first[name.lower()] == i:
+            continue
+        raise UserError(
+            f"{own.name}{where}: two columns are named {shown(name, 60)}: rename one."
+            if other == name
+            else f"{own.name}{where}: columns {shown(other, 60)} and {shown(name, 60)} differ in upper and lower "
+            "case only: rename one."
+        )
+    return cleaned
+
+
+def _chosen(own: OwnFile, names: Sequence[str], columns: Collection[str] | None) -> list[str]:
+    """Those of ``names`` that are among ``columns``, which must be there."""
+    if columns is None:
+        return list(names)
+    wanted = {one_form(name) for name in columns}
+    require(own.name, [one_form(name) for name in columns], names)
+    return [name for name in names if name in wanted]
 
 
 def _collect(
@@ -274,49 +299,98 @@ def read_csv(own: OwnFile, columns: Collection[str] | None) -> Columns:
     """The rows of a CSV or TSV file below its header."""
     simple = survey(own)
     mark, line, header = _csv_header(own)
-    names = [name.strip() for name in header]
-    if not names:
+    if not any(name.strip() for name in header):
         raise UserError(f"{own.name} is empty: it has no header.")
-    wanted = dict.fromkeys(checked_names(own, f", line {line}", names, columns), pa.string())
-    if simple:
-        try:
-            data = pa.csv.read_csv(
-                own.stream(),
-                pa.csv.ReadOptions(use_threads=False, column_names=names, skip_rows=1, block_size=2**24),
-                pa.csv.ParseOptions(delimiter=mark, quote_char=False),
-                pa.csv.ConvertOptions(column_types=wanted, include_columns=list(wanted)),
+    names, n_header = _yahoo_header(own, mark, [header[0] if one_form(header[0]) else UNNAMED, *header[1:]])
+    n_named = len(names)
+    while n_named > 1 and not one_form(names[n_named - 1]):
+        n_named -= 1
+    names = checked_names(own, f", line {line}", names[:n_named])
+    nameless = [f"\x00{i}" for i in range(n_named, len(header))]  # behind the last name, as where lines end in a comma
+    wanted = dict.fromkeys([*_chosen(own, names, columns), *nameless], pa.string())
+    names += nameless
+    read = _read_simple(own, mark, names, wanted, n_header) if simple else None
+    if read is None:
+        records = itertools.islice(_csv_records(own, mark), n_header, None)
+        read = Columns(*_collect(own, _fitting(own, records, len(names)), lambda rows: _texts(names, wanted, rows)))
+    return _without_empty_ends(own, read, nameless, columns)._replace(delimiter=mark)
+
+
+def _read_simple(
+    own: OwnFile, mark: str, names: list[str], wanted: Mapping[str, pa.DataType], n_header: int
+) -> Columns | None:
+    """A CSV without quotes and blank lines; None where the slow pass must find the line that is wrong, or too long."""
+    try:
+        data = pa.csv.read_csv(
+            own.stream(),
+            pa.csv.ReadOptions(use_threads=False, column_names=names, skip_rows=n_header, block_size=2**24),
+            pa.csv.ParseOptions(delimiter=mark, quote_char=False),
+            pa.csv.ConvertOptions(column_types=wanted, include_columns=list(wanted)),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if data.num_rows > MAX_ROWS:
+        raise UserError(f"{own.name} has more than {MAX_ROWS:,} rows: split it.")
+    return Columns(data, "line", first=n_header + 1)
+
+
+def _fitting(own: OwnFile, records: Iterator[tuple[int, list[str]]], n_columns: int) -> Iterator[tuple[int, list[str]]]:
+    for line, fields in records:
+        if len(fields) == n_columns:
+            yield line, fields
+        elif len(fields) > 1 or fields[0].strip():
+            raise UserError(f"{own.name}, line {line}: {len(fields)} fields where the header has {n_columns}.")
+
+
+def _texts(names: Sequence[str], wanted: Collection[str], rows: Sequence[list[str]]) -> pa.Table:
+    cells = zip(names, zip(*rows, strict=True), strict=True)
+    return pa.table({name: pa.array(column, pa.string()) for name, column in cells if name in wanted})
+
+
+def _without_empty_ends(
+    own: OwnFile, read: Columns, nameless: Sequence[str], columns: Collection[str] | None
+) -> Columns:
+    """Without columns that have neither name nor cell, and rows at the end that have no cell, as sheets leave them."""
+    data, remarks = read.data, []
+    for name in nameless if data.num_rows else ():
+        at = pc.index(pc.equal(pc.utf8_trim_whitespace(data[name]), ""), False).as_py()
+        if at >= 0:
+            where = f"line {read.lines[at] if read.lines else at + read.first}"
+            raise UserError(
+                f"{own.name}, {where}: a cell, {shown(data[name][at].as_py())}, in a column without a name."
             )
-            if data.num_rows > MAX_ROWS:
-                raise UserError(f"{own.name} has more than {MAX_ROWS:,} rows: split it.")
-            return Columns(data, "line", first=2)
-        except pa.ArrowInvalid:
-            pass  # the slow pass finds the line, or that a line is only too long for a block
+    if nameless:
+        data = data.drop_columns(list(nameless)) if data.num_columns else data
+        remarks.append(f"{len(nameless)} empty columns without a name are left out")
+    if columns is None and data.num_columns > 1 and data.num_rows and _blank_from(data, data.num_rows - 1):
+        filled = [pc.not_equal(pc.utf8_trim_whitespace(column), "") for column in data.columns]
+        any_filled = filled[0]
+        for column in filled[1:]:
+            any_filled = pc.or_(any_filled, column)
+        rows = np.flatnonzero(_numpy(any_filled))
+        n_rows = int(rows[-1]) + 1 if len(rows) else data.num_rows
+        if n_rows < data.num_rows:
+            remarks.append(f"{data.num_rows - n_rows:,} empty rows at the end are left out")
+            data = data.slice(0, n_rows)
+    return read._replace(data=data, remarks=tuple(remarks))
 
-    def fitting() -> Iterator[tuple[int, list[str]]]:
-        for line, fields in itertools.islice(_csv_records(own, mark), 1, None):
-            if len(fields) == len(names):
-                yield line, fields
-            elif len(fields) > 1 or fields[0].strip():
-                raise UserError(f"{own.name}, line {line}: {len(fields)} fields where the header has {len(names)}.")
 
-    def table_of(rows: Sequence[list[str]]) -> pa.Table:
-        cells = zip(names, zip(*rows, strict=True), strict=True)
-        return pa.table({name: pa.array(column, pa.string()) for name, column in cells if name in wanted})
-
-    return Columns(*_collect(own, fitting(), table_of))
+def _blank_from(data: pa.Table, row: int) -> bool:
+    return all(not (cell or "").strip() for cell in data.slice(row, 1).to_pylist()[0].values())
 
 
 def read_json(own: OwnFile, columns: Collection[str] | None) -> Columns:
     """The rows of a JSON or JSON Lines file, numbers as text too; a key that a row lacks is null there."""
     names: dict[str, None] = {}  # in the order in which they are met
     nested: dict[str, int] = {}
+    wanted = None if columns is None else {one_form(name) for name in columns}
     n_rows = 0
 
     def cell(name: str, value: Any, i: int) -> str | None:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, list | dict):
-            nested.setdefault(name, n_rows + i)
+            nested.setdefault(one_form(name), n_rows + i)
             return None
         return cast("str | None", value)
 
@@ -331,24 +405,24 @@ def read_json(own: OwnFile, columns: Collection[str] | None) -> Columns:
         nonlocal n_rows
         for row in rows:
             names.update(dict.fromkeys(row))
-        checked_names(own, "", list(names), None)
-        columns_of = {
-            name: column(name, rows) for name in (names if columns is None else columns)
-        }  # absent ones are null
+        cleaned = checked_names(own, "", list(names))
+        chosen = (name for name, clean in zip(names, cleaned, strict=True) if wanted is None or clean in wanted)
+        cells = {one_form(name): column(name, rows) for name in chosen}
         n_rows += len(rows)
-        return pa.table(columns_of)
+        return pa.table(cells or {"": pa.nulls(len(rows))})
 
     data, _, _, lines = _collect(own, _json_objects(own), table_of)
-    require(own.name, columns or (), list(names))
-    return Columns(data, "row", 1, None, nested) if own.suffix == ".json" else Columns(data, "line", 1, lines, nested)
+    if columns is not None and names:
+        data = data.select(_chosen(own, [one_form(name) for name in names], columns))
+    by_row = own.suffix == ".json"
+    return Columns(data, "row" if by_row else "line", 1, None if by_row else lines, nested)
 
 
 Array = npt.NDArray[Any]
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 PARQUET_BATCH = 1024  # rows; the texts of a batch must stay below 2 GiB
-MISSING = ("", "na", "n/a", "nan", "null", "none")  # in columns of numbers, in any case
+PLAIN = Format()
 LARGEST = 1e30  # absolute value of a number
-NAIVE, ZONED = pa.timestamp("ns"), pa.timestamp("ns", "UTC")
 
 
 def _too_large(values: Array) -> Array:
@@ -358,13 +432,18 @@ def _too_large(values: Array) -> Array:
 
 
 class Table:
-    """The rows of the user's ``file``; columns are parsed when asked for."""
+    """The rows of the user's ``file``; columns are parsed when asked for, as ``form`` says.
 
-    def __init__(self, file: str, columns: Columns, form: Format = Format()) -> None:  # noqa: B008  # it is frozen
+    What isn't written in the plainest way is told: `remarks` has a sentence for each column that was read and is so.
+    """
+
+    def __init__(self, file: str, columns: Columns, form: Format = PLAIN) -> None:
         self.file = file
         self.form = form
-        self.remarks: list[str] = []  # sentences on how cells were understood, for the notes of a data set
-        self._data, self._unit, self._first, self._lines, self._nested = columns
+        self._data, self._unit, self._first, self._lines, self._nested, self._delimiter, told = columns
+        self._told = dict.fromkeys(("", one) for one in told)  # column and what is told of it, in order
+        self._places = {name: i for i, name in enumerate(self._data.column_names)}
+        self._kept: dict[str, tuple[pa.ChunkedArray, str] | Unreadable] = {}  # numbers that took time to read
 
     def __len__(self) -> int:
         return int(self._data.num_rows)
@@ -372,7 +451,7 @@ class Table:
     @property
     def names(self) -> list[str]:
         """The columns, in the file's order."""
-        return list(self._data.column_names)
+        return list(self._places)
 
     def line(self, i: int) -> int:
         """Where row ``i`` (from 0) begins: its line in CSV and JSON Lines, its number (from 1) in JSON and Parquet."""
@@ -388,7 +467,7 @@ class Table:
 
     def require(self, *names: str) -> None:
         """All that are absent of the columns ``names``, in one error."""
-        require(self.file, names, self.names)
+        require(self.file, list(map(one_form, names)), self.names)
 
     def texts(self, name: str, allow_empty: bool = False) -> list[str]:
         """A column as texts; missing or blank ones are refused, or come as "" where ``allow_empty``."""
@@ -399,95 +478,226 @@ class Table:
                     raise self.bad(i, name, "it is empty")
         return values
 
-    def labels(self, name: str) -> list[str]:
-        """A column as names of classes: no white space around; 1.0 is "1", booleans "true" and "false"."""
-        return [text.strip() for text in self.texts(name)]
+    def labels(self, name: str, allow_empty: bool = False) -> list[str]:
+        """A column as names of classes, in composed Unicode and on one line; 1.0 is "1", booleans "true" and "false".
+
+        Missing or blank ones are refused, or come as "" where ``allow_empty``. Two columns with a comma between, as
+        `times` takes them, have their texts joined by a space.
+        """
+        if parts := self._pair(name):
+            return [" ".join(pair) for pair in zip(*map(self.labels, parts), strict=True)]
+        texts = self._as_text(name).fill_null("")
+        if (at := pc.index(pc.match_substring_regex(texts, CONTROL), True).as_py()) >= 0:
+            raise self.bad(at, name, f"{shown(texts[at].as_py())} holds a control character")
+        if not pc.all(pc.string_is_ascii(texts)).as_py():
+            texts = pc.utf8_normalize(pc.replace_substring(texts, "\ufeff", ""), "NFC")
+        texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, BLANK, " "))
+        if not allow_empty and (at := pc.index(texts, "").as_py()) >= 0:
+            raise self.bad(at, name, "it is empty")
+        labels: list[str] = texts.to_pylist()
+        return labels
 
     def numbers(self, name: str, missing: bool = False) -> Array:
         """A column as float64 (rows,). Empty cells, null, NaN, NA and such are refused, or NaN where ``missing``."""
-        column = self._column(name)
         try:
-            values = _numpy(_as_float(column).fill_null(np.nan))
-        except pa.ArrowInvalid:
-            column = _blanked(column)
-            at = _first_that_is_no(pa.float64(), column)
-            text = column[at].as_py()
-            comma = ": use a decimal point" if text.count(",") == 1 else ""
-            raise self.bad(at, name, f"{shown(text)} is no number{comma}") from None
+            column, remark = self._floats(name)
+        except Unreadable as error:
+            raise self.bad(error.at, name, ": ".join(filter(None, (error.why, error.advice)))) from None
         except TypeError:
-            raise UserError(f"{self.file}: column {shown(name, 60)} holds {column.type} and not numbers.") from None
+            kind = self._column(name).type
+            raise UserError(f"{self.file}: column {shown(name, 60)} holds {kind} and not numbers.") from None
+        values = _numpy(column.fill_null(np.nan))
         checks = (np.isinf, "is not finite"), (_too_large, "is too large"), (np.isnan, "where a number must be")
         for wrong, what in checks:
             if (wrong is not np.isnan or not missing) and (bad := wrong(values)).any():
                 at = int(bad.argmax())
-                text = column[at].as_py()
-                raise self.bad(at, name, f"{'nothing' if text in (None, '') else shown(text)} {what}")
+                text = self._column(name)[at].as_py()
+                nothing = text is None or (isinstance(text, str) and not text.strip())
+                raise self.bad(at, name, f"{'nothing' if nothing else shown(text)} {what}")
+        self._remark(name, remark)
         return values
 
     def times(self, name: str) -> Array:
-        """A column as datetime64[ns] (rows,), UTC where zones are given; plain numbers are float64. None is missing."""
-        column = self._column(name)
+        """A column as datetime64[ns] (rows,), UTC where zones are given; plain numbers are float64. None is missing.
+
+        ``name`` may be that of two columns with a comma between, of the date and of the time of day. Local times in
+        which an hour comes twice each autumn are those of winter all year.
+        """
+        column = self._joined(name, *parts) if (parts := self._pair(name)) else self._column(name)
+        try:
+            times, remark = self._read_times(column)
+        except Unreadable as error:
+            why = ": ".join(filter(None, (error.why.replace(FIRST, self.where(0)), error.advice)))
+            raise self.bad(error.at, name, why) from None
+        except TypeError:
+            raise UserError(f"{self.file}: column {shown(name, 60)} holds {column.type} and not numbers.") from None
+        if times.dtype.kind == "f":
+            for wrong, what in ((np.isinf, "is not finite"), (np.isnan, "where a number must be")):
+                if (bad := wrong(times)).any():
+                    at = int(bad.argmax())
+                    raise self.bad(at, name, f"{shown(column[at].as_py())} {what}")
+        times, twice = continuous(times)
+        if twice >= 0:
+            hour = f"an hour comes twice at {self.where(twice)}, as clocks go back in autumn: times are those of winter"
+            remark = "; ".join(filter(None, (remark, hour)))
+        self._remark(name, remark)
+        return times
+
+    def holds_times(self, name: str) -> bool:
+        """Whether a column holds dates, even such that could be read in two ways; plain numbers may be anything."""
+        self.require(name)
+        try:
+            column = self._column(name)
+        except UserError:  # lists or objects
+            return False
+        if not pa.types.is_string(column.type):
+            return bool(pa.types.is_timestamp(column.type) or pa.types.is_date(column.type))
+        try:
+            return self._read_times(column)[0].dtype.kind == "M"
+        except Unreadable as error:
+            return bool(error.advice)
+
+    def _read_times(self, column: pa.ChunkedArray) -> tuple[Array, str]:
         kind = column.type
+        is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
         if pa.types.is_string(kind):
             column = pc.utf8_trim_whitespace(column)
             missing = pc.equal(column, "").fill_null(True)
-            kind = next((kind for kind in (pa.float64(), NAIVE, ZONED) if _casts(column[:1], kind)), NAIVE)
         else:
-            missing = pc.is_null(column)
-            if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-                kind = ZONED if getattr(kind, "tz", None) else NAIVE
+            missing = pc.is_null(column, nan_is_null=False)
         if (at := pc.index(missing, True).as_py()) >= 0:
-            raise self.bad(at, name, "a time is missing")
-        if kind not in (NAIVE, ZONED):
-            return self.numbers(name)
+            raise Unreadable(at, "a time is missing")
+        if pa.types.is_integer(kind) and "%" in self.form.date_format:
+            column = column.cast(pa.string())
+            kind = column.type
+        if pa.types.is_string(kind):
+            return read_times(column, self.form)
+        if not is_time:
+            if pa.types.is_boolean(kind):
+                raise TypeError
+            return times_of_numbers(self._as_floats(column) if not pa.types.is_integer(kind) else column)
+        finest = pa.timestamp("ns", "UTC" if getattr(kind, "tz", None) else None)
         try:
-            return _numpy(column.cast(kind).cast(NAIVE))
-        except pa.ArrowInvalid:
-            at = _first_that_is_no(kind, column)
-            value, other = column[at : at + 1], NAIVE if kind == ZONED else ZONED
-        what = "is no time: write 2013-01-31, 2013-01-31T14:00 or plain numbers"
-        if not pa.types.is_string(column.type):
-            raise self.bad(at, name, "a time outside the years 1678 to 2261") from None  # too far for Python to print
-        if _casts(value, other):
-            what = (
-                f"{'lacks' if kind == ZONED else 'has'} a time zone, other than {self.where(0)}: give all or none one"
-            )
-        elif _casts(value, pa.timestamp("s")) or _casts(value, pa.timestamp("s", "UTC")):
-            what = "is outside the years 1678 to 2261"
-        raise self.bad(at, name, f"{shown(value[0].as_py())} {what}")
+            return _numpy(column.cast(finest).cast(pa.timestamp("ns"))), ""
+        except pa.ArrowInvalid:  # too far for Python to print
+            at = first_failing(lambda part: _casts(part, finest), column)
+            raise Unreadable(at, "a time outside the years 1678 to 2261") from None
+
+    def _pair(self, name: str) -> list[str]:
+        """The two columns that ``name`` means, "Date,Time" for one; none if it is a column itself."""
+        parts = [one_form(part) for part in name.split(",")]
+        if "," not in name or one_form(name) in self._places:
+            return []
+        if len(parts) != 2:
+            raise UserError(f"{self.file}: a time stands in one column or in two, not in {shown(name, 60)}.")
+        self.require(*parts)
+        return parts
+
+    def _joined(self, name: str, date: str, clock: str) -> pa.ChunkedArray:
+        """Date and time of day as one text; a time of day may be a whole number, of hours or as in 1730."""
+        column = self._column(date)
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.date32())
+        dates = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        hours = pc.utf8_trim_whitespace(self._as_text(clock))
+        for part, cells in ((date, dates), (clock, hours)):
+            if (at := pc.index(pc.equal(cells, "").fill_null(True), True).as_py()) >= 0:
+                raise self.bad(at, part, "a time is missing")
+        if _all_match(hours, r"^\d{1,4}$"):
+            numbers = _numpy(hours.cast(pa.int64()))
+            if numbers.max() <= 24:
+                hours = pc.binary_join_element_wise(hours, "00", ":")
+            else:
+                minutes = np.char.zfill((numbers % 100).astype(str), 2)
+                hours = pa.chunked_array([np.char.add(np.char.add((numbers // 100).astype(str), ":"), minutes)])
+            self._remark(name, f"{numbers[0]} is read as {hours[0].as_py()} o'clock")
+        return pa.chunked_array([pc.binary_join_element_wise(dates.combine_chunks(), hours.combine_chunks(), " ")])
 
     def not_numbers(self, name: str) -> str | None:
-        """Why a column is no column of numbers, in words such as "13 of 1,200 cells are no numbers, such as '?'"."""
+        """Why a column is no column of numbers, in words such as "13 of 1,200 cells are no numbers, such as 'x'"."""
         try:
-            values = self.numbers(name, missing=True)
-        except UserError as error:
-            return str(error).rstrip(".")
-        return "it holds no number" if np.isnan(values).all() else None
+            column, _ = self._floats(name)
+        except Unreadable as error:
+            why = error.why
+            if error.count:
+                cell = shown(self._column(name)[error.at].as_py().strip())
+                are = "cells are no numbers" if error.count > 1 else "cells is no number"
+                why = f"{error.count:,} of {len(self):,} {are}, such as {cell}"
+            return ": ".join(filter(None, (why, error.advice)))
+        except TypeError:
+            return f"it holds {self._column(name).type}"
+        except UserError:
+            return "it holds lists or objects"
+        return "it holds no number" if pc.all(pc.is_null(column, nan_is_null=True)).as_py() else None
 
     def suspects(self, name: str) -> dict[str, int]:
-        """Values of a column of numbers that look like marks for "missing", and how often they occur."""
-        self.require(name)
-        return {}
+        """Values of a column of numbers that look like marks for "missing", such as -9999, and how often they occur."""
+        try:
+            column, _ = self._floats(name)
+        except (Unreadable, TypeError):
+            return {}
+        return count_suspects(_numpy(column.fill_null(np.nan)))
 
     def numeric_columns(self, except_: Collection[str] = ()) -> list[str]:
         """The columns whose every cell is a number or missing, and one at least a number."""
-        numeric = []
-        for name in self.names:
-            if name not in except_ and name not in self._nested:
-                try:
-                    values = _as_float(self._column(name))
-                except (TypeError, UserError, pa.ArrowInvalid):
-                    continue
-                if not pc.all(pc.is_null(values, nan_is_null=True)).as_py():
-                    numeric.append(name)
-        return numeric
+        return [name for name in self.names if name not in except_ and self.not_numbers(name) is None]
+
+    def _floats(self, name: str) -> tuple[pa.ChunkedArray, str]:
+        """A column as float64, null where a number is missing, and how it was understood."""
+        name = one_form(name)
+        if name not in self._kept:
+            column = self._column(name)
+            if not pa.types.is_string(column.type):
+                return self._as_floats(column), "True and False are read as 1 and 0" * pa.types.is_boolean(column.type)
+            try:
+                read = as_float(column, self.form, self._delimiter)
+            except Unreadable as error:
+                self._kept[name] = error
+            else:
+                if not read[1]:
+                    return read
+                self._kept[name] = read
+        kept = self._kept[name]
+        if isinstance(kept, Unreadable):
+            raise kept
+        return kept
+
+    def _as_floats(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """What holds numbers by its type as float64; TypeError for what holds none."""
+        kind = column.type
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.int8())
+        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise TypeError
+        # an integer beyond 2**53 may be rounded, as it is in a text
+        return without_marks(column.cast(pa.float64(), safe=False), self.form)
+
+    @property
+    def remarks(self) -> list[str]:
+        """How the file and its columns were understood, those that have been read until now."""
+        return self.remarks_on({name for name, _ in self._told})
+
+    def remarks_on(self, names: Collection[str]) -> list[str]:
+        """The same of the file and the columns ``names`` alone; a pair such as "Date,Time" is a name."""
+        wanted = set(map(one_form, names))
+        return [
+            f"column {shown(name, 60)}: {what}." if name else f"{what}."
+            for name, what in self._told
+            if not name or name in wanted
+        ]
+
+    def _remark(self, name: str, what: str) -> None:
+        if what:
+            self._told[one_form(name), what] = None
 
     def _column(self, name: str) -> pa.ChunkedArray:
         """A column of simple values, in its own type."""
-        self.require(name)
+        name = one_form(name)
+        if name not in self._places:
+            self.require(name)
         if name in self._nested:
             raise self.bad(self._nested[name], name, "a list or an object where text or a number must be")
-        column = self._data.column(name)
+        column = self._data.column(self._places[name])
         if pa.types.is_nested(column.type):
             raise UserError(f"{self.file}: column {shown(name, 60)} holds {shown(column.type)}, not text or numbers.")
         if pa.types.is_dictionary(column.type):
@@ -513,26 +723,11 @@ class Table:
 
 
 def _numpy(column: pa.ChunkedArray) -> Array:
-    return np.concatenate([chunk.to_numpy() for chunk in column.chunks])
+    return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks])
 
 
-def _blanked(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts of numbers without white space around them, null where one says that none is there."""
-    column = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.is_in(pc.utf8_lower(column), value_set=pa.array(MISSING, column.type)), None, column)
-
-
-def _as_float(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """ArrowInvalid for texts that are no numbers, TypeError for what is neither."""
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return column.cast(pa.float64(), safe=False)  # an integer beyond 2**53 may be rounded, as it is in a text
-    if not pa.types.is_string(kind):
-        raise TypeError
-    try:
-        return column.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return _blanked(column).cast(pa.float64())
+def _all_match(column: pa.ChunkedArray, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())
 
 
 def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
@@ -541,18 +736,6 @@ def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
     except pa.ArrowException:
         return False
     return True
-
-
-def _first_that_is_no(kind: pa.DataType, column: pa.ChunkedArray) -> int:
-    """The first row that can't be cast, by halving: pyarrow doesn't say which one it was."""
-    start, count = 0, len(column)
-    while count > 1:
-        half = count // 2
-        if _casts(column.slice(start, half), kind):
-            start, count = start + half, count - half
-        else:
-            count = half
-    return start
 
 
 def check_increasing(times: Array, table: Table, name: str, groups: Sequence[str] | Array | None = None) -> None:
@@ -587,8 +770,8 @@ def _time_text(time: Any) -> str:
     return str(np.datetime_as_string(time, unit="auto")) if isinstance(time, np.datetime64) else f"{time:.15g}"
 
 
-def read_table(path: Path, columns: Collection[str] | None = None, form: Format = Format()) -> Table:  # noqa: B008
-    """The table in ``path``; of it only ``columns``, which must be there, where they are given; cells as in ``form``."""
+def read_table(path: Path, columns: Collection[str] | None = None, form: Format = PLAIN) -> Table:
+    """The table in ``path``, written as ``form`` says; of it only ``columns``, which must be there, if given."""
     with open_own(path) as own:
         if own.suffix not in SUFFIXES:
             raise UserError(f"{own.name} is no table by its name: it must end in one of {', '.join(SUFFIXES)}.")
@@ -605,7 +788,10 @@ def _read_parquet(own: OwnFile, columns: Collection[str] | None) -> Columns:
         file = pa.parquet.ParquetFile(own.at_random())
         if file.metadata.num_rows > MAX_ROWS:
             raise UserError(f"{own.name} has more than {MAX_ROWS:,} rows: split it.")
-        wanted = checked_names(own, "", file.schema_arrow.names, columns)
+        given = file.schema_arrow.names
+        cleaned = checked_names(own, "", given)
+        chosen = set(_chosen(own, cleaned, columns))
+        wanted = [name for name, clean in zip(given, cleaned, strict=True) if clean in chosen]
         size = 0
         for batch in file.iter_batches(PARQUET_BATCH, columns=wanted if columns else None):
             batch.validate(full=True)  # texts that are no UTF-8, for one
@@ -614,6 +800,7 @@ def _read_parquet(own: OwnFile, columns: Collection[str] | None) -> Columns:
             if size > LIMIT:
                 raise UserError(f"{own.name} unpacks to more than {LIMIT / 2**30:.3g} GiB: split it.")
         data = pa.Table.from_batches(batches, None if batches else pa.schema([]))
+        data = data.rename_columns([one_form(name) for name in data.column_names])
     except UserError:
         raise
     except Exception as error:  # over damaged bytes pyarrow raises nearly anything

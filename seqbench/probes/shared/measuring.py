@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from seqbench.device import resolve_device, settings
 from seqbench.errors import UserError
 from seqbench.experiment import environment_of
-from seqbench.jobs.job import Job, Listener, Outcome, status_of
+from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.progress import Terminal
 from seqbench.jobs.record import SCHEMA_VERSION, MeasuredModel, ProbeInfo, ProbeRecord, Status, now, probe_key
@@ -85,12 +85,12 @@ def _attempt(job: Job, folder: Path, listener: Listener) -> ProbeRecord:
         with settings(torch.device(spec.device), spec):
             result = PROBES.get(spec.probe).measure(spec, listener)
         return _record(job, "ok", None, started, time.perf_counter() - clock, result)
-    except Exception as error:
+    except FAILURES as error:
         if isinstance(error, OSError) and error.errno in FULL:  # the disk's failure, not the model's
             raise
         status, reason = ("error", str(error)) if isinstance(error, UserError) else status_of(error)
         if status == "error":
-            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
         return _record(job, status, reason, started, time.perf_counter() - clock)
 
 

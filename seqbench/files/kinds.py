@@ -1,0 +1,247 @@
+"""A user's own file as a task by itself: one for each kind and shape of data, and which of them a file is.
+
+``--data FILE`` needs no more than ``--target`` where the file is plain; the kind that is proposed is said, with the
+reason. Where it is not plain, the sentence says which words would make it so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from seqbench.config import FLAGS, DataOptions
+from seqbench.data import Truth
+from seqbench.errors import UserError
+from seqbench.files import nucleotides, plain_text, runs, series, texts
+from seqbench.files.columns import named_columns
+from seqbench.metrics import bits_per_character
+from seqbench.readers.archives import shown, suffix_of
+from seqbench.readers.sequences import FASTA, GENBANK, NO_BASE
+from seqbench.readers.tables import SUFFIXES, Format, Table, read_table
+from seqbench.task import SAME, TASKS, Budget, Metric, Training, register_task
+
+__all__ = ["Choice", "choose", "chosen_task"]
+
+Options = TypeVar("Options", bound=DataOptions)
+Array = npt.NDArray[Any]
+
+
+def _budgets(**steps: tuple[int, int, int]) -> dict[str, Budget]:
+    """Steps, batch size and evaluations of each; `full` stops when it improves no more."""
+    patience = {"full": 20}
+    return {name: Budget(*numbers, patience.get(name)) for name, numbers in steps.items()}
+
+
+TEXTS = _budgets(smoke=(30, 64, 1), quick=(800, 64, 10), standard=(5000, 64, 25), full=(20_000, 64, 100))
+DNA = _budgets(smoke=(60, 64, 1), quick=(2000, 64, 5), standard=(8000, 64, 20), full=(60_000, 64, 150))
+RUNS = _budgets(smoke=(40, 64, 1), quick=(1200, 64, 6), standard=(10_000, 64, 20), full=(60_000, 64, 120))
+SERIES = _budgets(smoke=(40, 64, 1), quick=(1000, 64, 10), standard=(5000, 64, 50), full=(50_000, 64, 500))
+STREAM = _budgets(smoke=(40, 16, 1), quick=(1500, 32, 5), standard=(20_000, 32, 20), full=(400_000, 32, 400))
+
+
+def _score_bits(predictions: Array, truth: Truth) -> dict[str, float]:
+    """Bits per character from summed losses in nats per block."""
+    return {"bits_per_character": bits_per_character(predictions, truth.targets)}
+
+
+def _register(name: str, kind: str, variant: Mapping[str, Any], **about: Any) -> None:
+    fields = {"version": 1, "kind": kind, "own": True, "perfect": 0.0, **variant, **about}
+    register_task(name, **{key: value for key, value in fields.items() if key != "load"})(fields["load"])
+
+
+_register(
+    "classify-text", "classify", texts.VARIANT, perfect=1.0, budgets=TEXTS,
+    training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.5),
+)  # fmt: skip
+_register(
+    "classify-dna", "classify", nucleotides.VARIANT, perfect=1.0, budgets=DNA,
+    training=Training(weight_decay=0.1, dropout=0.3),
+)  # fmt: skip
+_register(
+    "classify-series", "classify", runs.VARIANT, perfect=1.0, budgets=RUNS,
+    training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.3),
+)  # fmt: skip
+_register(
+    "tag-series", "tag", runs.TAGS, perfect=1.0, budgets=RUNS,
+    training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.3),
+)  # fmt: skip
+_register("regress-series", "regress", runs.NUMBERS, budgets=RUNS, training=Training(weight_decay=0.1, dropout=0.2))
+_register(
+    "forecast-series", "forecast", series.VARIANT, budgets=SERIES, training=Training(weight_decay=0.1, dropout=0.3)
+)
+_register(
+    "generate-text", "generate", plain_text.VARIANT, budgets=STREAM,
+    training=Training(learning_rate=4e-3, dropout=0.0), metrics=(Metric("bits_per_character", "lower", "bits"),),
+    score=_score_bits, baselines=("unigram", "bzip2", "xz", "kneser-ney"), reference="unigram",
+)  # fmt: skip
+
+
+# --- which of them a file is -----------------------------------------------------------------------------------------
+
+TARGETS = re.compile("label|target|class|y|sentiment|category|species|outcome|rul")
+TEXT_NAMES = ("text", "review", "sentence", "tweet", "comment", "content", "message", "body", "document", "title")
+MANY = 20  # different numbers from which a column of them is no column of classes
+LONG_TEXT = 15  # characters, on average
+SAMPLE = 1000  # rows that are looked at to tell a text from a category
+DNA_SHARE = 0.95  # of the letters of a column of sequences that are A, C, G or T
+OF_SHAPE = {"text": "classify-text", "bases": "classify-dna"}  # of what is one cell of a table
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The task that a file is, options that go with it, and the sentence on how that was told."""
+
+    task: str
+    options: dict[str, str]
+    why: str
+
+
+def chosen_task(named: str, config: Options, say: Callable[[str], None] = lambda line: None) -> tuple[str, Options]:
+    """The task of ``config``'s own file, which is ``named`` or told from the file, and ``config`` with its options.
+
+    Raises:
+        UserError: the file can't be read, or what is to be predicted of it is not plain.
+    """
+    if named:
+        kind = TASKS.get(named).kind
+        if config.kind not in (None, kind):
+            raise UserError(f"--task {named} is of kind {kind}, not {config.kind}: leave --task or --kind out.")
+        return named, dataclasses.replace(config, kind=None)
+    choice = choose(config)
+    say(choice.why)
+    given = {SAME.get(name, name) for name in config.task_options} | set(config.task_options)
+    more = tuple(f"{name}={value}" for name, value in choice.options.items() if name not in given)
+    return choice.task, dataclasses.replace(config, kind=None, option=(*config.option, *more))
+
+
+def choose(config: DataOptions) -> Choice:
+    """What the file of ``config`` is by its name, its columns and what was said of it."""
+    assert config.data is not None
+    path, kind = Path(config.data), config.kind
+    suffix = suffix_of(path)
+    if suffix in FASTA + GENBANK:
+        if kind not in (None, "classify"):
+            raise UserError(f"{path.name} holds sequences: their kind is classify, not {kind}.")
+        return Choice(OF_SHAPE["bases"], {}, f"{path.name}: sequences with labels, so --kind classify.")
+    if kind == "generate" or suffix not in SUFFIXES:
+        if kind not in (None, "generate"):
+            raise UserError(
+                f"{path.name} is no table by its name: --kind {kind} reads files that end in {', '.join(SUFFIXES)}."
+            )
+        return Choice("generate-text", {}, f"{path.name}: a text, so --kind generate.")
+    if kind in ("forecast", "regress") and config.target is not None:
+        return Choice(f"{kind}-series", {}, f"{path.name}: --kind {kind} of column {config.target}.")
+    given = {**dict.fromkeys(FLAGS, ""), **{name: str(value) for name, value in config.task_options.items()}}
+    marks = tuple(config.missing)
+    table = read_table(path, form=Format(given["date_format"], marks, given["decimal"]))
+    return _of_table(table, kind, given)
+
+
+def _of_table(table: Table, kind: str | None, given: dict[str, str]) -> Choice:
+    target = given["target"] or given.get("label", "") or _usual_target(table)
+    text = _text_column(table, target, given)
+    if not target:
+        others = [name for name in table.names if name != text]
+        if text and len(others) == 1:
+            (target,) = others
+        else:
+            raise UserError(
+                f"what is to be predicted? Give --target COLUMN; {table.file} has: {', '.join(table.names[:20])}"
+                f"{', ...' if len(table.names) > 20 else ''}."
+            )
+    table.require(target)
+    shape = _shape(table, text, given)
+    numbers = table.not_numbers(target) is None
+    kind = kind or _proposed(table, shape, target, given, numbers=numbers)
+    options = {"target": target}
+    if kind in ("classify", "tag") and numbers and _distinct(table, target) > MANY:
+        options["numbers_as_classes"] = "true"  # it was said, so each number is a class
+    if shape in OF_SHAPE:
+        if kind != "classify":
+            raise UserError(f"column {shown(text, 60)} holds {_what(shape)}: their kind is classify, not {kind}.")
+        options["features"] = text
+        return Choice(OF_SHAPE[shape], options, f"{_what(shape)} in column {text} and labels in column {target}, "
+                      "so --kind classify.")  # fmt: skip
+    if kind == "forecast":
+        return Choice("forecast-series", options, f"a time and the numbers of {target}, so --kind forecast.")
+    if given["run"]:
+        options["run"] = given["run"]
+    ending = {"classify": "labels", "regress": "a number", "tag": "a label for every step"}[kind]
+    return Choice(f"{kind}-series", options, f"measurements, and {ending} in column {target}, so --kind {kind}.")
+
+
+def _what(shape: str) -> str:
+    return {"text": "texts", "bases": "sequences of DNA"}[shape]
+
+
+def _usual_target(table: Table) -> str:
+    usual = [name for name in table.names if TARGETS.fullmatch(name.lower())]
+    return usual[0] if len(usual) == 1 else ""
+
+
+def _distinct(table: Table, column: str) -> int:
+    values = table.numbers(column, missing=True)
+    return len(np.unique(values[~np.isnan(values)]))
+
+
+def _text_column(table: Table, target: str, given: Mapping[str, str]) -> str:
+    """The column that holds texts or sequences; "" where there is none.
+
+    One with a usual name, or the one with the longest texts on average.
+    """
+    asked = given["features"] or given.get("text", "")
+    if given["run"] or given["series"] or given["horizon"]:
+        return ""
+    named = named_columns(table, asked) if asked else []
+    lengths = {}
+    for name in named or table.names:
+        if name == target or (not named and table.not_numbers(name) is None):
+            continue
+        if not named and name in (*named_columns(table, given["time"]), given["group"], given["split"]):
+            continue
+        with contextlib.suppress(UserError):
+            sample = table.texts(name, allow_empty=True)[:SAMPLE]
+            words = sum(map(len, sample)) / max(1, len(sample))
+            if words >= LONG_TEXT or name.lower() in (*TEXT_NAMES, "sequence", "seq"):
+                lengths[name] = words + 1e6 * (name.lower() in TEXT_NAMES)
+    lengths = {name: length for name, length in lengths.items() if not table.holds_times(name)}
+    return max(lengths, key=lambda name: lengths[name], default="")
+
+
+def _shape(table: Table, text: str, given: Mapping[str, str]) -> str:
+    if not text:
+        return "series"
+    letters = "".join(table.texts(text, allow_empty=True)[:SAMPLE]).strip()
+    bases = sum(letters.upper().count(base) for base in "ACGTUN")
+    return "bases" if letters and bases >= DNA_SHARE * len(letters) and not NO_BASE.search(letters) else "text"
+
+
+def _proposed(table: Table, shape: str, target: str, given: Mapping[str, str], *, numbers: bool) -> str:
+    """The kind, where the file is plain."""
+    if given["horizon"] or given["season"] or given["series"]:
+        return "forecast"
+    if not numbers:
+        return "classify"
+    distinct = _distinct(table, target)
+    runs_named = bool(given["run"]) or any(name.lower().replace(" ", "_") in runs.RUN_NAMES for name in table.names)
+    if shape == "series" and not runs_named and distinct > MANY:
+        timed = bool(given["time"]) or any(
+            name.lower() in runs.TIMES or (table.not_numbers(name) is not None and table.holds_times(name))
+            for name in table.names
+        )
+        if timed:
+            return "forecast"
+    if distinct > MANY:
+        choices = "--kind regress predicts the number, --kind classify takes each as a class" + (
+            ", --kind forecast predicts what comes next in one series" if shape == "series" and not runs_named else ""
+        )
+        raise UserError(f"column {shown(target, 60)} holds numbers, {distinct:,} different ones: {choices}.")
+    return "classify"
