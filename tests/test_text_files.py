@@ -139,4 +139,4 @@ def test_a_text_to_test_on_is_the_test(tmp_path):
     assert data.test.n_scored == len(other) - 1 and data.val.n_scored == 479
     assert not any("passages" in note for note in data.notes)
     leaking = plain_text.load(Source("path", {**source.files, "test": tmp_path / "c.txt"}), options)
-    said(leaking, "9 of 21 passages of 100 characters in the test stand in the training text")
+    said(leaking, "9 of 21 passages of 100 characters of the test stand in the training text")

@@ -93,14 +93,12 @@ def load(source: Source, options: StreamOptions) -> TaskData:
 
 def _repeated(train: str, test: str) -> tuple[str, ...]:
     """Tell how much of the test stands in the training text, letter by letter."""
-    pieces = [test[at : at + PASSAGE] for at in range(0, len(test) - PASSAGE + 1, PASSAGE)]
-    known = sum(piece in train for piece in pieces[:: max(1, len(pieces) // PASSAGES)])
-    n_tried = len(pieces[:: max(1, len(pieces) // PASSAGES)])
+    n_passages = len(test) // PASSAGE
+    tried = [i * PASSAGE for i in range(0, n_passages, max(1, n_passages // PASSAGES))]
+    known = sum(test[at : at + PASSAGE] in train for at in tried)
     if not known:
         return ()
-    return (
-        f"{known} of {n_tried} passages of {PASSAGE} characters in the test stand in the training text as they are.",
-    )
+    return (f"{known} of {len(tried)} passages of {PASSAGE} characters of the test stand in the training text, too.",)
 
 
 def encode_text(source: Source, options: Any, reading: Reading) -> NewRows:
