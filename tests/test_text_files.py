@@ -47,6 +47,9 @@ def test_rows_without_text_or_label_are_left_out_and_counted(load):
     data = load(reviews() + ",pos\nfine,\nfine, \n")
     assert sum(lengths(data)) == 120
     said(data, "3 of 123 rows are left out: 1 without a text, 2 without a label", "classes: train neg 5")
+    said(
+        load(reviews() + "?,pos\nfine, N/K\n", missing="?,n/k"), "2 of 122 rows are left out: 1 without a text, 1 with"
+    )
     repeated = reviews() + reviews().splitlines()[1] + "\n" + reviews().splitlines()[1].replace("neg", "pos") + "\n"
     said(load(repeated), "2 texts repeat one before, letter by letter, 1 of them with another label")
 
