@@ -447,7 +447,8 @@ class RunResult(Shown, RunRecord):
             return [runs]
         sign = 1 if self.primary.direction == "lower" else -1
         figures = sorted(
-            [(self.model.name, self.primary.value), *self.baselines.items()], key=lambda row: sign * row[1]
+            [(self.model.name, self.primary.value), *self.baselines.items()],
+            key=lambda row: math.inf if row[1] is None else sign * row[1],
         )
         unit = f" ({self.primary.unit})" if self.primary.unit else ""
         rows = [[name, NONE if value is None else format_value(value)] for name, value in figures]
