@@ -41,7 +41,7 @@ from seqbench.files.columns import CellOptions
 from seqbench.files.series import find_time
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
-from seqbench.metrics import rmse
+from seqbench.metrics import relative_to, rmse
 from seqbench.readers.dates import hours_between
 from seqbench.readers.tables import Table, check_increasing, read_table
 from seqbench.task import Budget, Metric, Source, Training, register_task
@@ -119,7 +119,7 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
     moved = bool((happened != 0).any())  # where no price moved there is nothing to be right about
     varied = float(((actual - actual.mean()) ** 2).sum())
     return {
-        "relative_rmse": rmse(expected, happened) / rmse(np.zeros_like(happened), happened) if moved else math.nan,
+        "relative_rmse": relative_to(rmse(expected, happened), rmse(np.zeros_like(happened), happened)),
         "direction": float(np.mean(up == (happened > 0))) if moved else math.nan,
         "direction_edge": edge if moved else math.nan,
         "days_to_tell": min(days, MOST_DAYS) if moved else math.nan,
@@ -337,7 +337,7 @@ OF_FILE: dict[str, Any] = {"load": load_file, "options": FileOptions}
     split="by time: first 70% train, next 15% validation, last 15% test; no window across a border",
     metrics=(
         Metric("relative_rmse", "lower", "x persistence"),
-        Metric("direction", "higher", "", headline=True),
+        Metric("direction", "higher", "", headline=True, share=True),
         Metric("direction_edge", "higher", "over always-up", headline=True),
         Metric("days_to_tell", "lower", "days"),
         Metric("rmse_dollars", "lower", "dollars"),

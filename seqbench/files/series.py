@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 MOST_SCORED = 20_000  # windows of validation and of test each: enough for any interval, and a million would take hours
 HOLE = 1.5  # times the usual step
 MOST_HOLES = 0.1  # of all steps; where more are long, there is no usual one
+MOST_TIMES = 0.8  # different ones, as a share of the rows, where these may be of several series
 FAR = 10.0  # training deviations: what lies beyond is told
 DAY = 86_400.0  # seconds
 UNITS = {"year": 365 * DAY, "month": 28 * DAY, "day": DAY, "hour": 3600.0, "minute": 60.0}
@@ -214,7 +215,10 @@ def _in_order(
     try:
         check_increasing(times, table, time, members)
     except UserError:
-        key = None if keys or len(np.unique(times)) == len(times) else _telling(table, times, time, target)
+        often = len(np.unique(times)) < MOST_TIMES * len(
+            times
+        )  # one that is there twice by mistake is another thing
+        key = _telling(table, times, time, target) if often and not keys else None
         if key is None:
             raise
         raise UserError(
@@ -227,7 +231,7 @@ def _in_order(
 def _telling(table: Table, times: Array, time: str, target: str) -> str | None:
     """A column that tells rows of the same time apart, as the names of several series do; None if there is none."""
     for name in table.names:
-        if name in (target, *named_columns(table, time)):
+        if name in (target, *named_columns(table, time)) or not _may_name(table, name):
             continue
         try:
             codes = np.asarray(pa.array(table.labels(name)).dictionary_encode().indices).astype(np.int64)
@@ -238,6 +242,14 @@ def _telling(table: Table, times: Array, time: str, target: str) -> str | None:
         if 1 < codes.max() + 1 <= len(times) / 3 and (np.diff(times[order]).astype(np.float64)[same] > 0).all():
             return name
     return None
+
+
+def _may_name(table: Table, name: str) -> bool:
+    """Whether a column's cells can be names: texts, or whole numbers."""
+    if table.not_numbers(name) is not None:
+        return True
+    values = table.numbers(name, missing=True)
+    return bool((values == np.round(values)).all())
 
 
 def _suspects(table: Table, columns: list[str], options: SeriesOptions) -> tuple[str, ...]:
