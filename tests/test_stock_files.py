@@ -80,11 +80,10 @@ def test_bars_are_forecast_as_they_are_told_to_be(here, tmp_path):
     times = np.datetime64("2020-01-01T00:00") + np.arange(len(rows)) * np.timedelta64(1, "h")
     lines = [f"{time},{row.split(',', 1)[1]}" for time, row in zip(times, rows, strict=True)]
     write(tmp_path / "bars.csv", "\n".join([header.replace("close", "Close/Last"), *lines]))
-    command = ["--data", "bars.csv", "--model", "rnn", "--budget", "smoke", "--hidden", "4"]
-    asked = here("--task", "stock", *command)
+    asked = here("data", "show", "stock", "--data", "bars.csv")
     advice = re.search(r"Give (--kind forecast --target \S+)", asked.stderr.replace("\n", " "))
     assert asked.returncode == 2 and advice
-    assert here(*advice[1].split(), *command).returncode == 0
+    assert here("data", "show", "--data", "bars.csv", *advice[1].split()).returncode == 0
 
 
 def test_a_price_that_never_moves_in_training_is_told(tmp_path):
