@@ -8,13 +8,15 @@ from __future__ import annotations
 import signal
 import sys
 
-from seqbench.process import INTERRUPTED, interrupt_cleanly
-
 __all__ = ["command"]
 
 
 def command() -> int:
     """Run the command line of this process; returns the exit code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # for as long as even the next line takes
+    from seqbench.process import INTERRUPTED, interrupt_cleanly
+
     interrupt_cleanly()
     try:
         try:

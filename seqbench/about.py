@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.data import Segments, Split, Stream, Tagged, TaskData, Windows
-from seqbench.prepare import Prepared
+from seqbench.prepare import Prepared, baselines_not_applicable
 from seqbench.report.text import format_value
 from seqbench.task import TaskSpec
 
@@ -43,6 +43,7 @@ def about_prepared(prepared: Prepared, baselines: Scores) -> dict[str, Any]:
         "vocabulary": list(data.vocabulary),
         "example": _example(prepared),
         "baselines": _scores(spec, baselines),
+        "not applicable": baselines_not_applicable(prepared),
     }
 
 

@@ -30,6 +30,7 @@ from seqbench.board import (
     pairings,
     render,
 )
+from seqbench.board.page import not_verified
 from seqbench.board.summary import short_board, short_runs
 from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
@@ -172,10 +173,10 @@ def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("data", "test"):
         value = given.get(name)
         if isinstance(value, pd.DataFrame):
-            from seqbench.files.frames import frame_file
+            from seqbench.files.frames import FRAMES, frame_file
             from seqbench.prepare import cache_root
 
-            files[name] = str(frame_file(value, cache_root() / "frames"))
+            files[name] = str(frame_file(value, cache_root() / FRAMES))
             if name == "data":
                 files["dataset"] = "DataFrame"
         elif value is not None:
@@ -230,7 +231,7 @@ def predict(result: RunResult | str | Path, data: Any) -> pd.DataFrame:
     from seqbench.predictions import predicted_rows
 
     folder = result.folder if isinstance(result, RunResult) else Path(result)
-    return predicted_rows(folder, Path(_own_data({"data": data})["data"]))
+    return predicted_rows(folder, data if isinstance(data, pd.DataFrame) else Path(data))
 
 
 def show(
@@ -446,7 +447,7 @@ class RunResult(Shown, RunRecord):
             [(self.model.name, self.primary.value), *self.baselines.items()], key=lambda row: sign * row[1]
         )
         unit = f" ({self.primary.unit})" if self.primary.unit else ""
-        rows = [[name, format_value(value)] for name, value in figures]
+        rows = [[name, NONE if value is None else format_value(value)] for name, value in figures]
         beside = Section("", ["", f"test {self.primary.name}{unit}"], rows, list(about.notes) if about else [])
         return [runs, beside]
 
@@ -583,8 +584,9 @@ class Board(Shown):
             *shown[:first],
             *(part._replace(notes=table.caveats()) for part, table in zip(shown[first:], self.tables, strict=True)),
         ]
+        doubts = [said] if (said := not_verified(self.tables)) else []
         how = "± is a 95% interval; the range after a rank holds those that the significant differences leave open."
-        return [*parts[:-1], parts[-1]._replace(notes=[*parts[-1].notes, how])]
+        return [*parts[:-1], parts[-1]._replace(notes=[*parts[-1].notes, *doubts, how])]
 
     def markdown(self) -> str:
         """The whole page, as the command writes it."""

@@ -9,8 +9,11 @@ and C channels predicted.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,6 +24,7 @@ from seqbench.errors import UserError
 __all__ = [
     "BLOCK",
     "CONTEXT",
+    "PREDICTIONS",
     "Batch",
     "NewRows",
     "Ragged",
@@ -33,9 +37,11 @@ __all__ = [
     "TaskData",
     "Truth",
     "Windows",
+    "read_predictions",
 ]
 
 Array = npt.NDArray[Any]
+PREDICTIONS = "predictions.npz"  # beside the record of a run
 BLOCK = 2048  # characters over which the loss of generated text is summed
 MOST_COUNTED = 4096  # windows that the size of usual changes is told from
 CONTEXT = -1  # in place of a label: a step that a window reads and another one is scored on
@@ -546,3 +552,14 @@ class TaskData:
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def read_predictions(folder: Path) -> tuple[Array, Truth]:
+    """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
+    path = folder / PREDICTIONS
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
+            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None

@@ -367,10 +367,10 @@ class _Run:
         return fit_baselines(self.experiment.prepared, self.listener.say)
 
     @property
-    def baselines(self) -> dict[str, float]:
+    def baselines(self) -> dict[str, float | None]:
         """Primary test figures."""
         name = self.experiment.prepared.spec.primary.name
-        return {baseline: parts["test"][name] for baseline, parts in self.scores.items()}
+        return _told({baseline: parts["test"][name] for baseline, parts in self.scores.items()})
 
     def finish(self, model: SequenceModel, done: Fit, folder: Path) -> RunRecord:
         """Read validation and test with the best state, and write curve, predictions and weights into ``folder``."""
@@ -397,7 +397,7 @@ class _Run:
         rows: list[Any] = [spec.leave_one_out(predictions, truth), *baselines_left_out(prepared, self.listener.say)]
         self.listener.phase("writing")
         np.save(folder / LEFT_OUT, np.stack(rows), allow_pickle=False)
-        lines = (json.dumps(point, allow_nan=False) + "\n" for point in done.curve)
+        lines = (json.dumps(_told(point), allow_nan=False) + "\n" for point in done.curve)
         (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
         weights = {name: own_copy(tensor) for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
@@ -436,6 +436,7 @@ class _Run:
         primary = skill = None
         if metrics:
             reference = spec.reference_of(self.scores)
+            metrics = {part: _told(figures) for part, figures in metrics.items()}
             about, value = spec.primary, metrics["test"][spec.primary.name]
             primary = Primary(
                 name=about.name,
@@ -444,8 +445,9 @@ class _Run:
                 unit=about.unit,
                 reference=reference,
                 perfect=spec.perfect,
+                share=about.share,
             )
-            skill = spec.skill(value, self.baselines[reference])
+            skill = math.nan if value is None else spec.skill(value, self.scores[reference]["test"][about.name])
             skill = skill if math.isfinite(skill) else None  # not known
         return RunRecord(
             schema_version=SCHEMA_VERSION,
@@ -525,6 +527,11 @@ def about_data(data: TaskData) -> DataInfo:
 def _write_trace(folder: Path, trace: str) -> None:
     """Beside the record; half a surrogate in a message must not keep the rest from being written."""
     (folder / "traceback.txt").write_text(trace, encoding="utf-8", errors="backslashreplace")
+
+
+def _told(figures: dict[str, float]) -> dict[str, float | None]:
+    """``figures`` as records hold them: None for a score that can't be told."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _small(predictions: np.ndarray) -> np.ndarray:

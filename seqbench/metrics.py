@@ -1,4 +1,7 @@
-"""Metrics as pure functions over numpy arrays. N examples, K classes, H steps ahead, C channels."""
+"""Metrics as pure functions over numpy arrays. N examples, K classes, H steps ahead, C channels.
+
+One that can't be told from the examples at hand is NaN, never a number.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["accuracy", "average_precision", "bits_per_character", "f1_scores", "macro_f1", "mae", "rmse"]
+__all__ = ["accuracy", "average_precision", "bits_per_character", "f1_scores", "macro_f1", "mae", "relative_to", "rmse"]
 
 Array = npt.NDArray[Any]
 
@@ -19,16 +22,16 @@ def accuracy(predicted: Array, target: Array) -> float:
 
 
 def f1_scores(predicted: Array, target: Array, n_classes: int) -> Array:
-    """(K,) 2 TP / (2 TP + FP + FN) of each class; a class neither present nor predicted counts 0."""
+    """(K,) 2 TP / (2 TP + FP + FN) of each class; NaN of one neither present nor predicted."""
     hits = np.bincount(target[predicted == target], minlength=n_classes)
     either = np.bincount(predicted, minlength=n_classes) + np.bincount(target, minlength=n_classes)
-    scores: Array = 2.0 * hits / np.maximum(either, 1)
+    scores: Array = np.where(either > 0, 2.0 * hits / np.maximum(either, 1), np.nan)
     return scores
 
 
 def macro_f1(predicted: Array, target: Array, n_classes: int) -> float:
-    """Mean of `f1_scores` over the classes."""
-    return float(f1_scores(predicted, target, n_classes).mean())
+    """Mean of `f1_scores` over the classes that are present or predicted, as scikit-learn has it."""
+    return float(np.nanmean(f1_scores(predicted, target, n_classes)))
 
 
 def average_precision(score: Array, positive: Array) -> float:
@@ -50,6 +53,11 @@ def average_precision(score: Array, positive: Array) -> float:
 def rmse(predicted: Array, target: Array) -> float:
     """Root of the mean squared error over all entries, in the unit of the inputs."""
     return float(np.sqrt(np.mean((predicted.astype(np.float64) - target) ** 2)))
+
+
+def relative_to(error: float, reference: float) -> float:
+    """``error`` over that of a reference; NaN where the reference makes none, as on a target that never changes."""
+    return error / reference if reference > 1e-12 else math.nan
 
 
 def mae(predicted: Array, target: Array) -> float:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +19,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from seqbench.config import RunConfig
-from seqbench.data import NewRows, Reading, TaskData, Truth
+from seqbench.data import NewRows, Reading, TaskData, read_predictions
 from seqbench.errors import Diverged, UserError
+from seqbench.files.frames import FRAMES, frame_file
 from seqbench.jobs.record import READING_SHA256, ReadingFile, RunRecord
 from seqbench.jobs.store import Store
+from seqbench.prepare import cache_root
 from seqbench.readers.archives import unchanged
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
 
@@ -34,21 +34,10 @@ if TYPE_CHECKING:  # torch takes longer to import than all else here
     from seqbench.models.backbone import SequenceModel
     from seqbench.models.heads import Shape
 
-__all__ = ["load_model", "predict_columns", "predicted_rows", "predicted_test", "read_predictions"]
+__all__ = ["load_model", "predict_columns", "predicted_rows", "predicted_test"]
 
 Array = npt.NDArray[Any]
 Columns = dict[str, Array]
-
-
-def read_predictions(folder: Path) -> tuple[Array, Truth]:
-    """Predictions and truth of every test example, from ``predictions.npz`` (never a pickle)."""
-    path = folder / "predictions.npz"
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            meta = {name.removeprefix("meta_"): kept[name] for name in kept.files if name.startswith("meta_")}
-            return kept["prediction"], Truth(kept["target"], kept["group"], meta)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None
 
 
 def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
@@ -82,10 +71,11 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
     return pd.DataFrame({**head.columns(predictions, reading), **true, "group": truth.groups})
 
 
-def predicted_rows(record: Path, file: Path) -> pd.DataFrame:
-    """`predict_columns` as a DataFrame."""
+def predicted_rows(record: Path, data: Path | pd.DataFrame) -> pd.DataFrame:
+    """`predict_columns` of a file or a DataFrame as a DataFrame."""
     import pandas as pd
 
+    file = frame_file(data, cache_root() / FRAMES) if isinstance(data, pd.DataFrame) else data
     return pd.DataFrame(predict_columns(record, file))
 
 

@@ -62,6 +62,7 @@ INFO = ("vocabulary", "features", "classes", "notes", "fitted")
 Say = Callable[[str], None]
 Scores = dict[str, dict[str, float]]  # "val" and "test" to metrics
 MAKERS = ("data.py", "files/*.py", "readers/*.py")  # what makes the prepared data
+FITTERS = ("baselines/*.py", "metrics.py", "stats.py")  # what baselines are made and scored with
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def prepare(
     chosen = dataclasses.asdict(options)
     origin = find_source(spec, source, options, data, test)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
-    code = _code(spec.load, spec.module) + _makers() + (TASKS.entry(task).code or "")
+    code = _code(spec.load, spec.module) + _made_by(MAKERS) + (TASKS.entry(task).code or "")
     mark = fingerprint(
         task=spec.name,
         version=spec.version,
@@ -189,8 +190,7 @@ def _everything(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
     for name in prepared.spec.baselines:
         entry = BASELINES.entry(name)
         baseline = entry.value
-        modules = "seqbench.baselines", "seqbench.metrics", "seqbench.stats", prepared.spec.module
-        code = _code(baseline.fit, *modules) + (entry.code or "")
+        code = _code(baseline.fit, prepared.spec.module) + _made_by(FITTERS) + (entry.code or "")
         path = prepared.folder.parent / f"{prepared.folder.name}.baselines" / f"{name}.json"
         kept = _stored(path, code)
         if kept is None:
@@ -238,9 +238,9 @@ def _code(function: Callable[..., Any], *modules: str) -> str:
 
 
 @functools.cache
-def _makers() -> str:
-    """Hash of the code that prepared data is made with."""
-    sources = (path.read_bytes() for pattern in MAKERS for path in sorted(Path(__file__).parent.glob(pattern)))
+def _made_by(patterns: tuple[str, ...]) -> str:
+    """Hash of the files of seqbench that ``patterns`` name."""
+    sources = (path.read_bytes() for pattern in patterns for path in sorted(Path(__file__).parent.glob(pattern)))
     return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 

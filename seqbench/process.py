@@ -43,7 +43,7 @@ def interrupt_cleanly() -> None:
 
     Elsewhere it is the KeyboardInterrupt that it was; where it is ignored it stays so.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _press_again
 

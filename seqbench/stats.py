@@ -18,6 +18,7 @@ __all__ = [
     "jackknife_interval",
     "leave_one_out",
     "rank_intervals",
+    "within_share",
 ]
 
 Array = npt.NDArray[Any]
@@ -33,7 +34,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def jackknife_interval(statistic: Callable[[Array], float], groups: Array, level: float = 0.95) -> Interval:
+def jackknife_interval(
+    statistic: Callable[[Array], float], groups: Array, level: float = 0.95, *, share: bool = False
+) -> Interval:
     """Interval of ``statistic`` over the test examples of one trained model, by leaving out a group at a time.
 
     Examples of one group are not independent, so whole groups are left out (the delete-one jackknife over clusters;
@@ -43,6 +46,7 @@ def jackknife_interval(statistic: Callable[[Array], float], groups: Array, level
         statistic: from the indices (n,) of the examples that are kept to the figure.
         groups: (N,) group of each example; beyond 200 groups neighbours in sorted order are merged.
         level: coverage of the interval, from Student's t with (groups - 1) degrees of freedom.
+        share: ``statistic`` lies between 0 and 1, and the interval must too (`within_share`).
     """
     value = statistic(np.arange(len(groups)))
     left_out = leave_one_out(statistic, groups)
@@ -51,7 +55,31 @@ def jackknife_interval(statistic: Callable[[Array], float], groups: Array, level
         return Interval(value, math.nan, math.nan)
     variance = (n_groups - 1) / n_groups * np.sum((left_out - left_out.mean()) ** 2)
     reach = _quantile(0.5 + level / 2, n_groups - 1) * math.sqrt(variance)
-    return Interval(value, value - reach, value + reach)
+    interval = Interval(value, value - reach, value + reach)
+    return within_share(interval, math.sqrt(variance), n_groups, level) if share else interval
+
+
+def within_share(interval: Interval, error: float, groups: int, level: float = 0.95) -> Interval:
+    """``interval`` of a share, which has the standard error ``error`` over ``groups`` groups, within 0 and 1.
+
+    From Student's t it reaches beyond 1 where nearly all is right, and is empty where all is: leaving out a group then
+    changes nothing. There it is made as wide as the exact interval of a proportion (Clopper and Pearson 1934) for as
+    many independent examples as have this error (Korn and Graubard 1998, for samples by cluster), and for as many as
+    there are groups where no group differs: of G groups without a mistake the lower end is ((1 - level) / 2)^(1 / G).
+    Unlike these authors' it is cut at 0 and 1, and taken only where the other fails. Of 200 test examples of which 99%
+    are right that of Student's t holds the truth in .86 of cases, this in .99 and more.
+    """
+    value, low, high = interval
+    fits = low >= 0 and high <= 1 and not (low == high and value in (0, 1))
+    if fits or math.isnan(low) or not 0 <= value <= 1:
+        return interval
+    from scipy.special import betaincinv
+
+    n = value * (1 - value) / error**2 if 0 < value < 1 else float(groups)  # as in error = sqrt(value (1 - value) / n)
+    hits, tail = value * n, (1 - level) / 2
+    least = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+    most = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    return Interval(value, max(0.0, min(low, least)), min(1.0, max(high, most)))
 
 
 def leave_one_out(statistic: Callable[[Array], float], groups: Array) -> Array:

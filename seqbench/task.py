@@ -47,13 +47,15 @@ Array = npt.NDArray[Any]
 class Metric:
     """A figure that `score` returns; the first of a task's metrics is its primary one.
 
-    A ``headline`` metric is shown with an interval beside the primary one's.
+    A ``headline`` metric is shown with an interval beside the primary one's. A ``share`` lies between 0 and 1, and so
+    does its interval. A score that can't be told from a split is NaN there.
     """
 
     name: str
     direction: Literal["higher", "lower"]
     unit: str
     headline: bool = False
+    share: bool = False
 
     def better(self, a: float, b: float) -> bool:
         """Whether ``a`` is better than ``b``; NaN never is."""

@@ -477,11 +477,15 @@ class _Best:
         self._offer(step, score[self.spec.primary.name])
 
     def _offer(self, step: int, value: float) -> None:
-        """Keep a copy of the state if ``value`` is better; count the evaluations since the last one that was."""
+        """Keep a copy of the state if ``value`` is better; count the evaluations since the last one that was.
+
+        A value that can't be told from the validation split, whatever is predicted, chooses nothing: the last state is
+        kept. (Predictions that are not finite were refused before.)
+        """
         metric = self.spec.primary
-        if not math.isfinite(value):
+        if math.isinf(value):
             raise Diverged(f"the validation {metric.name} is {value} at step {step}")
-        if self.value is None or metric.better(value, self.value):
+        if self.value is None or math.isnan(value) or metric.better(value, self.value):
             self.value, self.step, self.stale = value, step, 0
             self.state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         else:

@@ -90,7 +90,7 @@ def read_tweets() -> tuple[list[str], Array, tuple[str, ...]]:
         "full": Budget(steps=20_000, batch_size=64, evaluations=100, patience=15),
     },
     training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.5),
-    baselines=("majority", "tfidf"),
+    baselines=("majority", "tfidf", "tfidf-svm"),
     reference="majority",
     perfect=1.0,
     options=Options,

@@ -22,6 +22,7 @@ import dataclasses
 import itertools
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from seqbench.files.columns import CellOptions
 from seqbench.files.series import find_time
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
-from seqbench.metrics import rmse
+from seqbench.metrics import relative_to, rmse
 from seqbench.readers.dates import hours_between
 from seqbench.readers.tables import Table, check_increasing, read_table
 from seqbench.task import Budget, Metric, Source, Training, register_task
@@ -118,7 +119,7 @@ def score(predictions: Array, truth: Truth) -> dict[str, float]:
     moved = bool((happened != 0).any())  # where no price moved there is nothing to be right about
     varied = float(((actual - actual.mean()) ** 2).sum())
     return {
-        "relative_rmse": rmse(expected, happened) / rmse(np.zeros_like(happened), happened) if moved else math.nan,
+        "relative_rmse": relative_to(rmse(expected, happened), rmse(np.zeros_like(happened), happened)),
         "direction": float(np.mean(up == (happened > 0))) if moved else math.nan,
         "direction_edge": edge if moved else math.nan,
         "days_to_tell": min(days, MOST_DAYS) if moved else math.nan,
@@ -265,16 +266,17 @@ def read_days(table: Table, time: str = "") -> tuple[Array, Array]:
     newest_first = len(times) > 1 and bool((times[1:] < times[:-1]).all())  # as Nasdaq's tables are
     if not newest_first:
         check_increasing(times, table, time)
-    if (hours := hours_between(times)) is not None and hours < DAILY:
-        raise UserError(
-            f"{table.file}: its rows are {_spell(hours)} apart, and stock predicts the close of the next day. Give "
-            "--kind forecast --target close instead of --task stock, or a file with a row for each day."
-        )
     named = {_plain(name): name for name in table.names}
     columns = [
         next((named[alias] for alias in (name, *ALIASES.get(name, ())) if alias in named), name) for name in COLUMNS
     ]
     table.require(*columns)
+    if (hours := hours_between(times)) is not None and hours < DAILY:
+        raise UserError(
+            f"{table.file}: its rows are {_spell(hours)} apart, and stock predicts the close of the next day. Give "
+            f"--kind forecast --target {shlex.quote(columns[3])} instead of --task stock, or a file with a row for "
+            "each day."
+        )
     days = np.stack([table.numbers(name) for name in columns], axis=1)
     bad = np.flatnonzero((days[:, :4] <= 0).any(axis=1) | (days[:, 4] < 0))
     if len(bad):
@@ -284,7 +286,9 @@ def read_days(table: Table, time: str = "") -> tuple[Array, Array]:
         closes = table.numbers(adjusted)
         if (at := int(np.argmax(closes <= 0))) or closes[0] <= 0:
             raise table.bad(
-                at, adjusted, f"{closes[at]:g} where a price above 0 must be: correct it, or leave the column out"
+                at,
+                adjusted,
+                f"{closes[at]:g} where a price above 0 must be: correct it, or take the column out of the file",
             )
         days[:, :4] *= (closes / days[:, 3])[:, None]
     dates = np.array(table.labels(time))
@@ -333,7 +337,7 @@ OF_FILE: dict[str, Any] = {"load": load_file, "options": FileOptions}
     split="by time: first 70% train, next 15% validation, last 15% test; no window across a border",
     metrics=(
         Metric("relative_rmse", "lower", "x persistence"),
-        Metric("direction", "higher", "", headline=True),
+        Metric("direction", "higher", "", headline=True, share=True),
         Metric("direction_edge", "higher", "over always-up", headline=True),
         Metric("days_to_tell", "lower", "days"),
         Metric("rmse_dollars", "lower", "dollars"),

@@ -68,7 +68,7 @@ def score(predictions: npt.NDArray[Any], truth: Truth) -> dict[str, float]:
         "full": Budget(steps=400_000, batch_size=32, evaluations=400, patience=10),
     },
     training=Training(learning_rate=4e-3, dropout=0.0),  # a network of this size underfits four million characters
-    baselines=("unigram", "bzip2", "xz", "kneser-ney"),
+    baselines=("unigram", "bzip2", "xz", "kneser-ney", "context-mixing"),
     reference="unigram",
     perfect=0.0,
     options=Options,

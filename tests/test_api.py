@@ -232,7 +232,7 @@ def test_a_plugin_that_was_edited_is_run_again_and_not_before_it_is_loaded(tmp_p
     first = run()
     file.write_text(file.read_text().replace("self.map(x)", "9 * self.map(x)"))
     for seeds in (None, 1):
-        with pytest.raises(seqbench.UserError, match=r"mine\.py has changed since it was loaded: load it again"):
+        with pytest.raises(seqbench.UserError, match=r"mine\.py.* has changed since it was loaded: load it again"):
             run(seeds=seeds)
     seqbench.load_plugin(file)
     second = run()
@@ -268,7 +268,7 @@ def test_processes_know_the_plugins_that_were_loaded_unless_they_have_changed_si
     )
     (tmp_path / "toys.py").write_text((ROOT / "tests" / "toys.py").read_text())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.startswith("['ok']\n") and "toys.py has changed since it was loaded" in done.stdout, done.stderr
+    assert done.stdout.startswith("['ok']\n") and "has changed since it was loaded" in done.stdout, done.stderr
     assert "grid: 1 cell, 0 with results, 1 to run, 2 at once" in done.stderr
 
 

@@ -24,9 +24,10 @@ def test_a_mean_and_its_interval_by_hand(tmp_path):
     model(tmp_path, "alpha", [0.8, 0.9])
     row = rows_of(only_table(tmp_path))["alpha"]
     reach = T1 * math.sqrt(0.005 / 2)  # s^2 = .005, two seeds, test figures that do not vary
-    assert row["metric"] == pytest.approx({"value": 0.85, "low": 0.85 - reach, "high": 0.85 + reach})
+    assert row["metric"] == pytest.approx({"value": 0.85, "low": 0.85 - reach, "high": 1.0})  # a share
     assert row["skill"] == pytest.approx({"value": 0.7, "low": 0.7 - 2 * reach, "high": 0.7 + 2 * reach})
-    assert f"0.8500 ± {reach:.4f}" in board([tmp_path])
+    assert f"0.8500 ({0.85 - reach:.4f} to 1.0000)" in board([tmp_path])
+    assert "In brackets stand the ends" in board([tmp_path])
 
 
 def test_skill_shares_the_test_examples_with_its_reference(tmp_path):
@@ -38,7 +39,7 @@ def test_skill_shares_the_test_examples_with_its_reference(tmp_path):
     assert rows["alpha"]["metric"] == pytest.approx({"value": 0.85, "low": 0.85, "high": 0.85})
     assert rows["majority"]["skill"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     reach = T1 * math.sqrt(1 / 2 * 2 * 0.05**2)
-    assert rows["majority"]["metric"] == pytest.approx({"value": 0.5, "low": 0.5 - reach, "high": 0.5 + reach})
+    assert rows["majority"]["metric"] == pytest.approx({"value": 0.5, "low": 0.0, "high": 1.0})  # a share
 
 
 def test_a_lower_metric_ranks_the_other_way_round(tmp_path):

@@ -2,17 +2,22 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from board_records import board, changed, grid, model, signed, write
+from conftest import ROOT
 
 import seqbench
 from seqbench.cli.leaderboard import Leaderboard
 from seqbench.errors import UserError
-from seqbench.jobs.store import LEFT_OUT, RECORD
+from seqbench.jobs.store import LEFT_OUT, RECORD, Store
+from seqbench.task import TASKS
 
 
 def test_there_is_one_row_per_record_for_groupby(tmp_path):
@@ -141,3 +146,74 @@ def test_pickled_leave_one_out_figures_are_never_loaded(tmp_path):
 def test_nothing_at_all_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"no records in .*nothing: run some first"):
         board([tmp_path / "nothing"])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A store with a run of each toy task, with its predictions."""
+    from seqbench.config import RunConfig
+    from seqbench.experiment import run_cell
+
+    out = tmp_path_factory.mktemp("runs")
+    for task in ("toy-first", "toy-wave", "toy-text"):
+        run_cell(RunConfig(task=task, model="rnn", hidden=(8,), budget="smoke"), Store(out))
+    return out
+
+
+def test_figures_are_computed_from_the_predictions_again(runs):
+    frame = seqbench.load_results(runs)
+    assert len(frame) == 3 and frame["verified"].tolist() == [True] * 3
+    assert "not verified" not in board([runs])
+
+
+@pytest.mark.parametrize("task", ["toy-first", "toy-wave", "toy-text"])
+def test_figures_edited_consistently_everywhere_in_a_record_are_refused(runs, tmp_path, task):
+    shutil.copytree(runs, tmp_path / "runs")
+    (folder,) = (path.parent for path in (tmp_path / "runs" / task).rglob(RECORD))
+    raw = json.loads((folder / RECORD).read_text())
+    name, value = raw["primary"]["name"], raw["primary"]["value"] * 0.99
+    reference, perfect = raw["baselines"][raw["primary"]["reference"]], raw["primary"]["perfect"]
+    changes = {"primary__value": value, f"metrics__test__{name}": value}
+    changes["skill"] = (value - reference) / (perfect - reference)
+    (folder / RECORD).write_text(json.dumps(edit(folder, **changes)))
+    with pytest.raises(UserError, match=f"altered: its {name} is .* but computed"):
+        board([tmp_path / "runs"])
+    (folder / "predictions.npz").unlink()
+    frame = seqbench.load_results(tmp_path / "runs").set_index("task")["verified"]
+    assert not frame[task] and frame.sum() == 2
+    said = board([tmp_path / "runs"])
+    assert "Of 3 runs the figures of 1 are not verified" in said
+    (folder / RECORD).write_text(json.dumps(edit(folder, skill=0.99)))
+    with pytest.raises(UserError, match="altered: its skill"):
+        board([tmp_path / "runs"])
+
+
+def test_predictions_that_are_not_those_of_the_record_are_one_sentence(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    first, wave = (next((tmp_path / "runs" / task).rglob("predictions.npz")) for task in ("toy-first", "toy-wave"))
+    wave.write_bytes(first.read_bytes())
+    with pytest.raises(UserError, match=r"does not fit its record|altered"):
+        board([tmp_path / "runs"])
+    wave.write_bytes(b"PK")
+    with pytest.raises(UserError, match="missing or damaged"):
+        board([tmp_path / "runs"])
+
+
+def test_a_task_in_another_version_or_from_elsewhere_verifies_nothing(runs, monkeypatch):
+    entry = TASKS._entries["toy-wave"]
+    monkeypatch.setitem(
+        TASKS._entries, "toy-wave", replace(entry, value=replace(entry.value, version=entry.value.version + 1))
+    )
+    monkeypatch.delitem(TASKS._aliases, "toy-text")
+    frame = seqbench.load_results(runs).set_index("task")["verified"]
+    assert frame.to_dict() == {"toy-first": True, "toy-wave": False, "toy-text": False}
+
+
+def test_figures_are_computed_again_without_torch(runs):
+    code = (
+        "import sys; from seqbench import load_plugin, load_results; "
+        f"load_plugin({str(ROOT / 'tests' / 'toys.py')!r}); frame = load_results({str(runs)!r}); "
+        "assert frame['verified'].all() and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import seqbench
 from seqbench import registry
 from seqbench.config import RunConfig
+from seqbench.data import read_predictions
 from seqbench.errors import Interrupted, UserError
 from seqbench.experiment import run_cell
 from seqbench.jobs.job import Listener, status_of
@@ -20,7 +21,7 @@ from seqbench.jobs.store import Store
 from seqbench.models.backbone import build
 from seqbench.models.heads import Shape
 from seqbench.models.mixer import MODELS
-from seqbench.predictions import _Header, read_predictions
+from seqbench.predictions import _Header
 
 
 def run(tmp_path, task, model, force=False, listener=None, **config):

@@ -1,10 +1,13 @@
 """A file or a DataFrame of one's own as a task by itself: the kind is told from it, and the first result is right."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from own_files import book, reviews, runs, sequences
 
 import seqbench
@@ -74,26 +77,30 @@ def own(tmp_path, monkeypatch):
     return write
 
 
-FILES = {
-    "ETTh1.csv": (load_curve(), ["--target", "OT", "--horizon", "12", "--sequence-length", "24"], "forecast-series"),
-    "reviews.csv": (reviews().replace("text,label", "review,sentiment"), [], "classify-text"),
-    "power.csv": (
-        household(),
-        ["--target", "Global_active_power", "--time", "Date,Time", "--horizon", "6", "--sequence-length", "24"],
-        "forecast-series",
-    ),
-    "turbofan.csv": (engines(), ["--target", "RUL", "--run", "unit_number", "--kind", "regress"], "regress-series"),
-    "splice.fasta": (sequences(), [], "classify-dna"),
-    "machine.csv": (runs(), ["--sequence-length", "10"], "classify-series"),
-    "states.csv": (states(), ["--target", "state", "--kind", "tag"], "tag-series"),
-    "book.txt": (book(), ["--sequence-length", "32", "--option", "val=0.1", "--option", "test=0.1"], "generate-text"),
+FILES = {  # those of the guide, made small: content, task, and options that fit its size
+    "ETTh1.csv": (load_curve(1300), "forecast-series", []),
+    "power.csv": (household(), "forecast-series", ["--sequence-length", "24"]),
+    "reviews.csv": (reviews().replace("text,label", "review,sentiment"), "classify-text", []),
+    "splice.fasta": (sequences(), "classify-dna", []),
+    "machine.csv": (runs(), "classify-series", ["--sequence-length", "10"]),
+    "turbofan.csv": (engines(), "regress-series", []),
+    "states.csv": (states(), "tag-series", []),
+    "book.txt": (book(), "generate-text", ["--sequence-length", "32", "--option", "val=0.1", "--option", "test=0.1"]),
+}
+GUIDE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8").partition("`--budget smoke` takes seconds")[0]
+COMMANDS = {
+    next(word for word in words if word in FILES): words
+    for words in map(shlex.split, re.findall(r"`python run_bench.py (--data [^`]*)`", GUIDE))
 }
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_one_command_gives_a_first_result_and_says_what_was_read(own, capsys, name):
-    content, words, task = FILES[name]
-    assert main(["--data", own(name, content), *words, *SMALL]) == 0
+def test_one_command_of_the_guide_gives_a_first_result_and_says_what_was_read(own, capsys, name):
+    content, task, more = FILES[name]
+    own(name, content)
+    model = COMMANDS[name].index("--model")
+    words = [*COMMANDS[name][:model], *more]
+    assert main([*words, "--model", COMMANDS[name][model + 1], "--budget", "smoke", "--hidden", "8"]) == 0
     out, err = capsys.readouterr()
     (record,) = seqbench.Store("results/local").records(RunRecord)
     about = record[0].task
@@ -102,7 +109,7 @@ def test_one_command_gives_a_first_result_and_says_what_was_read(own, capsys, na
     for note in about.about.notes:
         assert note.split()[0] in out
     assert record[0].status == "ok" and len(record[0].baselines) >= 2
-    assert main(["data", "show", "--data", name, *words, "--json"]) == 0
+    assert main(["data", "show", *words, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert tuple(shown["notes"]) == about.about.notes and shown["task"] == task
     assert [row["examples"] for row in shown["sizes"]] == [about.n_train, about.n_val, about.n_test]

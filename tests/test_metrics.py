@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, f1_score
 
 from seqbench import metrics
-from seqbench.stats import jackknife_interval
+from seqbench.data import Truth
+from seqbench.files.texts import score_labels
+from seqbench.stats import Interval, jackknife_interval, within_share
 
 
 def test_accuracy_and_macro_f1_by_hand():
@@ -25,6 +28,23 @@ def test_macro_f1_and_average_precision_equal_the_library():
     assert metrics.macro_f1(predicted, target, 4) == pytest.approx(f1_score(target, predicted, average="macro"))
     score = np.round(rng.random(500), 1)  # many ties
     assert metrics.average_precision(score, target == 1) == pytest.approx(average_precision_score(target == 1, score))
+
+
+def test_macro_f1_is_over_the_classes_that_are_there_or_predicted():
+    """As scikit-learn has it: a class that the model knows and neither split nor predictions hold counts nowhere."""
+    rng = np.random.default_rng(1)
+    for known in ([0, 1], [1, 3], [2], [0, 2, 3]):
+        target, predicted = rng.choice(known, 60), rng.choice([*known, 0], 60)
+        assert metrics.macro_f1(predicted, target, 5) == pytest.approx(f1_score(target, predicted, average="macro"))
+        assert metrics.macro_f1(target, target, 5) == 1
+    assert np.isnan(metrics.f1_scores(np.array([1]), np.array([1]), 3)).tolist() == [True, False, True]
+
+
+def test_what_cannot_be_told_is_no_number():
+    assert math.isnan(metrics.relative(0.0, 0.0)) and metrics.relative(1.0, 2.0) == 0.5
+    truth = Truth(np.zeros(4, dtype=int), np.arange(4), {})
+    scores = score_labels(np.eye(2)[[0, 0, 0, 1]], truth)
+    assert scores["accuracy"] == 0.75 and math.isnan(scores["macro_f1"])  # one class only
 
 
 def test_average_precision_by_hand():
@@ -64,3 +84,34 @@ def test_more_groups_than_needed_are_merged_and_one_group_has_no_interval():
     many = jackknife_interval(lambda kept: values[kept].mean(), np.arange(5000))
     assert many.high - many.low == pytest.approx(2 * 1.96 / math.sqrt(5000), rel=0.2)
     assert math.isnan(jackknife_interval(lambda kept: 1.0, np.zeros(10)).low)
+
+
+def test_an_interval_of_a_share_is_exact_where_all_or_none_is_right():
+    for hits, groups in ((90, 90), (0, 10)):
+        right = np.arange(groups) < hits
+        found = jackknife_interval(lambda kept: right[kept].mean(), np.arange(groups), share=True)  # noqa: B023
+        exact = binomtest(hits, groups).proportion_ci()
+        assert found == pytest.approx((hits / groups, exact.low, exact.high))
+    assert found.low == 0 and found.high == pytest.approx(0.3085, abs=1e-4)  # 1 - .025^(1 / 10)
+
+
+def test_an_interval_of_a_share_is_left_alone_where_it_fits_and_lies_within_0_and_1_elsewhere():
+    assert within_share(Interval(0.8, 0.7, 0.9), 0.05, 90) == Interval(0.8, 0.7, 0.9)
+    assert within_share(Interval(0.85, 0.2147, 1.485), 0.05, 0) == Interval(0.85, 0.2147, 1.0)  # of two seeds
+    assert within_share(Interval(2.0, 1.0, 3.0), 0.5, 9) == Interval(2.0, 1.0, 3.0)  # no share
+    assert math.isnan(within_share(Interval(1.0, math.nan, math.nan), 0.0, 1).low)
+    for value in np.linspace(0, 1, 23):
+        for error in (1e-9, 0.01, 0.3, 3.0):
+            found = within_share(Interval(value, value - 2 * error, value + 2 * error), error, 12)
+            assert 0 <= found.low <= value <= found.high <= 1 and found.low < found.high
+
+
+@pytest.mark.parametrize("right", [0.97, 0.99, 0.999])
+def test_intervals_of_shares_near_1_cover_as_often_as_they_say(right):
+    """Student's t holds the truth in .94, .58 and .08 of such cases."""
+    rng, hits = np.random.default_rng(2), 0
+    for n_right in rng.binomial(90, right, 300):
+        seen = np.arange(90) < n_right
+        found = jackknife_interval(lambda kept: seen[kept].mean(), np.arange(90), share=True)  # noqa: B023
+        hits += found.low <= right <= found.high
+    assert hits / 300 >= 0.95

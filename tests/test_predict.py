@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from seqbench.cli import main
-from seqbench.predictions import read_predictions
+from seqbench.data import read_predictions
 from seqbench.prepare import prepare
 
 DATA = ROOT / "tasks" / "data"

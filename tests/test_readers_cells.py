@@ -35,7 +35,7 @@ def table(tmp_path, cells, form=None, name="a.csv", mark=","):
         (["2,5 €", "12 €"], [2.5, 12], "'2,5 €' is read as 2.5"),
         (["5%", "-2.5 %"], [5, -2.5], "'-2.5 %' is read as -2.5"),
         (["True", "FALSE", "true"], [1, 0, 1], "True and False are read as 1 and 0"),
-        (["1.5", "?", "2", "3"], [1.5, np.nan, 2, 3], "1 cells '?' are read as missing"),
+        (["1.5", "?", "2", "3"], [1.5, np.nan, 2, 3], "1 cell '?' is read as missing"),
         (["1,5", "-", "2", "--", "3"], [1.5, np.nan, 2, np.nan, 3], "2 cells '-' and '--' are read as missing"),
         (["1.5", "#N/A", "<NA>", "n.a.", "NULL"], [1.5] + [np.nan] * 4, ""),
         (["\u22125", "3"], [-5, 3], "is read as -5"),
@@ -125,7 +125,7 @@ def test_both_readings_of_a_date_are_named(tmp_path):
     [
         (["16/12/2006", "17/12/2006"], "2006-12-16", "with the day first"),
         (["05/03/2025", "03/18/2025"], "2025-05-03", "with the month first"),
-        (["03/03/2025", "04/04/2025"], "2025-03-03", "is read as 2025-03-03"),  # either way
+        (["03/03/2025", "04/04/2025"], "2025-03-03", ""),  # either way
         (["16.12.2006 17:24", "17.12.2006"], "2006-12-16T17:24", "'17.12.2006' is read as 2006-12-17"),
         (["1/2/2020", "2/2/2020", "3/2/2020", "1/3/2020", "2/3/2020"], "2020-02-01", "day first"),  # one reading grows
         (["3/2/2020 5:00 PM", "2/2/2020 5:00 PM", "1/2/2020 5:00 PM", "12/1/2020 5:00 PM"], "2020-02-03T17", "day"),
@@ -281,6 +281,17 @@ def test_date_and_time_of_parquet_in_two_columns(tmp_path):
     found = read_table(tmp_path / "a.parquet")
     for pair in ("d,t", "d,h"):
         assert found.times(pair).tolist() == [3_600_000_000_000, 93_600_000_000_000]
+
+
+def test_hours_without_a_hole_settle_the_order_of_day_and_month(tmp_path):
+    times = np.datetime64("2025-03-01T00", "ns") + np.arange(96) * np.timedelta64(1, "h")
+    moments = times.astype("datetime64[s]").tolist()
+    for written, order in (("%d/%m/%Y %H:%M", "day"), ("%m/%d/%Y %I %p", "month")):
+        found = table(tmp_path, [moment.strftime(written) for moment in moments])
+        np.testing.assert_array_equal(found.times("x"), times)
+        assert f"with the {order} first" in found.remarks[0]
+        holes = table(tmp_path, [moment.strftime(written) for moment in moments if moment.hour < 20])
+        told(tmp_path / "a.csv", lambda holes=holes: holes.times("x"), "may be")
 
 
 def local(start, end, step, zone):

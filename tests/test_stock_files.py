@@ -1,6 +1,7 @@
 """Prices as people download them: Yahoo's, Nasdaq's, the newest first, adjusted; and what is no table of days."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -72,6 +73,18 @@ def test_bars_of_less_than_a_day_are_told(tmp_path, step, said):
     told(
         tmp_path / "p.csv", lambda: read(tmp_path, content), f"rows are {said} apart", "--kind forecast --target close"
     )
+
+
+def test_bars_are_forecast_as_they_are_told_to_be(here, tmp_path):
+    header, *rows = prices(700).splitlines()
+    times = np.datetime64("2020-01-01T00:00") + np.arange(len(rows)) * np.timedelta64(1, "h")
+    lines = [f"{time},{row.split(',', 1)[1]}" for time, row in zip(times, rows, strict=True)]
+    write(tmp_path / "bars.csv", "\n".join([header.replace("close", "Close/Last"), *lines]))
+    command = ["--data", "bars.csv", "--model", "rnn", "--budget", "smoke", "--hidden", "4"]
+    asked = here("--task", "stock", *command)
+    advice = re.search(r"Give (--kind forecast --target \S+)", asked.stderr.replace("\n", " "))
+    assert asked.returncode == 2 and advice
+    assert here(*advice[1].split(), *command).returncode == 0
 
 
 def test_a_price_that_never_moves_in_training_is_told(tmp_path):

@@ -12,13 +12,13 @@ import torch
 import seqbench
 from seqbench.cli.run import metric_interval
 from seqbench.config import RunConfig
+from seqbench.data import read_predictions
 from seqbench.device import settings
 from seqbench.experiment import resolve, run_cell
 from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS, generate, verbatim_share
 from seqbench.models.mixer import MODELS
-from seqbench.predictions import read_predictions
 from seqbench.task import TASKS, Budget, parse_options
 from seqbench.training import fit, learning_rate, predict_split
 

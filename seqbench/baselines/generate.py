@@ -15,14 +15,14 @@ import numpy.typing as npt
 from seqbench.baselines import Predict, register_baseline
 from seqbench.data import BLOCK, Stream, TaskData
 
-__all__ = ["bzip2", "kneser_ney", "unigram", "xz"]
+__all__ = ["blocks", "bzip2", "kneser_ney", "unigram", "xz"]
 
 Array = npt.NDArray[Any]
 HIGHEST_ORDER = 8
 CODE_BITS = 63  # that an n-gram's code may take: eight symbols of 7 bits
 
 
-def _blocks(nats: Array) -> Array:
+def blocks(nats: Array) -> Array:
     """Per-character losses of the characters 1, 2, ... of a stream, summed as `Stream.truth` has them."""
     return np.bincount(np.arange(len(nats)) // BLOCK, weights=nats)
 
@@ -32,7 +32,7 @@ def unigram(train: Stream, val: Stream, data: TaskData) -> Predict:
     """Every character by its frequency in the training text, whatever came before."""
     counts = np.bincount(train.tokens, minlength=len(data.vocabulary)) + 1.0
     nats = -np.log(counts / counts.sum())
-    return lambda split: _blocks(nats[split.arrays()["tokens"][1:]])
+    return lambda split: blocks(nats[split.arrays()["tokens"][1:]])
 
 
 def _compressor(compress: Callable[[bytes], bytes], train: Stream, data: TaskData) -> Predict:
@@ -134,4 +134,4 @@ def kneser_ney(train: Stream, val: Stream, data: TaskData) -> Predict:
         return losses
 
     best = min(range(2, most + 1), key=lambda order: float(nats(val.tokens, order).sum()))
-    return lambda split: _blocks(nats(split.arrays()["tokens"], best))
+    return lambda split: blocks(nats(split.arrays()["tokens"], best))

@@ -215,7 +215,7 @@ def _curve(result: Result, key: str) -> dict[int, float]:
     path = result.folder / CURVE
     try:
         points = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        curve = {int(point["step"]): float(point[key]) for point in points}
+        curve = {int(point["step"]): float(math.nan if point[key] is None else point[key]) for point in points}
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         raise UserError(f"{path} is missing or damaged: run the cell again with --force.") from None
     return {step: value for step, value in sorted(curve.items()) if drawable(value)}

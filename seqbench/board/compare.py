@@ -29,7 +29,7 @@ import pandas as pd
 from seqbench.board.frame import Array, Conditions, Result, results_of
 from seqbench.errors import UserError
 from seqbench.rates import TRIAL_SEED, chosen_rate
-from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_intervals
+from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_intervals, within_share
 from seqbench.task import BUDGETS
 
 __all__ = [
@@ -85,8 +85,8 @@ def _skill(figures: Array, reference: Array, perfect: float) -> Array:
     """0 at the baseline ``reference``, 1 at ``perfect``; without a test group the reference is too."""
     figures, reference = _alike(figures, reference)
     span = np.broadcast_to(perfect - reference, figures.shape)
-    exact = (figures == perfect).astype(float)  # as `TaskSpec.skill` has it where the reference is perfect
-    skill: Array = np.divide(figures - reference, span, out=exact, where=span != 0)
+    unknown = np.full(figures.shape, math.nan)  # as `TaskSpec.skill` has it where the reference is perfect
+    skill: Array = np.divide(figures - reference, span, out=unknown, where=span != 0)
     return skill
 
 
@@ -198,6 +198,12 @@ class Measure(NamedTuple):
     direction: Literal["higher", "lower"] | None
     reference: str | None
     perfect: float | None
+    share: bool | None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether figures lie within 0 and 1; of records that don't say, those without a unit of which 1 is perfect."""
+        return bool(self.perfect == 1 and self.unit == "" if self.share is None else self.share)
 
     @property
     def sign(self) -> int:
@@ -226,11 +232,12 @@ class BaselineResult:
 
 def _baselines(results: Sequence[Result]) -> dict[str, BaselineResult]:
     """Of each baseline the first figure that comes with its leave-one-out figures, else the first."""
-    known: dict[str, list[tuple[float, Array | None]]] = {}
+    known: dict[str, list[tuple[float, Array | None]]] = {}  # without figures that can't be told
     for result in results:
         rows = [None] * len(result.baselines) if result.baselines_left_out is None else result.baselines_left_out
         for (name, value), row in zip(result.baselines.items(), rows, strict=True):
-            known.setdefault(name, []).append((value, row if _finite(row) else None))
+            if value is not None:
+                known.setdefault(name, []).append((value, row if _finite(row) else None))
     baselines = {}
     for name, figures in known.items():
         value, left_out = min(figures, key=lambda figure: figure[1] is None)
@@ -289,7 +296,7 @@ class Entrant(Row):
         """``5/5``, ``4/5 (1 diverged)``, or ``not applicable``."""
         if self.not_applicable:
             return "not applicable"
-        bad = Counter(self.results[seed].status if seed in self.results else "missing" for seed in self.seeds)
+        bad = Counter(self.results[seed].outcome if seed in self.results else "missing" for seed in self.seeds)
         done = bad.pop("ok", 0)
         why = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(bad.items()))
         return f"{done}/{len(self.seeds)}" + (f" ({why})" if why else "")
@@ -449,6 +456,19 @@ class BoardTable:
         """What the intervals of the models lack, if they do."""
         shown = [interval for row in self.models for interval in (row.metric, row.skill) if interval]
         said = []
+        if any(run.outcome != run.status for row in self.models for run in row.results.values()):
+            said.append(
+                f"A score is not known where {self.measure.metric} can't be told from the test: its target never "
+                "changes, or it has one class only."
+            )
+        elif self.measure.perfect is not None and any(row.metric and not row.skill for row in self.models):
+            said.append(
+                f"Skill is not known: on this test {self.measure.reference} is as good as can be, or can't be scored, "
+                "so that nothing can be told over it."
+            )
+        everything = [row.metric for row in self.rows if row.metric and math.isfinite(row.metric.low)]
+        if any(abs(high - value - (value - low)) > 1e-9 for value, low, high in everything):
+            said.append("In brackets stand the ends of 95% intervals that as ± would reach beyond 0 or 1.")
         if shown and len(self.seeds) == 1:
             said.append("One seed only: intervals are over test examples and leave out how much training varies.")
         if any(math.isnan(interval.low) for interval in shown):
@@ -481,11 +501,12 @@ def _table(
     complete = {
         entrant.label: [entrant.results[seed] for seed in seeds]
         for entrant in entrants
-        if seeds and all(seed in entrant.results and entrant.results[seed].status == "ok" for seed in seeds)
+        if seeds and all(seed in entrant.results and entrant.results[seed].outcome == "ok" for seed in seeds)
     }
     figures = _all_figures(complete, baselines, n_groups)
     skills = _skills(complete, figures, measure)
-    metric, skill = ({label: _mean([own])[1] for label, own in known.items()} for known in (figures, skills))
+    skill = {label: _mean([own])[1] for label, own in skills.items()}
+    metric = {label: _interval(own, measure) for label, own in figures.items()}
     parts = {label: [own] for label, own in figures.items()}
     comparison = _compare({label: parts[label] for label in complete}, measure.sign)
     known = baselines if measure.sign else {}
@@ -535,10 +556,24 @@ def _all_figures(
 def _skills(runs: Mapping[str, Sequence[Result]], figures: Mapping[str, Array], measure: Measure) -> dict[str, Array]:
     """Of complete models and of baselines, as far as it is known."""
     if measure.reference is not None and measure.perfect is not None:
+        if measure.reference not in figures:  # its own score can't be told
+            return {}
         reference, perfect = figures[measure.reference], measure.perfect
-        return {label: _skill(own, reference, perfect) for label, own in figures.items()}
+        skills = {label: _skill(own, reference, perfect) for label, own in figures.items()}
+        # that over a reference without an error can't be told; nor without a group in which alone it makes one
+        whole = {label: own if np.isfinite(own).all() else own[:, :1] for label, own in skills.items()}
+        return {label: own for label, own in whole.items() if np.isfinite(own).all()}
     # records from before `perfect` was kept give their skill, without a part for the test examples
     return {label: _figures([run.skill for run in known], [None] * len(known), 0) for label, known in runs.items()}
+
+
+def _interval(figures: Array, measure: Measure) -> Interval:
+    """The mean of a model's or a baseline's figures; that of a share lies within 0 and 1."""
+    mean, interval = _mean([figures])
+    if not measure.is_share:
+        return interval
+    error = math.sqrt(mean.test_variance) if len(figures) == 1 else mean.error
+    return within_share(interval, error, figures.shape[1] - 1)
 
 
 def _place(row: Row, sign: int) -> tuple[int, float, bool, str]:
@@ -621,10 +656,17 @@ def _overview(tables: list[BoardTable]) -> Overview:
                 ranks=comparison.ranks.get(label),
                 mean_skill=_mean(figures[label])[1] if label in figures else None,
                 skills=[part.skill if part else None for part in parts],
-                states=[part.state if part else "not run" for part in parts],
+                states=[_state(part) for part in parts],
             )
         )
     return Overview(tables, rows, comparison)
+
+
+def _state(row: Entrant | None) -> str:
+    """How far a model got on one task."""
+    if row is None:
+        return "not run"
+    return row.state if row.metric is None or row.skill is not None else "skill not known"
 
 
 # --- two models ------------------------------------------------------------------------------------------------------
@@ -771,12 +813,13 @@ def _paired_figures(
     """Figures of both models over their common seeds, and the differences in skill, as far as there are any."""
     seeds = _common(first, second)
     everything = [*first.results.values(), *second.results.values()]
-    if not seeds or any(run.status != "ok" for run in everything):
+    if not seeds or any(run.outcome != "ok" for run in everything):
         return None, None
     runs = {row.label: [row.results[seed] for seed in seeds] for row in (first, second)}
     figures = _all_figures(runs, table.baselines, table.n_groups)
     skills = _skills(runs, figures, table.measure)
-    skill = _difference([skills[first.label]], [skills[second.label]])[0]
+    named = [skills[label] for label in (first.label, second.label) if label in skills]
+    skill = _difference([named[0]], [named[1]])[0] if len(named) == 2 else None
     return (figures[first.label], figures[second.label]), skill
 
 

@@ -1,10 +1,12 @@
 """Records as a DataFrame, one row per record: what tables, differences and pictures are made from.
 
-Every record is read once and held against what its key vouches for; one that was altered, moved or damaged is refused.
+Every record is read once and held against what its key vouches for, and its figures against the predictions beside it
+where these are kept; one that was altered, moved or damaged is refused.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqbench.data import PREDICTIONS, read_predictions
 from seqbench.errors import UserError, nearest
 from seqbench.jobs.record import Primary, RunRecord, hash_of
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 from seqbench.report.text import short
+from seqbench.task import TASKS, TaskSpec
 
 __all__ = ["Array", "Conditions", "Result", "chosen_results", "frame_of", "load_results", "results_of"]
 
@@ -114,8 +118,9 @@ class Result(Conditions):
     skill: float | None
     reference: str | None
     perfect: float | None
+    share: bool | None
     left_out: Array | None
-    baselines: dict[str, float]
+    baselines: dict[str, float | None]
     baselines_left_out: Array | None
     steps: int | None
     train_seconds: float | None
@@ -131,6 +136,7 @@ class Result(Conditions):
     git_commit: str | None
     git_dirty: bool | None
     finished: str
+    verified: bool | None
     record: str
     key: str
 
@@ -138,6 +144,11 @@ class Result(Conditions):
     def folder(self) -> Path:
         """Where the record lies."""
         return Path(self.record).parent
+
+    @property
+    def outcome(self) -> str:
+        """The status; of a run that went well and has a score that can't be told, that."""
+        return "score not known" if self.status == "ok" and self.value is None else self.status
 
 
 def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
@@ -158,6 +169,7 @@ def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     metric, direction, unit, value                          the primary metric and its figure on the test split
     validation                                              the same metric on the validation split
     skill                                                   0 at the baseline ``reference``, 1 at the value ``perfect``
+    share                                                   whether ``value`` lies between 0 and 1; None if not kept
     params, steps                                           trained parameters; optimiser steps
     train_seconds, cpu_seconds                              in training: by the clock; computed by the process
     eval_seconds                                            seconds in evaluation
@@ -167,6 +179,7 @@ def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     device, device_name, threads, precision                 where it ran
     python, torch, seqbench, git_commit, git_dirty          versions
     finished                                                ISO 8601, UTC
+    verified                                                whether ``value`` was computed again from the predictions
     record, key                                             path of the record; SHA-256 of what decides the result
     conditions                                              the same text for comparable records
     n_train, n_val, n_test, data_sha256                     examples of each split, SHA-256 of the data
@@ -275,6 +288,7 @@ def _result(record: RunRecord, folder: Path, path: Path) -> Result:
         "validation": record.metrics["val"][primary.name] if primary else None,
         "left_out": left_out,
         "baselines_left_out": baselines_left_out,
+        "verified": _verified(record, folder),
         "record": str(path),
     }
     known: dict[str, Any] = {column.name: columns.get(column.name) for column in fields(Result)}
@@ -308,6 +322,55 @@ def _check(record: RunRecord, folder: Path, store: Store) -> None:
     for name, good in consistent.items():
         if not good:
             raise UserError(f"{folder / RECORD} has been altered: its {name} contradicts the rest of it.")
+
+
+CLOSE = 1e-5  # of a figure: predictions are kept in single precision, and another machine adds up in another order
+
+
+def _verified(record: RunRecord, folder: Path) -> bool | None:
+    """Whether the test figures are those of the predictions beside the record; None where there are no figures.
+
+    False where that can't be told: predictions are not kept, or this seqbench has the task in no such version.
+
+    Raises:
+        UserError: they are others.
+    """
+    primary = record.primary
+    if primary is None:
+        return None
+    reference, perfect = record.baselines.get(primary.reference or ""), primary.perfect
+    if record.skill is not None and reference is not None and perfect is not None and perfect != reference:
+        _check_figure("skill", record.skill, (primary.value - reference) / (perfect - reference), folder)
+    spec = _spec_of(record) if (folder / PREDICTIONS).is_file() else None  # a board of others imports no task
+    if spec is None:
+        return False
+    predictions, truth = read_predictions(folder)
+    try:
+        figures = spec.score(predictions, truth)
+    except Exception as error:  # whatever a score makes of arrays that are not its task's
+        raise UserError(f"{folder / PREDICTIONS} does not fit its record ({error}): run the cell again.") from None
+    kept = record.metrics["test"]
+    for name in figures.keys() & kept.keys():
+        _check_figure(name, kept[name], figures[name], folder)
+    return primary.name in figures
+
+
+def _spec_of(record: RunRecord) -> TaskSpec | None:
+    """The task in the version of the record, if it is here."""
+    try:
+        entry = TASKS.entry(record.task.name)
+        known = (entry.value.version, entry.code) == (record.task.version, record.task.code_sha256)
+        return entry.value.at(record.task.source) if known else None
+    except UserError:
+        return None
+
+
+def _check_figure(name: str, kept: float, computed: float, folder: Path) -> None:
+    if not math.isclose(kept, computed, rel_tol=CLOSE, abs_tol=CLOSE * 1e-3):
+        raise UserError(
+            f"{folder / RECORD} has been altered: its {name} is {kept:g}, but computed from what lies beside it "
+            f"{computed:g}. Run the cell again with --force."
+        )
 
 
 def _check_primary(primary: Primary | None, primaries: dict[str, Primary], conditions: str, folder: Path) -> None:

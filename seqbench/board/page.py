@@ -15,7 +15,18 @@ import pandas as pd
 from seqbench.board.compare import BoardTable, Comparison, Entrant, Overview, OverviewRow, Ranks, Row, overviews
 from seqbench.board.frame import Result
 from seqbench.rates import TRIAL_SEED
-from seqbench.report.text import NONE, decimals, escape, link, listed, open_ranks, or_dash, relative, with_reach
+from seqbench.report.text import (
+    NONE,
+    decimals,
+    escape,
+    link,
+    listed,
+    open_ranks,
+    or_dash,
+    relative,
+    with_interval,
+    with_reach,
+)
 from seqbench.report.text import table as table_lines
 from seqbench.stats import Interval
 
@@ -53,6 +64,20 @@ seed has no mean and no rank.
 **All figures belong to the budget in their heading** (`quick` is minutes of training): with more training the order of
 the models may change.
 """
+
+
+def not_verified(tables: Sequence[BoardTable]) -> str:
+    """What must be said of figures that could not be computed again; empty if all were."""
+    runs = [run for table in tables for row in table.models for run in row.results.values() if run.status == "ok"]
+    doubtful = sum(not run.verified for run in runs)
+    if not doubtful:
+        return ""
+    whose = "The figures of" if doubtful == len(runs) else f"Of {len(runs):,} runs the figures of {doubtful:,}"
+    these = f"these {len(runs):,} runs" if doubtful == len(runs) else ""
+    return (
+        f"{whose} {these}".strip() + " are not verified: they stand as their records have them, because predictions "
+        "to compute them from again are not kept beside these, or the task is not here in the same version."
+    )
 
 
 def only_models(models: str) -> str:
@@ -100,6 +125,7 @@ class _Page:
     def markdown(self, tables: Sequence[BoardTable]) -> str:
         """How to read it, overviews, tables."""
         parts = [HOW_TO_READ.format(records=sum(table.n_results for table in tables))]
+        parts += [f"{said}\n"] if (said := not_verified(tables)) else []
         parts += [f"**{escape(only_models(self.models))}**\n"] if self.models else []
         parts += [self.section(overview.heading, _overview(overview)) for overview in overviews(tables)]
         parts += [self.section(table.title, self.table(table)) for table in tables]
@@ -352,7 +378,7 @@ def _bullets(lines: Iterable[str]) -> list[str]:
 
 
 def _figure(interval: Interval | None, places: int) -> str:
-    return NONE if interval is None else with_reach(interval.value, _reach(interval), places)
+    return NONE if interval is None else with_interval(interval, places)
 
 
 def _reach(interval: Interval) -> float:

@@ -15,7 +15,7 @@ import pandas as pd
 from seqbench.board.compare import BoardTable, Entrant, Overview, OverviewRow, make_tables, overviews
 from seqbench.board.frame import Result, results_of
 from seqbench.board.page import BETTER
-from seqbench.report.text import NONE, Section, decimals, open_ranks, short, with_reach
+from seqbench.report.text import NONE, Section, decimals, open_ranks, short, with_interval
 from seqbench.stats import Interval
 
 __all__ = ["ShortTable", "short_board", "short_runs"]
@@ -86,7 +86,7 @@ def _reach(interval: Interval) -> float:
 
 
 def _figure(interval: Interval | None, places: int) -> str:
-    return NONE if interval is None else with_reach(interval.value, _reach(interval), places)
+    return NONE if interval is None else with_interval(interval, places)
 
 
 def short_runs(results: pd.DataFrame) -> Section:
@@ -132,7 +132,7 @@ def _run_cells(runs: Sequence[Result], row: Entrant | None) -> list[str]:
 
     ``row`` is what the board has of them; None of runs at a learning rate that it did not take.
     """
-    states = [run.status for run in runs]
+    states = [run.outcome for run in runs]
     said = [f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states) if state != "ok"]
     seconds = [run.train_seconds for run in runs if run.train_seconds is not None]
     figure = skill = NONE

@@ -161,6 +161,8 @@ def _show_data(prepared: Prepared, about: dict[str, Any]) -> None:
         print_text(f"\nvocabulary: {len(symbols):,} symbols: {first_symbols(symbols)}")
     print_text(f"\nexample: {about['example']}", fold=True)
     _table(about["baselines"])
+    for name, reason in about["not applicable"].items():
+        print_text(f"baseline {name} is left out: {reason}.", fold=True)
 
 
 def _table(rows: list[dict[str, Any]], figure: Callable[[float], str] = format_value) -> None:

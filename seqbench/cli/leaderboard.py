@@ -96,7 +96,7 @@ class Leaderboard:
     def _show(self, tables: Sequence[BoardTable]) -> None:
         """Print the short board, what its intervals lack, and how to get the page."""
         from seqbench.board import short_board
-        from seqbench.board.page import only_models
+        from seqbench.board.page import not_verified, only_models
 
         for heading, headers, rows in short_board(tables):
             print_text(heading)
@@ -107,6 +107,8 @@ class Leaderboard:
             print_text(only_models(self.model))
         for caveat in dict.fromkeys(caveat for table in tables for caveat in table.caveats()):
             print_text(caveat)
+        if said := not_verified(tables):
+            print_text(said)
         asked = {"--task": self.task, "--model": self.model, "--budget": self.budget}
         chosen = [word for name, value in asked.items() if value != "all" for word in (name, value)]
         words = shlex.join([*map(str, self.results), *chosen, "--out", "board.md"])

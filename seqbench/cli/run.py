@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -191,7 +192,10 @@ def metric_interval(spec: TaskSpec, metric: str, predictions: np.ndarray, truth:
     """95% interval of one of the task's metrics over the groups of the test split."""
     from seqbench.stats import jackknife_interval
 
-    return jackknife_interval(lambda kept: spec.score(predictions[kept], truth[kept])[metric], truth.groups)
+    share = next((known.share for known in spec.metrics if known.name == metric), False)
+    return jackknife_interval(
+        lambda kept: spec.score(predictions[kept], truth[kept])[metric], truth.groups, share=share
+    )
 
 
 def show_result(outcome: Outcome) -> RunRecord:
@@ -231,10 +235,10 @@ def _code(record: RunRecord) -> str:
 
 
 def _show_figures(record: RunRecord, folder: Path) -> None:
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
-    from seqbench.predictions import read_predictions
 
     predictions, truth = read_predictions(folder)
     _show_scores(record, spec, metric_interval(spec, spec.primary.name, predictions, truth))
@@ -243,10 +247,9 @@ def _show_figures(record: RunRecord, folder: Path) -> None:
     for metric in spec.metrics[1:]:
         if metric.headline:
             interval = metric_interval(spec, metric.name, predictions, truth)
-            value = format_value(others.pop(metric.name))
-            print_text(f"\n{metric.name}: {value} ({_ends(interval)})")
+            print_text(f"\n{metric.name}: {_shown(others.pop(metric.name))} ({_ends(interval)})")
     if others:
-        print_text("\nalso    " + ", ".join(f"{name} {format_value(value)}" for name, value in others.items()))
+        print_text("\nalso    " + ", ".join(f"{name} {_shown(value)}" for name, value in others.items()))
     print_text(f"\nscored  {test['n_scored']:,.0f} predictions; the interval is over test groups, not over seeds")
     _show_cost(record)
     if (folder / "sample.txt").is_file():
@@ -258,9 +261,11 @@ def _show_scores(record: RunRecord, spec: TaskSpec, interval: Interval) -> None:
     assert record.primary is not None
     named = record.primary.reference or spec.references[0]
     reference = record.baselines[named]
-    rows: list[tuple[str, float, str]] = [(f"{record.model.name} (this run)", record.primary.value, _ends(interval))]
+    own = f"{record.model.name} (this run)"
+    rows: list[tuple[str, float | None, str]] = [(own, record.primary.value, _ends(interval))]
     rows += [(name, value, "") for name, value in record.baselines.items()]
-    rows.sort(key=lambda row: row[1], reverse=spec.primary.direction == "higher")
+    sign = -1 if spec.primary.direction == "higher" else 1
+    rows.sort(key=lambda row: math.inf if row[1] is None else sign * row[1])
     unit = f" ({spec.primary.unit})" if spec.primary.unit else ""
     headers = [
         "",
@@ -269,13 +274,26 @@ def _show_scores(record: RunRecord, spec: TaskSpec, interval: Interval) -> None:
         f"skill over {named}",
     ]
     cells = [
-        (name, format_value(value), ends, f"{spec.skill(value, reference) + 0.0:.3f}")  # no -0.000
+        (name, _shown(value), ends, "not known" if math.isnan(skill) else f"{skill + 0.0:.3f}")  # no -0.000
         for name, value, ends in rows
+        for skill in [math.nan if value is None or reference is None else spec.skill(value, reference)]
     ]
     print_table(headers, cells, numbers="left")
+    if record.primary.value is None:
+        print_text(
+            f"\n{spec.primary.name} can't be told from this test: its target never changes, or it has one class only"
+        )
+    elif record.skill is None:
+        print_text(f"\nno skill can be told over {named}: on this test it is as good as can be, or can't be scored")
+
+
+def _shown(value: float | None) -> str:
+    return "not known" if value is None else format_value(value)
 
 
 def _ends(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return "not known"
     return f"{format_value(interval.low)} to {format_value(interval.high)}"
 
 
@@ -302,13 +320,12 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     Raises:
         UserError: the predictions are missing or damaged.
     """
+    from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
     spec = TASKS.get(record.task.name).at(record.task.source)
     columns = [[_learning_curve(record, spec, folder)]]
     if record.task.kind in TEST_PANELS:
-        from seqbench.predictions import read_predictions
-
         predictions, truth = read_predictions(folder)
         columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
     about = f"{record.task.name} · {record.model.name} · {record.budget} · seed {record.seed}"
@@ -319,11 +336,12 @@ def _learning_curve(record: RunRecord, spec: TaskSpec, folder: Path) -> Panel:
     assert record.primary is not None
     points = [json.loads(line) for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     name, unit = spec.primary.name, f" ({spec.primary.unit})" if spec.primary.unit else ""
-    steps, values = [point["step"] for point in points], [point[f"val_{name}"] for point in points]
+    steps, values = [point["step"] for point in points], [_or_nan(point[f"val_{name}"]) for point in points]
     figures = {"this run": record.primary.value, **record.baselines}
     rules = [
         Rule(value, f"{whose} {format_value(value)}", strong=whose == "this run", widen="always")
         for whose, value in figures.items()
+        if value is not None
     ]
     return Panel(
         "Learning curve",
@@ -332,6 +350,10 @@ def _learning_curve(record: RunRecord, spec: TaskSpec, folder: Path) -> Panel:
         Axis(name + unit),
         note="Lines across are figures on the test split: of this run's best state, and of the baselines.",
     )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _confusion(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:

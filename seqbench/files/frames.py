@@ -11,7 +11,9 @@ from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.readers.archives import shown
 
-__all__ = ["frame_file"]
+__all__ = ["FRAMES", "frame_file"]
+
+FRAMES = "frames"  # folder of the cache that holds them
 
 
 def frame_file(frame: Any, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ _register(
 
 # --- which of them a file is -----------------------------------------------------------------------------------------
 
-TARGETS = "label target class y sentiment category species outcome rul".split()
+TARGETS = re.compile("label|target|class|y|sentiment|category|species|outcome|rul")
 TEXT_NAMES = ("text", "review", "sentence", "tweet", "comment", "content", "message", "body", "document", "title")
 MANY = 20  # different numbers from which a column of them is no column of classes
 LONG_TEXT = 15  # characters, on average
@@ -182,7 +183,7 @@ def _what(shape: str) -> str:
 
 
 def _usual_target(table: Table) -> str:
-    usual = [name for name in table.names if name.lower() in TARGETS]
+    usual = [name for name in table.names if TARGETS.fullmatch(name.lower())]
     return usual[0] if len(usual) == 1 else ""
 
 

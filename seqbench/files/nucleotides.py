@@ -233,6 +233,6 @@ VARIANT: dict[str, Any] = {
         "by groups of near-duplicates, class by class, or as published; no test sequence shares its 20 central bases "
         "with training"
     ),
-    "baselines": ("majority", "kmers"),
+    "baselines": ("majority", "kmers", "positions", "positions-kmers", "position-boosting"),
     "reference": "majority",
 }

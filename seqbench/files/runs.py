@@ -258,7 +258,7 @@ class _Features:
         gaps = np.isnan(values)
         mean = np.nanmean(values, axis=0)
         scale = Scale.of(np.where(gaps, mean, values))
-        return cls(names, scale, [bool(flag) for flag in gaps.any(axis=0)])
+        return cls(names, scale, np.atleast_1d(gaps.any(axis=0)).tolist())
 
     @classmethod
     def from_reading(cls, reading: Reading) -> _Features:
@@ -625,7 +625,7 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "the state of the user's own machine from windows of its measurements",
     "split": "by run, class by class; one series by time; or as published",
-    "baselines": ("majority", "lda", "window-logistic"),
+    "baselines": ("majority", "lda", "window-logistic", "window-boosting", "random-convolutions"),
     "reference": "majority",
 }
 

@@ -215,7 +215,9 @@ def _in_order(
     try:
         check_increasing(times, table, time, members)
     except UserError:
-        often = len(np.unique(times)) < MOST_TIMES * len(times)  # a time that is there twice by mistake is another thing
+        often = len(np.unique(times)) < MOST_TIMES * len(
+            times
+        )  # one that is there twice by mistake is another thing
         key = _telling(table, times, time, target) if often and not keys else None
         if key is None:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ def encode(
 
 
 OWN = {"citation": "the user's own file", "licence": "the user's own"}
-LABEL_METRICS = (Metric("accuracy", "higher", ""), Metric("macro_f1", "higher", ""))
+LABEL_METRICS = (Metric("accuracy", "higher", "", share=True), Metric("macro_f1", "higher", "", share=True))
 MANY_CLASSES = 20  # of more that are all numbers it is not plain that each is a class
 MOST_SHOWN = 8  # classes of which the shares are told
 RARE = 2  # a word seen once teaches nothing that the test could show
@@ -108,11 +109,12 @@ LONGEST = 1_000_000
 
 
 def score_labels(predictions: Array, truth: Truth) -> dict[str, float]:
-    """Accuracy and macro-F1 of class probabilities (N, K)."""
+    """Accuracy and macro-F1 of class probabilities (N, K); of one class alone there is no F1 to tell."""
     predicted = predictions.argmax(axis=1)
+    several = bool((truth.targets != truth.targets[0]).any())
     return {
         "accuracy": accuracy(predicted, truth.targets),
-        "macro_f1": macro_f1(predicted, truth.targets, predictions.shape[1]),
+        "macro_f1": macro_f1(predicted, truth.targets, predictions.shape[1]) if several else math.nan,
     }
 
 
@@ -384,6 +386,6 @@ VARIANT: dict[str, Any] = {
     "score": score_labels,
     "description": "labels of the user's own texts",
     "split": "by group or near-duplicate, class by class; by time where a time column is named; or as published",
-    "baselines": ("majority", "tfidf"),
+    "baselines": ("majority", "tfidf", "tfidf-svm"),
     "reference": "majority",
 }

@@ -3,7 +3,7 @@
 `Record` is what all have in common; `RunRecord` is that of a model trained on a task, which `seqbench.experiment` fills
 in, `ProbeRecord` that of a probe, which `seqbench.probes.shared.measuring` fills in. A
 record is validated whenever it is written or read: unknown keys, NaN, newer schema versions, and a key that is not that
-of its content are refused.
+of its content are refused. A score that can't be told is null.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ __all__ = [
     "run_key",
 ]
 
-SCHEMA_VERSION = 3  # 2: numpy, scikit_learn, os, instruction_set of the environment; 3: dataset and about of the task
+# 2: numpy, scikit_learn, os and instruction_set of the environment; 3: dataset and about of the task, null for scores
+# that can't be told, and share of the primary figure
+SCHEMA_VERSION = 3
 READING_SHA256 = "reading_sha256"  # in the header of model.safetensors: of the model.json that belongs to it
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Figures = dict[str, float]
+Figures = dict[str, float | None]  # None: it can't be told from this data
 Status = Literal["ok", "diverged", "oom", "timeout", "error", "not_applicable"]
 
 
@@ -228,14 +230,18 @@ class ModelInfo(Strict):
 
 
 class Primary(Strict):
-    """The figure that the model is ranked by, on the test split; skill is 0 at `reference` and 1 at `perfect`."""
+    """The figure that the model is ranked by, on the test split; skill is 0 at `reference` and 1 at `perfect`.
+
+    `value` is None where it can't be told. `share`: it lies between 0 and 1; None in records from before it was kept.
+    """
 
     name: str
-    value: float
+    value: float | None
     direction: Literal["higher", "lower"]
     unit: str
     reference: str | None = None  # a baseline
     perfect: float | None = None
+    share: bool | None = None
 
 
 class Cost(Strict):
@@ -275,7 +281,10 @@ class RunRecord(Record):
     @property
     def headline(self) -> str:
         """The primary figure, or why there is none."""
-        return f"{self.primary.name} {self.primary.value:.4g}" if self.primary else super().headline
+        if self.primary is None:
+            return super().headline
+        value = self.primary.value
+        return f"{self.primary.name} {'not known' if value is None else f'{value:.4g}'}"
 
     @property
     def place(self) -> tuple[str, ...]:

@@ -151,7 +151,8 @@ def _understood(cells: pa.ChunkedArray, form: Format, delimiter: str) -> tuple[p
     count, told = _sum(unsure), ""
     if count and 2 * count <= len(cells) - cells.null_count:
         marks = pc.unique(pc.filter(cells, unsure)).to_pylist()
-        told = f"{count:,} cells {' and '.join(map(repr, marks))} are read as missing"
+        are = "cell {} is" if count == 1 else "cells {} are"
+        told = f"{count:,} {are.format(' and '.join(map(repr, marks)))} read as missing"
         cells = pc.if_else(unsure, None, cells)
     values, remark = _with_marks(cells, form, delimiter)
     return values, "; ".join(filter(None, (remark, told)))

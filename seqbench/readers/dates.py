@@ -261,9 +261,11 @@ def _day_or_month_first(cells: pa.ChunkedArray, mark: str, two_digits: bool, sai
         raise _two_digits(at, cells[at].as_py(), tuple(orders[name] for name in left))
     exchanged = {**fields, "d": fields["m"], "m": fields["d"]}
     read = {name: _assembled(cells, fields if name == "day-first" else exchanged) for name in left}
-    if len(left) == 2 and (read["day-first"] != read["month-first"]).any():
-        left = [name for name in left if _is_regular(read[name])]
-        if len(left) != 1 or _grows(read["day-first"]) == _grows(read["month-first"]):
+    if len(left) == 2:
+        if (read["day-first"] == read["month-first"]).all():
+            return read["day-first"], ""
+        left = _settled(read)
+        if not left:
             raise _could_be_both(cells, read, orders)
     times = read[left[0]]
     at = int(np.argmax(np.maximum(first, second)))
@@ -271,6 +273,19 @@ def _day_or_month_first(cells: pa.ChunkedArray, mark: str, two_digits: bool, sai
         times,
         f"{shown(cells[at].as_py())} is read as {_shown_time(times[at])}, so with the {left[0].split('-')[0]} first",
     )
+
+
+def _settled(read: dict[str, Array]) -> list[str]:
+    """The order that the steps settle, if they do: the other goes back and forth, or jumps from midnight to midnight.
+
+    Days and months alone settle nothing: the first of each month and twelve days in a row are written alike.
+    """
+    growing = [name for name, times in read.items() if _grows(times)]
+    if len(growing) == 1:
+        return growing if _is_regular(read[growing[0]]) else []
+    even = [name for name in growing if len(set(np.diff(read[name]).tolist())) == 1]
+    hours = hours_between(read[even[0]]) if len(even) == 1 else None
+    return even if hours is not None and hours < 24 else []
 
 
 def _in_both_orders(cells: pa.ChunkedArray, first: Array, second: Array) -> Unreadable:
@@ -304,8 +319,8 @@ def _grows(times: Array) -> bool:
 
 
 def _is_regular(times: Array) -> bool:
-    """Whether times go one way, in steps of which most are alike."""
-    if len(times) < 3 or not _grows(times):
+    """Whether most steps of times are alike."""
+    if len(times) < 3:
         return False
     steps = np.abs(np.diff(times).astype(np.int64))
     usual = np.median(steps)

@@ -35,6 +35,7 @@ __all__ = [
     "rounded",
     "short",
     "table",
+    "with_interval",
     "with_reach",
 ]
 
@@ -100,6 +101,14 @@ def with_reach(value: float, reach: float, places: int) -> str:
     return f"{value:z,.{places}f}" + (
         f" ± {reach:,.{places}f}" if math.isfinite(reach) and round(reach, places) > 0 else ""
     )
+
+
+def with_interval(interval: Interval, places: int) -> str:
+    """`with_reach` of an interval that is as long on both sides; of another ``0.990 (0.952 to 1.000)``."""
+    value, low, high = interval
+    if math.isfinite(value) and abs((high - value) - (value - low)) > 0.5 * 10**-places:
+        return f"{value:z,.{places}f} ({low:z,.{places}f} to {high:z,.{places}f})"
+    return with_reach(value, (high - low) / 2, places)
 
 
 def open_ranks(ranks: tuple[int, int, int] | None) -> str:
