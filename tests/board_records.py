@@ -99,7 +99,8 @@ def write(
         raw["primary"]["value"] = value
         name = raw["primary"]["name"]
         raw["metrics"] = {"val": {name: value if val is None else val}, "test": {name: value}}
-        raw["skill"] = (value - 0.5) / 0.5
+        perfect = raw["primary"]["perfect"]
+        raw["skill"] = (value - 0.5) / ((1.0 if perfect is None else perfect) - 0.5)
     record = RunRecord.from_json(json.dumps(signed(raw)))
     cell = Store(root).folder(record.place, record.budget, record.seed, record.key)
     folder = cell / f"run-{run}"

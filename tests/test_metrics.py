@@ -41,7 +41,7 @@ def test_macro_f1_is_over_the_classes_that_are_there_or_predicted():
 
 
 def test_what_cannot_be_told_is_no_number():
-    assert math.isnan(metrics.relative(0.0, 0.0)) and metrics.relative(1.0, 2.0) == 0.5
+    assert math.isnan(metrics.relative_to(0.0, 0.0)) and metrics.relative_to(1.0, 2.0) == 0.5
     truth = Truth(np.zeros(4, dtype=int), np.arange(4), {})
     scores = score_labels(np.eye(2)[[0, 0, 0, 1]], truth)
     assert scores["accuracy"] == 0.75 and math.isnan(scores["macro_f1"])  # one class only
