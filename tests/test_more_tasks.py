@@ -1,6 +1,7 @@
 """The honesty rules once more, checked independently on the data of sentiment, stock and fault."""
 
 import dataclasses
+import hashlib
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from seqbench import Source
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.files.near import near_groups
+from seqbench.files.texts import words
 from seqbench.models.backbone import build, shape_of
 from seqbench.prepare import fit_baselines, prepare
 from seqbench.task import TASKS, Budget
@@ -58,6 +60,15 @@ def tweets():
 def test_sentiment_no_test_text_stands_in_training_once_it_is_bare(tweets):
     training = {bare(text) for text in tweets["train"]}
     assert not training & {bare(text) for part in ("val", "test") for text in tweets[part]}
+
+
+def test_sentiment_splits_and_words_are_those_of_its_version(tweets):
+    """How a user's texts are split and read may change; that of the built-in tweets would need another version."""
+    digests = {
+        part: hashlib.sha256("\n".join(" ".join(words(text)) for text in rows).encode()).hexdigest()[:16]
+        for part, rows in tweets.items()
+    }
+    assert digests == {"train": "85d1a60baa52727f", "val": "c036ce2d60645c4e", "test": "88b0f4e5f8f05e02"}
 
 
 def jaccard_above(left, right, least):
