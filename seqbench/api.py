@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,9 +146,12 @@ def run(
         raise UserError("which model? Give model='lstm', or several: see `seqbench list models`.")
     models = MODELS.chosen(_joined(model, "model"))
     alone = jobs == 1 and time_limit is None
-    with _told_where(), _listener(progress, jobs, str(model) if alone and not many else "") as listener:
-        given = {**config, **_own_data({**config, "data": data})}
-        tasks, base = _tasks_and_config(task, models, options, given, listener)
+    said: list[str] = []
+    given = {**config, **_own_data({**config, "data": data})}
+    tasks, base = _tasks_and_config(task, models, options, given, said.append)
+    with _told_where(), _listener(progress, jobs, base.name if alone and not many else "") as listener:
+        for line in said:
+            listener.say(line)
         own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
         entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
         here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
@@ -191,7 +194,7 @@ def _tasks_and_config(
     models: Sequence[str],
     options: Mapping[str, Any] | None,
     given: Mapping[str, Any],
-    listener: Listener,
+    say: Callable[[str], None],
 ) -> tuple[tuple[str, ...], RunConfig]:
     """The names of the tasks, that for the user's own data where none is named, and the configuration of the first."""
     given = {name: value for name, value in given.items() if name != "name"}
@@ -208,7 +211,7 @@ def _tasks_and_config(
         raise UserError("data of your own is one task's: leave task out, or name one.")
     first = RunConfig(task=named, model=models[0], **known)
     texts = tuple(f"{name}={value}" for name, value in others.items())
-    name, first = chosen_task(named, dataclasses.replace(first, option=(*first.option, *texts)), listener.say)
+    name, first = chosen_task(named, dataclasses.replace(first, option=(*first.option, *texts)), say)
     tasks = TASKS.chosen(name)
     base = dataclasses.replace(first, task=tasks[0])
     _check_options(TASKS.get(tasks[0]).at("path"), base.task_options)
@@ -253,7 +256,7 @@ def show(
 
     given = {**config, **_own_data({**config, "data": data})}
     with _listener(None, 1, "data") as listener:
-        names, base = _tasks_and_config(task, ("",), options, given, listener)
+        names, base = _tasks_and_config(task, ("",), options, given, listener.say)
         prepared = prepare(names[0], base.task_options, base.source, listener.say, base.data, base.test)
         return DataShown(about_prepared(prepared, fit_baselines(prepared, listener.say)))
 
@@ -440,11 +443,12 @@ class RunResult(Shown, RunRecord):
         """The figure with its interval, the baselines beside it, and what is known of the data."""
         runs = short_runs(frame_of([(self, self.folder)]))
         about = self.task.about
-        if self.primary is None:
+        if self.primary is None or self.primary.value is None:
             return [runs]
         sign = 1 if self.primary.direction == "lower" else -1
         figures = sorted(
-            [(self.model.name, self.primary.value), *self.baselines.items()], key=lambda row: sign * row[1]
+            [(self.model.name, self.primary.value), *self.baselines.items()],
+            key=lambda row: math.inf if row[1] is None else sign * row[1],
         )
         unit = f" ({self.primary.unit})" if self.primary.unit else ""
         rows = [[name, NONE if value is None else format_value(value)] for name, value in figures]

@@ -196,6 +196,8 @@ def _everything(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
         if kept is None:
             say(f"fitting baseline {name} (once)")
             kept = _fit(prepared, baseline, path, code)
+            if "not_applicable" in kept:
+                say(f"baseline {name} is left out: {kept['not_applicable']}")
         fitted[name] = kept
     return fitted
 

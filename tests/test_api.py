@@ -421,7 +421,7 @@ def test_a_row_without_an_interval_says_why(tmp_path):
     write(tmp_path, "alpha", 0, 0.5, rate=0.01)
     write(tmp_path, "beta", 0, 0.6)
     rows = {(row["model"], row["learning rate"]): row for row in runs_table(tmp_path)}
-    assert "±" in rows["alpha", "0.003"]["test figure, mean over seeds"] and rows["alpha", "0.003"][""] == ""
+    assert " to 1.0000)" in rows["alpha", "0.003"]["test figure, mean over seeds"] and rows["alpha", "0.003"][""] == ""
     assert rows["alpha", "0.01"]["test figure, mean over seeds"] == "accuracy 0.5000"
     assert rows["alpha", "0.01"][""] == "no interval: a trial of the learning rate"
     assert rows["beta", "0.003"][""] == "no interval: seeds 1/2 (1 missing)"

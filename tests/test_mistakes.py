@@ -164,3 +164,22 @@ def test_the_version_is_told(cli):
     import seqbench.environment
 
     assert cli("--version").stdout.strip() == seqbench.environment.seqbench_version()
+
+
+def test_a_name_with_nul_in_it_is_one_sentence(here, tmp_path):
+    run = ("--task", "toy-wave", "--model", "rnn", "--budget", "smoke")
+    for words in ((*run, "--out", "a\0b"), (*run, "--data", "a\0b"), ("predict", "a\0", "b"), ("leaderboard", "a\0")):
+        done = here(*words)
+        assert done.returncode == 2 and "holds the character NUL" in done.stderr, done.stderr
+    for line in ('out = "a\\u0000b"', 'data = "a\\u0000b"', '[option]\nx = "a\\u0000b"'):
+        (tmp_path / "run.toml").write_text(f'task = "toy-wave"\nmodel = "rnn"\n{line}\n')
+        done = here("--config", "run.toml")
+        assert done.returncode == 2 and "run.toml holds the character NUL" in done.stderr, done.stderr
+
+
+def test_a_file_of_options_names_the_users_data(here, tmp_path):
+    (tmp_path / "run.toml").write_text('task = "dna"\nmodel = "rnn"\nbudget = "smoke"\ndata = "nowhere.fa"\n')
+    done = here("--config", "run.toml")
+    assert done.returncode == 2 and "nowhere.fa" in done.stderr and "is not there" in done.stderr
+    done = here("--config", "run.toml", "--data", "elsewhere.fa")  # the command line comes first
+    assert done.returncode == 2 and "elsewhere.fa" in done.stderr

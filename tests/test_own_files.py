@@ -59,7 +59,8 @@ def test_each_task_runs_from_a_file_of_the_users_and_predicts_new_rows(own, tmp_
     record = json.loads(path.read_text())
     assert record["status"] == "ok" and record["task"]["source"] == "path"
     assert not any(str(tmp_path) in file.read_text(errors="ignore") for file in path.parent.iterdir())
-    assert set(record["baselines"]) == set(TASKS.get(task).at("path").baselines)
+    assert set(TASKS.get(task).at("path").references) <= set(record["baselines"])
+    assert set(record["baselines"]) <= set(TASKS.get(task).at("path").baselines) and len(record["baselines"]) > 1
     out = tmp_path / "out.parquet"
     assert main(["predict", str(path), data[1], "--out", str(out)]) == 0
     table = pq.read_table(out)
@@ -137,11 +138,9 @@ MISTAKES = [
     ("stock", prices() + "2026-01-01,1,1,1,0,1\n", "line 502"),
     ("stock", prices(40), "too few"),
     ("fault", runs() + "r0,ok,1,1\n", "line 722"),
-    ("fault", runs() + "r99,ok,1,\n", "line 722"),
     ("fault", runs(6), "class 'ok' is in 2 runs"),
     ("fault", "run,label\n" + "r1,a\n" * 20, "there is nothing to read"),
     ("weather", series() + "2020-02-07T12,1e300,50\n", "line 902"),
-    ("fault", runs(9, samples=9), "no run has 10 samples"),
     ("textgen", "abc", "too short"),
     ("textgen", "a" * 5000, "one character over and over"),
     ("textgen", b"abc \xff\xfe" * 900, "line 1"),
@@ -264,7 +263,8 @@ def test_predict_refuses_what_the_model_was_not_trained_to_read(own, tmp_path, c
     (tmp_path / "less.csv").write_text(runs().replace("run,label,a,b", "run,label,a,c"))
     assert "'b'" in told(capsys, "predict", record, "less.csv")
     (tmp_path / "short.csv").write_text("run,a,b\n" + "r1,1,2\n" * 5)
-    assert "no run has 10 samples" in told(capsys, "predict", record, "short.csv")
+    assert main(["predict", str(record), "short.csv", "--out", "short-out.csv"]) == 0  # a run may be short
+    assert len((tmp_path / "short-out.csv").read_text().splitlines()) == 2
     assert "must end in .csv or .parquet" in told(capsys, "predict", record, file, "--out", "p.txt")
     assert "choose another" in told(capsys, "predict", record, file, "--out", file)
     assert "can't be written" in told(capsys, "predict", record, file, "--out", "no/such/p.csv")
@@ -284,7 +284,7 @@ def test_predict_trusts_nothing(own, tmp_path, capsys):
     reading = (folder / "model.json").read_text()
     for bad in ("", "[]", "{}", reading.replace('"pos"', '"pos", "third"')):
         (folder / "model.json").write_text(bad)
-        assert "damaged" in told(capsys, "predict", record, file)
+        assert "model.json has been altered" in told(capsys, "predict", record, file)
     (folder / "model.json").write_text(reading)
     text = record.read_text()
     for change in (

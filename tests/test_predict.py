@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import stat
 
 import numpy as np
 import pandas as pd
@@ -215,3 +217,14 @@ def test_a_width_that_is_not_that_of_the_weights_takes_no_memory(spoilt, hidden,
 def test_a_width_that_is_none_is_no_record(spoilt, hidden):
     said = spoilt(lambda kept: kept["model"].update(hidden=hidden), "record.json", old=False)
     assert "not a valid record: model.hidden" in said
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664)])
+@pytest.mark.parametrize("name", ["pred.csv", "pred.parquet"])
+def test_predictions_follow_the_umask(forecaster, tmp_path, umask, mode, name):
+    before = os.umask(umask)
+    try:
+        assert main(["predict", *map(str, forecaster), "--out", str(tmp_path / name)]) == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode

@@ -1,17 +1,23 @@
 """The process of a command: closed streams, no terminal, the umask, and Ctrl-C at moments that are not the work's."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
+import seqbench
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
+from seqbench.prepare import prepare
 
 BENCH = str(ROOT / "run_bench.py")
 TOY = ("--plugin", str(ROOT / "tests" / "toys.py"), "--task", "toy-wave", "--budget", "smoke", "--hidden", "8")
@@ -80,8 +86,11 @@ def test_files_and_folders_follow_the_umask(tmp_path, umask, file, folder):
         assert stat.S_IMODE(path.stat().st_mode) == (folder if path.is_dir() else file), path
 
 
-def pressed(words, cwd, ready, wait=0.0):
-    """Start a command and press Ctrl-C ``wait`` seconds after a line of its stderr holds ``ready``."""
+def pressed(words, cwd, ready, wait=0.0, again=()):
+    """Start a command and press Ctrl-C ``wait`` seconds after a line of its stderr holds ``ready``.
+
+    And once more after each of the seconds ``again``.
+    """
     running = subprocess.Popen(
         [*map(str, words)],
         cwd=cwd,
@@ -94,6 +103,9 @@ def pressed(words, cwd, ready, wait=0.0):
     assert any(ready in line for line in running.stderr)
     time.sleep(wait)
     running.send_signal(signal.SIGINT)
+    for seconds in again:
+        time.sleep(seconds)
+        running.send_signal(signal.SIGINT)
     return running.communicate(timeout=60)[1], running.returncode
 
 
@@ -137,6 +149,67 @@ def test_ctrl_c_while_a_command_starts_is_one_sentence(tmp_path, module):
     rest = "".join(line for line in rest.splitlines(keepends=True) if not line.startswith("import time:"))
     without_traceback(rest, code)
     assert code == 130 and rest.startswith("seqbench: interrupted")
+
+
+def test_ctrl_c_in_the_first_moments_leaves_no_traceback(tmp_path):
+    """When Python has come to the package, and that has not come to anything."""
+    for module in ("seqbench", "seqbench.__main__"):
+        words = [sys.executable, "-X", "importtime", BENCH, *TOY, "--model", "rnn"]
+        rest, code = pressed(words, tmp_path, f" {module}\n")
+        rest = "".join(line for line in rest.splitlines(keepends=True) if not line.startswith("import time:"))
+        assert code in (-signal.SIGINT, 130) and rest in ("", "seqbench: interrupted\n"), (code, rest)
+
+
+LONG = ("--plugin", str(ROOT / "tests" / "toys.py"), "--task", "toy-first", "--budget", "full", "--hidden", "64")
+
+
+@pytest.mark.parametrize(
+    ("words", "ready", "again"),
+    [
+        (("--model", "gru"), "training for", (0.01, 0.0, 0.1)),
+        (("--model", "gru,rnn", "--jobs", "2"), "to run", (0.0, 0.01)),
+    ],
+)
+def test_ctrl_c_again_and_again_leaves_no_traceback(tmp_path, words, ready, again):
+    rest, code = pressed([sys.executable, BENCH, *LONG, *words, "--out", "out"], tmp_path, ready, 0.0, again)
+    without_traceback("".join(line for line in rest.splitlines(keepends=True) if "toy-first" not in line), code)
+    assert code == 130 and statuses(tmp_path / "out") == []
+
+
+def test_ctrl_c_in_a_single_run_with_a_process_of_its_own_says_where_it_was(tmp_path):
+    """A model from a plug-in has one. The same command goes on from there, as with a built-in model."""
+    words = [sys.executable, BENCH, *LONG, "--plugin", str(ROOT / "tests" / "broken_models.py"), "--model", "slow"]
+    rest, code = pressed([*words, "--out", "out"], tmp_path, "training for", 0.2)
+    without_traceback("".join(line for line in rest.splitlines(keepends=True) if "toy-first" not in line), code)
+    (said,) = (line for line in rest.splitlines() if line.startswith("seqbench:"))
+    assert re.fullmatch(r"seqbench: interrupted at step \d+ of .* The same command goes on from there\.", said)
+    assert len(list((tmp_path / "out").rglob("checkpoint.safetensors"))) == 1
+
+
+def test_runs_in_threads_have_the_figures_of_runs_one_after_the_other(tmp_path):
+    """Torch's generators and its number of threads belong to the process: runs take turns."""
+    about = {"budget": "smoke", "hidden": 8, "dropout": 0.3, "progress": False}
+
+    def run(where, seed):
+        return seqbench.run("toy-wave", "gru", seed=seed, out=tmp_path / where, **about).metrics
+
+    alone = [run("alone", seed) for seed in range(3)]
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(run, ["together"] * 3, range(3)))
+    assert together == alone and torch.get_num_threads() == threads
+
+
+def test_a_cache_whose_path_holds_two_colons_is_a_folder_like_others(tmp_path, monkeypatch):
+    """Two of them would be a chain of file systems."""
+    monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "c::d" / "cache"))
+    prepared = prepare("toy-wave", {})
+    assert prepared.folder.is_relative_to(tmp_path / "c::d" / "cache") and (prepared.folder / "manifest.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["c::d"]
+    assert stat.S_IMODE(prepared.folder.stat().st_mode) == stat.S_IMODE((prepared.folder / "train").stat().st_mode)
+    monkeypatch.undo()
+    usual = prepare("toy-wave", {})
+    assert np.array_equal(prepared.data.train.truth().targets, usual.data.train.truth().targets)
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.01, 0.1, 0.3])

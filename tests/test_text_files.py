@@ -7,7 +7,7 @@ import pytest
 from own_files import reviews, sequences
 
 from seqbench.errors import UserError
-from seqbench.files import nucleotides, texts
+from seqbench.files import nucleotides, plain_text, texts
 from seqbench.task import Source
 
 
@@ -47,6 +47,9 @@ def test_rows_without_text_or_label_are_left_out_and_counted(load):
     data = load(reviews() + ",pos\nfine,\nfine, \n")
     assert sum(lengths(data)) == 120
     said(data, "3 of 123 rows are left out: 1 without a text, 2 without a label", "classes: train neg 5")
+    said(
+        load(reviews() + "?,pos\nfine, N/K\n", missing="?,n/k"), "2 of 122 rows are left out: 1 without a text, 1 with"
+    )
     repeated = reviews() + reviews().splitlines()[1] + "\n" + reviews().splitlines()[1].replace("neg", "pos") + "\n"
     said(load(repeated), "2 texts repeat one before, letter by letter, 1 of them with another label")
 
@@ -127,3 +130,16 @@ def test_sequences_without_a_label_are_counted_and_masked_ones_are_told_of(load)
     masked = "".join(f">n{i} label={'ab'[i % 2]}\n{'ACGTTGCAAC'[i % 9 :] * 2}{'N' * 60}\n" for i in range(6))
     data = load(sequences() + ">last\nACGT\n" + masked.replace("=a", "=tata").replace("=b", "=none"))
     said(data, "1 sequences without a label are left out", "6 sequences are N for more than half")
+
+
+def test_a_text_to_test_on_is_the_test(tmp_path):
+    book, other = "the cat sat on the mat. " * 200, "a dog ate the hat. " * 60
+    for name, text in (("a.txt", book), ("b.txt", other), ("c.txt", other + book[:1000])):
+        (tmp_path / name).write_text(text)
+    options = plain_text.StreamOptions(sequence_length=32, val=0.1)
+    source = Source("path", {"file": tmp_path / "a.txt", "test": tmp_path / "b.txt"})
+    data = plain_text.load(source, options)
+    assert data.test.n_scored == len(other) - 1 and data.val.n_scored == 479
+    assert not any("passages" in note for note in data.notes)
+    leaking = plain_text.load(Source("path", {**source.files, "test": tmp_path / "c.txt"}), options)
+    said(leaking, "9 of 21 passages of 100 characters of the test stand in the training text")

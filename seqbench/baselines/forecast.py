@@ -103,7 +103,9 @@ def _fit_ridge(train: Windows, val: Windows, seen: Callable[[Windows], Windows],
     The normal equations are summed up, so that the windows are never all in memory, and solved for every penalty at
     once by their eigenvectors: scikit-learn's `Ridge` would want all rows.
     """
-    given, gram, cross = seen(train), 0.0, 0.0
+    given = seen(train)
+    gram: Any = 0.0
+    cross: Any = 0.0
     for indices in _in_chunks(given, -(-len(given) // MOST_ROWS)):
         batch = given[indices]
         rows, targets = _flatten(batch.inputs[:, :, channels]), batch.targets.reshape(len(indices), -1)

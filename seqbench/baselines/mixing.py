@@ -79,7 +79,7 @@ def _stir(code: Array, more: Any) -> Array:
 def _shifted(values: Array, by: int) -> Array:
     """What stood ``by`` places before, 0 at the beginning."""
     past = np.zeros_like(values)
-    past[by:] = values[: len(values) - by]
+    past[by:] = values[: max(0, len(values) - by)]
     return past
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.baselines import Predict, best_sharpness, register_baseline, softmax, spread_out
+from seqbench.baselines import NotApplicable, Predict, best_sharpness, register_baseline, softmax, spread_out
 from seqbench.data import Ragged, TaskData
 
 if TYPE_CHECKING:
@@ -20,14 +20,18 @@ Array = npt.NDArray[Any]
 AT_LEAST = 2  # examples that an n-gram must stand in
 LONGEST_KMER = 6
 PENALTIES = (0.3, 1.0, 3.0, 10.0)
-SVM_PENALTIES = (0.1, 0.2, 0.4, 0.8)
+SVM_PENALTIES = (0.1, 0.2, 0.4)
 WORD_ORDERS, LETTER_ORDERS = (1, 2, 3), (2, 3, 4, 5)
-MOST_LETTERS = 12_000_000  # of all texts of a split: every one's first, so that memory is bounded
+MOST_LETTERS = 8_000_000  # of all texts of a split: every one's first, so that memory is bounded
 MOST_SYMBOLS = 4096  # letters told apart: five of them make one code
 
 
 class Counts:
-    """Counts of the n-grams, of all ``orders``, that stand in at least two training examples."""
+    """Counts of the n-grams, of all ``orders``, that stand in at least two training examples.
+
+    Raises:
+        NotApplicable: there are none.
+    """
 
     def __init__(self, train: Ragged, n_tokens: int, orders: tuple[int, ...]) -> None:
         self.n_tokens, self.orders = n_tokens, orders
@@ -38,6 +42,8 @@ class Counts:
             once = pairs[np.diff(pairs, prepend=-1) != 0] // len(train)
             last = np.flatnonzero(np.diff(once, append=-1) != 0)
             self.known.append(once[last][np.diff(last, prepend=-1) >= AT_LEAST])
+        if not any(map(len, self.known)):
+            raise NotApplicable(f"no {AT_LEAST} training examples have anything in common")
 
     def _codes(self, split: Ragged, order: int) -> tuple[Array, Array]:
         """The example and the code of every n-gram of one order."""

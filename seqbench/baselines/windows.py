@@ -33,7 +33,7 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0)
 CHUNK = 2**22  # readings gathered at once
 MOST_STATISTICS = 400  # columns; where there are more, the four plain statistics of each measurement have to do
 BOOSTING_WORK = 4.5e9  # rows x columns x trees: about 20 s of one core
-ROUNDS = 25, 300
+ROUNDS = 25, 100
 
 
 def readings(split: Any, indices: Array) -> Array:

@@ -339,8 +339,9 @@ def _verified(record: RunRecord, folder: Path) -> bool | None:
     if primary is None:
         return None
     reference, perfect = record.baselines.get(primary.reference or ""), primary.perfect
-    if record.skill is not None and reference is not None and perfect is not None and perfect != reference:
-        _check_figure("skill", record.skill, (primary.value - reference) / (perfect - reference), folder)
+    if None not in (record.skill, primary.value, reference, perfect) and perfect != reference:
+        skill = (_or_nan(primary.value) - _or_nan(reference)) / (_or_nan(perfect) - _or_nan(reference))
+        _check_figure("skill", record.skill, skill, folder)
     spec = _spec_of(record) if (folder / PREDICTIONS).is_file() else None  # a board of others imports no task
     if spec is None:
         return False
@@ -365,11 +366,17 @@ def _spec_of(record: RunRecord) -> TaskSpec | None:
         return None
 
 
-def _check_figure(name: str, kept: float, computed: float, folder: Path) -> None:
-    if not math.isclose(kept, computed, rel_tol=CLOSE, abs_tol=CLOSE * 1e-3):
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _check_figure(name: str, kept: float | None, computed: float, folder: Path) -> None:
+    """Refuse a record that has another figure; one that can't be told is None there."""
+    unknown = kept is None and math.isnan(computed)
+    if not unknown and not math.isclose(_or_nan(kept), computed, rel_tol=CLOSE, abs_tol=CLOSE * 1e-3):
         raise UserError(
-            f"{folder / RECORD} has been altered: its {name} is {kept:g}, but computed from what lies beside it "
-            f"{computed:g}. Run the cell again with --force."
+            f"{folder / RECORD} has been altered: its {name} is {_or_nan(kept):g}, but computed from what lies beside "
+            f"it {computed:g}. Run the cell again with --force."
         )
 
 

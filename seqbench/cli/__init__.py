@@ -114,6 +114,9 @@ def _config_files(words: list[str]) -> list[Any]:
     for option in settings.pop("option", ()):
         if option.partition("=")[0].replace("-", "_") not in given:
             words += ["--option", option]
+    data = settings.pop("data", None)  # the parser would take the name for the command's and leave it out
+    if data is not None and not _values(words, "--data"):
+        words += ["--data", str(data)]
     return [Dict(settings, source=files[0], use_commands_as_keys=False)]
 
 
@@ -298,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
+        if strange := next((word for word in words if "\0" in word), None):
+            raise UserError(f"{strange!r} holds the character NUL, which no name and no path can: leave it out.")
         command = parse(words, prog)
         for path in command.common.plugin:
             load_plugin(path)

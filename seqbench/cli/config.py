@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,6 +77,15 @@ def _dashed(settings: dict[str, Any]) -> dict[str, Any]:
     return {name.replace("_", "-"): value for name, value in settings.items()}
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in ``value``, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """What ``path`` says, as options have it: lists joined with commas, the table ``option`` as name=value.
 
@@ -88,6 +98,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path} can't be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} is not TOML: {error}.") from None
+    if "\0" in "".join(_texts(raw)):
+        raise UserError(f"--config {path} holds the character NUL, which no name and no path can: leave it out.")
     settings = {name.replace("_", "-"): value for name, value in raw.items()}
     if len(settings) < len(raw):
         raise UserError(f"--config {path} says the same option twice, with - and with _: say it once.")

@@ -31,8 +31,9 @@ PIECE = 5  # characters in a piece
 CHUNK = 1000  # texts hashed together
 # Comparisons in vain of one text, in each way of comparing: so many at once, and so many more with every band. Of the
 # built-in tweets none needs more than 63.
-FREE, EACH = 100, 2
-LOOKED_AT = 200  # members of a bucket that one text is held against
+FREE, EACH = 200, 1
+LOOKED_AT = 300  # members of a bucket that one text is held against
+REMEMBERED = 2_000_000  # pairs compared in vain; when there are more, they are forgotten and may be compared again
 MANY = 20  # texts in a bucket that are put in order first
 # MARKS as `pattern` puts them in; one that follows no letter is punctuation
 NOISE = r"https?:\S*|www\.\S+|@[\wMARKS]+|&\w+;|[^\w\sMARKS]|(?<![\wMARKS])[MARKS]+|_"
@@ -201,6 +202,8 @@ class _Search:
             return False
         alike = self.sets.alike(i, j)
         if not alike:
+            if len(self.unlike) >= REMEMBERED:
+                self.unlike.clear()
             self.unlike.add(pair)
             self.tries[i] += 1
             self.tries[j] += 1

@@ -20,6 +20,7 @@ __all__ = ["UNKNOWN", "VARIANT", "StreamOptions", "build_stream", "encode_text",
 
 Array = npt.NDArray[Any]
 UNKNOWN = "�"
+PASSAGE, PASSAGES = 100, 50  # characters that two texts hardly share by chance; how many are looked for at most
 STRIDE = 16  # between the starts of training windows; small against any window, so that no phase is favoured
 
 
@@ -73,12 +74,31 @@ def build_stream(parts: tuple[str, str, str], sources: Any, window: int, most: i
 
 
 def load(source: Source, options: StreamOptions) -> TaskData:
-    """The user's text in three contiguous stretches."""
+    """The user's text in three contiguous stretches; where the user has a text to test on, this is the third."""
     text = read_text(source.file)
     cuts = borders(len(text), (options.val, options.test))
     parts = text[: cuts[1]], text[cuts[1] : cuts[2]], text[cuts[2] :]
-    notes = (f"{len(text):,} characters; validation begins at character {cuts[1]:,}, test at {cuts[2]:,}.",)
+    notes: tuple[str, ...] = (
+        f"{len(text):,} characters; validation begins at character {cuts[1]:,}, test at {cuts[2]:,}.",
+    )
+    if path := source.files.get("test"):
+        at = min(len(text) - 1, round(len(text) * (1 - options.val)))
+        parts = text[:at], text[at:], read_text(path)
+        notes = (
+            f"{len(text):,} characters, of which those from {at:,} on validate, and {len(parts[2]):,} to test on.",
+            *_repeated(parts[0], parts[2]),
+        )
     return build_stream(parts, source.hashes, options.sequence_length, options.vocabulary, notes)
+
+
+def _repeated(train: str, test: str) -> tuple[str, ...]:
+    """Tell how much of the test stands in the training text, letter by letter."""
+    n_passages = len(test) // PASSAGE
+    tried = [i * PASSAGE for i in range(0, n_passages, max(1, n_passages // PASSAGES))]
+    known = sum(test[at : at + PASSAGE] in train for at in tried)
+    if not known:
+        return ()
+    return (f"{known} of {len(tried)} passages of {PASSAGE} characters of the test stand in the training text, too.",)
 
 
 def encode_text(source: Source, options: Any, reading: Reading) -> NewRows:

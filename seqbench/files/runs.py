@@ -540,7 +540,7 @@ def _segments(ready: _Ready, part: str, targets: Array, meta: Mapping[str, Array
     windows = ready.parts[part]
     read = _rows_of(windows, len(ready.series))
     place = np.cumsum(read) - 1
-    lengths = windows.lengths if (windows.lengths < windows.lookback).any() else None
+    uneven = any((one.lengths < one.lookback).any() for one in ready.parts.values())  # all splits are alike in this
     ends = windows.ends
     return Segments(
         series=ready.series[read],
@@ -548,7 +548,7 @@ def _segments(ready: _Ready, part: str, targets: Array, meta: Mapping[str, Array
         lookback=windows.lookback,
         targets=targets[ends],
         groups=_groups_of(ready.data, windows),
-        row_lengths=lengths,
+        row_lengths=windows.lengths if uneven else None,
         meta=meta or {},
     )
 

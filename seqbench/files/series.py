@@ -167,6 +167,7 @@ def _read(source: Source, options: SeriesOptions, columns: list[str] | None = No
     if options.target in named:
         raise UserError(f"--target {shown(options.target, 60)} is also the column of times or series: name another.")
     left_out: Mapping[str, str] = {}
+    training = columns is None  # which needs no names of rows
     members = _members(table, keys)
     order, turned = _in_order(times, members, table, time, keys, options.target)
     if columns is None:
@@ -178,8 +179,8 @@ def _read(source: Source, options: SeriesOptions, columns: list[str] | None = No
     values = np.stack([table.numbers(name, missing=True)[order] for name in columns], axis=1)
     members = None if members is None else members[order]
     series = Series(times[order], values, columns, lambda i: table.where(int(order[i])), members)
-    names = {time.replace(",", " "): _joined(table, stamps, " ")[order]}
-    if keys:
+    names = {} if training else {time.replace(",", " "): _joined(table, stamps, " ")[order]}
+    if keys and not training:
         names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
     understood = table.remarks_on([time, *columns])
     notes = (*turned, *understood, *_suspects(table, columns, options), *left_out_note(left_out))
@@ -215,9 +216,7 @@ def _in_order(
     try:
         check_increasing(times, table, time, members)
     except UserError:
-        often = len(np.unique(times)) < MOST_TIMES * len(
-            times
-        )  # one that is there twice by mistake is another thing
+        often = len(np.unique(times)) < MOST_TIMES * len(times)  # one that is there twice by mistake is another thing
         key = _telling(table, times, time, target) if often and not keys else None
         if key is None:
             raise

@@ -189,9 +189,9 @@ class ReadingFile(Strict):
                 raise ValueError(f"fitted.{name} has {len(values)} values for {len(self.features)} features")
         if len({len(values) for values in about.values() if isinstance(values, list)}) > 1:
             raise ValueError(f"fitted.{' and fitted.'.join(about)} must be of one length")
-        for name in ("offset", "scale"):
-            if not isinstance(self.fitted.get(name, 0.0), (int, float)):
-                raise ValueError(f"fitted.{name} must be a number")
+        for target in ("offset", "scale"):
+            if not isinstance(self.fitted.get(target, 0.0), (int, float)):
+                raise ValueError(f"fitted.{target} must be a number")
 
 
 class TaskInfo(Strict):

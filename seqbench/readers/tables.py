@@ -480,7 +480,7 @@ class Table:
 
     def texts(self, name: str, allow_empty: bool = False) -> list[str]:
         """A column as texts; missing or blank ones are refused, or come as "" where ``allow_empty``."""
-        values: list[str] = self._as_text(name).fill_null("").to_pylist()
+        values: list[str] = self._cells_as_text(name).to_pylist()
         if not allow_empty:
             for i, value in enumerate(values):
                 if not value.strip():
@@ -495,7 +495,7 @@ class Table:
         """
         if parts := self._pair(name):
             return [" ".join(pair) for pair in zip(*map(self.labels, parts), strict=True)]
-        texts = self._as_text(name).fill_null("")
+        texts = self._cells_as_text(name)
         if (at := pc.index(pc.match_substring_regex(texts, CONTROL), True).as_py()) >= 0:
             raise self.bad(at, name, f"{shown(texts[at].as_py())} holds a control character")
         if not pc.all(pc.string_is_ascii(texts)).as_py():
@@ -719,6 +719,14 @@ class Table:
         if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
             column = column.cast(pa.string())
         return column
+
+    def _cells_as_text(self, name: str) -> pa.ChunkedArray:
+        """Texts, "" where one is null or a mark for what is missing."""
+        texts = self._as_text(name).fill_null("")
+        if not self.form.missing:
+            return texts
+        marks = pa.array([text.strip().lower() for text in self.form.missing], texts.type)
+        return pc.if_else(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(texts)), value_set=marks), "", texts)
 
     def _as_text(self, name: str) -> pa.ChunkedArray:
         column = self._column(name)
