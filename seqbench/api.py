@@ -180,8 +180,6 @@ def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:
             from seqbench.prepare import cache_root
 
             files[name] = str(frame_file(value, cache_root() / FRAMES))
-            if name == "data":
-                files["dataset"] = "DataFrame"
         elif value is not None:
             files[name] = value
     if given.get("name") is not None:

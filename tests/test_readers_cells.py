@@ -75,6 +75,26 @@ def test_between_semicolons_a_comma_is_a_decimal_comma(tmp_path):
     assert table(tmp_path, ["1,257", "1,257,000"], mark=";").numbers("x").tolist() == [1257, 1257000]
 
 
+@pytest.mark.parametrize(
+    ("other", "cell", "number"),
+    [
+        ("2,5", "1.257", 1257),
+        ("0.5", "1.257", 1.257),
+        ("12.5", "1,257", None),
+        ("7", "1.257", None),
+        ("7", "1,257", 1.257),
+    ],
+)
+def test_between_semicolons_other_columns_tell_the_decimal_mark(tmp_path, other, cell, number):
+    path = write(tmp_path / "a.csv", f"x;y\n{cell};{other}\n{cell};{other}\n")
+    if number:
+        assert read_table(path).numbers("x").tolist() == [number] * 2
+        return
+    told(path, lambda: read_table(path).numbers("x"), "may be 1257 or 1.257: give --decimal . or --decimal ,")
+    assert read_table(path, form=Format(decimal=".")).numbers("x")[0] == float(cell.replace(",", ""))
+    assert read_table(path, form=Format(decimal=",")).numbers("x")[0] == float(cell.replace(".", "").replace(",", "."))
+
+
 ADVISED = [  # cells of a column, how it is asked for, and what each advice in the refusal gives
     (["1,257", "3,125"], "numbers", [[1257, 3125], [1.257, 3.125]]),
     (["1", "error", "2", "3"], "numbers", [[1, np.nan, 2, 3]]),

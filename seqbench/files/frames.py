@@ -14,10 +14,11 @@ from seqbench.readers.archives import shown
 __all__ = ["FRAMES", "frame_file"]
 
 FRAMES = "frames"  # folder of the cache that holds them
+NAME = "DataFrame.parquet"
 
 
 def frame_file(frame: Any, folder: Path) -> Path:
-    """A Parquet file in ``folder`` that holds the DataFrame ``frame``, under the hash of its content.
+    """A Parquet file in ``folder`` that holds the DataFrame ``frame``, in a folder with the hash of its content.
 
     An index that says something (times, names) becomes a column; one that only counts the rows does not.
 
@@ -45,9 +46,9 @@ def frame_file(frame: Any, folder: Path) -> Path:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     content = buffer.getvalue()
-    path = folder / f"{hashlib.sha256(content).hexdigest()}.parquet"
+    path = folder / hashlib.sha256(content).hexdigest() / NAME  # sentences call it by its name
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda file: file.write(content))
     return path
 

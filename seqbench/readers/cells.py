@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,16 @@ import pyarrow.compute as pc
 from seqbench.errors import UserError
 from seqbench.readers.archives import shown
 
-__all__ = ["DIRECTIVES", "Format", "Unreadable", "as_float", "count_suspects", "first_failing", "without_marks"]
+__all__ = [
+    "DIRECTIVES",
+    "Format",
+    "Unreadable",
+    "as_float",
+    "count_suspects",
+    "decimal_mark",
+    "first_failing",
+    "without_marks",
+]
 
 Array = npt.NDArray[Any]
 MISSING = ("", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nan", "-nan", "null", "none")  # in any case
@@ -37,6 +46,9 @@ EXPONENT = r"(?:[eE][+-]?\d+)?$"
 POINT = rf"^[+-]?(?:(?:[1-9]\d{{0,2}}(?:,\d{{3}})+|\d+)(?:\.\d*)?|\.\d+){EXPONENT}"
 COMMA = rf"^[+-]?(?:(?:[1-9]\d{{0,2}}(?:\.\d{{3}})+|\d+)(?:,\d*)?|,\d+){EXPONENT}"
 SPACED = rf"^[+-]?[1-9]\d{{0,2}}(?:[{GAPS}]\d{{3}})+(?:[.,]\d*)?$"
+
+DECIMALS = r"^[+-]?(?:\d+[{0}](?:\d\d?|\d{{4,}})|(?:0|\d{{4,}})?[{0}]\d+)$"  # a mark that isn't between thousands
+UNKNOWN, SAMPLE = ";", 1000  # rows of a column that tell the decimal mark of a file
 
 NAME = r"[A-Za-z]{3,9}\.?"
 DIRECTIVES = {  # of strptime, as regular expressions; the group of each has its letter as its name
@@ -121,12 +133,13 @@ def without_marks(values: pa.ChunkedArray, form: Format) -> pa.ChunkedArray:
     return pc.if_else(pc.is_in(values, value_set=pa.array(form.marks, pa.float64())), None, values)
 
 
-def as_float(column: pa.ChunkedArray, form: Format, delimiter: str) -> tuple[pa.ChunkedArray, str]:
+def as_float(column: pa.ChunkedArray, form: Format, file_mark: str) -> tuple[pa.ChunkedArray, str]:
     """Texts as float64, null where nothing is there, and a remark on how they were understood, "" where all is plain.
 
-    ``delimiter`` is what stands between the cells of the file: between semicolons a comma is a decimal comma.
+    ``file_mark``: of a file with semicolons between cells, the decimal mark that `decimal_mark` finds in it; else "".
+    Where it is the comma, or unknown, 1,257 has a decimal comma, since that is what semicolons are for.
     """
-    if not form.missing and form.decimal != "," and delimiter != ";":
+    if not form.missing and form.decimal != "," and not file_mark:
         try:
             return column.cast(pa.float64()), ""
         except pa.ArrowInvalid:
@@ -134,12 +147,12 @@ def as_float(column: pa.ChunkedArray, form: Format, delimiter: str) -> tuple[pa.
     column = pc.utf8_trim_whitespace(column)
     nothing = pa.array([*MISSING, *(text.strip().lower() for text in form.missing)], pa.string())
     cells = pc.if_else(pc.is_in(pc.utf8_lower(column), value_set=nothing), None, column)
-    values, remark = _understood(cells, form, delimiter)
+    values, remark = _understood(cells, form, file_mark)
     return without_marks(values, form), remark
 
 
-def _understood(cells: pa.ChunkedArray, form: Format, delimiter: str) -> tuple[pa.ChunkedArray, str]:
-    if form.decimal != "," and delimiter != ";":
+def _understood(cells: pa.ChunkedArray, form: Format, file_mark: str) -> tuple[pa.ChunkedArray, str]:
+    if form.decimal != "," and not file_mark:
         try:
             return cells.cast(pa.float64()), ""
         except pa.ArrowInvalid:
@@ -154,18 +167,18 @@ def _understood(cells: pa.ChunkedArray, form: Format, delimiter: str) -> tuple[p
         are = "cell {} is" if count == 1 else "cells {} are"
         told = f"{count:,} {are.format(' and '.join(map(repr, marks)))} read as missing"
         cells = pc.if_else(unsure, None, cells)
-    values, remark = _with_marks(cells, form, delimiter)
+    values, remark = _with_marks(cells, form, file_mark)
     return values, "; ".join(filter(None, (remark, told)))
 
 
-def _with_marks(cells: pa.ChunkedArray, form: Format, delimiter: str) -> tuple[pa.ChunkedArray, str]:
+def _with_marks(cells: pa.ChunkedArray, form: Format, file_mark: str) -> tuple[pa.ChunkedArray, str]:
     """Texts of numbers with currency signs, decimal commas and marks between thousands."""
     bare = _without_signs(cells)
     bare = pc.replace_substring(bare, "\u2212", "-")
     spaced = pc.match_substring_regex(bare, SPACED)
     if pc.any(spaced).as_py():
         bare = pc.if_else(spaced, pc.replace_substring_regex(bare, f"[{GAPS}]", ""), bare)
-    decimal = _decimal(cells, bare, form, delimiter)
+    decimal = _decimal(cells, bare, form, file_mark)
     thousands = "." if decimal == "," else ","
     plain = pc.replace_substring(bare, thousands, "")
     if decimal == ",":
@@ -195,7 +208,7 @@ def _without_signs(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     return cells
 
 
-def _decimal(cells: pa.ChunkedArray, bare: pa.ChunkedArray, form: Format, delimiter: str) -> str:
+def _decimal(cells: pa.ChunkedArray, bare: pa.ChunkedArray, form: Format, file_mark: str) -> str:
     """The decimal mark, a point or a comma; `Unreadable` where it can't be told, or cells are no numbers."""
     point, comma = (pc.match_substring_regex(bare, pattern) for pattern in (POINT, COMMA))
     fits = {".": _all(point, bare), ",": _all(comma, bare)}
@@ -205,14 +218,25 @@ def _decimal(cells: pa.ChunkedArray, bare: pa.ChunkedArray, form: Format, delimi
         return "." if fits["."] else ","
     if form.decimal:
         return form.decimal
-    if _sum(pc.match_substring(bare, ",")) == 0:  # only points, as programs write them
+    commas = pc.fill_null(pc.match_substring(bare, ","), False)
+    points = pc.fill_null(pc.match_substring(bare, "."), False)
+    if not _sum(commas) and (file_mark in ("", ".") or not _sum(points)):  # only points, as programs write them
         return "."
-    if delimiter == ";":  # which is used where the comma is taken
+    if file_mark == "," or (file_mark == UNKNOWN and _sum(commas)):
         return ","
-    at = pc.index(pc.fill_null(pc.match_substring(bare, ","), False), True).as_py()
+    at = pc.index(pc.or_(commas, points), True).as_py()
     text = bare[at].as_py()
-    both = f"{shown(cells[at].as_py())} may be {text.replace(',', '')} or {text.replace(',', '.')}"
-    raise Unreadable(at, both, advice="give --decimal . or --decimal ,")
+    both = f"{text.replace(',', '').replace('.', '')} or {text.replace(',', '.')}"
+    raise Unreadable(at, f"{shown(cells[at].as_py())} may be {both}", advice="give --decimal . or --decimal ,")
+
+
+def decimal_mark(columns: Iterable[pa.ChunkedArray]) -> str:
+    """Which decimal mark texts between semicolons have, where any of them settles it; else `UNKNOWN`."""
+    seen = set()
+    for cells in columns:
+        cells = pc.utf8_trim_whitespace(cells.slice(0, SAMPLE))
+        seen |= {mark for mark in ".," if pc.any(pc.match_substring_regex(cells, DECIMALS.format(mark))).as_py()}
+    return seen.pop() if len(seen) == 1 else UNKNOWN
 
 
 def _no_numbers(cells: pa.ChunkedArray, point: pa.ChunkedArray, comma: pa.ChunkedArray) -> Unreadable:

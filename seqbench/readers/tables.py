@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import difflib
+import functools
 import itertools
 import json
 import re
@@ -30,7 +31,15 @@ import pyarrow.parquet
 
 from seqbench.errors import UserError
 from seqbench.readers.archives import BLANK, CONTROL, LIMIT, OwnFile, one_form, open_own, shown, survey
-from seqbench.readers.cells import Format, Unreadable, as_float, count_suspects, first_failing, without_marks
+from seqbench.readers.cells import (
+    Format,
+    Unreadable,
+    as_float,
+    count_suspects,
+    decimal_mark,
+    first_failing,
+    without_marks,
+)
 from seqbench.readers.dates import FIRST, continuous, read_times, times_of_numbers
 
 __all__ = [
@@ -650,7 +659,7 @@ class Table:
             if not pa.types.is_string(column.type):
                 return self._as_floats(column), "True and False are read as 1 and 0" * pa.types.is_boolean(column.type)
             try:
-                read = as_float(column, self.form, self._delimiter)
+                read = as_float(column, self.form, self._file_mark)
             except Unreadable as error:
                 self._kept[name] = error
             else:
@@ -661,6 +670,10 @@ class Table:
         if isinstance(kept, Unreadable):
             raise kept
         return kept
+
+    @functools.cached_property
+    def _file_mark(self) -> str:
+        return decimal_mark(self._data.columns) if self._delimiter == ";" else ""
 
     def _as_floats(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """What holds numbers by its type as float64; TypeError for what holds none."""

@@ -1,0 +1,110 @@
+"""Data of one's own from Python: DataFrames, predictions in their own units, and what a notebook shows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_kinds import engines, load_curve, states
+
+import seqbench
+from seqbench.errors import UserError
+
+SMALL = {"model": "gru", "budget": "smoke", "hidden": 8, "progress": False}
+SERIES = {"target": "OT", "horizon": 6, "sequence_length": 24}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def rmse(predicted, true):
+    return float(np.sqrt(np.mean((np.asarray(predicted) - np.asarray(true)) ** 2)))
+
+
+def test_a_data_frame_is_data_and_the_result_knows_its_predictions():
+    frame = load_curve().set_index("date")
+    own = seqbench.run(data=frame, **SERIES, **SMALL)
+    assert own.status == "ok" and own.task.name == "forecast-series" and own.task.dataset == "DataFrame"
+    assert own.folder.is_dir() and isinstance(own, seqbench.Record)
+    table = own.predictions
+    ahead = [table[[f"{what}_{step}" for step in range(1, 7)]] for what in ("step", "true")]
+    assert rmse(*ahead) == pytest.approx(own.primary.value, rel=1e-5)
+    assert 0 < table["true_1"].mean() < 20  # in the units of the frame
+    for shown in (repr(own), own._repr_html_()):
+        assert "ridge" in shown and "columns read: OT, HUFL, MUFL" in shown and "forecasts are relative" in shown
+    again = seqbench.run(data=frame.copy(), options=SERIES, **SMALL)
+    assert again.key == own.key  # the same content, the same result
+
+
+def test_numbers_and_labels_of_every_step_come_in_their_own_words(tmp_path):
+    left = seqbench.run(data=engines(), target="RUL", kind="regress", run="unit_number", **SMALL)
+    assert rmse(left.predictions["value"], left.predictions["true"]) == pytest.approx(left.primary.value, rel=1e-5)
+    (tmp_path / "states.csv").write_text(states())
+    tags = seqbench.run(data=tmp_path / "states.csv", target="state", kind="tag", **SMALL)
+    table = tags.predictions
+    assert set(table["true"]) == {"idle", "busy"} and len(table) == tags.metrics["test"]["n_scored"]
+    assert (table["label"] == table["true"]).mean() == pytest.approx(tags.metrics["test"]["accuracy"])
+
+
+def test_new_rows_are_predicted_from_a_frame_a_file_or_a_folder(tmp_path):
+    frame = load_curve()
+    own = seqbench.run(data=frame, **SERIES, **SMALL)
+    ahead = seqbench.predict(own, frame[-30:])
+    assert len(ahead) == 30 - 24 + 1 and str(ahead["date"].iloc[-1]).startswith("2016-08-07")
+    frame[-30:].to_csv(tmp_path / "new.csv", index=False)
+    same = seqbench.predict(own.folder, tmp_path / "new.csv")
+    assert np.allclose(ahead["step_6"], same["step_6"], atol=1e-4)
+    with pytest.raises(UserError, match="OT"):
+        seqbench.predict(own, frame[["date", "HUFL"]])
+
+
+def test_a_grid_on_a_frame_has_one_table_of_predictions():
+    results = seqbench.run(data=load_curve(), **SERIES, **{**SMALL, "model": ["gru", "rnn"]}, name="curve")
+    table = results.predictions
+    assert set(table["model"]) == {"gru", "rnn"} and len(table) == 2 * len(results[0].predictions)
+    assert [table.title.split(" · ")[0] for table in seqbench.leaderboard(results).tables] == ["curve"]
+
+
+def test_a_second_frame_is_the_test_set():
+    frame = engines(15)
+    test = frame["unit_number"] > 12
+    both = {"data": frame[~test], "test": frame[test], "target": "RUL", "kind": "regress"}
+    own = seqbench.run(**both, **SMALL)
+    split = frame.assign(part=np.where(test, "Test", "train"))
+    same = seqbench.run(data=split, split="part", target="RUL", kind="regress", **SMALL)
+    counts = [(one.task.n_train, one.task.n_val, one.task.n_test) for one in (own, same)]
+    assert counts[0] == counts[1] and own.task.about.groups["test"] == 3
+    assert own.primary.value == same.primary.value
+
+
+def test_show_is_what_data_show_prints():
+    shown = seqbench.show(data=load_curve(), **SERIES)
+    assert shown.about["kind"] == "forecast" and "seasonal-naive" in repr(shown) and "<table>" in shown._repr_html_()
+    assert seqbench.show("toy-wave").about["task"] == "toy-wave"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"data": 7}, "--data is the path of a file"),
+        ({"data": pd.DataFrame({("a", "b"): [1.0]})}, "several levels of columns"),
+        ({"data": pd.DataFrame({"a": [1, "x", object()]})}, "can't be written as a table"),
+        ({"data": load_curve(), "target": "OTT"}, "DataFrame.parquet has no column .OTT.: did you mean"),
+        ({"data": load_curve(), "target": "OT", "kind": "guess"}, "kind"),
+        ({"data": load_curve(), "target": "OT", "horizn": 3}, "did you mean horizon"),
+        ({"data": load_curve(), "task": "dna,weather"}, "leave task out"),
+        ({"task": "weather", "name": "x"}, "--name is for a file of your own"),
+        ({}, "data of your own"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_mistake_is_one_sentence(more, words):
+    with pytest.raises(UserError, match=words) as refused:
+        seqbench.run(**{**SMALL, **more})
+    assert "\n" not in str(refused.value)
+
+
+def test_without_a_model_it_is_asked_for():
+    with pytest.raises(UserError, match="which model"):
+        seqbench.run("weather")
