@@ -270,11 +270,10 @@ def loaded_plugins(*, elsewhere: bool = True) -> tuple[Path, ...]:
         content = file.read_bytes() if file.is_file() else None
         if content is None and elsewhere:
             raise UserError(f"{file} is gone since it was loaded, and other processes need it: put it back.")
-        if content is not None and _code_of(content, _helpers_of(file, content)) != plugin.code:
-            raise UserError(
-                f"{file} or what it imports from its folder has changed since it was loaded: load it again with "
-                "seqbench.load_plugin."
-            )
+        helpers = {} if content is None else _helpers_of(file, content)
+        if content is not None and _code_of(content, helpers) != plugin.code:
+            what = f"{file} or what it imports from its folder" if helpers else str(file)
+            raise UserError(f"{what} has changed since it was loaded: load it again with seqbench.load_plugin.")
     return tuple(_loaded)
 
 
