@@ -129,6 +129,16 @@ def test_baselines_are_a_family_of_their_own_and_only_the_strongest_is_tested(tm
     assert "strongest baseline**, tfidf: alpha is better; beta is worse." in board([tmp_path])
 
 
+def test_records_of_one_table_may_know_different_baselines(tmp_path):
+    """Baselines are added after runs are made, and some can't be fitted to some data."""
+    write(tmp_path, "alpha", 0, 0.9)
+    write(tmp_path, "beta", 0, 0.7, baselines={"majority": 0.5, "svm": 0.8, "tfidf": 0.75})
+    write(tmp_path, "gamma", 0, 0.6, baselines={"majority": 0.5})
+    table = only_table(tmp_path)
+    assert [row["label"] for row in table["rows"]] == ["alpha", "svm", "tfidf", "beta", "gamma", "majority"]
+    assert table["strongest_baseline"] == "svm" and "svm" in board([tmp_path])
+
+
 def test_one_seed_gives_no_p_values_and_says_so(tmp_path):
     vary = np.array([0.01, -0.01, 0.0, 0.0])
     for name, value in {"alpha": 0.9, "beta": 0.8}.items():
