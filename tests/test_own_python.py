@@ -108,3 +108,17 @@ def test_a_mistake_is_one_sentence(more, words):
 def test_without_a_model_it_is_asked_for():
     with pytest.raises(UserError, match="which model"):
         seqbench.run("weather")
+
+
+def test_a_published_split_of_a_series_comes_out_as_published():
+    frame = load_curve()
+    words = np.select([frame.index < 500, frame.index < 700], ["train", "val"], "test")
+    own = seqbench.run(data=frame.assign(part=words), split="part", **SERIES, **SMALL)
+    two = seqbench.run(data=frame[:700], test=frame[700:], options={"val": 200 / 700}, **SERIES, **SMALL)
+    assert own.metrics["test"] == two.metrics["test"] and own.task.n_test == two.task.n_test
+    assert "the split is that of column 'part'." in own.task.about.notes
+    assert "part" not in own.task.about.features
+    with pytest.raises(UserError, match="do not follow each other in time"):
+        seqbench.run(data=frame.assign(part=words[::-1]), split="part", **SERIES, **SMALL)
+    with pytest.raises(UserError, match="must begin after the other ends"):
+        seqbench.run(data=frame[200:], test=frame[:200], **SERIES, **SMALL)

@@ -80,7 +80,7 @@ _register(
 _register(
     "generate-text", "generate", plain_text.VARIANT, budgets=STREAM,
     training=Training(learning_rate=4e-3, dropout=0.0), metrics=(Metric("bits_per_character", "lower", "bits"),),
-    score=_score_bits, baselines=("unigram", "bzip2", "xz", "kneser-ney"), reference="unigram",
+    score=_score_bits, baselines=("unigram", "bzip2", "xz", "kneser-ney", "context-mixing"), reference="unigram",
 )  # fmt: skip
 
 
@@ -117,6 +117,8 @@ def chosen_task(named: str, config: Options, say: Callable[[str], None] = lambda
         return named, dataclasses.replace(config, kind=None)
     choice = choose(config)
     say(choice.why)
+    if choice.task in OF_SHAPE.values():  # what is one cell of a table: the others are not read anyway
+        config = dataclasses.replace(config, drop=None)
     given = {SAME.get(name, name) for name in config.task_options} | set(config.task_options)
     more = tuple(f"{name}={value}" for name, value in choice.options.items() if name not in given)
     return choice.task, dataclasses.replace(config, kind=None, option=(*config.option, *more))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from seqbench.data import NewRows, Reading, TaskData, Truth, Windows
 from seqbench.errors import UserError
 from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
 from seqbench.files.runs import TIMES, Scale
-from seqbench.files.splitting import borders
+from seqbench.files.splitting import borders, parts_by_word
 from seqbench.files.texts import OWN
 from seqbench.metrics import mae, rmse
 from seqbench.readers.archives import shown
@@ -68,10 +69,16 @@ class WindowOptions:
 
 @dataclass(frozen=True)
 class SeriesOptions(TableOptions, WindowOptions):
-    """Options of a file with a series; ``series`` names the column that tells several of them apart."""
+    """Options of a file with a series.
+
+    Attributes:
+        series: the column that tells several of them apart.
+        split: the column that says train, validation or test, as it was published.
+    """
 
     time: str = ""
     series: str = ""
+    split: str = ""
 
 
 def score(predictions: Array, truth: Truth) -> dict[str, float]:
@@ -151,23 +158,27 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class SeriesRows:
-    """The user's rows in order: the series, the names of each row (time and, of several, the series), and remarks."""
+    """The user's rows in order: the series, the names of each row (time and, of several, the series), and remarks.
+
+    ``words`` is what a column says of the split of each row.
+    """
 
     series: Series
     names: dict[str, Array]
     notes: tuple[str, ...]
+    words: list[str] | None = None
 
 
-def _read(source: Source, options: SeriesOptions, columns: list[str] | None = None) -> SeriesRows:
-    table = read_table(source.file, form=options.form)
+def _read(path: Path, options: SeriesOptions, columns: list[str] | None = None) -> SeriesRows:
+    table = read_table(path, form=options.form)
     time = find_time(table, options.time)
     times = table.times(time)
     stamps, keys = named_columns(table, time), named_columns(table, options.series)
-    named = {*stamps, *keys}
+    training = columns is None  # which needs no names of rows
+    named = {*stamps, *keys, *(named_columns(table, options.split) if training else ())}
     if options.target in named:
         raise UserError(f"--target {shown(options.target, 60)} is also the column of times or series: name another.")
     left_out: Mapping[str, str] = {}
-    training = columns is None  # which needs no names of rows
     members = _members(table, keys)
     order, turned = _in_order(times, members, table, time, keys, options.target)
     if columns is None:
@@ -184,7 +195,11 @@ def _read(source: Source, options: SeriesOptions, columns: list[str] | None = No
         names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
     understood = table.remarks_on([time, *columns])
     notes = (*turned, *understood, *_suspects(table, columns, options), *left_out_note(left_out))
-    return SeriesRows(series, names, notes)
+    words = None
+    if training and options.split:
+        said = table.labels(options.split)
+        words = [said[i] for i in order.tolist()]
+    return SeriesRows(series, names, notes, words)
 
 
 def _joined(table: Table, names: list[str], mark: str) -> Array:
@@ -265,9 +280,51 @@ def _suspects(table: Table, columns: list[str], options: SeriesOptions) -> tuple
 
 
 def load(source: Source, options: SeriesOptions) -> TaskData:
-    """Windows over the user's series, split by time, scaled by the training stretch."""
-    rows = _read(source, options)
-    return build(rows.series, options, source, notes=rows.notes)
+    """Windows over the user's series, split by time or as published, scaled by the training stretch."""
+    rows = _read(source.file, options)
+    if "test" in source.files:
+        return _with_test(rows, source, options)
+    if rows.words is None:
+        return build(rows.series, options, source, notes=rows.notes)
+    by = f"column {shown(options.split, 60)}"
+    part = parts_by_word(rows.words, by, rows.series.where)
+    cuts = _published_cuts(rows.series, part, options.val, by)
+    return build(rows.series, options, source, cuts, (f"the split is that of {by}.", *rows.notes))
+
+
+def _published_cuts(given: Series, part: Array, val: float, by: str) -> tuple[Any, Any]:
+    """The times at which validation and test begin; where no row validates, the last of the training rows do."""
+    times = given.times
+    test = times[part == 2].min()
+    training = np.sort(times[part == 0])
+    begins = times[part == 1].min() if (part == 1).any() else training[round(len(training) * (1 - val))]
+    wrong = np.flatnonzero(part != np.where(times >= test, 2, np.where((times >= begins) & (part != 0), 1, 0)))
+    if len(wrong) or not training[0] < begins < test:
+        place = given.where(int(wrong[0]) if len(wrong) else 0)
+        raise UserError(
+            f"by {by} the parts do not follow each other in time, as in {place}: forecasts are trained on the first part, validated on the next and tested on the last."
+        )
+    return begins, test
+
+
+def _with_test(rows: SeriesRows, source: Source, options: SeriesOptions) -> TaskData:
+    """The test is a second file, which goes on where the first ends."""
+    if options.split or options.series:
+        other = "--split" if options.split else "--series"
+        raise UserError(f"--test does not go with {other}: write both files into one, with a column for --split.")
+    given = rows.series
+    later = _read(source.files["test"], options, given.columns).series
+    if not later.times[0] > given.times[-1]:
+        raise UserError("the file of --test must begin after the other ends: forecasts are tested on what comes later.")
+    n = len(given.times)
+    both = Series(
+        np.concatenate([given.times, later.times]),
+        np.concatenate([given.values, later.values]),
+        given.columns,
+        lambda i: given.where(i) if i < n else f"{later.where(i - n)} of the file of --test",
+    )
+    cuts = given.times[round(n * (1 - options.val))], later.times[0]
+    return build(both, options, source, cuts, ("the test is the file of --test.", *rows.notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -618,7 +675,7 @@ def _time_text(time: Any) -> str:
 
 def encode_series(source: Source, options: SeriesOptions, reading: Reading) -> NewRows:
     """New stretches: a forecast after every window without hole and gap, the last beyond the end of the series."""
-    rows = _read(source, options, reading.fitted["columns"])
+    rows = _read(source.file, options, reading.fitted["columns"])
     values, gaps = rows.series.filled()
     series = _features(values, gaps, Scale.from_reading(reading), np.array(reading.fitted["flagged"]))
     past = options.sequence_length
