@@ -302,7 +302,8 @@ def _published_cuts(given: Series, part: Array, val: float, by: str) -> tuple[An
     if len(wrong) or not training[0] < begins < test:
         place = given.where(int(wrong[0]) if len(wrong) else 0)
         raise UserError(
-            f"by {by} the parts do not follow each other in time, as in {place}: forecasts are trained on the first part, validated on the next and tested on the last."
+            f"by {by} the parts do not follow each other in time, as in {place}: forecasts are trained on the first "
+            "part, validated on the next and tested on the last."
         )
     return begins, test
 
