@@ -166,9 +166,47 @@ def test_many_numbers_are_no_classes_without_a_word(own):
 def test_what_can_not_be_told_is_asked_for(own):
     with pytest.raises(UserError, match=r"--target COLUMN; d.csv has: unit_number, cycle"):
         chosen_task("", DataOptions(data=own("d.csv", engines().drop(columns="RUL"))), print)
-    with pytest.raises(UserError, match="their kind is classify, not forecast"):
+    with pytest.raises(UserError, match="classify or regress, not forecast"):
         chosen_task("", DataOptions(data=own("s.fasta", sequences()), kind="forecast"), print)
     with pytest.raises(UserError, match="is no table by its name"):
         chosen_task("", DataOptions(data=own("b.txt", book()), kind="regress"), print)
     with pytest.raises(UserError, match="of kind classify, not forecast"):
         chosen_task("sentiment", DataOptions(data="b.txt", kind="forecast"), print)
+
+
+def rated(n=200):
+    """Texts with a mark that one word in them decides, and numbers of many values."""
+    rng, lines = np.random.default_rng(6), ["text,stars"]
+    for _ in range(n):
+        good = int(rng.integers(0, 30))
+        words = [*rng.choice(["plot", "film", "scene", "music"], 6), *["great"] * (good // 3)]
+        lines.append(f"{' '.join(rng.permutation(words))},{good + rng.normal(0, 0.1):.2f}")
+    return "\n".join(lines) + "\n"
+
+
+def expressed(n=200):
+    """Sequences whose number is how often they hold a motif."""
+    rng, lines = np.random.default_rng(7), []
+    for i in range(n):
+        count = int(rng.integers(0, 5))
+        letters = "".join(rng.choice(list("ACGT"), 60)) + "TATAAA" * count
+        lines += [f">s{i} label={count + rng.normal(0, 0.1):.3f}", letters]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(("name", "content"), [("rated.csv", rated()), ("expressed.fasta", expressed())])
+def test_one_number_for_each_text_or_sequence(own, capsys, name, content):
+    """Many numbers are asked about; the advice is taken, and simple rows beat the mean."""
+    words = ["--data", own(name, content), *(["--target", "stars"] if name == "rated.csv" else [])]
+    assert main([*words, *SMALL]) == 2 and "--kind regress" in capsys.readouterr().err
+    assert main([*words, "--kind", "regress", *SMALL]) == 0
+    ((record, folder),) = seqbench.Store("results/local").records(RunRecord)
+    assert record.baselines["ngram-ridge"] < 0.6 * record.baselines["mean"]
+    assert main(["predict", str(folder), name, "--out", "p.csv"]) == 0
+    assert len(pd.read_csv("p.csv")["value"]) == 200
+
+
+def test_a_remark_beside_measurements_is_no_text_to_classify(own):
+    frame = engines().assign(note="looked at by the night shift", state=lambda rows: np.where(rows["RUL"] < 9, "a", "b"))
+    task, _ = chosen_task("", DataOptions(data=own("d.csv", frame), target="state"), print)
+    assert task == "classify-series"

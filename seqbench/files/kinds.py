@@ -73,6 +73,11 @@ _register(
     "tag-series", "tag", runs.TAGS, perfect=1.0, budgets=RUNS,
     training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.3),
 )  # fmt: skip
+_register(
+    "regress-text", "regress", texts.NUMBERS, budgets=TEXTS,
+    training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.5),
+)  # fmt: skip
+_register("regress-dna", "regress", nucleotides.NUMBERS, budgets=DNA, training=Training(weight_decay=0.1, dropout=0.3))
 _register("regress-series", "regress", runs.NUMBERS, budgets=RUNS, training=Training(weight_decay=0.1, dropout=0.2))
 _register(
     "forecast-series", "forecast", series.VARIANT, budgets=SERIES, training=Training(weight_decay=0.1, dropout=0.3)
@@ -91,8 +96,10 @@ TEXT_NAMES = ("text", "review", "sentence", "tweet", "comment", "content", "mess
 MANY = 20  # different numbers from which a column of them is no column of classes
 LONG_TEXT = 15  # characters, on average
 SAMPLE = 1000  # rows that are looked at to tell a text from a category
+MEASURED = 2  # columns of numbers, at least, where runs of measurements are told from texts
 DNA_SHARE = 0.95  # of the letters of a column of sequences that are A, C, G or T
-OF_SHAPE = {"text": "classify-text", "bases": "classify-dna"}  # of what is one cell of a table
+OF_SHAPE = {"text": "-text", "bases": "-dna"}  # how tasks end of which an example is one cell of a table
+OF_CELLS = ("classify", "regress")  # their kinds
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def chosen_task(named: str, config: Options, say: Callable[[str], None] = lambda
         return named, dataclasses.replace(config, kind=None)
     choice = choose(config)
     say(choice.why)
-    if choice.task in OF_SHAPE.values():  # what is one cell of a table: the others are not read anyway
+    if choice.task.endswith(tuple(OF_SHAPE.values())):  # what is one cell of a table: the others are not read anyway
         config = dataclasses.replace(config, drop=None)
     given = {SAME.get(name, name) for name in config.task_options} | set(config.task_options)
     more = tuple(f"{name}={value}" for name, value in choice.options.items() if name not in given)
@@ -130,17 +137,18 @@ def choose(config: DataOptions) -> Choice:
     path, kind = Path(config.data), config.kind
     suffix = suffix_of(path)
     if suffix in FASTA + GENBANK:
-        if kind not in (None, "classify"):
-            raise UserError(f"{path.name} holds sequences: their kind is classify, not {kind}.")
-        return Choice(OF_SHAPE["bases"], {}, f"{path.name}: sequences with labels, so --kind classify.")
+        if kind not in (None, *OF_CELLS):
+            raise UserError(f"{path.name} holds sequences: their kind is classify or regress, not {kind}.")
+        kind = kind or "classify"
+        return Choice(f"{kind}-dna", {}, f"{path.name}: sequences with labels, so --kind {kind}.")
     if kind == "generate" or suffix not in SUFFIXES:
         if kind not in (None, "generate"):
             raise UserError(
                 f"{path.name} is no table by its name: --kind {kind} reads files that end in {', '.join(SUFFIXES)}."
             )
         return Choice("generate-text", {}, f"{path.name}: a text, so --kind generate.")
-    if kind in ("forecast", "regress") and config.target is not None:
-        return Choice(f"{kind}-series", {}, f"{path.name}: --kind {kind} of column {config.target}.")
+    if kind == "forecast" and config.target is not None:
+        return Choice("forecast-series", {}, f"{path.name}: --kind forecast of column {config.target}.")
     given = {**dict.fromkeys(FLAGS, ""), **{name: str(value) for name, value in config.task_options.items()}}
     marks = tuple(config.missing)
     table = read_table(path, form=Format(given["date_format"], marks, given["decimal"]))
@@ -167,11 +175,15 @@ def _of_table(table: Table, kind: str | None, given: dict[str, str]) -> Choice:
     if kind in ("classify", "tag") and numbers and _distinct(table, target) > MANY:
         options["numbers_as_classes"] = "true"  # it was said, so each number is a class
     if shape in OF_SHAPE:
-        if kind != "classify":
-            raise UserError(f"column {shown(text, 60)} holds {_what(shape)}: their kind is classify, not {kind}.")
+        if kind not in OF_CELLS:
+            raise UserError(
+                f"column {shown(text, 60)} holds {_what(shape)}: their kind is classify or regress, not {kind}; "
+                "--drop leaves the column out."
+            )
         options["features"] = text
-        return Choice(OF_SHAPE[shape], options, f"{_what(shape)} in column {text} and labels in column {target}, "
-                      "so --kind classify.")  # fmt: skip
+        what = "labels" if kind == "classify" else "numbers"
+        why = f"{_what(shape)} in column {text} and {what} in column {target}, so --kind {kind}."
+        return Choice(kind + OF_SHAPE[shape], options, why)
     if kind == "forecast":
         return Choice("forecast-series", options, f"a time and the numbers of {target}, so --kind forecast.")
     if given["run"]:
@@ -203,11 +215,14 @@ def _text_column(table: Table, target: str, given: Mapping[str, str]) -> str:
     if given["run"] or given["series"] or given["horizon"]:
         return ""
     named = named_columns(table, asked) if asked else []
+    if not named and _holds_runs(table, target):
+        return ""
+    dropped = named_columns(table, given["drop"])
     lengths = {}
     for name in named or table.names:
         if name == target or (not named and table.not_numbers(name) is None):
             continue
-        if not named and name in (*named_columns(table, given["time"]), given["group"], given["split"]):
+        if not named and name in (*dropped, *named_columns(table, given["time"]), given["group"], given["split"]):
             continue
         with contextlib.suppress(UserError):
             sample = table.texts(name, allow_empty=True)[:SAMPLE]
@@ -216,6 +231,17 @@ def _text_column(table: Table, target: str, given: Mapping[str, str]) -> str:
                 lengths[name] = words + 1e6 * (name.lower() in TEXT_NAMES)
     lengths = {name: length for name, length in lengths.items() if not table.holds_times(name)}
     return max(lengths, key=lambda name: lengths[name], default="")
+
+
+def _holds_runs(table: Table, target: str) -> bool:
+    """Whether a column has a usual name of runs, and others hold measurements: a text is a remark then."""
+    if not _run_columns(table):
+        return False
+    return sum(name != target and table.not_numbers(name) is None for name in table.names) >= MEASURED
+
+
+def _run_columns(table: Table) -> list[str]:
+    return [name for name in table.names if name.lower().replace(" ", "_") in runs.RUN_NAMES]
 
 
 def _shape(table: Table, text: str, given: Mapping[str, str]) -> str:
@@ -233,7 +259,7 @@ def _proposed(table: Table, shape: str, target: str, given: Mapping[str, str], *
     if not numbers:
         return "classify"
     distinct = _distinct(table, target)
-    runs_named = bool(given["run"]) or any(name.lower().replace(" ", "_") in runs.RUN_NAMES for name in table.names)
+    runs_named = bool(given["run"] or _run_columns(table))
     if shape == "series" and not runs_named and distinct > MANY:
         timed = bool(given["time"]) or any(
             name.lower() in runs.TIMES or (table.not_numbers(name) is not None and table.holds_times(name))

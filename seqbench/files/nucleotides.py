@@ -6,7 +6,7 @@ together, and validation or test sequences are left out if one that is trained o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from seqbench.data import NewRows, Ragged, Reading, TaskData
 from seqbench.errors import UserError
 from seqbench.files.columns import TableOptions
 from seqbench.files.near import near_groups
-from seqbench.files.splitting import check_shares, published_split, split_groups
+from seqbench.files.numbers import NUMBER_METRICS, as_numbers, score_numbers, with_numbers
+from seqbench.files.splitting import check_shares, published_split, split_groups, split_groups_regress
 from seqbench.files.texts import (
     LABEL_METRICS,
     OWN,
@@ -156,6 +157,23 @@ def build_sequences(
 
 def load(source: Source, options: SequenceOptions) -> TaskData:
     """The user's sequences, near-duplicates on one side."""
+    return _load(source, options, lambda names, _: number_classes(names, options.target, options.numbers_as_classes))
+
+
+def load_numbers(source: Source, options: SequenceOptions) -> TaskData:
+    """The same with a number for each sequence."""
+
+    def read(names: list[str], where: Callable[[int], str]) -> tuple[Array, tuple[str, ...]]:
+        return as_numbers(names, options.target, where), ()
+
+    return with_numbers(_load(source, options, read), options.target)
+
+
+Read = Callable[[list[str], Callable[[int], str]], tuple[Array, tuple[str, ...]]]
+
+
+def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskData:
+    """``read_labels`` gives the classes (N,) of labels and their names, or numbers and none."""
     files = [path for path in (source.file, source.files.get("test")) if path]
     if len(files) > 1 and options.split:
         raise UserError("--test and split are two ways to split: give one.")
@@ -170,28 +188,30 @@ def load(source: Source, options: SequenceOptions) -> TaskData:
         )
     records = [record for record in everything if record.label is not None]
     names = [str(record.label) for record in records]
-    labels, classes = number_classes(names, options.target, options.numbers_as_classes)
-    sequences = [centre(record.letters, options.sequence_length) for record in records]
-    notes = [f"{int((~labelled).sum()):,} sequences without a label are left out."] if not labelled.all() else []
-    groups = _groups(records, sequences, options, notes)
 
     def where(i: int) -> str:
         return f"line {records[i].line}"
 
+    labels, classes = read_labels(names, where)
+    sequences = [centre(record.letters, options.sequence_length) for record in records]
+    notes = [f"{int((~labelled).sum()):,} sequences without a label are left out."] if not labelled.all() else []
+    groups = _groups(records, sequences, options, notes)
     published = bool(options.split) or len(files) > 1
     if published:
         parts = ["test" if tests else "train" for tests in in_test[labelled]]
         parts = [record.also[-1] for record in records] if options.split else parts
         said_by = f"column {shown(options.split, 60)}" if options.split else "the two files"
-        indices, said = published_split(parts, said_by, groups, options.val, labels, where)
+        indices, said = published_split(parts, said_by, groups, options.val, labels if classes else None, where)
         notes += said
-    else:
+    elif classes:
         indices = split_groups(groups, labels, classes, (options.val, options.test), where, notes=notes)
+    else:
+        indices = split_groups_regress(groups, labels, (options.val, options.test), notes=notes)
     n_cut = sum(len(record.letters) > options.sequence_length for record in records)
     n_masked = sum(2 * letters.count("N") > len(letters) for letters in sequences)
     notes += [
         f"{n_cut:,} are cut to the {options.sequence_length:,} bases in their middle.",
-        class_shares_note(labels, classes, indices),
+        *([class_shares_note(labels, classes, indices)] if classes else []),
         *repeats_note(sequences, names, "sequence"),
         *([f"{n_masked:,} sequences are N for more than half of their bases."] if n_masked else []),
     ]
@@ -235,4 +255,13 @@ VARIANT: dict[str, Any] = {
     ),
     "baselines": ("majority", "kmers", "positions", "positions-kmers", "position-boosting"),
     "reference": "majority",
+}
+NUMBERS: dict[str, Any] = {
+    **VARIANT,
+    "load": load_numbers,
+    "metrics": NUMBER_METRICS,
+    "score": score_numbers,
+    "description": "a number for each of the user's own DNA sequences",
+    "baselines": ("mean", "ngram-ridge"),
+    "reference": "mean",
 }

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import NewRows, Reading, Segments, Tagged, TaskData, Truth
+from seqbench.data import NewRows, Reading, Segments, Tagged, TaskData
 from seqbench.errors import UserError
 from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
+from seqbench.files.numbers import NUMBER_METRICS, score_numbers, with_numbers
 from seqbench.files.splitting import (
     borders,
     check_shares,
@@ -28,7 +29,6 @@ from seqbench.files.splitting import (
     split_groups_regress,
 )
 from seqbench.files.texts import LABEL_METRICS, OWN, class_shares_note, number_classes, score_labels
-from seqbench.metrics import mae, rmse
 from seqbench.readers.archives import shown
 from seqbench.readers.tables import Table, check_increasing, read_table
 from seqbench.task import Metric, Source
@@ -651,15 +651,9 @@ def load_numbers(source: Source, options: NumberOptions) -> TaskData:
         raise UserError(f"column {options.target!r} has no number at the end of any window.")
     named = [*data.first.named, options.target, *_given(options.group, options.split)]
     ready = _ready(data, windows, targets, (), options, named)
-    training = targets[ready.parts["train"].ends]
-    offset, scale = float(training.mean()), float(training.std())
-    if not scale > 1e-9 * abs(offset):
-        raise UserError(f"column {options.target!r} is {offset:g} throughout training: there is nothing to predict.")
-    scaled = ((targets - offset) / scale).astype(np.float32)
     splits = {}
     for part, mine in ready.parts.items():
-        meta = {"scale": np.full(len(mine.starts), scale), "last": last[mine.ends].astype(np.int64)}
-        splits[part] = _segments(ready, part, scaled, meta)
+        splits[part] = _segments(ready, part, targets, {"last": last[mine.ends].astype(np.int64)})
     notes = (
         *([] if data.first.single else [_sizes_note(data, ready.parts)]),
         *_short_note(windows),
@@ -669,10 +663,9 @@ def load_numbers(source: Source, options: NumberOptions) -> TaskData:
         if per_run
         else f"a window is to tell {options.target} of its last sample.",
     )
-    fitted = {**ready.features.fitted, "offset": offset, "scale": scale}
-    about: dict[str, Any] = {"features": ready.features.all_names, "notes": notes, "fitted": fitted}
+    about: dict[str, Any] = {"features": ready.features.all_names, "notes": notes, "fitted": ready.features.fitted}
     train, val, test = splits.values()
-    return TaskData(train, val, test, source.hashes, **about)
+    return with_numbers(TaskData(train, val, test, source.hashes, **about), options.target)
 
 
 def _one_a_run(targets: Array, runs: Array) -> bool:
@@ -682,25 +675,12 @@ def _one_a_run(targets: Array, runs: Array) -> bool:
     return bool(len(steps)) and bool((steps == 0).all())
 
 
-def score_numbers(predictions: Array, truth: Truth) -> dict[str, float]:
-    """Errors in the target's own units, over all windows and over the last of each run, from scaled numbers (N,)."""
-    error = (predictions.astype(np.float64) - truth.targets) * truth.meta["scale"]
-    zero, last = np.zeros_like(error), truth.meta["last"] > 0
-    at_end = rmse(error[last], zero[last]) if last.any() else rmse(error, zero)
-    return {"rmse": rmse(error, zero), "mae": mae(error, zero), "rmse_at_end": at_end}
-
-
-UNITS = "units of the target"
 NUMBERS: dict[str, Any] = {
     **OWN,
     "load": load_numbers,
     "encode": encode_runs,
     "options": NumberOptions,
-    "metrics": (
-        Metric("rmse", "lower", UNITS),
-        Metric("mae", "lower", UNITS),
-        Metric("rmse_at_end", "lower", UNITS),
-    ),
+    "metrics": (*NUMBER_METRICS, Metric("rmse_at_end", "lower", NUMBER_METRICS[0].unit)),
     "score": score_numbers,
     "description": "a number at the end of a window of the user's own measurements",
     "split": "by run; one series by time; or as published",

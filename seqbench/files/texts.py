@@ -15,8 +15,9 @@ from seqbench.data import NewRows, Ragged, Reading, TaskData, Truth
 from seqbench.errors import UserError
 from seqbench.files.columns import TableOptions
 from seqbench.files.near import near_groups
+from seqbench.files.numbers import NUMBER_METRICS, as_numbers, score_numbers, with_numbers
 from seqbench.files.scripts import normal, pattern, spaceless
-from seqbench.files.splitting import published_split, split_groups, split_time
+from seqbench.files.splitting import published_split, split_groups, split_groups_regress, split_time
 from seqbench.metrics import accuracy, macro_f1
 from seqbench.readers.archives import shown
 from seqbench.readers.tables import Format, Table, read_table
@@ -24,6 +25,7 @@ from seqbench.task import Metric, Source
 
 __all__ = [
     "LABEL_METRICS",
+    "NUMBERS",
     "OWN",
     "PAD",
     "UNKNOWN",
@@ -226,7 +228,18 @@ def _is_number(text: str) -> bool:
 def load(source: Source, options: TextOptions) -> TaskData:
     """The user's texts; near-duplicates, and what shares a value of the group column, stay on one side."""
     rows = _read_rows(source, options)
-    labels, classes = number_classes(rows.labels, options.label, options.numbers_as_classes)
+    return _load(rows, *number_classes(rows.labels, options.label, options.numbers_as_classes), source, options)
+
+
+def load_numbers(source: Source, options: TextOptions) -> TaskData:
+    """The same with a number for each text."""
+    rows = _read_rows(source, options)
+    values = as_numbers(rows.labels, options.label, rows.where)
+    return with_numbers(_load(rows, values, (), source, options), options.label)
+
+
+def _load(rows: _TextRows, labels: Array, classes: tuple[str, ...], source: Source, options: TextOptions) -> TaskData:
+    """``labels`` (N,) are classes, or numbers where there are none."""
     shares, notes = (options.val, options.test), list(rows.notes)
     if rows.times is not None:
         groups = np.arange(len(rows.texts))
@@ -238,13 +251,20 @@ def load(source: Source, options: TextOptions) -> TaskData:
         kind = f"values of {options.group}" if options.group else "groups of near-duplicates and single texts"
         notes.append(f"{len(rows.texts):,} texts in {len(np.unique(groups)):,} {kind}, each whole in one split.")
         if rows.parts is not None:
-            indices, said = published_split(rows.parts, rows.split_by, groups, options.val, labels, rows.where)
+            known = labels if classes else None
+            indices, said = published_split(rows.parts, rows.split_by, groups, options.val, known, rows.where)
             notes += said
         else:
             noun = f"value of {options.group}" if options.group else "group"
-            indices = split_groups(groups, labels, classes, shares, rows.where, noun, notes)
-    _check_classes(labels, classes, indices["train"])
-    notes += [class_shares_note(labels, classes, indices), *repeats_note(rows.texts, rows.labels, "text")]
+            indices = (
+                split_groups(groups, labels, classes, shares, rows.where, noun, notes)
+                if classes
+                else split_groups_regress(groups, labels, shares, noun, notes)
+            )
+    if classes:
+        _check_classes(labels, classes, indices["train"])
+        notes.append(class_shares_note(labels, classes, indices))
+    notes += repeats_note(rows.texts, rows.labels, "text")
     if n_spaceless := sum(map(spaceless, rows.texts)):
         notes.append(f"{n_spaceless:,} texts are in scripts without spaces between words: there each letter is a word.")
     labelled = LabelledTexts(rows.texts, labels, groups, classes, indices, notes)
@@ -388,4 +408,14 @@ VARIANT: dict[str, Any] = {
     "split": "by group or near-duplicate, class by class; by time where a time column is named; or as published",
     "baselines": ("majority", "tfidf", "tfidf-svm"),
     "reference": "majority",
+}
+NUMBERS: dict[str, Any] = {
+    **VARIANT,
+    "load": load_numbers,
+    "metrics": NUMBER_METRICS,
+    "score": score_numbers,
+    "description": "a number for each of the user's own texts",
+    "split": "by group or near-duplicate; by time where a time column is named; or as published",
+    "baselines": ("mean", "ngram-ridge"),
+    "reference": "mean",
 }
