@@ -195,7 +195,7 @@ def test_a_kill_at_any_moment_leaves_whole_runs_only(done, tmp_path):
     assert seen > 10
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_records_of_every_schema_version_keep_loading(schema):
     """The files were written once and are never regenerated: a change that breaks one breaks users' results."""
     golden = Path(__file__).parent / "golden" / f"record-v{schema}.json"
