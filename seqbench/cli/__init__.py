@@ -165,7 +165,7 @@ def _console(words: Sequence[str]) -> Console | None:
 
 def _default_text(value: Any) -> str | None:
     """A default as --help shows it; one that says nothing is left out."""
-    if value is None or value is False or value == ():
+    if value is None or value is False or value in ((), ""):
         return None
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
