@@ -63,7 +63,7 @@ class DataOptions:
     data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
     """Your own file instead of a task's data; says --source path."""
     kind: Annotated[Literal["classify", "forecast", "regress", "tag", "generate"] | None, Parameter(group=DATA)] = None
-    """What is predicted of your own file: label, steps ahead, number, label of each step, next letter. Else proposed."""
+    """What is predicted of your own file: label, steps ahead, number, label of each step, next letter; or proposed."""
     dataset: Annotated[str | None, Parameter(name="--name", group=DATA, metavar="NAME")] = None
     """What your data set is called on the board; by default as its file."""
     test: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
