@@ -100,7 +100,8 @@ def write(
         name = raw["primary"]["name"]
         raw["metrics"] = {"val": {name: value if val is None else val}, "test": {name: value}}
         perfect = raw["primary"]["perfect"]
-        raw["skill"] = (value - 0.5) / ((1.0 if perfect is None else perfect) - 0.5)
+        reference = raw["baselines"].get(raw["primary"]["reference"], 0.5)
+        raw["skill"] = (value - reference) / ((1.0 if perfect is None else perfect) - reference)
     record = RunRecord.from_json(json.dumps(signed(raw)))
     cell = Store(root).folder(record.place, record.budget, record.seed, record.key)
     folder = cell / f"run-{run}"

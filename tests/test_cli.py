@@ -86,7 +86,9 @@ def test_data_show_gives_features_before_scaling(cli, tmp_path):
     assert shown["temperature"][0] == pytest.approx(celsius.mean(), abs=0.05)  # gaps are filled
     assert shown["temperature"][2:4] == pytest.approx([celsius.min(), celsius.max()], abs=0.05)
     assert shown["pressure"][0] == pytest.approx(training["pressure"].mean(), abs=1)
-    rows = [(f"2024-01-01 {i // 60:02d}:{i % 60:02d}", 1000 + i % 7, 0.001 * i) for i in range(1200)]
+    rows = [
+        (f"2024-01-01 {i // 60:02d}:{i % 60:02d}", 1000 + i % 7, 0.001 * i + 5e-4 * (i % 3 == 0)) for i in range(1200)
+    ]
     own = pd.DataFrame(rows, columns=["time", "load", "small"])
     own.to_csv(tmp_path / "own.csv", index=False)
     words = ("--data", "own.csv", "--target", "load", "--option", "sequence_length=12", "--option", "horizon=6")

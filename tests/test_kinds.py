@@ -207,6 +207,8 @@ def test_one_number_for_each_text_or_sequence(own, capsys, name, content):
 
 
 def test_a_remark_beside_measurements_is_no_text_to_classify(own):
-    frame = engines().assign(note="looked at by the night shift", state=lambda rows: np.where(rows["RUL"] < 9, "a", "b"))
+    frame = engines().assign(
+        note="looked at by the night shift", state=lambda rows: np.where(rows["RUL"] < 9, "a", "b")
+    )
     task, _ = chosen_task("", DataOptions(data=own("d.csv", frame), target="state"), print)
     assert task == "classify-series"

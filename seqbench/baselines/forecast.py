@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import Predict, register_baseline
+from seqbench.baselines.boosting import OneThread
 from seqbench.data import TaskData, Windows
 from seqbench.errors import NotApplicable
 
@@ -176,11 +177,11 @@ def boosting_lags(train: Windows, val: Windows, data: TaskData) -> Predict:
     fits = []
     for channel in range(targets.shape[1]):
         about = {"learning_rate": 0.1, "early_stopping": False, "random_state": 0}
-        fit = HistGradientBoostingRegressor(max_iter=TREES, **about).fit(inputs, targets[:, channel])
+        fit = OneThread(HistGradientBoostingRegressor(max_iter=TREES, **about)).fit(inputs, targets[:, channel])
         errors = [float(np.mean((found - truth[:, channel]) ** 2)) for found in fit.staged_predict(held)]
         best = int(np.argmin(errors)) + 1
         if best < TREES:  # the same trees again, as many as help
-            fit = HistGradientBoostingRegressor(max_iter=best, **about).fit(inputs, targets[:, channel])
+            fit = OneThread(HistGradientBoostingRegressor(max_iter=best, **about)).fit(inputs, targets[:, channel])
         fits.append(fit)
 
     def predict(split: Any) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import NotApplicable, Predict, register_baseline, spread_out
+from seqbench.baselines.boosting import OneThread
 from seqbench.baselines.ngrams import LONGEST_KMER, Counts
 from seqbench.baselines.windows import boosting_rounds
 from seqbench.data import Ragged, Rows, Split, TaskData
@@ -169,12 +170,14 @@ def position_boosting(train: Ragged, val: Ragged, data: TaskData) -> Predict:
     n_classes = len(data.classes)
     rows = _some(train, min(train.sequence_length, MOST_POSITIONS))
     letters, labels = lay(train)[rows], train.targets[rows]
-    fit = HistGradientBoostingClassifier(
-        max_iter=boosting_rounds(letters.size, n_classes if n_classes > 2 else 1),
-        max_leaf_nodes=15,
-        categorical_features=list(range(letters.shape[1])),
-        early_stopping=False,
-        random_state=0,
+    fit = OneThread(
+        HistGradientBoostingClassifier(
+            max_iter=boosting_rounds(letters.size, n_classes if n_classes > 2 else 1),
+            max_leaf_nodes=15,
+            categorical_features=list(range(letters.shape[1])),
+            early_stopping=False,
+            random_state=0,
+        )
     ).fit(letters, labels)
     scores = [float(np.mean(guess == val.targets)) for guess in fit.staged_predict(lay(val))]
     n_rounds = int(np.argmax(scores)) + 1

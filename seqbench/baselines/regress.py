@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import NotApplicable, Predict, register_baseline
+from seqbench.baselines.boosting import OneThread
 from seqbench.baselines.ngrams import LONGEST_KMER, Counts
 from seqbench.baselines.positions import MOST_SYMBOLS, as_ragged
 from seqbench.baselines.windows import MOST, boosting_rounds, more_statistics, readings, scaler, thinned
@@ -68,13 +69,15 @@ def window_regression_boosting(train: Segments, val: Segments, data: TaskData) -
 
     rows, held = thinned(train, MOST), thinned(val)
     values = more_statistics(train, rows)
-    fit = HistGradientBoostingRegressor(
-        max_iter=boosting_rounds(values.size),
-        max_leaf_nodes=15,
-        max_bins=63,
-        l2_regularization=1.0,
-        early_stopping=False,
-        random_state=0,
+    fit = OneThread(
+        HistGradientBoostingRegressor(
+            max_iter=boosting_rounds(values.size),
+            max_leaf_nodes=15,
+            max_bins=63,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=0,
+        )
     ).fit(values, train.targets[rows])
     guesses = fit.staged_predict(more_statistics(val, held))
     n_rounds = int(np.argmin([rmse(guess, val.targets[held]) for guess in guesses])) + 1

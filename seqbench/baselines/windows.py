@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import NotApplicable, Predict, best_sharpness, register_baseline, softmax, spread_out
+from seqbench.baselines.boosting import OneThread
 from seqbench.data import Segments, Split, TaskData
 
 __all__ = [
@@ -161,13 +162,15 @@ def window_boosting(train: Segments, val: Segments, data: TaskData) -> Predict:
     held = thinned(val, MOST // 3)
     values, labels = more_statistics(train, rows), train.targets[rows]
     # bins by rank see no deviation, so nothing is scaled
-    fit = HistGradientBoostingClassifier(
-        max_iter=boosting_rounds(values.size, trees),
-        max_leaf_nodes=15,
-        max_bins=63,
-        l2_regularization=1.0,
-        early_stopping=False,
-        random_state=0,
+    fit = OneThread(
+        HistGradientBoostingClassifier(
+            max_iter=boosting_rounds(values.size, trees),
+            max_leaf_nodes=15,
+            max_bins=63,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=0,
+        )
     ).fit(values, labels)
     guesses = fit.staged_predict(more_statistics(val, held))
     scores = [_macro_f1(val.targets[held], guess) for guess in guesses]

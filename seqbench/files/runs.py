@@ -263,7 +263,8 @@ class _Features:
     @classmethod
     def from_reading(cls, reading: Reading) -> _Features:
         """As a trained model read them."""
-        return cls(reading.fitted["columns"], Scale.from_reading(reading), reading.fitted["flagged"])
+        names = list(reading.fitted.get("columns", reading.features))  # without gaps, all are columns of the file
+        return cls(names, Scale.from_reading(reading), list(reading.fitted.get("flagged", [False] * len(names))))
 
     def __call__(self, values: Array, runs: Array) -> Array:
         """(L, D + flags) float32: scaled, the mean where nothing came before a gap, and a flag for each with gaps."""
