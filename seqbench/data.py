@@ -357,7 +357,7 @@ class Tagged(Split):
     """Windows over series laid end to end with a label for every step, each of which is scored once.
 
     Window i is ``series[starts[i] : starts[i] + lookback]``; its first ``skip[i]`` labels are those of the window
-    before and serve as context (`CONTEXT`).
+    before and serve as context (`CONTEXT`), as steps do whose label is not known.
 
     Attributes:
         series, labels: (L, D) and (L,).
@@ -392,7 +392,7 @@ class Tagged(Split):
 
     @property
     def n_scored(self) -> int:
-        return int((self.lookback - self.skip).sum())
+        return int(self._scored().sum())
 
     @property
     def sequence_length(self) -> int:
@@ -400,7 +400,8 @@ class Tagged(Split):
 
     def _scored(self) -> Array:
         """(N, T) which steps count."""
-        scored: Array = np.arange(self.lookback) >= self.skip[:, None]
+        offsets = np.arange(self.lookback)
+        scored: Array = (offsets >= self.skip[:, None]) & (self.labels[self.starts[:, None] + offsets] != CONTEXT)
         return scored
 
     def truth(self) -> Truth:

@@ -142,7 +142,9 @@ def test_options_of_the_task_in_a_file_and_on_the_command_line_go_together(here,
     lines = ('task = "weather"', 'model = "gru"', "hidden = 8", 'budget = "smoke"', "[option]", "fold = 1", "")
     (tmp_path / "a.toml").write_text("\n".join(lines))
     planned = here("run", "--config", "a.toml", "--option", "sequence_length=48", "--json")
-    assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 1, "relative": True}, planned.stderr
+    assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 1, "relative": True}, (
+        planned.stderr
+    )
     planned = here("run", "--config", "a.toml", "--option", "fold=2", "--sequence-length", "48", "--json")
     assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 2}, planned.stderr
 

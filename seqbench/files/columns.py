@@ -27,6 +27,7 @@ INDEX = re.compile(
     r"(unnamed: \d+|index|__index_level_\d+__|level_\d+|id|_id|row_?(id|num|number|index)?|rownames?|#)\Z"
 )
 FEW_ROWS = 10  # of fewer rows anything may count
+FEW_RUNS = 5  # and of fewer runs anything may go one way
 
 
 class Chosen(NamedTuple):
@@ -130,7 +131,8 @@ def _asked_for(table: Table, first: list[str], wanted: list[str], unwanted: Coll
         if why:
             raise UserError(f"{table.file}: column {shown(name, 60)} can't be read as numbers: {why}.")
     names = list(dict.fromkeys([*first, *wanted]))
-    return Chosen(names, dict.fromkeys((name for name in table.names if name not in names), "not asked for"))
+    others = (name for name in table.names if name not in names and name not in unwanted)
+    return Chosen(names, dict.fromkeys(others, "not asked for"))
 
 
 def _misleading(table: Table, name: str, runs: Array | None, labels: Array | None) -> str | None:
@@ -149,8 +151,23 @@ def _misleading(table: Table, name: str, runs: Array | None, labels: Array | Non
     if len(known) == len(values):
         if _counts(values, runs):
             return "it counts the rows" + (" of each run" if runs is not None else "")
-        if runs is not None and whole and _one_way(values):
-            return "it goes one way through all runs, as a row number does"
+        if runs is not None and (told := _tells_runs(values, runs, whole=whole)):
+            return told
+    return None
+
+
+def _tells_runs(values: Array, runs: Array, *, whole: bool) -> str | None:
+    """Whether a column tells which run it is rather than what happens in it: files are most often sorted by what is to
+    be predicted, and so are the numbers and the times of runs."""
+    order = np.argsort(runs, kind="stable")
+    first = np.flatnonzero(np.diff(runs[order], prepend=-1))
+    if len(first) < FEW_RUNS:
+        return None
+    least, most = np.minimum.reduceat(values[order], first), np.maximum.reduceat(values[order], first)
+    if (least[1:] > most[:-1]).all() or (most[1:] < least[:-1]).all():
+        return "it goes one way from run to run, as a number or a time of runs does"
+    if whole and (least == most).all() and len(np.unique(least)) == len(least):
+        return "it numbers the runs"
     return None
 
 
@@ -165,7 +182,10 @@ def _one_way(values: Array) -> bool:
 
 
 def _counts(values: Array, runs: Array | None) -> bool:
-    """Whether each row is the one before it plus the same step, within each run."""
+    """Whether each row is the one before it plus the same step, within each run; there in whatever order rows stand."""
+    if runs is not None:
+        order = np.lexsort((values, runs))
+        values, runs = values[order], runs[order]
     steps = np.diff(values)
     if runs is not None:
         steps = steps[np.diff(runs) == 0]
@@ -180,11 +200,13 @@ def _tells(values: Array, labels: Array) -> str | None:
         known = ~np.isnan(values)
         if known.sum() < FEW_ROWS or np.ptp(labels[known]) == 0:
             return None
-        line = abs(np.corrcoef(values[known], labels[known])[0, 1])
-        return "it is the target in another unit" if line > 1 - 1e-9 else None
+        steps = np.diff(values[known][np.lexsort((values[known], labels[known]))])
+        back = np.diff(values[known][np.lexsort((-values[known], labels[known]))])
+        same = len(np.unique(values[known])) >= FEW_ROWS and bool((steps >= 0).all() or (back <= 0).all())
+        return "it is the target in other numbers: it rises or falls with it, without exception" if same else None
     if not n_labels <= len(distinct) <= min(2 * n_labels, len(values) // FEW_ROWS):
         return None
-    pairs = len(np.unique(code * (labels.max() + 1) + labels))
+    pairs = len(np.unique(np.stack([code, labels]), axis=1).T)
     return "each of its values goes with one label: it alone tells the label" if pairs == len(distinct) else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.config import FLAGS, DataOptions
+from seqbench.config import FLAGS, DataOptions, is_given
 from seqbench.data import Truth
 from seqbench.errors import UserError
 from seqbench.files import nucleotides, plain_text, runs, series, texts
@@ -95,6 +95,8 @@ TARGETS = re.compile("label|target|class|y|sentiment|category|species|outcome|ru
 TEXT_NAMES = ("text", "review", "sentence", "tweet", "comment", "content", "message", "body", "document", "title")
 MANY = 20  # different numbers from which a column of them is no column of classes
 LONG_TEXT = 15  # characters, on average
+SHORT_BASES = 10  # letters that a sequence has, on average, at least
+COLUMN_FLAGS = ("target", "features", "drop", "time", "series", "run", "group", "split")
 SAMPLE = 1000  # rows that are looked at to tell a text from a category
 MEASURED = 2  # columns of numbers, at least, where runs of measurements are told from texts
 DNA_SHARE = 0.95  # of the letters of a column of sequences that are A, C, G or T
@@ -141,6 +143,12 @@ def choose(config: DataOptions) -> Choice:
             raise UserError(f"{path.name} holds sequences: their kind is classify or regress, not {kind}.")
         kind = kind or "classify"
         return Choice(f"{kind}-dna", {}, f"{path.name}: sequences with labels, so --kind {kind}.")
+    columns = [name for name in COLUMN_FLAGS if is_given(getattr(config, name))]
+    if suffix not in SUFFIXES and columns:
+        raise UserError(
+            f"{path.name} is no table by its name, and --{columns[0]} names a column: give it a name that ends in "
+            ".csv, with the names of the columns in its first line."
+        )
     if kind == "generate" or suffix not in SUFFIXES:
         if kind not in (None, "generate"):
             raise UserError(
@@ -168,7 +176,7 @@ def _of_table(table: Table, kind: str | None, given: dict[str, str]) -> Choice:
                 f"{', ...' if len(table.names) > 20 else ''}."
             )
     table.require(target)
-    shape = _shape(table, text, given)
+    shape = _shape(table, text)
     numbers = table.not_numbers(target) is None
     kind = kind or _proposed(table, shape, target, given, numbers=numbers)
     options = {"target": target}
@@ -209,28 +217,56 @@ def _distinct(table: Table, column: str) -> int:
 def _text_column(table: Table, target: str, given: Mapping[str, str]) -> str:
     """The column that holds texts or sequences; "" where there is none.
 
-    One with a usual name, or the one with the longest texts on average.
+    The only one of bases, else the only one with a name like text or review, else the only one of long texts.
+
+    Raises:
+        UserError: there are several, and none is plainly the one.
     """
     asked = given["features"] or given.get("text", "")
     if given["run"] or given["series"] or given["horizon"]:
         return ""
-    named = named_columns(table, asked) if asked else []
-    if not named and _holds_runs(table, target):
+    if asked:
+        named = [name for name in named_columns(table, asked) if table.not_numbers(name) is not None]
+        return named[0] if len(named) == 1 else ""
+    if _holds_runs(table, target):
         return ""
-    dropped = named_columns(table, given["drop"])
-    lengths = {}
-    for name in named or table.names:
-        if name == target or (not named and table.not_numbers(name) is None):
-            continue
-        if not named and name in (*dropped, *named_columns(table, given["time"]), given["group"], given["split"]):
-            continue
-        with contextlib.suppress(UserError):
-            sample = table.texts(name, allow_empty=True)[:SAMPLE]
-            words = sum(map(len, sample)) / max(1, len(sample))
-            if words >= LONG_TEXT or name.lower() in (*TEXT_NAMES, "sequence", "seq"):
-                lengths[name] = words + 1e6 * (name.lower() in TEXT_NAMES)
-    lengths = {name: length for name, length in lengths.items() if not table.holds_times(name)}
-    return max(lengths, key=lambda name: lengths[name], default="")
+    elsewhere = {target, given["group"], given["split"]}
+    elsewhere |= {*named_columns(table, given["time"]), *named_columns(table, given["drop"])}
+    texts_of = {}
+    for name in table.names:
+        if name not in elsewhere and table.not_numbers(name) is not None and not table.holds_times(name):
+            with contextlib.suppress(UserError):
+                texts_of[name] = table.texts(name, allow_empty=True)[:SAMPLE]
+    bases = [name for name, cells in texts_of.items() if _are_bases(cells)]
+    plain = {name: cells for name, cells in texts_of.items() if not _are_links(cells)}
+    long = [name for name, cells in plain.items() if _length(cells) >= LONG_TEXT]
+    usual = [name for name in plain if name.lower() in TEXT_NAMES] or [
+        name for name in plain if set(re.split(r"[^a-z]+", name.lower())) & set(TEXT_NAMES)
+    ]
+    found = next((names for names in (bases, usual, long) if names), [])
+    if len(found) > 1:
+        raise UserError(
+            f"columns {', '.join(shown(name, 40) for name in found[:5])} could each hold what is read: --features says "
+            "which one."
+        )
+    return found[0] if found else ""
+
+
+def _length(cells: Sequence[str]) -> float:
+    return sum(map(len, cells)) / max(1, len(cells))
+
+
+def _are_links(cells: Sequence[str]) -> bool:
+    return 2 * sum(cell.strip().lower().startswith(("http:", "https:", "www.")) for cell in cells) > len(cells)
+
+
+def _are_bases(cells: Sequence[str]) -> bool:
+    """Whether cells are sequences of DNA or RNA, with or without white space among the letters."""
+    letters = "".join("".join(cells).split()).upper()
+    bases = sum(letters.count(base) for base in "ACGTUN")
+    return (
+        len(letters) >= SHORT_BASES * len(cells) and bases >= DNA_SHARE * len(letters) and not NO_BASE.search(letters)
+    )
 
 
 def _holds_runs(table: Table, target: str) -> bool:
@@ -244,12 +280,10 @@ def _run_columns(table: Table) -> list[str]:
     return [name for name in table.names if name.lower().replace(" ", "_") in runs.RUN_NAMES]
 
 
-def _shape(table: Table, text: str, given: Mapping[str, str]) -> str:
+def _shape(table: Table, text: str) -> str:
     if not text:
         return "series"
-    letters = "".join(table.texts(text, allow_empty=True)[:SAMPLE]).strip()
-    bases = sum(letters.upper().count(base) for base in "ACGTUN")
-    return "bases" if letters and bases >= DNA_SHARE * len(letters) and not NO_BASE.search(letters) else "text"
+    return "bases" if _are_bases(table.texts(text, allow_empty=True)[:SAMPLE]) else "text"
 
 
 def _proposed(table: Table, shape: str, target: str, given: Mapping[str, str], *, numbers: bool) -> str:
@@ -258,18 +292,31 @@ def _proposed(table: Table, shape: str, target: str, given: Mapping[str, str], *
         return "forecast"
     if not numbers:
         return "classify"
-    distinct = _distinct(table, target)
+    distinct, few = _distinct(table, target), _few_whole(table, target)
     runs_named = bool(given["run"] or _run_columns(table))
-    if shape == "series" and not runs_named and distinct > MANY:
+    if shape == "series" and not runs_named:
         timed = bool(given["time"]) or any(
             name.lower() in runs.TIMES or (table.not_numbers(name) is not None and table.holds_times(name))
             for name in table.names
         )
-        if timed:
+        if timed and (not few or not _other_numbers(table, target, given)):
             return "forecast"
-    if distinct > MANY:
+    if not few:
         choices = "--kind regress predicts the number, --kind classify takes each as a class" + (
             ", --kind forecast predicts what comes next in one series" if shape == "series" and not runs_named else ""
         )
         raise UserError(f"column {shown(target, 60)} holds numbers, {distinct:,} different ones: {choices}.")
     return "classify"
+
+
+def _few_whole(table: Table, target: str) -> bool:
+    """Whether a column's numbers can be names of classes."""
+    values = table.numbers(target, missing=True)
+    known = np.unique(values[~np.isnan(values)])
+    return len(known) <= MANY and bool((known == np.round(known)).all())
+
+
+def _other_numbers(table: Table, target: str, given: Mapping[str, str]) -> bool:
+    """Whether there are measurements beside the target and the times."""
+    times = {*named_columns(table, given["time"]), *(name for name in table.names if name.lower() in runs.TIMES)}
+    return any(name not in {target, *times} and table.not_numbers(name) is None for name in table.names)

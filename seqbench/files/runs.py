@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import NewRows, Reading, Segments, Tagged, TaskData
+from seqbench.data import CONTEXT, NewRows, Reading, Segments, Tagged, TaskData
 from seqbench.errors import UserError
 from seqbench.files.columns import TableOptions, chosen_columns, left_out_note, named_columns, read_note
 from seqbench.files.numbers import NUMBER_METRICS, score_numbers, with_numbers
@@ -30,7 +30,7 @@ from seqbench.files.splitting import (
 )
 from seqbench.files.texts import LABEL_METRICS, OWN, class_shares_note, number_classes, score_labels
 from seqbench.readers.archives import shown
-from seqbench.readers.tables import Table, check_increasing, read_table
+from seqbench.readers.tables import Table, read_table
 from seqbench.task import Metric, Source
 
 __all__ = [
@@ -141,6 +141,7 @@ class _Runs:
         runs: (L,) the number of its run, rising by one from run to run.
         names: of the runs; one, empty, where the table is one series.
         named: the columns that say which run and when.
+        notes: on how they were put in order.
     """
 
     table: Table
@@ -148,6 +149,7 @@ class _Runs:
     runs: Array
     names: list[str]
     named: list[str]
+    notes: tuple[str, ...] = ()
 
     @property
     def single(self) -> bool:
@@ -165,9 +167,9 @@ class _Runs:
             values[:, i] = self.table.numbers(name, missing=True)[self.rows]
         return values
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, name: str, allow_empty: bool = False) -> list[str]:
         """A column of texts in this order."""
-        known = self.table.labels(name)
+        known = self.table.labels(name, allow_empty=allow_empty)
         return [known[i] for i in self.rows.tolist()]
 
 
@@ -181,23 +183,39 @@ def _read(path: Any, options: RunOptions) -> _Runs:
                 "which column tells the runs apart? Give --run COLUMN, or --time COLUMN where all rows are one series; "
                 f"there are: {', '.join(table.names)}."
             )
-        check_increasing(table.times(options.time), table, options.time)
-        return _Runs(table, np.arange(len(table)), np.zeros(len(table), dtype=np.int64), [""], [*_parts(options.time)])
+        one = np.zeros(len(table), dtype=np.int64)
+        order, notes = _by_time(table, options.time, one)
+        return _Runs(table, order, one, [""], [*_parts(options.time)], notes)
     keys = [table.labels(name) for name in columns]
     each = keys[0] if len(keys) == 1 else ["/".join(key) for key in zip(*keys, strict=True)]
     names, first, runs = np.unique(each, return_index=True, return_inverse=True)
     rank = np.empty(len(names), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(names))
     runs = rank[runs]
-    order = np.argsort(runs, kind="stable")
+    order, notes = np.argsort(runs, kind="stable"), ()
     if times:
-        check_increasing(table.times(options.time), table, options.time, runs)
+        order, notes = _by_time(table, options.time, runs)
     elif len(back := np.flatnonzero(np.diff(runs) < 0)):
         raise UserError(
             f"{table.where(int(back[0]) + 1)}: the rows of a run must follow each other; sort by {', '.join(columns)}, "
             "or give --time COLUMN."
         )
-    return _Runs(table, order, runs[order], names[np.argsort(first)].tolist(), [*columns, *_parts(options.time)])
+    named = [*columns, *_parts(options.time)]
+    return _Runs(table, order, runs[order], names[np.argsort(first)].tolist(), named, notes)
+
+
+def _by_time(table: Table, column: str, runs: Array) -> tuple[Array, tuple[str, ...]]:
+    """The rows run by run in order of time, and a note if the file has them in another."""
+    times = table.times(column)
+    order = np.lexsort((times, runs))
+    ordered = times[order]
+    twice = np.flatnonzero((ordered[1:] == ordered[:-1]) & (np.diff(runs[order]) == 0))
+    if len(twice):
+        before, at = order[twice[0]], order[twice[0] + 1]
+        raise table.bad(int(at), column, f"the time is that of {table.where(int(before))}: keep one of the two rows")
+    if (order == np.argsort(runs, kind="stable")).all():
+        return order, ()
+    return order, (f"rows are put in order of {column}, which is not that of the file.",)
 
 
 def _parts(columns: str) -> list[str]:
@@ -341,12 +359,20 @@ class _Set:
 
     def values(self, names: Sequence[str]) -> Array:
         """(L, D) numbers of both tables, NaN where one is missing."""
-        tables = [self.first, self.second] if self.second else [self.first]
-        return np.concatenate([one.values(names) for one in tables])
+        return np.concatenate([one.values(names) for one in self.tables])
 
     def texts(self, name: str) -> list[str]:
-        """A column of both tables."""
-        return self.first.labels(name) + (self.second.labels(name) if self.second else [])
+        """A column of both tables, "" where nothing is."""
+        return [text for one in self.tables for text in one.labels(name, allow_empty=True)]
+
+    @property
+    def tables(self) -> list[_Runs]:
+        """One or both."""
+        return [self.first, self.second] if self.second else [self.first]
+
+    def part_of(self, parts: Mapping[str, _Windows]) -> Array:
+        """(L,) whether a test window reads a row."""
+        return _rows_of(parts["test"], len(self.runs))
 
     def where(self, i: int) -> str:
         """Where row ``i`` stands."""
@@ -363,17 +389,62 @@ def _set(source: Source, options: RunOptions) -> _Set:
         raise UserError("--test and --split are two ways to split: give one.")
     runs = first.runs if second is None else np.concatenate([first.runs, second.runs + len(first.names)])
     words = _words(first, second, options)
-    part, notes = None, []
+    said_by = f"column {shown(options.split, 60)}" if options.split else "the two files"
+    part, notes = None, [note for one in (first, second) if one for note in one.notes]
     if first.single:
+        if options.group:
+            raise UserError(
+                f"--group {options.group} needs runs, and without --run all rows are one series, split by time: give "
+                f"--run {options.group} if its values are series of their own."
+            )
         part = _stretches(len(runs), (options.val, options.test)) if words is None else _by_word(words, options.val)
         runs = np.cumsum(np.diff(part, prepend=part[0]) != 0)  # no window reaches over a border
-        notes.append("one series: the first part trains, the next validates, the last tests.")
+        how = (
+            "the first part trains, the next validates, the last tests" if words is None else f"split as {said_by} say"
+        )
+        notes.append(f"one series: {how}.")
+    if second is not None:
+        _check_apart(first, second, options)
     groups = runs
     if options.group:
         labels = first.labels(options.group) + (second.labels(options.group) if second else [])
-        groups = np.unique(labels, return_inverse=True)[1]
-    said_by = f"column {shown(options.split, 60)}" if options.split else "the two files"
+        groups = _together(runs, np.unique(labels, return_inverse=True)[1])
+    if second is not None and not first.single:
+        groups = _together(groups, _same_content(first, second, runs, options))
     return _Set(first, second, runs, groups, part, words, said_by, notes)
+
+
+def _together(runs: Array, groups: Array) -> Array:
+    """(L,) one number for all rows that a run or a group holds together, directly or through others."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    n = int(runs.max()) + 1
+    edges = coo_matrix((np.ones(len(runs)), (runs, n + groups)), shape=(n + int(groups.max()) + 1,) * 2)
+    joined: Array = connected_components(edges, directed=False)[1][runs]
+    return joined
+
+
+def _same_content(first: _Runs, second: _Runs, runs: Array, options: RunOptions) -> Array:
+    """(L,) one number for all rows of runs that hold the same numbers: a test run may be in the training file, too."""
+    columns = [name for name in first.table.names if name in second.table.names and name not in first.named]
+    numbers = [name for name in columns if all(one.table.not_numbers(name) is None for one in (first, second))]
+    values = np.concatenate([first.values(numbers), second.values(numbers)])
+    cuts = np.flatnonzero(np.diff(runs)) + 1
+    known: dict[bytes, int] = {}
+    each = [known.setdefault(rows.tobytes(), len(known)) for rows in np.split(values, cuts)]
+    return np.repeat(each, np.diff([0, *cuts, len(runs)]))
+
+
+def _check_apart(first: _Runs, second: _Runs, options: RunOptions) -> None:
+    """Refuse a test series that holds times of the other."""
+    if not first.single:
+        return
+    shared = np.intersect1d(first.table.times(options.time), second.table.times(options.time))
+    if len(shared):
+        raise UserError(
+            f"{len(shared):,} times of --test are in the other file, too: a test must hold rows that train no model."
+        )
 
 
 def _words(first: _Runs, second: _Runs | None, options: RunOptions) -> list[str] | None:
@@ -449,6 +520,8 @@ def _ready(
     """``targets`` (L,) of all rows; windows are split, rows scaled by those that training windows read."""
     table = data.first.table
     known = data.first.rows
+    if options.target in named_columns(table, options.drop):
+        raise UserError(f"column {shown(options.target, 60)} is the target and is to be dropped: name it once.")
     chosen = chosen_columns(
         table,
         features=options.features,
@@ -479,8 +552,9 @@ def _ready(
         *data.notes,
         read_note(names),
         *left_out_note({**late, **chosen.left_out, **constant}),
-        *_missing_note(values),
-        *_suspects_note(table, names),
+        *_missing_note(values, features.flagged),
+        *[note for one in data.tables for note in _suspects_note(one.table, names)],
+        *_far_note(features, values, data.part_of(parts)),
         *table.remarks_on([*names, *named]),
     )
     return _Ready(data, features(values, data.runs), features, parts, notes)
@@ -502,9 +576,22 @@ def _rows_of(windows: _Windows, n: int) -> Array:
     return read
 
 
-def _missing_note(values: Array) -> tuple[str, ...]:
+def _missing_note(values: Array, flagged: Sequence[bool]) -> tuple[str, ...]:
     gaps = int(np.isnan(values).sum())
-    return (f"{gaps:,} missing values hold the last one before them in their run, with a flag.",) if gaps else ()
+    flag = ", with a flag" if any(flagged) else ""
+    return (f"{gaps:,} missing values hold the last one before them in their run{flag}.",) if gaps else ()
+
+
+FAR = 10  # deviations of the training rows
+
+
+def _far_note(features: _Features, values: Array, test: Array) -> tuple[str, ...]:
+    """On values of the test that lie far from all that a model has seen."""
+    far = (np.abs(features.scale(values[test])) > FAR).sum(axis=0)
+    places = [f"{count:,} of {name}" for name, count in zip(features.names, far.tolist(), strict=True) if count]
+    if not places:
+        return ()
+    return (f"WARNING: of the test lie more than {FAR} training deviations from the mean: {', '.join(places[:5])}.",)
 
 
 def _suspects_note(table: Table, names: Sequence[str]) -> tuple[str, ...]:
@@ -517,13 +604,13 @@ def _suspects_note(table: Table, names: Sequence[str]) -> tuple[str, ...]:
         f"{count} times {mark} in {name}" for name, values in found.items() for mark, count in list(values.items())[:1]
     ]
     return (
-        f"WARNING: {', '.join(places[:5])} looks like a missing value and is read as a number; --missing={min(marks)} "
-        "says it is one.",
+        f"WARNING: {table.file}: {', '.join(places[:5])} looks like a missing value and is read as a number; "
+        f"--missing={min(marks)} says it is one.",
     )
 
 
 def _sizes_note(data: _Set, parts: Mapping[str, _Windows]) -> str:
-    counts = [len(np.unique(data.groups[windows.starts])) for windows in parts.values()]
+    counts = [len(np.unique(data.runs[windows.starts])) for windows in parts.values()]
     lengths = np.bincount(data.runs)
     return (
         f"{len(lengths):,} runs of {lengths.min():,} to {lengths.max():,} samples; train, validation and test hold "
@@ -533,6 +620,8 @@ def _sizes_note(data: _Set, parts: Mapping[str, _Windows]) -> str:
 
 def _short_note(windows: _Windows) -> tuple[str, ...]:
     short = int((windows.lengths < windows.lookback).sum())
+    if short == len(windows.lengths):
+        return (f"all runs are shorter than {windows.lookback} samples: each is read as it is, once.",)
     return (f"{short} runs are shorter than {windows.lookback} samples and read as they are.",) if short else ()
 
 
@@ -567,16 +656,19 @@ def _groups_of(data: _Set, windows: _Windows) -> Array:
 def load(source: Source, options: RunOptions) -> TaskData:
     """Windows over the user's runs with the label of their last row, split by run, scaled by the training runs."""
     data = _set(source, options)
-    labels, classes = number_classes(data.texts(options.target), options.target, options.numbers_as_classes)
+    labels, classes = _labels(data, options)
     windows = _windows(data.runs, options.sequence_length)
+    known = labels[windows.ends] != CONTEXT
+    n_unknown, windows = int((~known).sum()), windows[known]
     named = [*data.first.named, options.target, *_given(options.group, options.split)]
     ready = _ready(data, windows, labels, classes, options, named)
-    _check_classes(labels, classes, ready.parts)
+    _check_classes(labels[ready.parts["train"].ends], classes)
     splits = {part: _segments(ready, part, labels) for part in PARTS}
     notes = (
         *([] if data.first.single else [_sizes_note(data, ready.parts)]),
         *_short_note(windows),
-        _classes_note(labels, classes, ready.parts),
+        *_unknown_note(n_unknown, options.target),
+        class_shares_note(np.maximum(labels, 0), classes, {part: one.ends for part, one in ready.parts.items()}),
         *ready.notes,
         "a window is labelled by its last sample; measurements are scaled by the training rows.",
     )
@@ -585,19 +677,30 @@ def load(source: Source, options: RunOptions) -> TaskData:
     return TaskData(train, val, test, source.hashes, fitted=ready.features.fitted, **about)
 
 
-def _classes_note(labels: Array, classes: Sequence[str], parts: Mapping[str, _Windows]) -> str:
-    ends = {part: windows.ends for part, windows in parts.items()}
-    return class_shares_note(labels, classes, ends)
+def _labels(data: _Set, options: RunOptions) -> tuple[Array, tuple[str, ...]]:
+    """(L,) class numbers, `CONTEXT` where a label is missing, and the names of the classes."""
+    texts = data.texts(options.target)
+    known = np.array([bool(text) for text in texts])
+    if not known.any():
+        raise UserError(f"column {shown(options.target, 60)} has no label.")
+    labels = np.full(len(texts), CONTEXT)
+    names = [text for text in texts if text]
+    labels[known], classes = number_classes(names, options.target, options.numbers_as_classes)
+    return labels, classes
+
+
+def _unknown_note(count: int, target: str) -> tuple[str, ...]:
+    return (f"{count:,} windows end where {target} is missing and are left out.",) if count else ()
 
 
 def _given(*names: str) -> list[str]:
     return [name for name in names if name]
 
 
-def _check_classes(labels: Array, classes: Sequence[str], parts: Mapping[str, _Windows]) -> None:
+def _check_classes(training: Array, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         raise UserError(f"there is one class only ({classes[0]}): a classifier needs at least two.")
-    absent = sorted(set(range(len(classes))) - set(labels[parts["train"].ends].tolist()))
+    absent = sorted(set(range(len(classes))) - set(training.tolist()))
     if len(absent) > len(classes) - 2:
         raise UserError(f"class {classes[absent[0]]!r} does not occur in the training part: bring more rows of it.")
 
@@ -658,7 +761,7 @@ def load_numbers(source: Source, options: NumberOptions) -> TaskData:
     notes = (
         *([] if data.first.single else [_sizes_note(data, ready.parts)]),
         *_short_note(windows),
-        *([f"{n_unknown:,} windows end where {options.target} is missing and are left out."] if n_unknown else []),
+        *_unknown_note(n_unknown, options.target),
         *ready.notes,
         f"each run has one {options.target}: its last window is read."
         if per_run
@@ -696,19 +799,24 @@ NUMBERS: dict[str, Any] = {
 def load_tags(source: Source, options: RunOptions) -> TaskData:
     """Windows in which every step has a label; each step is scored once."""
     data = _set(source, options)
-    labels, classes = number_classes(data.texts(options.target), options.target, options.numbers_as_classes)
+    labels, classes = _labels(data, options)
     windows, skip = _tiles(data.runs, options.sequence_length)
     if not len(windows.starts):
         raise UserError(f"no run has {options.sequence_length} samples: shorten --sequence-length.")
     named = [*data.first.named, options.target, *_given(options.group, options.split)]
-    ready = _ready(data, windows, labels, classes, options, named)
-    _check_classes(labels, classes, ready.parts)
+    ready = _ready(data, windows, labels, (), options, named)
     splits = {part: _tagged(ready, part, labels, windows, skip) for part in PARTS}
+    scored = {part: split.truth().targets for part, split in splits.items()}
+    _check_classes(scored["train"], classes)
+    stops = np.cumsum([len(rows) for rows in scored.values()])
+    places = {part: np.arange(stop - len(scored[part]), stop) for part, stop in zip(PARTS, stops, strict=True)}
+    unknown = int((labels == CONTEXT).sum())
     left_out = len(np.unique(data.runs)) - len(np.unique(data.runs[windows.starts]))
     notes = (
         *([] if data.first.single else [_sizes_note(data, ready.parts)]),
         f"{left_out} runs are shorter than {options.sequence_length} samples and left out.",
-        _classes_note(labels, classes, ready.parts),
+        *([f"{unknown:,} steps without a label are read and not scored."] if unknown else []),
+        class_shares_note(np.concatenate(list(scored.values())), classes, places),
         *ready.notes,
         "every step has a label and is scored once; a model may read the steps after it.",
     )
