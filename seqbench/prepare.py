@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -206,7 +207,10 @@ def _fit(prepared: Prepared, baseline: Baseline, path: Path, code: str) -> dict[
     """Fit, score on validation and test, and keep scores and predictions at ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
+        with warnings.catch_warnings():
+            # libraries warn of what a small or odd data set does to a fit; the scores tell
+            warnings.simplefilter("ignore")
+            predict = baseline.fit(prepared.data.train, prepared.data.val, prepared.data)
     except NotApplicable as error:
         return _keep(path, {"code": code, "not_applicable": str(error)})
     predictions = {part: predict(prepared.data.splits[part]) for part in ("val", "test")}

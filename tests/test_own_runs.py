@@ -120,7 +120,7 @@ def test_rows_come_in_order_of_time():
     mixed = prepared(pd.concat([rows[::-1] for _, rows in frame.groupby("run", sort=False)]), time="t")
     assert np.array_equal(straight.train.series, mixed.train.series)
     assert any("rows are put in order of t" in note for note in mixed.notes)
-    with pytest.raises(UserError, match="line 482, column .t.: the time is that of line 2: keep one"):
+    with pytest.raises(UserError, match=r"line 482, column .t.: the time is that of line 2: keep one"):
         prepared(pd.concat([frame, frame[:1]]), time="t")
 
 
