@@ -18,8 +18,8 @@ import json
 import os
 import shutil
 import sys
-import warnings
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
