@@ -63,6 +63,16 @@ def states(n=12, samples=60):
     return "\n".join(lines) + "\n"
 
 
+def rated(n=200):
+    """Texts with a mark that one word in them decides, and numbers of many values."""
+    rng, lines = np.random.default_rng(6), ["text,stars"]
+    for _ in range(n):
+        good = int(rng.integers(0, 30))
+        words = [*rng.choice(["plot", "film", "scene", "music"], 6), *["great"] * (good // 3)]
+        lines.append(f"{' '.join(rng.permutation(words))},{good + rng.normal(0, 0.1):.2f}")
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """An empty working folder and cache; ``own(name, content)`` writes a file there and gives its path."""
@@ -86,6 +96,7 @@ FILES = {  # those of the guide, made small: content, task, and options that fit
     "turbofan.csv": (engines(), "regress-series", []),
     "states.csv": (states(), "tag-series", []),
     "book.txt": (book(), "generate-text", ["--sequence-length", "32", "--option", "val=0.1", "--option", "test=0.1"]),
+    "rated.csv": (rated(), "regress-text", []),
 }
 GUIDE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8").partition("`--budget smoke` takes seconds")[0]
 COMMANDS = {
@@ -172,16 +183,6 @@ def test_what_can_not_be_told_is_asked_for(own):
         chosen_task("", DataOptions(data=own("b.txt", book()), kind="regress"), print)
     with pytest.raises(UserError, match="of kind classify, not forecast"):
         chosen_task("sentiment", DataOptions(data="b.txt", kind="forecast"), print)
-
-
-def rated(n=200):
-    """Texts with a mark that one word in them decides, and numbers of many values."""
-    rng, lines = np.random.default_rng(6), ["text,stars"]
-    for _ in range(n):
-        good = int(rng.integers(0, 30))
-        words = [*rng.choice(["plot", "film", "scene", "music"], 6), *["great"] * (good // 3)]
-        lines.append(f"{' '.join(rng.permutation(words))},{good + rng.normal(0, 0.1):.2f}")
-    return "\n".join(lines) + "\n"
 
 
 def expressed(n=200):
