@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,18 @@ from seqbench.files.texts import (
     LABEL_METRICS,
     OWN,
     PAD,
+    case_note,
+    check_one_column,
     class_shares_note,
+    columns_notes,
     number_classes,
     repeats_note,
     score_labels,
 )
-from seqbench.readers.archives import shown
-from seqbench.readers.sequences import SequenceColumns, read_sequences
+from seqbench.readers.archives import shown, suffix_of
+from seqbench.readers.sequences import Sequence as Record
+from seqbench.readers.sequences import SequenceColumns, read_sequences, sequences_of
+from seqbench.readers.tables import SUFFIXES, read_table
 from seqbench.task import Source
 
 __all__ = ["VARIANT", "SequenceOptions", "build_sequences", "encode_sequences", "leave_out_known"]
@@ -177,7 +183,8 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
     files = [path for path in (source.file, source.files.get("test")) if path]
     if len(files) > 1 and options.split:
         raise UserError("--test and split are two ways to split: give one.")
-    read = [read_sequences(path, options.columns) for path in files]
+    notes: list[str] = []
+    read = [_read(path, options, notes if path == source.file else [], fixed=len(files) > 1) for path in files]
     in_test = np.repeat(np.arange(len(read)), list(map(len, read)))
     everything = [record for records in read for record in records]
     labelled = np.array([record.label is not None for record in everything])
@@ -194,7 +201,7 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
 
     labels, classes = read_labels(names, where)
     sequences = [centre(record.letters, options.sequence_length) for record in records]
-    notes = [f"{int((~labelled).sum()):,} sequences without a label are left out."] if not labelled.all() else []
+    notes += [f"{int((~labelled).sum()):,} sequences without a label are left out."] if not labelled.all() else []
     groups = _groups(records, sequences, options, notes)
     published = bool(options.split) or len(files) > 1
     if published:
@@ -211,11 +218,23 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
     n_masked = sum(2 * letters.count("N") > len(letters) for letters in sequences)
     notes += [
         f"{n_cut:,} are cut to the {options.sequence_length:,} bases in their middle.",
-        *([class_shares_note(labels, classes, indices)] if classes else []),
+        *([*case_note(classes), class_shares_note(labels, classes, indices)] if classes else []),
         *repeats_note(sequences, names, "sequence"),
         *([f"{n_masked:,} sequences are N for more than half of their bases."] if n_masked else []),
     ]
     return build_sequences(sequences, labels, groups, classes, indices, source.hashes, tuple(notes), published)
+
+
+def _read(path: Path, options: SequenceOptions, notes: list[str], *, fixed: bool) -> list[Record]:
+    """The sequences in a file; of a table, sentences on its columns go to ``notes``."""
+    if suffix_of(path) not in SUFFIXES:
+        return read_sequences(path, options.columns)
+    table = read_table(path, form=options.columns.form)
+    check_one_column(table, options.features, "sequences")
+    records = sequences_of(table, options.columns)
+    read, named = [options.features, options.target], [options.group, options.split]
+    notes += columns_notes(table, read, named, fixed=fixed or bool(options.split))
+    return records
 
 
 def _groups(records: Sequence[Any], sequences: Sequence[str], options: SequenceOptions, notes: list[str]) -> Array:

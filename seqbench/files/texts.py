@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ from seqbench.files.columns import TableOptions
 from seqbench.files.near import near_groups
 from seqbench.files.numbers import NUMBER_METRICS, as_numbers, score_numbers, with_numbers
 from seqbench.files.scripts import normal, pattern, spaceless
-from seqbench.files.splitting import published_split, split_groups, split_groups_regress, split_time
+from seqbench.files.splitting import names_splits, published_split, split_groups, split_groups_regress, split_time
 from seqbench.metrics import accuracy, macro_f1
-from seqbench.readers.archives import shown
+from seqbench.readers.archives import one_form, shown
+from seqbench.readers.cells import present
 from seqbench.readers.tables import Format, Table, read_table
 from seqbench.task import Metric, Source
 
@@ -33,8 +35,11 @@ __all__ = [
     "LabelledTexts",
     "TextOptions",
     "build",
+    "case_note",
     "characters",
+    "check_one_column",
     "class_shares_note",
+    "columns_notes",
     "encode",
     "encode_texts",
     "make_vocabulary",
@@ -106,8 +111,10 @@ OWN = {"citation": "the user's own file", "licence": "the user's own"}
 LABEL_METRICS = (Metric("accuracy", "higher", "", share=True), Metric("macro_f1", "higher", "", share=True))
 MANY_CLASSES = 20  # of more that are all numbers it is not plain that each is a class
 MOST_SHOWN = 8  # classes of which the shares are told
+MOST_NAMED = 12  # columns that are not read
 RARE = 2  # a word seen once teaches nothing that the test could show
 LONGEST = 1_000_000
+NO_TEXT = 0.9  # share of unknown words in the test from which the column may be no text
 
 
 def score_labels(predictions: Array, truth: Truth) -> dict[str, float]:
@@ -188,9 +195,19 @@ def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> Ta
         f"{len(vocabulary) - 2:,} words that the training split holds at least {RARE} times are known; "
         f"{unknown['train']:.1%} of its words and {unknown['test']:.1%} of the test's are not.",
         f"{n_cut:,} of {len(data.texts):,} texts are cut to their first {longest} words.",
+        *_no_text_note(unknown["test"]),
     )
     about: dict[str, Any] = {"vocabulary": vocabulary, "classes": data.classes, "notes": notes}
     return TaskData(splits["train"], splits["val"], splits["test"], source.hashes, **about)
+
+
+def _no_text_note(unknown: float) -> tuple[str, ...]:
+    if unknown < NO_TEXT:
+        return ()
+    return (
+        f"WARNING: {'no word' if unknown == 1 else f'only {1 - unknown:.1%} of the words'} of the test is known from "
+        "training: this column may be no text.",
+    )
 
 
 def read_labels(table: Table, column: str, *, numbers_as_classes: bool = False) -> tuple[Array, tuple[str, ...]]:
@@ -263,6 +280,7 @@ def _load(rows: _TextRows, labels: Array, classes: tuple[str, ...], source: Sour
             )
     if classes:
         _check_classes(labels, classes, indices["train"])
+        notes += case_note(classes)
         notes.append(class_shares_note(labels, classes, indices))
     notes += repeats_note(rows.texts, rows.labels, "text")
     if n_spaceless := sum(map(spaceless, rows.texts)):
@@ -292,12 +310,14 @@ def _read_rows(source: Source, options: TextOptions) -> _TextRows:
         raise UserError(f"--test and {'split' if options.split else 'time'} are two ways to split: give one.")
     tables = [read_table(path, form=options.form) for path in (source.file, test) if path]
     for table in tables:
+        check_one_column(table, options.text, "texts")
         table.require(*filter(None, (options.text, options.label, options.group, options.time, options.split)))
     texts = [cell for table in tables for cell in _cells(table, options.text)]
     labels, groups = (
         [cell for table in tables for cell in (table.labels(column, allow_empty=True) if column else [])]
         for column in (options.label, options.group)
     )
+    labels = present(labels, classes=True)
     places = [(table, i) for table in tables for i in range(len(table))]
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text.strip() and label]
     if not kept:
@@ -321,13 +341,66 @@ def _read_rows(source: Source, options: TextOptions) -> _TextRows:
         parts,
         f"column {shown(options.split, 60)}" if options.split else "the two files",
         lambda i: places[kept[i]][0].where(places[kept[i]][1]),
-        [*_left_out_note(texts, labels), *(remark for table in tables for remark in table.remarks)],
+        [
+            *columns_notes(
+                tables[0],
+                [options.text, options.label],
+                [options.group, options.split, *options.time.split(",")],
+                fixed=bool(options.split or options.time or test),
+            ),
+            *_left_out_note(texts, labels),
+            *(remark for table in tables for remark in table.remarks),
+        ],
     )
 
 
 def _cells(table: Table, column: str) -> list[str]:
     """Texts in one Unicode form and without white space around, "" where nothing is."""
-    return [normal(cell).strip() for cell in table.texts(column, allow_empty=True)]
+    return [normal(cell).strip() for cell in present(table.texts(column, allow_empty=True))]
+
+
+def check_one_column(table: Table, named: str, noun: str) -> None:
+    """Raise `UserError` where ``named`` are several columns; ``noun`` is what is read from one."""
+    if named not in table.names and (several := named.count(",")):
+        raise UserError(
+            f"--features names {several + 1} columns, and {noun} are read from one: join them in the file, or name one."
+        )
+
+
+def columns_notes(table: Table, read: Sequence[str], named: Sequence[str], *, fixed: bool) -> list[str]:
+    """Sentences on the columns of a table that are read, and on the others.
+
+    ``named`` are columns that other options name; unless the split is ``fixed`` it is told which column looks like it.
+    """
+    of_options = {*map(one_form, read), *(one_form(name.strip()) for name in named), *map(one_form, named)}
+    others = [name for name in table.names if name not in of_options]
+    more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
+    unread = f"; not read: {', '.join(map(_plain, others[:MOST_NAMED]))}{more}" if others else ""
+    notes = [f"columns read: {', '.join(map(_plain, read))}{unread}."]
+    for name in others if not fixed else ():
+        if names_splits(_column(table, name)):
+            notes.append(
+                f"WARNING: column {shown(name, 40)} looks like a published split: give --split {shlex.quote(name)}."
+            )
+            break
+    return notes
+
+
+def _column(table: Table, name: str) -> list[str]:
+    try:
+        return table.texts(name, allow_empty=True)
+    except UserError:  # a list, or anything else that is no text
+        return []
+
+
+def case_note(classes: Sequence[str]) -> list[str]:
+    """A warning of classes that are the same word in another case."""
+    before: dict[str, str] = {}
+    for name in classes:
+        first = before.setdefault(name.casefold(), name)
+        if first != name:
+            return [f"WARNING: classes {shown(first, 40)} and {shown(name, 40)} differ in case only."]
+    return []
 
 
 def _left_out_note(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
