@@ -1,8 +1,11 @@
 """Data of one's own from Python: DataFrames, predictions in their own units, and what a notebook shows."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+from own_files import reviews, sequences
 from test_kinds import engines, load_curve, states
 
 import seqbench
@@ -97,6 +100,20 @@ def test_periods_are_times_and_columns_may_be_numbers():
     shown = seqbench.show(data=named.set_axis(named.index.to_period("h")), **more)
     assert any(f"columns read: {target}, {other}" in note for note in shown.about["notes"])
     assert shown.about["sizes"] == seqbench.show(data=named, **more).about["sizes"]
+
+
+def test_predictions_of_texts_and_sequences_can_be_joined_with_the_data(tmp_path):
+    frame = pd.read_csv(io.StringIO("text,label\n,pos\n" + reviews().split("\n", 1)[1]))
+    own = seqbench.run(data=frame, **SMALL)
+    table = own.predictions
+    assert list(frame.iloc[table["row"]]["label"]) == list(table["true"]) and table["row"].is_unique
+    (tmp_path / "a.fasta").write_text(sequences())
+    table = seqbench.run(data=tmp_path / "a.fasta", **SMALL).predictions
+    assert list(table["row"] % 2) == list((table["true"] == "tata").astype(int))
+    with np.load(own.folder / "predictions.npz") as kept:  # as earlier versions wrote it
+        np.savez(tmp_path / "old.npz", **{name: kept[name] for name in kept.files if name != "meta_row"})
+    (tmp_path / "old.npz").replace(own.folder / "predictions.npz")
+    assert "row" not in own.predictions
 
 
 def test_show_is_what_data_show_prints():

@@ -6,7 +6,7 @@ together, and validation or test sequences are left out if one that is trained o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,12 @@ def centre(letters: str, longest: int) -> str:
     return letters[first : first + longest]
 
 
-def _ragged(sequences: Sequence[str], labels: Array, groups: Array) -> Ragged:
+def _ragged(sequences: Sequence[str], labels: Array, groups: Array, meta: Mapping[str, Array] | None = None) -> Ragged:
     index = np.zeros(256, dtype=np.uint8)
     index[[ord(letter) for letter in LETTERS[1:]]] = np.arange(1, len(LETTERS))
     lengths = np.array([len(letters) for letters in sequences], dtype=np.int64)
     tokens = index[np.frombuffer("".join(sequences).encode(), dtype=np.uint8)]
-    return Ragged(tokens, np.append(0, np.cumsum(lengths)[:-1]), lengths, labels, groups)
+    return Ragged(tokens, np.append(0, np.cumsum(lengths)[:-1]), lengths, labels, groups, meta=meta or {})
 
 
 def leave_out_known(
@@ -147,8 +147,12 @@ def build_sequences(
     sources: Any,
     notes: tuple[str, ...],
     published: bool = False,
+    at: Array | None = None,
 ) -> TaskData:
-    """Letters as tokens; of a sequence that is too long the middle was taken before."""
+    """Letters as tokens; of a sequence that is too long the middle was taken before.
+
+    ``at`` (N,) tells where in its file each stands, the first as 0, where that is worth knowing.
+    """
     kept, left_out = leave_out_known(sequences, indices, published)
     for part, rows in kept.items():
         absent = sorted(set(range(len(classes))) - set(labels[rows].tolist()))
@@ -157,7 +161,10 @@ def build_sequences(
                 f"class {classes[absent[0]]!r} has no {part} sequence left once those that training holds too are "
                 "gone: bring sequences that differ more."
             )
-    train, val, test = (_ragged([sequences[i] for i in rows], labels[rows], groups[rows]) for rows in kept.values())
+    meta = {} if at is None else {"test": {"row": at[kept["test"]]}}
+    train, val, test = (
+        _ragged([sequences[i] for i in rows], labels[rows], groups[rows], meta.get(part)) for part, rows in kept.items()
+    )
     return TaskData(train, val, test, sources, vocabulary=LETTERS, classes=classes, notes=(*notes, left_out))
 
 
@@ -194,6 +201,7 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
             f"write {options.target}=NAME in every header, or name a table's column of labels."
         )
     records = [record for record in everything if record.label is not None]
+    at = np.concatenate([np.arange(len(one)) for one in read])[labelled]
     names = [str(record.label) for record in records]
 
     def where(i: int) -> str:
@@ -222,7 +230,7 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
         *repeats_note(sequences, names, "sequence"),
         *([f"{n_masked:,} sequences are N for more than half of their bases."] if n_masked else []),
     ]
-    return build_sequences(sequences, labels, groups, classes, indices, source.hashes, tuple(notes), published)
+    return build_sequences(sequences, labels, groups, classes, indices, source.hashes, tuple(notes), published, at)
 
 
 def _read(path: Path, options: SequenceOptions, notes: list[str], *, fixed: bool) -> list[Record]:

@@ -171,7 +171,10 @@ class TextOptions:
 
 @dataclass(frozen=True, eq=False)
 class LabelledTexts:
-    """Texts with class numbers and groups (N,), how they are split, and what to tell about it."""
+    """Texts with class numbers and groups (N,), how they are split, and what to tell about it.
+
+    ``rows`` (N,) tells where in the file each stands, the first row as 0, where that is worth knowing.
+    """
 
     texts: Sequence[str]
     labels: Array
@@ -179,6 +182,7 @@ class LabelledTexts:
     classes: tuple[str, ...]
     indices: dict[str, Array]
     notes: list[str] = field(default_factory=list)
+    rows: Array | None = None
 
 
 def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> TaskData:
@@ -187,7 +191,8 @@ def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> Ta
     splits, unknown, n_cut = {}, {}, 0
     for part, rows in data.indices.items():
         tokens, starts, lengths, cut = encode((data.texts[i] for i in rows), words, vocabulary, longest)
-        splits[part] = Ragged(tokens, starts, lengths, data.labels[rows], data.groups[rows])
+        meta = {"row": data.rows[rows]} if data.rows is not None and part == "test" else {}
+        splits[part] = Ragged(tokens, starts, lengths, data.labels[rows], data.groups[rows], meta=meta)
         unknown[part] = float((tokens == 1).mean())
         n_cut += cut
     notes = (
@@ -285,13 +290,16 @@ def _load(rows: _TextRows, labels: Array, classes: tuple[str, ...], source: Sour
     notes += repeats_note(rows.texts, rows.labels, "text")
     if n_spaceless := sum(map(spaceless, rows.texts)):
         notes.append(f"{n_spaceless:,} texts are in scripts without spaces between words: there each letter is a word.")
-    labelled = LabelledTexts(rows.texts, labels, groups, classes, indices, notes)
+    labelled = LabelledTexts(rows.texts, labels, groups, classes, indices, notes, rows.rows)
     return build(labelled, source, options.sequence_length, options.vocabulary)
 
 
 @dataclass(frozen=True, eq=False)
 class _TextRows:
-    """What the user's files say of each text: ``groups``, ``times`` and ``parts`` (N,) None where no column does."""
+    """What the user's files say of each text: ``groups``, ``times`` and ``parts`` (N,) None where no column does.
+
+    ``rows`` (N,) are those of its file, the first 0.
+    """
 
     texts: list[str]
     labels: list[str]
@@ -301,6 +309,7 @@ class _TextRows:
     split_by: str
     where: Callable[[int], str]
     notes: list[str]
+    rows: Array
 
 
 def _read_rows(source: Source, options: TextOptions) -> _TextRows:
@@ -351,6 +360,7 @@ def _read_rows(source: Source, options: TextOptions) -> _TextRows:
             *_left_out_note(texts, labels),
             *(remark for table in tables for remark in table.remarks),
         ],
+        np.array([places[i][1] for i in kept]),
     )
 
 
