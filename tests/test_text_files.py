@@ -59,7 +59,9 @@ def test_words_for_what_is_missing_are_no_labels_and_no_texts(load):
     data = load(reviews() + more)
     assert data.classes == ("neg", "pos")
     said(data, "5 of 125 rows are left out: 1 without a text, 4 without a label")
-    assert load(reviews().replace(",neg", ",none")).classes == ("none", "pos")  # too many to be missing
+    nones = load(reviews().replace(",neg", ",none"))
+    assert nones.classes == ("none", "pos")  # too many to be missing
+    said(nones, "the label 'none' is read as a class: --missing none leaves its rows out")
     table = "sequence,label\n" + "".join(f"{s},{k}\n" for k, s in re.findall(r"label=(\w+)\n([ACGT]+)", sequences()))
     data = load(table + "ACGTACGT,NaN\n", sequence=True)
     said(data, "1 sequences without a label are left out")

@@ -28,6 +28,7 @@ from seqbench.files.texts import (
     check_one_column,
     class_shares_note,
     columns_notes,
+    none_note,
     number_classes,
     repeats_note,
     score_labels,
@@ -173,7 +174,7 @@ def load(source: Source, options: SequenceOptions) -> TaskData:
     return _load(source, options, lambda names, _: number_classes(names, options.target, options.numbers_as_classes))
 
 
-def load_numbers(source: Source, options: SequenceOptions) -> TaskData:
+def _load_numbers(source: Source, options: SequenceOptions) -> TaskData:
     """The same with a number for each sequence."""
 
     def read(names: list[str], where: Callable[[int], str]) -> tuple[Array, tuple[str, ...]]:
@@ -226,6 +227,7 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
     n_masked = sum(2 * letters.count("N") > len(letters) for letters in sequences)
     notes += [
         f"{n_cut:,} are cut to the {options.sequence_length:,} bases in their middle.",
+        *(none_note(classes) if suffix_of(source.file) in SUFFIXES else []),
         *([*case_note(classes), class_shares_note(labels, classes, indices)] if classes else []),
         *repeats_note(sequences, names, "sequence"),
         *([f"{n_masked:,} sequences are N for more than half of their bases."] if n_masked else []),
@@ -285,7 +287,7 @@ VARIANT: dict[str, Any] = {
 }
 NUMBERS: dict[str, Any] = {
     **VARIANT,
-    "load": load_numbers,
+    "load": _load_numbers,
     "metrics": NUMBER_METRICS,
     "score": score_numbers,
     "description": "a number for each of the user's own DNA sequences",

@@ -43,6 +43,7 @@ __all__ = [
     "encode",
     "encode_texts",
     "make_vocabulary",
+    "none_note",
     "number_classes",
     "read_labels",
     "repeats_note",
@@ -253,7 +254,7 @@ def load(source: Source, options: TextOptions) -> TaskData:
     return _load(rows, *number_classes(rows.labels, options.label, options.numbers_as_classes), source, options)
 
 
-def load_numbers(source: Source, options: TextOptions) -> TaskData:
+def _load_numbers(source: Source, options: TextOptions) -> TaskData:
     """The same with a number for each text."""
     rows = _read_rows(source, options)
     values = as_numbers(rows.labels, options.label, rows.where)
@@ -285,7 +286,7 @@ def _load(rows: _TextRows, labels: Array, classes: tuple[str, ...], source: Sour
             )
     if classes:
         _check_classes(labels, classes, indices["train"])
-        notes += case_note(classes)
+        notes += [*none_note(classes), *case_note(classes)]
         notes.append(class_shares_note(labels, classes, indices))
     notes += repeats_note(rows.texts, rows.labels, "text")
     if n_spaceless := sum(map(spaceless, rows.texts)):
@@ -403,6 +404,12 @@ def _column(table: Table, name: str) -> list[str]:
         return []
 
 
+def none_note(classes: Sequence[str]) -> list[str]:
+    """What to do where the word none is taken for a class and is none."""
+    nones = [name for name in classes if name.lower() == "none"]
+    return [f"the label {shown(name)} is read as a class: --missing {name} leaves its rows out." for name in nones[:1]]
+
+
 def case_note(classes: Sequence[str]) -> list[str]:
     """A warning of classes that are the same word in another case."""
     before: dict[str, str] = {}
@@ -494,7 +501,7 @@ VARIANT: dict[str, Any] = {
 }
 NUMBERS: dict[str, Any] = {
     **VARIANT,
-    "load": load_numbers,
+    "load": _load_numbers,
     "metrics": NUMBER_METRICS,
     "score": score_numbers,
     "description": "a number for each of the user's own texts",
