@@ -63,6 +63,7 @@ Names = str | Iterable[str]
 ALPHA = 0.05
 OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress", "name")
 LISTS = ("features", "drop", "time", "series", "run")  # options that name several columns, with commas or as a list
+COLUMNS = (*LISTS, "target", "group", "split")  # of a DataFrame these may be numbers
 
 
 # --- run -------------------------------------------------------------------------------------------------------------
@@ -183,6 +184,8 @@ def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None:
             files[name] = value
     if given.get("name") is not None:
+        if not isinstance(given["name"], str):
+            raise UserError(f"--name {brief(given['name'])} is no text.")
         files["dataset"] = given["name"]
     return files
 
@@ -207,6 +210,8 @@ def _tasks_and_config(
     named = "" if task is None else _joined(task, "task")
     if "," in named or named == "all":
         raise UserError("data of your own is one task's: leave task out, or name one.")
+    specs = [TASKS.get(named)] if named else [entry.value for entry in TASKS.entries() if "path" in entry.value.sources]
+    _check_keywords(others.keys() - _plain_names(options), [spec.at("path") for spec in specs])
     first = RunConfig(task=named, model=models[0], **known)
     texts = tuple(f"{name}={value}" for name, value in others.items())
     name, first = chosen_task(named, dataclasses.replace(first, option=(*first.option, *texts)), say)
@@ -219,11 +224,11 @@ def _tasks_and_config(
 # --- predict, show ---------------------------------------------------------------------------------------------------
 
 
-def predict(result: RunResult | str | Path, data: Any) -> pd.DataFrame:
+def predict(result: RunResult | Results | str | Path, data: Any) -> pd.DataFrame:
     """What a trained model makes of new rows, in the data's own units.
 
     Args:
-        result: what `run` gave, or the path of its record or folder.
+        result: what `run` gave for one model, or the path of its record or folder.
         data: a DataFrame or the path of a file, in the form that the model was trained on; targets are not needed.
 
     Raises:
@@ -231,6 +236,15 @@ def predict(result: RunResult | str | Path, data: Any) -> pd.DataFrame:
     """
     from seqbench.predictions import predicted_rows
 
+    if isinstance(result, Results):
+        if len(result) != 1:
+            raise UserError(f"these are {len(result)} runs: give one of them, such as results[0].")
+        result = result[0]
+    if not isinstance(result, (RunResult, str, Path)):
+        raise UserError(f"{brief(result)} is no trained model: give what seqbench.run gave, or the path of its folder.")
+    if not isinstance(data, (pd.DataFrame, str, Path)):
+        more = ": to_frame() makes one of a Series" if isinstance(data, pd.Series) else ""
+        raise UserError(f"new rows are a DataFrame or the path of a file, and no {type(data).__name__}{more}.")
     folder = result.folder if isinstance(result, RunResult) else Path(result)
     return predicted_rows(folder, data if isinstance(data, pd.DataFrame) else Path(data))
 
@@ -323,9 +337,8 @@ def _merged(options: Mapping[str, Any] | None, given: Mapping[str, Any]) -> tupl
         if texts is None:
             raise UserError(f"option={brief(known['option'])} is no text like 'name=value'.")
         known["option"] = tuple(texts)
-    for name in LISTS:
-        if not isinstance(known.get(name), (str, type(None))) and (several := _texts(known[name])):
-            known[name] = ",".join(several)
+    for name in COLUMNS:
+        known |= {name: _column_names(name, known[name])} if name in known else {}
     if isinstance(known.get("missing"), (str, int, float)):
         known["missing"] = (known["missing"],)
     if "missing" in known:
@@ -340,6 +353,22 @@ def _merged(options: Mapping[str, Any] | None, given: Mapping[str, Any]) -> tupl
     return known, {str(name).replace("-", "_"): value for name, value in (options or {}).items()} | others
 
 
+def _column_names(option: str, value: Any) -> Any:
+    """Names of columns as the command line has them: a number is a name, too, and a list where several can be given."""
+    if _is_number(value):
+        return str(value)
+    if option in LISTS and not isinstance(value, (str, type(None))):
+        if isinstance(value, (list, tuple, pd.Index, range)):
+            value = [str(name) if _is_number(name) else name for name in value]
+        if several := _texts(value):
+            return ",".join(several)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def _config(
     tasks: Sequence[str], models: Sequence[str], options: Mapping[str, Any] | None, given: Mapping[str, Any]
 ) -> RunConfig:
@@ -347,17 +376,26 @@ def _config(
     known, values = _merged(options, given)
     base = RunConfig(task=tasks[0], model=models[0], **known)
     specs = [TASKS.get(task).at(base.source) for task in tasks]
+    _check_keywords(values.keys() - _plain_names(options), specs)
+    for spec in specs:
+        _check_options(spec, {**base.task_options, **values})
+    more = (f"{name}={value}" for name, value in values.items())
+    return dataclasses.replace(base, option=(*base.option, *more))
+
+
+def _plain_names(options: Mapping[str, Any] | None) -> set[str]:
+    return {str(name).replace("-", "_") for name in options or {}}
+
+
+def _check_keywords(names: Iterable[str], specs: Sequence[TaskSpec]) -> None:
+    """Raise `UserError` for a keyword that is no option of any of these tasks, and say what it may be."""
     of_tasks = {item.name for spec in specs for item in dataclasses.fields(spec.options)}
-    for name in values.keys() - {str(name).replace("-", "_") for name in options or {}}:
+    for name in sorted(names):
         if name == "plugin":
             raise UserError("a plug-in is loaded before it is used: call seqbench.load_plugin with its file.")
         if name not in of_tasks:
             choices = {*(item.name for item in dataclasses.fields(RunConfig)), *OWN} - {"option", *FLAGS} | of_tasks
             raise UserError(unknown_option(name, choices, python=True))
-    for spec in specs:
-        _check_options(spec, {**base.task_options, **values})
-    more = (f"{name}={value}" for name, value in values.items())
-    return dataclasses.replace(base, option=(*base.option, *more))
 
 
 def _check_options(spec: TaskSpec, values: Mapping[str, Any]) -> None:

@@ -45,7 +45,8 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
 
     Labels come as ``label`` and ``p_<class>`` beside ``true``; forecasts as ``step_1`` ... beside ``true_1`` ...;
     numbers as ``value`` beside ``true``; of a text the ``bits`` that its ``characters`` cost. ``group`` tells which
-    examples are not independent of each other.
+    examples are not independent of each other, and ``row``, where it is known, which row of the file (of sequences the
+    record) each is, the first as 0.
 
     Raises:
         UserError: the run did not end well, or its files are missing or damaged.
@@ -68,7 +69,8 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
             "true" if name == "value" else name.replace("step_", "true_"): values
             for name, values in head.columns(truth.targets, reading).items()
         }
-    return pd.DataFrame({**head.columns(predictions, reading), **true, "group": truth.groups})
+    place = {"row": truth.meta["row"]} if "row" in truth.meta else {}  # records of earlier versions have none
+    return pd.DataFrame({**head.columns(predictions, reading), **true, "group": truth.groups, **place})
 
 
 def predicted_rows(record: Path, data: Path | pd.DataFrame) -> pd.DataFrame:

@@ -242,7 +242,7 @@ def test_words_that_name_no_split_are_named(words, said):
 
 
 def test_a_test_that_holds_all_of_training_is_refused():
-    with pytest.raises(UserError, match="none can be held out"):
+    with pytest.raises(UserError, match="every training row is in the test, too"):
         published_split(["train", "train", "test"], "column 'split'", np.zeros(3), 0.2)
 
 

@@ -1,8 +1,11 @@
 """Data of one's own from Python: DataFrames, predictions in their own units, and what a notebook shows."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+from own_files import reviews, sequences
 from test_kinds import engines, load_curve, states
 
 import seqbench
@@ -57,6 +60,17 @@ def test_new_rows_are_predicted_from_a_frame_a_file_or_a_folder(tmp_path):
     assert np.allclose(ahead["step_6"], same["step_6"], atol=1e-4)
     with pytest.raises(UserError, match="OT"):
         seqbench.predict(own, frame[["date", "HUFL"]])
+    alone = seqbench.api.Results((own,), (own.folder,))
+    assert len(seqbench.predict(alone, frame[-30:])) == len(ahead)
+    twice = seqbench.api.Results((own, own), (own.folder, own.folder))
+    for result, data, words in (
+        (twice, frame, "these are 2 runs: give one of them"),
+        (own, frame["OT"], "no Series: to_frame"),
+        (own, [1, 2], "no list"),
+        (5, frame, "5 is no trained model"),
+    ):
+        with pytest.raises(UserError, match=words):
+            seqbench.predict(result, data)
 
 
 def test_a_grid_on_a_frame_has_one_table_of_predictions():
@@ -78,6 +92,30 @@ def test_a_second_frame_is_the_test_set():
     assert own.primary.value == same.primary.value
 
 
+def test_periods_are_times_and_columns_may_be_numbers():
+    frame = load_curve().set_index("date")
+    named = frame.set_axis(range(frame.shape[1]), axis=1)
+    target, other = map(list(frame.columns).index, ("OT", "HUFL"))
+    more = {"target": target, "features": [other], "horizon": 6, "sequence_length": 24}
+    shown = seqbench.show(data=named.set_axis(named.index.to_period("h")), **more)
+    assert any(f"columns read: {target}, {other}" in note for note in shown.about["notes"])
+    assert shown.about["sizes"] == seqbench.show(data=named, **more).about["sizes"]
+
+
+def test_predictions_of_texts_and_sequences_can_be_joined_with_the_data(tmp_path):
+    frame = pd.read_csv(io.StringIO("text,label\n,pos\n" + reviews().split("\n", 1)[1]))
+    own = seqbench.run(data=frame, **SMALL)
+    table = own.predictions
+    assert list(frame.iloc[table["row"]]["label"]) == list(table["true"]) and table["row"].is_unique
+    (tmp_path / "a.fasta").write_text(sequences())
+    table = seqbench.run(data=tmp_path / "a.fasta", **SMALL).predictions
+    assert list(table["row"] % 2) == list((table["true"] == "tata").astype(int))
+    with np.load(own.folder / "predictions.npz") as kept:  # as earlier versions wrote it
+        np.savez(tmp_path / "old.npz", **{name: kept[name] for name in kept.files if name != "meta_row"})
+    (tmp_path / "old.npz").replace(own.folder / "predictions.npz")
+    assert "row" not in own.predictions
+
+
 def test_show_is_what_data_show_prints():
     shown = seqbench.show(data=load_curve(), **SERIES)
     assert shown.about["kind"] == "forecast" and "seasonal-naive" in repr(shown) and "<table>" in shown._repr_html_()
@@ -89,7 +127,15 @@ def test_show_is_what_data_show_prints():
     [
         ({"data": 7}, "--data is the path of a file"),
         ({"data": pd.DataFrame({("a", "b"): [1.0]})}, "several levels of columns"),
-        ({"data": pd.DataFrame({"a": [1, "x", object()]})}, "can't be written as a table"),
+        ({"data": pd.DataFrame({"b": [1], "a": [object()]})}, "can't be written as a table: column 'a' "),
+        ({"data": pd.DataFrame({"b": 1, "a": [1, "x"]})}, "column 'a' holds int and str: convert it with astype"),
+        (
+            {"data": pd.DataFrame({"a": pd.Series(["\ud800"], dtype=object)})},
+            "column 'a' of the DataFrame holds half a",
+        ),
+        ({"data": load_curve(), "hiden": 8}, "there is no option hiden: did you mean hidden"),
+        ({"data": load_curve(), "task": "forecast-series", "lr": 1}, "it is called learning_rate here"),
+        ({"data": load_curve(), "name": 5}, "--name 5 is no text"),
         ({"data": load_curve(), "target": "OTT"}, "DataFrame.parquet has no column .OTT.: did you mean"),
         ({"data": load_curve(), "target": "OT", "kind": "guess"}, "kind"),
         ({"data": load_curve(), "target": "OT", "horizn": 3}, "did you mean horizon"),

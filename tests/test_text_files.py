@@ -54,6 +54,57 @@ def test_rows_without_text_or_label_are_left_out_and_counted(load):
     said(load(repeated), "2 texts repeat one before, letter by letter, 1 of them with another label")
 
 
+def test_words_for_what_is_missing_are_no_labels_and_no_texts(load):
+    more = "fine,NA\nfine,null\nfine,n/a\nfine,None\nNaN,pos\n"
+    data = load(reviews() + more)
+    assert data.classes == ("neg", "pos")
+    said(data, "5 of 125 rows are left out: 1 without a text, 4 without a label")
+    nones = load(reviews().replace(",neg", ",none"))
+    assert nones.classes == ("none", "pos")  # too many to be missing
+    said(nones, "the label 'none' is read as a class: --missing none leaves its rows out")
+    table = "sequence,label\n" + "".join(f"{s},{k}\n" for k, s in re.findall(r"label=(\w+)\n([ACGT]+)", sequences()))
+    data = load(table + "ACGTACGT,NaN\n", sequence=True)
+    said(data, "1 sequences without a label are left out")
+    assert data.classes == ("none", "tata")
+    numbers = with_column(reviews(), "stars", [i % 5 or "none" for i in range(120)])
+    assert load(numbers, label="stars").classes == ("1", "2", "3", "4")
+
+
+def test_what_is_not_plain_of_a_table_is_told(load):
+    content = with_column(reviews(), "id", range(120))
+    said(load(content), "columns read: text, label; not read: id.")
+    words = ["train"] * 80 + ["dev"] * 15 + ["test"] * 25
+    split = with_column(content, "my fold", words)
+    said(
+        load(split),
+        "not read: id, my fold",
+        "WARNING: column 'my fold' looks like a published split: give --split 'my fold'",
+    )
+    assert not any("WARNING" in note for note in load(split, split="my fold").notes)
+    said(load(reviews().replace("neg", "Pos")), "WARNING: classes 'Pos' and 'pos' differ in case only")
+    with pytest.raises(UserError, match="--features names 2 columns, and texts are read from one"):
+        load(content, text="text,id")
+    records = re.findall(r"label=(\w+)\n([ACGT]+)", sequences())
+    rows = [f" {s[:9]} \t{s[9:]} ,{k},{i},{words[i]}" for i, (k, s) in enumerate(records)]
+    table = "sequence,label,id,part\n" + "\n".join(rows) + "\n"
+    data = load(table, sequence=True)  # blocks of bases, with white space between
+    said(data, "columns read: sequence, label; not read: id, part.", "WARNING: column 'part' looks like")
+    assert sum(lengths(data)) == 120
+    with pytest.raises(UserError, match="sequences are read from one"):
+        load(table, features="sequence,id", sequence=True)
+
+
+def test_words_that_nobody_knows_are_a_warning(load):
+    rng = np.random.default_rng(0)
+    rows = ["".join(rng.choice(list("abcdefgh"), 12)) + f",{'ab'[i % 2]}" for i in range(100)]
+    said(load("text,label\n" + "\n".join(rows) + "\n"), "WARNING: no word of the test is known from training")
+
+
+def test_a_test_file_that_holds_all_training_rows_is_refused(load):
+    with pytest.raises(UserError, match="every training row is in the test file, too"):
+        load(reviews(), reviews())
+
+
 def test_forms_of_unicode_are_one_label_and_one_word(load):
     data = load(reviews().replace("neg", "caf\u00e9") + reviews().split("\n", 1)[1].replace("neg", "cafe\u0301"))
     assert data.classes == ("caf\u00e9", "pos")

@@ -6,8 +6,9 @@ together, and validation or test sequences are left out if one that is trained o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,19 @@ from seqbench.files.texts import (
     LABEL_METRICS,
     OWN,
     PAD,
+    case_note,
+    check_one_column,
     class_shares_note,
+    columns_notes,
+    none_note,
     number_classes,
     repeats_note,
     score_labels,
 )
-from seqbench.readers.archives import shown
-from seqbench.readers.sequences import SequenceColumns, read_sequences
+from seqbench.readers.archives import shown, suffix_of
+from seqbench.readers.sequences import Sequence as Record
+from seqbench.readers.sequences import SequenceColumns, read_sequences, sequences_of
+from seqbench.readers.tables import SUFFIXES, read_table
 from seqbench.task import Source
 
 __all__ = ["VARIANT", "SequenceOptions", "build_sequences", "encode_sequences", "leave_out_known"]
@@ -80,12 +87,12 @@ def centre(letters: str, longest: int) -> str:
     return letters[first : first + longest]
 
 
-def _ragged(sequences: Sequence[str], labels: Array, groups: Array) -> Ragged:
+def _ragged(sequences: Sequence[str], labels: Array, groups: Array, meta: Mapping[str, Array] | None = None) -> Ragged:
     index = np.zeros(256, dtype=np.uint8)
     index[[ord(letter) for letter in LETTERS[1:]]] = np.arange(1, len(LETTERS))
     lengths = np.array([len(letters) for letters in sequences], dtype=np.int64)
     tokens = index[np.frombuffer("".join(sequences).encode(), dtype=np.uint8)]
-    return Ragged(tokens, np.append(0, np.cumsum(lengths)[:-1]), lengths, labels, groups)
+    return Ragged(tokens, np.append(0, np.cumsum(lengths)[:-1]), lengths, labels, groups, meta=meta or {})
 
 
 def leave_out_known(
@@ -141,8 +148,12 @@ def build_sequences(
     sources: Any,
     notes: tuple[str, ...],
     published: bool = False,
+    at: Array | None = None,
 ) -> TaskData:
-    """Letters as tokens; of a sequence that is too long the middle was taken before."""
+    """Letters as tokens; of a sequence that is too long the middle was taken before.
+
+    ``at`` (N,) tells where in its file each stands, the first as 0, where that is worth knowing.
+    """
     kept, left_out = leave_out_known(sequences, indices, published)
     for part, rows in kept.items():
         absent = sorted(set(range(len(classes))) - set(labels[rows].tolist()))
@@ -151,7 +162,10 @@ def build_sequences(
                 f"class {classes[absent[0]]!r} has no {part} sequence left once those that training holds too are "
                 "gone: bring sequences that differ more."
             )
-    train, val, test = (_ragged([sequences[i] for i in rows], labels[rows], groups[rows]) for rows in kept.values())
+    meta = {} if at is None else {"test": {"row": at[kept["test"]]}}
+    train, val, test = (
+        _ragged([sequences[i] for i in rows], labels[rows], groups[rows], meta.get(part)) for part, rows in kept.items()
+    )
     return TaskData(train, val, test, sources, vocabulary=LETTERS, classes=classes, notes=(*notes, left_out))
 
 
@@ -160,7 +174,7 @@ def load(source: Source, options: SequenceOptions) -> TaskData:
     return _load(source, options, lambda names, _: number_classes(names, options.target, options.numbers_as_classes))
 
 
-def load_numbers(source: Source, options: SequenceOptions) -> TaskData:
+def _load_numbers(source: Source, options: SequenceOptions) -> TaskData:
     """The same with a number for each sequence."""
 
     def read(names: list[str], where: Callable[[int], str]) -> tuple[Array, tuple[str, ...]]:
@@ -177,7 +191,8 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
     files = [path for path in (source.file, source.files.get("test")) if path]
     if len(files) > 1 and options.split:
         raise UserError("--test and split are two ways to split: give one.")
-    read = [read_sequences(path, options.columns) for path in files]
+    notes: list[str] = []
+    read = [_read(path, options, notes if path == source.file else [], fixed=len(files) > 1) for path in files]
     in_test = np.repeat(np.arange(len(read)), list(map(len, read)))
     everything = [record for records in read for record in records]
     labelled = np.array([record.label is not None for record in everything])
@@ -187,6 +202,7 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
             f"write {options.target}=NAME in every header, or name a table's column of labels."
         )
     records = [record for record in everything if record.label is not None]
+    at = np.concatenate([np.arange(len(one)) for one in read])[labelled]
     names = [str(record.label) for record in records]
 
     def where(i: int) -> str:
@@ -194,7 +210,7 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
 
     labels, classes = read_labels(names, where)
     sequences = [centre(record.letters, options.sequence_length) for record in records]
-    notes = [f"{int((~labelled).sum()):,} sequences without a label are left out."] if not labelled.all() else []
+    notes += [f"{int((~labelled).sum()):,} sequences without a label are left out."] if not labelled.all() else []
     groups = _groups(records, sequences, options, notes)
     published = bool(options.split) or len(files) > 1
     if published:
@@ -211,11 +227,24 @@ def _load(source: Source, options: SequenceOptions, read_labels: Read) -> TaskDa
     n_masked = sum(2 * letters.count("N") > len(letters) for letters in sequences)
     notes += [
         f"{n_cut:,} are cut to the {options.sequence_length:,} bases in their middle.",
-        *([class_shares_note(labels, classes, indices)] if classes else []),
+        *(none_note(classes) if suffix_of(source.file) in SUFFIXES else []),
+        *([*case_note(classes), class_shares_note(labels, classes, indices)] if classes else []),
         *repeats_note(sequences, names, "sequence"),
         *([f"{n_masked:,} sequences are N for more than half of their bases."] if n_masked else []),
     ]
-    return build_sequences(sequences, labels, groups, classes, indices, source.hashes, tuple(notes), published)
+    return build_sequences(sequences, labels, groups, classes, indices, source.hashes, tuple(notes), published, at)
+
+
+def _read(path: Path, options: SequenceOptions, notes: list[str], *, fixed: bool) -> list[Record]:
+    """The sequences in a file; of a table, sentences on its columns go to ``notes``."""
+    if suffix_of(path) not in SUFFIXES:
+        return read_sequences(path, options.columns)
+    table = read_table(path, form=options.columns.form)
+    check_one_column(table, options.features, "sequences")
+    records = sequences_of(table, options.columns)
+    read, named = [options.features, options.target], [options.group, options.split]
+    notes += columns_notes(table, read, named, fixed=fixed or bool(options.split))
+    return records
 
 
 def _groups(records: Sequence[Any], sequences: Sequence[str], options: SequenceOptions, notes: list[str]) -> Array:
@@ -258,7 +287,7 @@ VARIANT: dict[str, Any] = {
 }
 NUMBERS: dict[str, Any] = {
     **VARIANT,
-    "load": load_numbers,
+    "load": _load_numbers,
     "metrics": NUMBER_METRICS,
     "score": score_numbers,
     "description": "a number for each of the user's own DNA sequences",

@@ -16,6 +16,7 @@ __all__ = [
     "borders",
     "check_shares",
     "hold_out",
+    "names_splits",
     "parts_by_word",
     "published_split",
     "split_groups",
@@ -252,6 +253,11 @@ def published_split(
     """
     part_of = parts_by_word(values, said_by, where)
     in_test = np.isin(groups, groups[part_of == 2])
+    if in_test[part_of == 0].all():
+        raise UserError(
+            f"by {said_by} every training row is in the test{' file' if 'file' in said_by else ''}, too, as it stands, "
+            "as a near-duplicate or by its group: none is left to train on."
+        )
     if not (part_of == 1).any():
         free = np.flatnonzero((part_of == 0) & ~in_test)
         part_of[free[_held(groups[free], None if classes is None else classes[free], val)]] = 1
@@ -277,6 +283,13 @@ def published_split(
                 "with rows of another split, or are near-duplicates of them."
             )
     return kept, notes
+
+
+def names_splits(values: Sequence[str]) -> bool:
+    """Whether every value is a word for a split, and there are rows to train on and to test."""
+    found = {value.strip().lower() for value in values}
+    known = {word: part for part in PARTS for word in WORDS[part]}
+    return found <= known.keys() and {"train", "test"} <= {known[word] for word in found}
 
 
 def parts_by_word(values: Sequence[str], said_by: str, where: Callable[[int], str]) -> Array:

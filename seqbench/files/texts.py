@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,10 @@ from seqbench.files.columns import TableOptions
 from seqbench.files.near import near_groups
 from seqbench.files.numbers import NUMBER_METRICS, as_numbers, score_numbers, with_numbers
 from seqbench.files.scripts import normal, pattern, spaceless
-from seqbench.files.splitting import published_split, split_groups, split_groups_regress, split_time
+from seqbench.files.splitting import names_splits, published_split, split_groups, split_groups_regress, split_time
 from seqbench.metrics import accuracy, macro_f1
-from seqbench.readers.archives import shown
+from seqbench.readers.archives import one_form, shown
+from seqbench.readers.cells import present
 from seqbench.readers.tables import Format, Table, read_table
 from seqbench.task import Metric, Source
 
@@ -33,11 +35,15 @@ __all__ = [
     "LabelledTexts",
     "TextOptions",
     "build",
+    "case_note",
     "characters",
+    "check_one_column",
     "class_shares_note",
+    "columns_notes",
     "encode",
     "encode_texts",
     "make_vocabulary",
+    "none_note",
     "number_classes",
     "read_labels",
     "repeats_note",
@@ -106,8 +112,10 @@ OWN = {"citation": "the user's own file", "licence": "the user's own"}
 LABEL_METRICS = (Metric("accuracy", "higher", "", share=True), Metric("macro_f1", "higher", "", share=True))
 MANY_CLASSES = 20  # of more that are all numbers it is not plain that each is a class
 MOST_SHOWN = 8  # classes of which the shares are told
+MOST_NAMED = 12  # columns that are not read
 RARE = 2  # a word seen once teaches nothing that the test could show
 LONGEST = 1_000_000
+NO_TEXT = 0.9  # share of unknown words in the test from which the column may be no text
 
 
 def score_labels(predictions: Array, truth: Truth) -> dict[str, float]:
@@ -164,7 +172,10 @@ class TextOptions:
 
 @dataclass(frozen=True, eq=False)
 class LabelledTexts:
-    """Texts with class numbers and groups (N,), how they are split, and what to tell about it."""
+    """Texts with class numbers and groups (N,), how they are split, and what to tell about it.
+
+    ``rows`` (N,) tells where in the file each stands, the first row as 0, where that is worth knowing.
+    """
 
     texts: Sequence[str]
     labels: Array
@@ -172,6 +183,7 @@ class LabelledTexts:
     classes: tuple[str, ...]
     indices: dict[str, Array]
     notes: list[str] = field(default_factory=list)
+    rows: Array | None = None
 
 
 def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> TaskData:
@@ -180,7 +192,8 @@ def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> Ta
     splits, unknown, n_cut = {}, {}, 0
     for part, rows in data.indices.items():
         tokens, starts, lengths, cut = encode((data.texts[i] for i in rows), words, vocabulary, longest)
-        splits[part] = Ragged(tokens, starts, lengths, data.labels[rows], data.groups[rows])
+        meta = {"row": data.rows[rows]} if data.rows is not None and part == "test" else {}
+        splits[part] = Ragged(tokens, starts, lengths, data.labels[rows], data.groups[rows], meta=meta)
         unknown[part] = float((tokens == 1).mean())
         n_cut += cut
     notes = (
@@ -188,9 +201,19 @@ def build(data: LabelledTexts, source: Source, longest: int, n_words: int) -> Ta
         f"{len(vocabulary) - 2:,} words that the training split holds at least {RARE} times are known; "
         f"{unknown['train']:.1%} of its words and {unknown['test']:.1%} of the test's are not.",
         f"{n_cut:,} of {len(data.texts):,} texts are cut to their first {longest} words.",
+        *_no_text_note(unknown["test"]),
     )
     about: dict[str, Any] = {"vocabulary": vocabulary, "classes": data.classes, "notes": notes}
     return TaskData(splits["train"], splits["val"], splits["test"], source.hashes, **about)
+
+
+def _no_text_note(unknown: float) -> tuple[str, ...]:
+    if unknown < NO_TEXT:
+        return ()
+    return (
+        f"WARNING: {'no word' if unknown == 1 else f'only {1 - unknown:.1%} of the words'} of the test is known from "
+        "training: this column may be no text.",
+    )
 
 
 def read_labels(table: Table, column: str, *, numbers_as_classes: bool = False) -> tuple[Array, tuple[str, ...]]:
@@ -231,7 +254,7 @@ def load(source: Source, options: TextOptions) -> TaskData:
     return _load(rows, *number_classes(rows.labels, options.label, options.numbers_as_classes), source, options)
 
 
-def load_numbers(source: Source, options: TextOptions) -> TaskData:
+def _load_numbers(source: Source, options: TextOptions) -> TaskData:
     """The same with a number for each text."""
     rows = _read_rows(source, options)
     values = as_numbers(rows.labels, options.label, rows.where)
@@ -263,17 +286,21 @@ def _load(rows: _TextRows, labels: Array, classes: tuple[str, ...], source: Sour
             )
     if classes:
         _check_classes(labels, classes, indices["train"])
+        notes += [*none_note(classes), *case_note(classes)]
         notes.append(class_shares_note(labels, classes, indices))
     notes += repeats_note(rows.texts, rows.labels, "text")
     if n_spaceless := sum(map(spaceless, rows.texts)):
         notes.append(f"{n_spaceless:,} texts are in scripts without spaces between words: there each letter is a word.")
-    labelled = LabelledTexts(rows.texts, labels, groups, classes, indices, notes)
+    labelled = LabelledTexts(rows.texts, labels, groups, classes, indices, notes, rows.rows)
     return build(labelled, source, options.sequence_length, options.vocabulary)
 
 
 @dataclass(frozen=True, eq=False)
 class _TextRows:
-    """What the user's files say of each text: ``groups``, ``times`` and ``parts`` (N,) None where no column does."""
+    """What the user's files say of each text: ``groups``, ``times`` and ``parts`` (N,) None where no column does.
+
+    ``rows`` (N,) are those of its file, the first 0.
+    """
 
     texts: list[str]
     labels: list[str]
@@ -283,6 +310,7 @@ class _TextRows:
     split_by: str
     where: Callable[[int], str]
     notes: list[str]
+    rows: Array
 
 
 def _read_rows(source: Source, options: TextOptions) -> _TextRows:
@@ -292,12 +320,14 @@ def _read_rows(source: Source, options: TextOptions) -> _TextRows:
         raise UserError(f"--test and {'split' if options.split else 'time'} are two ways to split: give one.")
     tables = [read_table(path, form=options.form) for path in (source.file, test) if path]
     for table in tables:
+        check_one_column(table, options.text, "texts")
         table.require(*filter(None, (options.text, options.label, options.group, options.time, options.split)))
     texts = [cell for table in tables for cell in _cells(table, options.text)]
     labels, groups = (
         [cell for table in tables for cell in (table.labels(column, allow_empty=True) if column else [])]
         for column in (options.label, options.group)
     )
+    labels = present(labels, classes=True)
     places = [(table, i) for table in tables for i in range(len(table))]
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if text.strip() and label]
     if not kept:
@@ -321,13 +351,73 @@ def _read_rows(source: Source, options: TextOptions) -> _TextRows:
         parts,
         f"column {shown(options.split, 60)}" if options.split else "the two files",
         lambda i: places[kept[i]][0].where(places[kept[i]][1]),
-        [*_left_out_note(texts, labels), *(remark for table in tables for remark in table.remarks)],
+        [
+            *columns_notes(
+                tables[0],
+                [options.text, options.label],
+                [options.group, options.split, *options.time.split(",")],
+                fixed=bool(options.split or options.time or test),
+            ),
+            *_left_out_note(texts, labels),
+            *(remark for table in tables for remark in table.remarks),
+        ],
+        np.array([places[i][1] for i in kept]),
     )
 
 
 def _cells(table: Table, column: str) -> list[str]:
     """Texts in one Unicode form and without white space around, "" where nothing is."""
-    return [normal(cell).strip() for cell in table.texts(column, allow_empty=True)]
+    return [normal(cell).strip() for cell in present(table.texts(column, allow_empty=True))]
+
+
+def check_one_column(table: Table, named: str, noun: str) -> None:
+    """Raise `UserError` where ``named`` are several columns; ``noun`` is what is read from one."""
+    if named not in table.names and (several := named.count(",")):
+        raise UserError(
+            f"--features names {several + 1} columns, and {noun} are read from one: join them in the file, or name one."
+        )
+
+
+def columns_notes(table: Table, read: Sequence[str], named: Sequence[str], *, fixed: bool) -> list[str]:
+    """Sentences on the columns of a table that are read, and on the others.
+
+    ``named`` are columns that other options name; unless the split is ``fixed`` it is told which column looks like it.
+    """
+    of_options = {*map(one_form, read), *(one_form(name.strip()) for name in named), *map(one_form, named)}
+    others = [name for name in table.names if name not in of_options]
+    more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
+    unread = f"; not read: {', '.join(map(_plain, others[:MOST_NAMED]))}{more}" if others else ""
+    notes = [f"columns read: {', '.join(map(_plain, read))}{unread}."]
+    for name in others if not fixed else ():
+        if names_splits(_column(table, name)):
+            notes.append(
+                f"WARNING: column {shown(name, 40)} looks like a published split: give --split {shlex.quote(name)}."
+            )
+            break
+    return notes
+
+
+def _column(table: Table, name: str) -> list[str]:
+    try:
+        return table.texts(name, allow_empty=True)
+    except UserError:  # a list, or anything else that is no text
+        return []
+
+
+def none_note(classes: Sequence[str]) -> list[str]:
+    """What to do where the word none is taken for a class and is none."""
+    nones = [name for name in classes if name.lower() == "none"]
+    return [f"the label {shown(name)} is read as a class: --missing {name} leaves its rows out." for name in nones[:1]]
+
+
+def case_note(classes: Sequence[str]) -> list[str]:
+    """A warning of classes that are the same word in another case."""
+    before: dict[str, str] = {}
+    for name in classes:
+        first = before.setdefault(name.casefold(), name)
+        if first != name:
+            return [f"WARNING: classes {shown(first, 40)} and {shown(name, 40)} differ in case only."]
+    return []
 
 
 def _left_out_note(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -411,7 +501,7 @@ VARIANT: dict[str, Any] = {
 }
 NUMBERS: dict[str, Any] = {
     **VARIANT,
-    "load": load_numbers,
+    "load": _load_numbers,
     "metrics": NUMBER_METRICS,
     "score": score_numbers,
     "description": "a number for each of the user's own texts",

@@ -30,12 +30,14 @@ __all__ = [
     "count_suspects",
     "decimal_mark",
     "first_failing",
+    "present",
     "without_marks",
 ]
 
 Array = npt.NDArray[Any]
 MISSING = ("", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nan", "-nan", "null", "none")  # in any case
 UNSURE = ("?", "-", "--", ".", "..", "*")  # missing where nearly all other cells are numbers, which is then told
+A_CLASS = 0.05  # share of the labels from which "none" is a class and no missing one
 TRUTHS = ("true", "false")
 SIGNS = "$€£¥%"
 GAPS = " \u00a0\u2009\u202f'\u2019"  # between thousands
@@ -124,6 +126,30 @@ class Unreadable(ValueError):
     def __init__(self, at: int, why: str, count: int = 0, advice: str = "") -> None:
         super().__init__(why)
         self.at, self.why, self.count, self.advice = at, why, count, advice
+
+
+def present(texts: Iterable[str], *, classes: bool = False) -> list[str]:
+    """``texts``, "" where one is a word for what is missing.
+
+    Of ``classes``, none is one where it stands in more than a few cells and not beside numbers: that there is nothing
+    is a finding.
+    """
+    every = list(texts)
+    plain = [text.strip().lower() for text in every]
+    kept = classes and plain.count("none") >= A_CLASS * len(every) and any(_is_word(text) for text in set(plain))
+    return [
+        text if word not in MISSING or (kept and word == "none") else ""
+        for text, word in zip(every, plain, strict=True)
+    ]
+
+
+def _is_word(text: str) -> bool:
+    """Whether it is there, and no number."""
+    try:
+        float(text)
+    except ValueError:
+        return text not in MISSING
+    return False
 
 
 def without_marks(values: pa.ChunkedArray, form: Format) -> pa.ChunkedArray:

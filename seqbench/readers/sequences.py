@@ -23,9 +23,10 @@ from typing import Any
 
 from seqbench.errors import UserError
 from seqbench.readers.archives import CONTROL, OwnFile, one_form, open_own, shown, suffix_of, survey
-from seqbench.readers.tables import SUFFIXES, Format, read_table
+from seqbench.readers.cells import present
+from seqbench.readers.tables import SUFFIXES, Format, Table, read_table
 
-__all__ = ["MAX_LENGTH", "Sequence", "SequenceColumns", "read_sequences"]
+__all__ = ["MAX_LENGTH", "Sequence", "SequenceColumns", "read_sequences", "sequences_of"]
 
 MAX_LENGTH = 1_000_000
 FASTA = (".fasta", ".fa", ".fas", ".fna", ".ffn")
@@ -64,7 +65,7 @@ def read_sequences(path: Path, columns: SequenceColumns = SequenceColumns()) -> 
     """All sequences in ``path``, in the file's order."""
     suffix = suffix_of(path)
     if suffix in SUFFIXES:
-        return _from_table(path, columns)
+        return sequences_of(read_table(path, form=columns.form), columns)
     with open_own(path) as own:
         if suffix not in FASTA + GENBANK:
             known = ", ".join(FASTA + GENBANK + SUFFIXES)
@@ -137,17 +138,18 @@ def _genbank(own: OwnFile) -> Iterator[Sequence]:
         raise UserError(f"{own.name}, line {line}: a GenBank record that begins or ends amid another: is a // missing?")
 
 
-def _from_table(path: Path, columns: SequenceColumns) -> list[Sequence]:
-    table = read_table(path, form=columns.form)
+def sequences_of(table: Table, columns: SequenceColumns) -> list[Sequence]:
+    """Those of a table's rows; white space between blocks of bases is none of them."""
     texts = table.texts(columns.letters, allow_empty=True)
     labelled = columns.label in table.names or columns.label != "label"  # a column that was named must be there
-    labels = table.labels(columns.label, allow_empty=True) if labelled else [""] * len(table)
+    cells = table.labels(columns.label, allow_empty=True) if labelled else [""] * len(table)
+    labels = present(cells, classes=True)
     also = [table.labels(name, allow_empty=True) for name in columns.also]
     sequences = []
-    for i, (raw, label) in enumerate(zip(map(str.strip, texts), labels, strict=True)):
+    for i, (raw, label) in enumerate(zip(texts, labels, strict=True)):
         place = f"{table.where(i)}, column {shown(columns.letters, 60)}"
-        letters = _letters(table.file, place, table.where(i), raw)
-        told = tuple(cells[i] for cells in also)
+        letters = _letters(table.file, place, table.where(i), "".join(raw.split()))
+        told = tuple(column[i] for column in also)
         sequences.append(Sequence(table.where(i), letters, label or None, table.line(i), told))
     return sequences
 
