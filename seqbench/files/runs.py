@@ -366,6 +366,11 @@ class _Set:
         return [text for one in self.tables for text in one.labels(name, allow_empty=True)]
 
     @property
+    def rows(self) -> Array:
+        """(L,) which row of its file each is, from 0."""
+        return np.concatenate([one.rows for one in self.tables])
+
+    @property
     def tables(self) -> list[_Runs]:
         """One or both."""
         return [self.first, self.second] if self.second else [self.first]
@@ -639,7 +644,7 @@ def _segments(ready: _Ready, part: str, targets: Array, meta: Mapping[str, Array
         targets=targets[ends],
         groups=_groups_of(ready.data, windows),
         row_lengths=windows.lengths if uneven else None,
-        meta=meta or {},
+        meta={**(meta or {}), "row": ready.data.rows[ends]},
     )
 
 
