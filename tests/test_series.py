@@ -202,7 +202,7 @@ def test_a_month_that_is_lost_from_business_days_is_a_hole(read):
     times = business_days()
     kept = np.r_[0:300, 325:600]
     data = read(table(times[kept], load=values(600)[kept]))
-    assert "1 holes in time" in note(data, "holes")
+    assert "1 holes in time" in note(data, "holes in time")
     assert sum(len(split) for split in data.splits.values()) == 575 - 3 * 29 - 29
 
 
@@ -303,8 +303,85 @@ def test_columns_are_named_or_dropped_and_why_is_said(read):
 def test_the_only_column_of_dates_is_the_time(read):
     text = table(hours(), load=values())
     assert len(read(text.replace("time,", "when,", 1)).train)
-    with pytest.raises(UserError, match="Give --time COLUMN"):
-        read(table(np.arange(400), load=values()).replace("time,", "when,", 1))
+    grows = table(np.arange(400) ** 2, load=values()).replace("time,", "when,", 1)
+    with pytest.raises(UserError, match=r"'when' may.* give --time COLUMN"):
+        read(grows)
+    assert read(grows, time="when").fitted.get("counted") is None and read(grows, drop="when").fitted["counted"]
+
+
+def test_rows_without_times_are_one_step_each(tmp_path, read):
+    load = values()
+    text = "load\n" + "\n".join(map(str, load)) + "\n"
+    data, timed = read(text), read(table(np.arange(400), load=load))
+    assert note(data, "no column of times") and data.fitted["season"] == 0
+    assert not any("each row is" in one or "holes" in one for one in data.notes)
+    assert np.array_equal(data.test.series, timed.test.series) and "line 282" in note(data, "validation begins")
+    assert read(text, season=24).fitted["season"] == 24
+    path = tmp_path / "new.csv"
+    path.write_text(text)
+    options = SeriesOptions(**SMALL)
+    new = encode_series(Source("path", {"file": path}, {"file": "0" * 64}), options, data.reading)
+    assert list(new.columns) == ["row"] and new.columns["row"][[0, -1]].tolist() == ["24", "400"]
+    with pytest.raises(UserError, match="which column holds the times"):
+        encode_series(Source("path", {"file": path}, {"file": "0" * 64}), options, timed.reading)
+    later = tmp_path / "later.csv"
+    later.write_text("load\n" + "\n".join(map(str, load[:50])) + "\n")
+    both = load_both(path, later)
+    assert "line 2 of the file of --test" in note(both, "validation begins") and len(both.test) == 50 - 29
+
+
+def test_several_series_without_times_are_counted_each(read):
+    lines = [line.partition(",")[2] for line in several().splitlines()]
+    data, timed = read("\n".join(lines) + "\n", series="place"), read(several(), series="place")
+    assert np.array_equal(data.test.series, timed.test.series)
+    assert "validation begins at row 281 of each series" in note(data, "validation begins")
+
+
+def load_both(first, second, **options):
+    source = Source("path", {"file": first, "test": second}, {"file": "0" * 64, "test": "1" * 64})
+    return load(source, SeriesOptions(**{**SMALL, **options}))
+
+
+def test_what_is_odd_in_the_file_of_the_test_is_told(tmp_path):
+    load, aux = values(), np.arange(400) % 7 + 0.5
+    (tmp_path / "a.csv").write_text(table(hours()[:300], load=load[:300], aux=aux[:300]))
+    later = [None if i < 3 else -9999 if i % 20 == 0 else value for i, value in enumerate(aux[300:])]
+    (tmp_path / "b.csv").write_text(table(hours()[300:], load=load[300:], aux=later))
+    data = load_both(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert note(data, "-9999").startswith("of the file of --test: 4 values of 'aux' are -9999")
+    assert "3 missing values" in note(data, "last value before them") and data.features == ("load", "aux")
+    assert "there is no flag" in note(data, "last value before them")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("months", "1 month"),
+        ("quarters", "3 months"),
+        ("years", "1 year"),
+        ("business days", "1 day"),
+        ("days", "1 day"),
+    ],
+)
+def test_steps_by_the_calendar_are_even(read, name, words):
+    times, _ = TIMES[name]
+    said = note(read(table(times, load=values(len(times)))), "each row is")
+    assert f"each row is {words} after" in said and ("weekends" in said) == (name == "business days")
+
+
+def test_serial_days_with_decimals_are_even_and_shaken_ones_are_not(read):
+    serial = 42_552 + np.arange(400) / 24
+    assert note(read(table(serial, load=values())), "each row is 0.0416667 after")
+    shaken = hours() + np.where(np.arange(400) % 10, 0, 5) * np.timedelta64(1, "m")
+    assert "79 of 399 time steps" in note(read(table(shaken, load=values())), "windows count rows, not time")
+    kept = np.delete(np.arange(400), 100)
+    data = read(table(hours()[kept], load=values()[kept]))
+    assert "but for holes" in note(data, "each row is 1 hour") and not any("count rows" in one for one in data.notes)
+
+
+def test_the_target_is_not_dropped(read):
+    with pytest.raises(UserError, match="--drop names 'load', which is the target"):
+        read(table(hours(), load=values(), aux=values()), drop="aux,load")
 
 
 # skill --------------------------------------------------------------------------------------------------------------

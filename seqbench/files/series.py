@@ -33,6 +33,7 @@ __all__ = ["VARIANT", "Series", "SeriesOptions", "WindowOptions", "build", "colu
 
 Array = npt.NDArray[Any]
 MOST_SCORED = 20_000  # windows of validation and of test each: enough for any interval, and a million would take hours
+NEARLY = 1e-6  # of the usual step: what decimals may lose
 HOLE = 1.5  # times the usual step
 MOST_HOLES = 0.1  # of all steps; where more are long, there is no usual one
 MOST_TIMES = 0.8  # different ones, as a share of the rows, where these may be of several series
@@ -104,6 +105,35 @@ def find_time(table: Table, column: str) -> str:
     return able[0]
 
 
+def _time_of(table: Table, options: SeriesOptions) -> str:
+    """As `find_time`, but "" where no column can be the time: rows are one step each then.
+
+    Raises:
+        UserError: it can't be told.
+    """
+    usual = any(name.strip().lower() in TIMES for name in table.names)
+    if options.time or usual or any(table.holds_times(name) for name in table.names):
+        return find_time(table, options.time)
+    other = {options.target}.union(*(named_columns(table, o) for o in (options.drop, options.series, options.split)))
+    may = [shown(name, 40) for name in table.names if name not in other and _goes_one_way(table, name)]
+    if may:
+        raise UserError(
+            f"which column holds the times? {', '.join(may[:20])} may, as the numbers go one way: give --time COLUMN, "
+            "or --drop those that are none; with none left, rows are taken as one step each."
+        )
+    return ""
+
+
+def _goes_one_way(table: Table, name: str) -> bool:
+    """Whether numbers grow or fall from row to row, other than by counting the rows."""
+    if table.not_numbers(name) is not None:
+        return False
+    steps = np.diff(table.numbers(name, missing=True))
+    if not len(steps) or (steps[0] > 0 and np.allclose(steps, steps[0], rtol=NEARLY, atol=0.0)):
+        return False
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
 def columns_of(table: Table, time: str, target: str) -> list[str]:
     """All columns of numbers but the time, the target first."""
     _check_target(table, {time}, target)
@@ -121,6 +151,7 @@ def _check_target(table: Table, named: set[str], target: str) -> None:
 class Series:
     """Times (L,), values (L, C) with NaN where they are missing, the columns' names, and where row i came from.
 
+    Times are dates, or numbers; whole ones (of integer type) where rows are counted as there is no column of times.
     ``members`` (L,) tells several series apart; the rows of each follow one another, and grow in time.
     """
 
@@ -129,6 +160,11 @@ class Series:
     columns: list[str]
     where: Callable[[int], str]
     members: Array | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether rows are one step each, for want of times."""
+        return bool(self.times.dtype.kind == "i")
 
     @property
     def starts_member(self) -> Array:
@@ -169,18 +205,24 @@ class SeriesRows:
     words: list[str] | None = None
 
 
-def _read(path: Path, options: SeriesOptions, columns: list[str] | None = None) -> SeriesRows:
+def _read(
+    path: Path, options: SeriesOptions, columns: list[str] | None = None, counted: bool | None = None
+) -> SeriesRows:
+    """The rows of a file; ``columns`` and ``counted`` (rows are one step each) where the training file settled them."""
     table = read_table(path, form=options.form)
-    time = find_time(table, options.time)
-    times = table.times(time)
-    stamps, keys = named_columns(table, time), named_columns(table, options.series)
     training = columns is None  # which needs no names of rows
+    time = _time_of(table, options) if counted is None else "" if counted else find_time(table, options.time)
+    stamps, keys = named_columns(table, time), named_columns(table, options.series)
     named = {*stamps, *keys, *(named_columns(table, options.split) if training else ())}
-    if options.target in named:
-        raise UserError(f"--target {shown(options.target, 60)} is also the column of times or series: name another.")
+    _check_named(table, options, named)
     left_out: Mapping[str, str] = {}
     members = _members(table, keys)
+    times = table.times(time) if time else _counted(len(table), members)
     order, turned = _in_order(times, members, table, time, keys, options.target)
+    if not time and training:
+        turned = (
+            "there is no column of times: rows are taken as one step each (--season N where they repeat themselves).",
+        )
     if columns is None:
         _check_target(table, named, options.target)
         chosen = chosen_columns(
@@ -190,7 +232,7 @@ def _read(path: Path, options: SeriesOptions, columns: list[str] | None = None) 
     values = np.stack([table.numbers(name, missing=True)[order] for name in columns], axis=1)
     members = None if members is None else members[order]
     series = Series(times[order], values, columns, lambda i: table.where(int(order[i])), members)
-    names = {} if training else {time.replace(",", " "): _joined(table, stamps, " ")[order]}
+    names = {} if training else _row_names(table, time, stamps, keys, order)
     if keys and not training:
         names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
     understood = table.remarks_on([time, *columns])
@@ -200,6 +242,33 @@ def _read(path: Path, options: SeriesOptions, columns: list[str] | None = None) 
         said = table.labels(options.split)
         words = [said[i] for i in order.tolist()]
     return SeriesRows(series, names, notes, words)
+
+
+def _check_named(table: Table, options: SeriesOptions, named: set[str]) -> None:
+    """Refuse a target that another option names."""
+    if options.target in named:
+        raise UserError(f"--target {shown(options.target, 60)} is also the column of times or series: name another.")
+    if options.target and options.target in named_columns(table, options.drop):
+        raise UserError(f"--drop names {shown(options.target, 60)}, which is the target: take it out of --drop.")
+
+
+def _counted(n: int, members: Array | None) -> Array:
+    """(n,) the number of each row, within its series."""
+    rows = np.arange(n)
+    if members is None:
+        return rows
+    order = np.argsort(members, kind="stable")
+    first = np.append(True, np.diff(members[order]) != 0)
+    counts = np.empty(n, dtype=np.int64)
+    counts[order] = rows - np.maximum.accumulate(np.where(first, rows, 0))
+    return counts
+
+
+def _row_names(table: Table, time: str, stamps: list[str], keys: list[str], order: Array) -> dict[str, Array]:
+    """What rows are called by: their times, or their numbers where there are none."""
+    if time:
+        return {time.replace(",", " "): _joined(table, stamps, " ")[order]}
+    return {"row" if "row" not in keys else "row number": (order + 1).astype(str)}
 
 
 def _joined(table: Table, names: list[str], mark: str) -> Array:
@@ -314,7 +383,10 @@ def _with_test(rows: SeriesRows, source: Source, options: SeriesOptions) -> Task
         other = "--split" if options.split else "--series"
         raise UserError(f"--test does not go with {other}: write both files into one, with a column for --split.")
     given = rows.series
-    later = _read(source.files["test"], options, given.columns).series
+    read = _read(source.files["test"], options, given.columns, given.counted)
+    later = read.series
+    if given.counted:
+        later = dataclasses.replace(later, times=later.times + len(given.times))
     if not later.times[0] > given.times[-1]:
         raise UserError("the file of --test must begin after the other ends: forecasts are tested on what comes later.")
     n = len(given.times)
@@ -325,7 +397,8 @@ def _with_test(rows: SeriesRows, source: Source, options: SeriesOptions) -> Task
         lambda i: given.where(i) if i < n else f"{later.where(i - n)} of the file of --test",
     )
     cuts = given.times[round(n * (1 - options.val))], later.times[0]
-    return build(both, options, source, cuts, ("the test is the file of --test.", *rows.notes))
+    of_test = (f"of the file of --test: {note}" for note in read.notes)
+    return build(both, options, source, cuts, ("the test is the file of --test.", *rows.notes, *of_test))
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,6 +412,7 @@ class Steps:
         rests: whether some steps are long by the calendar: nights or weekends without rows.
         even: whether there is a usual step at all.
         season: steps after which the series may be expected to repeat itself; 0 if the time step does not tell.
+        uneven: how many steps are neither as long as the usual one, nor holes, nor long by the calendar.
     """
 
     usual: float
@@ -347,6 +421,7 @@ class Steps:
     rests: bool
     even: bool
     season: int
+    uneven: int
 
     @classmethod
     def of(cls, given: Series) -> Steps:
@@ -360,7 +435,8 @@ class Steps:
         holes = long & ~rests
         even = bool(holes.sum() <= MOST_HOLES * max(1, within.sum()))
         season = _season(given.times, usual, bool(rests.any())) if dated and even else 0
-        return cls(usual, dated, np.append(False, holes & even), bool(rests.any()), even, season)
+        uneven = int((within & ~rests & ~holes & ~_as_usual(given.times, steps, within, usual)).sum())
+        return cls(usual, dated, np.append(False, holes & even), bool(rests.any()), even, season, uneven)
 
     @property
     def text(self) -> str:
@@ -378,6 +454,15 @@ class Steps:
             if count >= 1 and (count == round(count) or seconds >= 28 * DAY):
                 return f"{count:.0f} {noun}{'s' if round(count) > 1 else ''}"
         return f"{self.usual:g} seconds"
+
+
+def _as_usual(times: Array, steps: Array, within: Array, usual: float) -> Array:
+    """(L - 1,) which steps are as long as the usual one: months and years by the calendar, decimals nearly."""
+    same: Array = np.abs(steps - usual) <= NEARLY * usual
+    if times.dtype.kind == "M" and usual >= UNITS["month"]:
+        months = np.diff(times.astype("datetime64[M]").astype(np.int64))
+        same |= months == np.median(months[within])
+    return same
 
 
 def _rests(times: Array, steps: Array, long: Array, usual: float) -> Array:
@@ -445,7 +530,7 @@ def build(
     told = (
         read_note(columns),
         *cutter.notes(val, test),
-        *_missing_note(gaps),
+        *_missing_note(gaps, flagged),
         *constant,
         *_far_note(series[part == 2], columns),
         *notes,
@@ -455,7 +540,10 @@ def build(
         sources=source.hashes,
         features=(*columns, *(f"no_{name}" for name, flag in zip(columns, flagged, strict=True) if flag)),
         notes=told,
-        fitted={**scale.fitted, "columns": columns, "flagged": flagged.tolist(), "season": season, **target},
+        fitted={
+            **{**scale.fitted, "columns": columns, "flagged": flagged.tolist(), "season": season, **target},
+            **({"counted": True} if given.counted else {}),
+        },
     )
 
 
@@ -615,7 +703,7 @@ class _Cutter:
                 f"{len(np.unique(given.members)):,} series, split at the same times and scaled alike; no window "
                 "reaches from one into another."
             )
-        notes.append(_steps_note(given, steps))
+        notes += _steps_note(given, steps)
         if self.spanning:
             notes.append(
                 f"{int(steps.after_hole.sum()):,} holes in time (steps of more than {HOLE} times the usual one): "
@@ -637,25 +725,30 @@ class _Cutter:
         return tuple(notes)
 
 
-def _steps_note(given: Series, steps: Steps) -> str:
-    within = ~given.starts_member[1:]
-    lengths = np.diff(given.times).astype(np.float64)[within] / (1e9 if steps.dated else 1.0)
-    uneven = int((lengths != steps.usual).sum())
+def _steps_note(given: Series, steps: Steps) -> list[str]:
+    if given.counted:
+        return []
     if not steps.even:
-        return "the time steps vary, and none is the usual one; windows count rows, not time."
-    if not uneven:
-        return f"each row is {steps.text} after the one before it."
-    return (
-        f"{uneven:,} of {len(lengths):,} time steps are not as long as the usual one ({steps.text}); windows count "
-        "rows, not time."
-    )
+        return ["the time steps vary, and none is the usual one; windows count rows, not time."]
+    if steps.uneven:
+        within = len(given.times) - int(given.starts_member.sum())
+        return [
+            f"{steps.uneven:,} of {within:,} time steps are not as long as the usual one ({steps.text}); windows count "
+            "rows, not time."
+        ]
+    but = ["nights or weekends without rows"] * steps.rests + ["holes"] * bool(steps.after_hole.any())
+    return [f"each row is {steps.text} after the one before it{', but for ' * bool(but)}{' and '.join(but)}."]
 
 
-def _missing_note(gaps: Array) -> tuple[str, ...]:
-    missing = int(gaps[:, 1:].sum())
-    if not missing:
-        return ()
-    return (f"{missing:,} missing values of other columns hold the last one before them, with a flag.",)
+def _missing_note(gaps: Array, flagged: Array) -> list[str]:
+    """How gaps of other columns than the target are filled; those that training has none of have no flag."""
+    plain = ~flagged
+    plain[0] = False
+    notes = []
+    for columns, ending in ((flagged, ", with a flag"), (plain, "; training has none there, so there is no flag")):
+        if missing := int(gaps[:, columns].sum()):
+            notes.append(f"{missing:,} missing values of other columns hold the last value before them{ending}.")
+    return notes
 
 
 def _far_note(test: Array, columns: list[str]) -> tuple[str, ...]:
@@ -671,12 +764,14 @@ def _far_note(test: Array, columns: list[str]) -> tuple[str, ...]:
 
 
 def _time_text(time: Any) -> str:
+    if isinstance(time, np.integer):
+        return f"row {time + 1} of each series"
     return str(np.datetime_as_string(time, unit="s")) if isinstance(time, np.datetime64) else f"{time:.15g}"
 
 
 def encode_series(source: Source, options: SeriesOptions, reading: Reading) -> NewRows:
     """New stretches: a forecast after every window without hole and gap, the last beyond the end of the series."""
-    rows = _read(source.file, options, reading.fitted["columns"])
+    rows = _read(source.file, options, reading.fitted["columns"], bool(reading.fitted.get("counted")))
     values, gaps = rows.series.filled()
     series = _features(values, gaps, Scale.from_reading(reading), np.array(reading.fitted["flagged"]))
     past = options.sequence_length
