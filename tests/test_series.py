@@ -264,6 +264,53 @@ def test_times_that_repeat_are_answered_with_the_column_that_tells_series_apart(
         read(twice)
 
 
+def test_dates_that_repeat_are_answered_with_the_column_of_times_of_day(read):
+    lines = ["Date;Time;load"]
+    for time, value in zip(hours(), values(), strict=True):
+        date, clock = str(time).split("T")
+        year, month, day = date.split("-")
+        lines.append(f"{day}/{month}/{year};{clock}:00:00;{value}")
+    with pytest.raises(UserError, match="times of day: give --time Date,Time") as error:
+        read("\n".join(lines) + "\n")
+    data = read("\n".join(lines) + "\n", time=str(error.value).rstrip(".").rpartition("--time ")[2])
+    assert note(data, "each row is 1 hour")
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_times_that_repeat_are_answered_with_the_pair_that_tells_series_apart(read, newest_first):
+    lines = []
+    for store, item in ((1, "a"), (1, "b"), (2, "a"), (2, "b")):
+        lines += [f"{time},{store},{item},{value},{int(value)}" for time, value in zip(hours(), values(), strict=True)]
+    text = "\n".join(["time,store,item,load,whole", *(lines[::-1] if newest_first else lines)]) + "\n"
+    with pytest.raises(UserError, match=r"pair of columns 'store' and 'item'.* give --series store,item"):
+        read(text)
+    assert "4 series" in note(read(text, series="store,item"), "series, split")
+
+
+def test_series_that_are_too_short_are_counted(read):
+    lines = several().splitlines()
+    lines += [f"{time},{name},{i},1" for name in ("new", "newer") for i, time in enumerate(hours(20))]
+    text = "\n".join(lines) + "\n"
+    assert "2 of the 5 series are too short" in note(read(text, series="place"), "left out")
+    assert not any("too short" in one for one in read(several(), series="place").notes)
+
+
+def test_windows_that_do_not_fit_are_answered_with_figures_that_do(read):
+    text = table(days(), load=values(600))
+    asked = {"sequence_length": 72, "horizon": 24}
+    with pytest.raises(UserError, match="--sequence-length 36 --horizon 12 would fit"):
+        read(text, **asked)
+    assert len(read(text, sequence_length=36, horizon=12).val) == 43
+    with pytest.raises(UserError, match="--sequence-length 21 --horizon 7 would fit"):
+        read(table(days(300), load=values(300)), sequence_length=72, horizon=7)
+    with pytest.raises(UserError, match="bring more rows"):
+        read(table(days(6), load=values(6)), **asked)
+    cells = [None if i % 20 == 0 else value for i, value in enumerate(values())]
+    with pytest.raises(UserError, match="--sequence-length 6 --horizon 6 would fit, or fill"):
+        read(table(hours(), load=cells))
+    assert len(read(table(hours(), load=cells), sequence_length=6).val)
+
+
 def test_predict_reads_several_series_with_holes(tmp_path, read):
     data = read(several(), series="place")
     lines = several(60, ("west", "south")).splitlines()

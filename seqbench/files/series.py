@@ -9,6 +9,9 @@ time, or touch a gap of the target.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +40,12 @@ NEARLY = 1e-6  # of the usual step: what decimals may lose
 HOLE = 1.5  # times the usual step
 MOST_HOLES = 0.1  # of all steps; where more are long, there is no usual one
 MOST_TIMES = 0.8  # different ones, as a share of the rows, where these may be of several series
+LEAST_EACH = 3  # rows of a series, on average
+MOST_KEYS = 6  # columns of which pairs are tried as the names of series
+CLOCKS = ("time", "hour", "hr", "time of day", "time_of_day", "clock")
+CLOCK = re.compile(r"\d{1,2}[:.h]\d{2}([:.]\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?")
 FAR = 10.0  # training deviations: what lies beyond is told
+SHORTER = ((48, 16), (36, 12), (24, 8), (18, 6), (12, 4), (6, 2), (3, 1), (1, 1))  # windows to try where none fits
 DAY = 86_400.0  # seconds
 UNITS = {"year": 365 * DAY, "month": 28 * DAY, "day": DAY, "hour": 3600.0, "minute": 60.0}
 LONGEST_REST = 5 * DAY  # a weekend with holidays on both sides
@@ -301,29 +309,70 @@ def _in_order(
         check_increasing(times, table, time, members)
     except UserError:
         often = len(np.unique(times)) < MOST_TIMES * len(times)  # one that is there twice by mistake is another thing
-        key = _telling(table, times, time, target) if often and not keys else None
-        if key is None:
+        advice = _telling(table, times, time, target) if often and not keys else None
+        if advice is None:
             raise
-        raise UserError(
-            f"{table.file}: times repeat, once for each value of column {shown(key, 60)}: if these are several "
-            f"series, give --series {shown(key, 60).strip(chr(39))}."
-        ) from None
+        raise UserError(f"{table.file}: times repeat, {advice}.") from None
     raise AssertionError("times grow after all")
 
 
 def _telling(table: Table, times: Array, time: str, target: str) -> str | None:
-    """A column that tells rows of the same time apart, as the names of several series do; None if there is none."""
-    for name in table.names:
-        if name in (target, *named_columns(table, time)) or not _may_name(table, name):
+    """What tells rows of the same time apart: a time of day, or one or two columns with names of series; else None."""
+    others = [name for name in table.names if name not in (target, *named_columns(table, time)) and "," not in name]
+    if clock := _clock(table, time, others):
+        pair = f"{time},{clock}"
+        return f"and column {shown(clock, 60)} holds times of day: give --time {shlex.quote(pair)}"
+    codes: dict[str, Array] = {}
+    for name in others:
+        if not _may_name(table, name):
             continue
         try:
-            codes = np.asarray(pa.array(table.labels(name)).dictionary_encode().indices).astype(np.int64)
+            numbers = np.asarray(pa.array(table.labels(name)).dictionary_encode().indices).astype(np.int64)
         except UserError:
             continue
-        order = np.argsort(codes, kind="stable")
-        same = codes[order][1:] == codes[order][:-1]
-        if 1 < codes.max() + 1 <= len(times) / 3 and (np.diff(times[order]).astype(np.float64)[same] > 0).all():
-            return name
+        if 0 < numbers.max() < len(times) / LEAST_EACH:
+            if _apart(numbers, times):
+                key = shlex.quote(name)
+                return (
+                    f"once for each value of column {shown(name, 60)}: if these are several series, give --series {key}"
+                )
+            codes[name] = numbers
+    pairs = {}
+    for one, other in itertools.combinations(sorted(codes, key=lambda name: int(codes[name].max()))[:MOST_KEYS], 2):
+        both = codes[one] * (int(codes[other].max()) + 1) + codes[other]
+        distinct, numbers = np.unique(both, return_inverse=True)
+        if len(distinct) <= len(times) / LEAST_EACH and _apart(numbers, times):
+            pairs[f"{one},{other}"] = len(distinct)
+    if not pairs:
+        return None
+    fewest = min(pairs, key=lambda pair: pairs[pair])
+    one, _, other = fewest.partition(",")
+    return (
+        f"once for each pair of columns {shown(one, 60)} and {shown(other, 60)}: if these are several series, give "
+        f"--series {shlex.quote(fewest)}"
+    )
+
+
+def _apart(codes: Array, times: Array) -> bool:
+    """Whether times go one way within the rows of each code."""
+    order = np.argsort(codes, kind="stable")
+    steps = np.diff(times[order]).astype(np.float64)[np.diff(codes[order]) == 0]
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def _clock(table: Table, time: str, others: list[str]) -> str | None:
+    """A column of times of day with which dates that repeat go one way; None if there is none."""
+    if "," in time or table.times(time).dtype.kind != "M":
+        return None
+    for name in others:
+        named = name.strip().lower() in CLOCKS
+        try:
+            if not named and not CLOCK.fullmatch(table.labels(name)[0]):
+                continue
+            if _apart(np.zeros(len(table), dtype=np.int64), table.times(f"{time},{name}")):
+                return name
+        except UserError:
+            continue
     return None
 
 
@@ -443,13 +492,7 @@ class Steps:
         """The usual step in words."""
         if not self.dated:
             return f"{self.usual:g}"
-        for seconds, noun in (
-            (365 * DAY, "year"),
-            (28 * DAY, "month"),
-            (DAY, "day"),
-            (3600.0, "hour"),
-            (60.0, "minute"),
-        ):
+        for noun, seconds in UNITS.items():
             count = self.usual / seconds
             if count >= 1 and (count == round(count) or seconds >= 28 * DAY):
                 return f"{count:.0f} {noun}{'s' if round(count) > 1 else ''}"
@@ -625,15 +668,21 @@ class _Cutter:
         self.given, self.options, self.part, self.gap = given, options, part, gap
         self.steps, self.season = steps, season
         self.spanning = self.touching = 0
+        self.read = np.zeros(0 if given.members is None else int(given.members.max()) + 1, dtype=bool)
         self.ranks = np.arange(len(part)) if given.members is None else np.unique(given.times, return_inverse=True)[1]
 
-    def windows(self, series: Array, part: int, scale: float) -> Windows:
-        """Those of stretch ``part``; all of the training stretch, else at most `MOST_SCORED`, evenly spread."""
+    def _stretch(self, part: int) -> tuple[Array, Array, Array]:
+        """The rows of a stretch; whether each begins a series, and whether it follows a hole."""
         at = np.flatnonzero(self.part == part)
         member, after_hole = self.given.starts_member[at].copy(), self.steps.after_hole[at]
         member[:1] = True
         if self.given.members is not None:  # the first of a series within this stretch
             member[1:] |= self.given.members[at][1:] != self.given.members[at][:-1]
+        return at, member, after_hole
+
+    def windows(self, series: Array, part: int, scale: float) -> Windows:
+        """Those of stretch ``part``; all of the training stretch, else at most `MOST_SCORED`, evenly spread."""
+        at, member, after_hole = self._stretch(part)
         length = self.options.window
         possible, _ = _in_one_run(member, np.zeros(len(at)), length)
         one, whole = _in_one_run(member | after_hole, self.gap[at], length)
@@ -642,6 +691,8 @@ class _Cutter:
         starts = np.flatnonzero(whole)
         if not len(starts):
             raise self._none(possible, one)
+        if self.given.members is not None:
+            self.read[self.given.members[at[starts]]] = True  # which series have a window
         starts = starts[:: 1 if part == 0 else -(-len(starts) // MOST_SCORED)]
         begins = np.maximum.accumulate(np.where(member | after_hole, np.arange(len(at)), 0))
         meta: dict[str, Array] = {
@@ -674,19 +725,35 @@ class _Cutter:
         return phases
 
     def _none(self, possible: Array, one: Array) -> UserError:
-        """Why a stretch has no window."""
+        """Why a stretch has no window, and figures with which each has some."""
         options = self.options
         windows = f"windows of {options.sequence_length} + {options.horizon} steps"
+        fits = self._fitting()
+        advice = f"--sequence-length {fits[0]} --horizon {fits[1]} would fit" if fits else ""
         if not possible.any():
             return UserError(
-                f"{len(self.part):,} rows are too few for three splits with {windows}: shorten --sequence-length or "
-                "--horizon, or bring more rows."
+                f"{len(self.part):,} rows are too few for three splits with {windows}: {advice or 'bring more rows'}."
             )
         why = "touches a missing value of the target" if one.any() else "spans a hole in time"
         return UserError(
-            f"of the {windows} each {why} in one of the three splits: shorten --sequence-length or --horizon, or fill "
-            "what is missing in a way that you can answer for."
+            f"of the {windows} each {why} in one of the three splits: {advice + ', or ' if advice else ''}fill what is "
+            "missing in a way that you can answer for."
         )
+
+    def _fitting(self) -> tuple[int, int] | None:
+        """Shorter windows, of which each split has some: about as many as each has steps, or at least one."""
+        h, past = self.options.horizon, self.options.sequence_length
+        asked = [(k * h, h) for k in (3, 2, 1)] if h != WindowOptions.horizon else []
+        tries = [pair for pair in (*asked, *SHORTER) if sum(pair) < past + h and pair[0] <= past and pair[1] <= h]
+        fewest = {pair: min(self._count(part, sum(pair)) for part in range(3)) for pair in tries}
+        enough = [pair for pair in tries if fewest[pair] >= sum(pair) / 2] or [pair for pair in tries if fewest[pair]]
+        return enough[0] if enough else None
+
+    def _count(self, part: int, length: int) -> int:
+        """How many windows of ``length`` rows a stretch has."""
+        at, member, after_hole = self._stretch(part)
+        _, whole = _in_one_run(member | after_hole, self.gap[at], length)
+        return int(whole.sum())
 
     def notes(self, val: Windows, test: Windows) -> tuple[str, ...]:
         """What was split where, and what was left out."""
@@ -703,6 +770,12 @@ class _Cutter:
                 f"{len(np.unique(given.members)):,} series, split at the same times and scaled alike; no window "
                 "reaches from one into another."
             )
+            if lost := int((~self.read).sum()):
+                notes.append(
+                    f"{lost:,} of the {len(self.read):,} series {'are' if lost > 1 else 'is'} too short: without "
+                    f"{self.options.window:,} rows on end in any of the three splits, they give no window and are left "
+                    "out."
+                )
         notes += _steps_note(given, steps)
         if self.spanning:
             notes.append(
