@@ -731,9 +731,10 @@ class _Cutter:
         fits = self._fitting()
         advice = f"--sequence-length {fits[0]} --horizon {fits[1]} would fit" if fits else ""
         if not possible.any():
-            return UserError(
-                f"{len(self.part):,} rows are too few for three splits with {windows}: {advice or 'bring more rows'}."
-            )
+            rows = f"{len(self.part):,} rows"
+            if len(self.read):
+                rows += f" of {len(self.read):,} series"
+            return UserError(f"{rows} are too few for three splits with {windows}: {advice or 'bring more rows'}.")
         why = "touches a missing value of the target" if one.any() else "spans a hole in time"
         return UserError(
             f"of the {windows} each {why} in one of the three splits: {advice + ', or ' if advice else ''}fill what is "
