@@ -260,8 +260,10 @@ def test_times_that_repeat_are_answered_with_the_column_that_tells_series_apart(
     advice = str(error.value).rstrip(".").rpartition("--series ")[2]
     assert len(read(several(), series=advice).train)
     twice = table(np.r_[hours(10), hours(400)], load=values(410))
-    with pytest.raises(UserError, match="sort the rows"):
+    with pytest.raises(UserError, match="sort the rows by time"):
         read(twice)
+    with pytest.raises(UserError, match=r"400 rows have 100 different ones.*--series A,B.*--time DATE,CLOCK"):
+        read(table(np.repeat(hours(100), 4), load=values()))
 
 
 def test_dates_that_repeat_are_answered_with_the_column_of_times_of_day(read):

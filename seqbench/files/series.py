@@ -308,10 +308,14 @@ def _in_order(
     try:
         check_increasing(times, table, time, members)
     except UserError:
-        often = len(np.unique(times)) < MOST_TIMES * len(times)  # one that is there twice by mistake is another thing
-        advice = _telling(table, times, time, target) if often and not keys else None
-        if advice is None:
+        distinct = len(np.unique(times))
+        if keys or distinct >= MOST_TIMES * len(times):  # one that is there twice by mistake is another thing
             raise
+        advice = _telling(table, times, time, target) or (
+            f"{len(times):,} rows have {distinct:,} different ones: if they are several series, give the column that "
+            "tells them apart, --series COLUMN (or two, --series A,B); if the time of day stands in a column of its "
+            "own, --time DATE,CLOCK; else keep one row for each time"
+        )
         raise UserError(f"{table.file}: times repeat, {advice}.") from None
     raise AssertionError("times grow after all")
 
@@ -810,7 +814,8 @@ def _steps_note(given: Series, steps: Steps) -> list[str]:
             f"{steps.uneven:,} of {within:,} time steps are not as long as the usual one ({steps.text}); windows count "
             "rows, not time."
         ]
-    but = ["nights or weekends without rows"] * steps.rests + ["holes"] * bool(steps.after_hole.any())
+    rests = "nights or weekends" if steps.usual < 0.9 * DAY else "weekends or holidays"
+    but = [f"{rests} without rows"] * steps.rests + ["holes"] * bool(steps.after_hole.any())
     return [f"each row is {steps.text} after the one before it{', but for ' * bool(but)}{' and '.join(but)}."]
 
 

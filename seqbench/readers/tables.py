@@ -788,12 +788,12 @@ def check_increasing(times: Array, table: Table, name: str, groups: Sequence[str
         else zip(order[places], order[places + 1], strict=True),
         key=lambda pair: pair[1],
     )
-    what = (
-        f"{_time_text(times[at])} repeats the time"
-        if times[at] == times[before]
-        else (f"{_time_text(times[at])} comes after the later {_time_text(times[before])}")
-    )
-    raise table.bad(int(at), name, f"{what} of {table.where(int(before))}: sort the rows and keep one for each time")
+    place = table.where(int(before))
+    if times[at] == times[before]:
+        what = f"repeats the time of {place}: keep one row for each time"
+    else:
+        what = f"comes after the later {_time_text(times[before])} of {place}: sort the rows by time"
+    raise table.bad(int(at), name, f"{_time_text(times[at])} {what}")
 
 
 def _codes(groups: Sequence[str] | Array) -> Array:
