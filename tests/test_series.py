@@ -356,6 +356,7 @@ def test_the_only_column_of_dates_is_the_time(read):
     with pytest.raises(UserError, match=r"'when' may.* give --time COLUMN"):
         read(grows)
     assert read(grows, time="when").fitted.get("counted") is None and read(grows, drop="when").fitted["counted"]
+    assert read(grows, features="when").features == ("load", "when")
 
 
 def test_rows_without_times_are_one_step_each(tmp_path, read):
@@ -366,6 +367,9 @@ def test_rows_without_times_are_one_step_each(tmp_path, read):
     assert not any("each row is" in one or "holes" in one for one in data.notes)
     assert np.array_equal(data.test.series, timed.test.series) and "line 282" in note(data, "validation begins")
     assert read(text, season=24).fitted["season"] == 24
+    words = ["part", *["train"] * 280, *["val"] * 60, *["test"] * 60]
+    split = "\n".join(f"{line},{word}" for line, word in zip(text.split(), words, strict=True)) + "\n"
+    assert np.array_equal(read(split, split="part").test.series, data.test.series)
     path = tmp_path / "new.csv"
     path.write_text(text)
     options = SeriesOptions(**SMALL)

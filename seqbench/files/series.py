@@ -122,12 +122,13 @@ def _time_of(table: Table, options: SeriesOptions) -> str:
     usual = any(name.strip().lower() in TIMES for name in table.names)
     if options.time or usual or any(table.holds_times(name) for name in table.names):
         return find_time(table, options.time)
-    other = {options.target}.union(*(named_columns(table, o) for o in (options.drop, options.series, options.split)))
+    asked = (options.features, options.drop, options.series, options.split)
+    other = {options.target}.union(*(named_columns(table, names) for names in asked))
     may = [shown(name, 40) for name in table.names if name not in other and _goes_one_way(table, name)]
     if may:
         raise UserError(
             f"which column holds the times? {', '.join(may[:20])} may, as the numbers go one way: give --time COLUMN, "
-            "or --drop those that are none; with none left, rows are taken as one step each."
+            "or, of one that holds none, name it in --features or --drop: rows are then taken as one step each."
         )
     return ""
 
