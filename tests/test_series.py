@@ -202,7 +202,7 @@ def test_a_month_that_is_lost_from_business_days_is_a_hole(read):
     times = business_days()
     kept = np.r_[0:300, 325:600]
     data = read(table(times[kept], load=values(600)[kept]))
-    assert "1 holes in time" in note(data, "holes in time")
+    assert "1 hole in time" in note(data, "hole in time")
     assert sum(len(split) for split in data.splits.values()) == 575 - 3 * 29 - 29
 
 

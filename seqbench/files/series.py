@@ -785,7 +785,7 @@ class _Cutter:
         notes += _steps_note(given, steps)
         if self.spanning:
             notes.append(
-                f"{int(steps.after_hole.sum()):,} holes in time (steps of more than {HOLE} times the usual one): "
+                f"{(holes := int(steps.after_hole.sum())):,} hole{'s' * (holes > 1)} in time (steps of more than {HOLE} times the usual one): "
                 f"{self.spanning:,} windows that would span one are left out."
             )
         if self.gap.any():
