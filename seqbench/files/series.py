@@ -784,8 +784,9 @@ class _Cutter:
                 )
         notes += _steps_note(given, steps)
         if self.spanning:
+            holes = int(steps.after_hole.sum())
             notes.append(
-                f"{(holes := int(steps.after_hole.sum())):,} hole{'s' * (holes > 1)} in time (steps of more than {HOLE} times the usual one): "
+                f"{holes:,} hole{'s' * (holes > 1)} in time (steps of more than {HOLE} times the usual one): "
                 f"{self.spanning:,} windows that would span one are left out."
             )
         if self.gap.any():
