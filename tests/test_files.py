@@ -244,6 +244,8 @@ def test_words_that_name_no_split_are_named(words, said):
 def test_a_test_that_holds_all_of_training_is_refused():
     with pytest.raises(UserError, match="every training row is in the test, too"):
         published_split(["train", "train", "test"], "column 'split'", np.zeros(3), 0.2)
+    with pytest.raises(UserError, match="none can be held out"):
+        published_split(["train", "train", "test"], "column 'split'", np.array([0, 0, 1]), 0.2)
 
 
 def test_a_fixed_test_set_loses_nothing_and_training_loses_what_is_like_it():

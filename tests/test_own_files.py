@@ -131,7 +131,7 @@ MISTAKES = [
     ("weather", series() + "2020-02-07T11,20,50\n", "line 902"),
     ("weather", series() + "2020-02-07T12,warm,50\n", "line 902"),
     ("weather", series().replace("temp", "t"), "'temp'"),
-    ("weather", "\n".join(f"{i},{i % 7}" for i in range(900)).join(["n,temp\n", "\n"]), "--time COLUMN"),
+    ("weather", "\n".join(f"{i * i},{i % 7}" for i in range(900)).join(["n,temp\n", "\n"]), "--time COLUMN"),
     ("weather", series(60), "too few"),
     ("weather", "\n".join(f"{i},1.0" for i in range(900)).join(["time,temp\n", "\n"]), "constant"),
     ("stock", prices() + "2014-01-01,1,1,1,1,1\n", "line 502"),

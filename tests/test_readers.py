@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from reader_files import packed_gz, told, write
 
+from seqbench.errors import UserError
 from seqbench.readers.tables import check_increasing, read_table, read_text
 
 
@@ -128,6 +129,23 @@ def test_dialects_of_csv(tmp_path, content):
     found = read_table(write(tmp_path / "a.csv", content))
     assert found.labels("a") == ["1", "3"] and found.labels("b") == ["2", "4"]
     assert [found.where(i) for i in range(2)] == ["line 2", "line 3"]
+
+
+@pytest.mark.parametrize("quoted", ["b", '"b"'])
+@pytest.mark.parametrize(
+    ("first", "mark"), [("sep=;", ";"), ("sep=\t", "\t"), ("SEP=,", ","), ('"sep=\t"', "\t"), ("\ufeffsep=|", "|")]
+)
+def test_the_first_line_may_say_the_mark(tmp_path, first, mark, quoted):
+    lines = ["name;n", "a;1", f"{quoted};2", "c;x"]
+    path = tmp_path / "mine.csv"
+    path.write_text("\r\n".join([first, *(line.replace(";", mark) for line in lines)]) + "\r\n", newline="")
+    table = read_table(path)
+    assert table.names == ["name", "n"] and table.labels("name") == ["a", "b", "c"]
+    with pytest.raises(UserError, match="line 5, column 'n'"):
+        table.numbers("n")
+    path.write_text("sep=;\n")
+    with pytest.raises(UserError, match="is empty"):
+        read_table(path)
 
 
 def test_a_line_longer_than_pyarrows_blocks_is_read(tmp_path):

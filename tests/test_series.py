@@ -202,7 +202,7 @@ def test_a_month_that_is_lost_from_business_days_is_a_hole(read):
     times = business_days()
     kept = np.r_[0:300, 325:600]
     data = read(table(times[kept], load=values(600)[kept]))
-    assert "1 holes in time" in note(data, "holes")
+    assert "1 hole in time" in note(data, "hole in time")
     assert sum(len(split) for split in data.splits.values()) == 575 - 3 * 29 - 29
 
 
@@ -260,8 +260,57 @@ def test_times_that_repeat_are_answered_with_the_column_that_tells_series_apart(
     advice = str(error.value).rstrip(".").rpartition("--series ")[2]
     assert len(read(several(), series=advice).train)
     twice = table(np.r_[hours(10), hours(400)], load=values(410))
-    with pytest.raises(UserError, match="sort the rows"):
+    with pytest.raises(UserError, match="sort the rows by time"):
         read(twice)
+    with pytest.raises(UserError, match=r"400 rows have 100 different ones.*--series A,B.*--time DATE,CLOCK"):
+        read(table(np.repeat(hours(100), 4), load=values()))
+
+
+def test_dates_that_repeat_are_answered_with_the_column_of_times_of_day(read):
+    lines = ["Date;Time;load"]
+    for time, value in zip(hours(), values(), strict=True):
+        date, clock = str(time).split("T")
+        year, month, day = date.split("-")
+        lines.append(f"{day}/{month}/{year};{clock}:00:00;{value}")
+    with pytest.raises(UserError, match="times of day: give --time Date,Time") as error:
+        read("\n".join(lines) + "\n")
+    data = read("\n".join(lines) + "\n", time=str(error.value).rstrip(".").rpartition("--time ")[2])
+    assert note(data, "each row is 1 hour")
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_times_that_repeat_are_answered_with_the_pair_that_tells_series_apart(read, newest_first):
+    lines = []
+    for store, item in ((1, "a"), (1, "b"), (2, "a"), (2, "b")):
+        lines += [f"{time},{store},{item},{value},{int(value)}" for time, value in zip(hours(), values(), strict=True)]
+    text = "\n".join(["time,store,item,load,whole", *(lines[::-1] if newest_first else lines)]) + "\n"
+    with pytest.raises(UserError, match=r"pair of columns 'store' and 'item'.* give --series store,item"):
+        read(text)
+    assert "4 series" in note(read(text, series="store,item"), "series, split")
+
+
+def test_series_that_are_too_short_are_counted(read):
+    lines = several().splitlines()
+    lines += [f"{time},{name},{i},1" for name in ("new", "newer") for i, time in enumerate(hours(20))]
+    text = "\n".join(lines) + "\n"
+    assert "2 of the 5 series are too short" in note(read(text, series="place"), "left out")
+    assert not any("too short" in one for one in read(several(), series="place").notes)
+
+
+def test_windows_that_do_not_fit_are_answered_with_figures_that_do(read):
+    text = table(days(), load=values(600))
+    asked = {"sequence_length": 72, "horizon": 24}
+    with pytest.raises(UserError, match="--sequence-length 36 --horizon 12 would fit"):
+        read(text, **asked)
+    assert len(read(text, sequence_length=36, horizon=12).val) == 43
+    with pytest.raises(UserError, match="--sequence-length 21 --horizon 7 would fit"):
+        read(table(days(300), load=values(300)), sequence_length=72, horizon=7)
+    with pytest.raises(UserError, match="bring more rows"):
+        read(table(days(6), load=values(6)), **asked)
+    cells = [None if i % 20 == 0 else value for i, value in enumerate(values())]
+    with pytest.raises(UserError, match="--sequence-length 6 --horizon 6 would fit, or fill"):
+        read(table(hours(), load=cells))
+    assert len(read(table(hours(), load=cells), sequence_length=6).val)
 
 
 def test_predict_reads_several_series_with_holes(tmp_path, read):
@@ -303,8 +352,89 @@ def test_columns_are_named_or_dropped_and_why_is_said(read):
 def test_the_only_column_of_dates_is_the_time(read):
     text = table(hours(), load=values())
     assert len(read(text.replace("time,", "when,", 1)).train)
-    with pytest.raises(UserError, match="Give --time COLUMN"):
-        read(table(np.arange(400), load=values()).replace("time,", "when,", 1))
+    grows = table(np.arange(400) ** 2, load=values()).replace("time,", "when,", 1)
+    with pytest.raises(UserError, match=r"'when' may.* give --time COLUMN"):
+        read(grows)
+    assert read(grows, time="when").fitted.get("counted") is None and read(grows, drop="when").fitted["counted"]
+    assert read(grows, features="when").features == ("load", "when")
+
+
+def test_rows_without_times_are_one_step_each(tmp_path, read):
+    load = values()
+    text = "load\n" + "\n".join(map(str, load)) + "\n"
+    data, timed = read(text), read(table(np.arange(400), load=load))
+    assert note(data, "no column of times") and data.fitted["season"] == 0
+    assert not any("each row is" in one or "holes" in one for one in data.notes)
+    assert np.array_equal(data.test.series, timed.test.series) and "line 282" in note(data, "validation begins")
+    assert read(text, season=24).fitted["season"] == 24
+    words = ["part", *["train"] * 280, *["val"] * 60, *["test"] * 60]
+    split = "\n".join(f"{line},{word}" for line, word in zip(text.split(), words, strict=True)) + "\n"
+    assert np.array_equal(read(split, split="part").test.series, data.test.series)
+    path = tmp_path / "new.csv"
+    path.write_text(text)
+    options = SeriesOptions(**SMALL)
+    new = encode_series(Source("path", {"file": path}, {"file": "0" * 64}), options, data.reading)
+    assert list(new.columns) == ["row"] and new.columns["row"][[0, -1]].tolist() == ["24", "400"]
+    with pytest.raises(UserError, match="which column holds the times"):
+        encode_series(Source("path", {"file": path}, {"file": "0" * 64}), options, timed.reading)
+    later = tmp_path / "later.csv"
+    later.write_text("load\n" + "\n".join(map(str, load[:50])) + "\n")
+    both = load_both(path, later)
+    assert "line 2 of the file of --test" in note(both, "validation begins") and len(both.test) == 50 - 29
+
+
+def test_several_series_without_times_are_counted_each(read):
+    lines = [line.partition(",")[2] for line in several().splitlines()]
+    data, timed = read("\n".join(lines) + "\n", series="place"), read(several(), series="place")
+    assert np.array_equal(data.test.series, timed.test.series)
+    assert "validation begins at row 281 of each series" in note(data, "validation begins")
+
+
+def load_both(first, second, **options):
+    source = Source("path", {"file": first, "test": second}, {"file": "0" * 64, "test": "1" * 64})
+    return load(source, SeriesOptions(**{**SMALL, **options}))
+
+
+def test_what_is_odd_in_the_file_of_the_test_is_told(tmp_path):
+    load, aux = values(), np.arange(400) % 7 + 0.5
+    (tmp_path / "a.csv").write_text(table(hours()[:300], load=load[:300], aux=aux[:300]))
+    later = [None if i < 3 else -9999 if i % 20 == 0 else value for i, value in enumerate(aux[300:])]
+    (tmp_path / "b.csv").write_text(table(hours()[300:], load=load[300:], aux=later))
+    data = load_both(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert note(data, "-9999").startswith("of the file of --test: 4 values of 'aux' are -9999")
+    assert "3 missing values" in note(data, "last value before them") and data.features == ("load", "aux")
+    assert "there is no flag" in note(data, "last value before them")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("months", "1 month"),
+        ("quarters", "3 months"),
+        ("years", "1 year"),
+        ("business days", "1 day"),
+        ("days", "1 day"),
+    ],
+)
+def test_steps_by_the_calendar_are_even(read, name, words):
+    times, _ = TIMES[name]
+    said = note(read(table(times, load=values(len(times)))), "each row is")
+    assert f"each row is {words} after" in said and ("weekends" in said) == (name == "business days")
+
+
+def test_serial_days_with_decimals_are_even_and_shaken_ones_are_not(read):
+    serial = 42_552 + np.arange(400) / 24
+    assert note(read(table(serial, load=values())), "each row is 0.0416667 after")
+    shaken = hours() + np.where(np.arange(400) % 10, 0, 5) * np.timedelta64(1, "m")
+    assert "79 of 399 time steps" in note(read(table(shaken, load=values())), "windows count rows, not time")
+    kept = np.delete(np.arange(400), 100)
+    data = read(table(hours()[kept], load=values()[kept]))
+    assert "but for holes" in note(data, "each row is 1 hour") and not any("count rows" in one for one in data.notes)
+
+
+def test_the_target_is_not_dropped(read):
+    with pytest.raises(UserError, match="--drop names 'load', which is the target"):
+        read(table(hours(), load=values(), aux=values()), drop="aux,load")
 
 
 # skill --------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from seqbench import Rows, Stream, Windows
 from seqbench.data import BLOCK
+from seqbench.errors import UserError
+from seqbench.files.splitting import published_split, split_groups_regress
 from seqbench.training import DeviceSplit, evaluation_order, training_order
 
 
@@ -105,3 +107,28 @@ def test_evaluation_drops_nothing():
 
 def test_a_batch_larger_than_the_split_is_the_split():
     assert len(next(training_order(splits()["rows"], 1000, np.random.default_rng(0)))) == 30
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([60, 10, 10, 10, 10], "the largest value of site holds 60.0% of the rows, more than a split should: it is"),
+        ([40, 40, 5, 5, 5, 5], "the largest values of site hold more of the rows than a split should: 40.0% whole in"),
+    ],
+)
+def test_groups_larger_than_a_split_are_told_with_their_place(sizes, said):
+    notes = []
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    found = split_groups_regress(groups, np.arange(100.0), (0.2, 0.2), "value of site", notes)
+    assert notes[0].startswith(said)
+    places = {"train": "training", "val": "validation", "test": "the test"}
+    large = [group for group, size in enumerate(sizes) if size > 20]
+    told = [next(place for part, place in places.items() if np.isin(group, groups[found[part]])) for group in large]
+    assert all(f"whole in {place}" in notes[0] for place in told) and notes[0].count("whole in") == len(large)
+
+
+def test_a_file_of_which_no_row_is_left_is_named_as_that():
+    with pytest.raises(UserError, match="no row of the file of --test is left"):
+        published_split(["train"] * 5, "the two files", np.arange(5), 0.2)
+    with pytest.raises(UserError, match="no row of the first file is left"):
+        published_split(["test"] * 5, "the two files", np.arange(5), 0.2)

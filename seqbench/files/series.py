@@ -9,6 +9,9 @@ time, or touch a gap of the target.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +36,16 @@ __all__ = ["VARIANT", "Series", "SeriesOptions", "WindowOptions", "build", "colu
 
 Array = npt.NDArray[Any]
 MOST_SCORED = 20_000  # windows of validation and of test each: enough for any interval, and a million would take hours
+NEARLY = 1e-6  # of the usual step: what decimals may lose
 HOLE = 1.5  # times the usual step
 MOST_HOLES = 0.1  # of all steps; where more are long, there is no usual one
 MOST_TIMES = 0.8  # different ones, as a share of the rows, where these may be of several series
+LEAST_EACH = 3  # rows of a series, on average
+MOST_KEYS = 6  # columns of which pairs are tried as the names of series
+CLOCKS = ("time", "hour", "hr", "time of day", "time_of_day", "clock")
+CLOCK = re.compile(r"\d{1,2}[:.h]\d{2}([:.]\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?")
 FAR = 10.0  # training deviations: what lies beyond is told
+SHORTER = ((48, 16), (36, 12), (24, 8), (18, 6), (12, 4), (6, 2), (3, 1), (1, 1))  # windows to try where none fits
 DAY = 86_400.0  # seconds
 UNITS = {"year": 365 * DAY, "month": 28 * DAY, "day": DAY, "hour": 3600.0, "minute": 60.0}
 LONGEST_REST = 5 * DAY  # a weekend with holidays on both sides
@@ -104,6 +113,36 @@ def find_time(table: Table, column: str) -> str:
     return able[0]
 
 
+def _time_of(table: Table, options: SeriesOptions) -> str:
+    """As `find_time`, but "" where no column can be the time: rows are one step each then.
+
+    Raises:
+        UserError: it can't be told.
+    """
+    usual = any(name.strip().lower() in TIMES for name in table.names)
+    if options.time or usual or any(table.holds_times(name) for name in table.names):
+        return find_time(table, options.time)
+    asked = (options.features, options.drop, options.series, options.split)
+    other = {options.target}.union(*(named_columns(table, names) for names in asked))
+    may = [shown(name, 40) for name in table.names if name not in other and _goes_one_way(table, name)]
+    if may:
+        raise UserError(
+            f"which column holds the times? {', '.join(may[:20])} may, as the numbers go one way: give --time COLUMN, "
+            "or, of one that holds none, name it in --features or --drop: rows are then taken as one step each."
+        )
+    return ""
+
+
+def _goes_one_way(table: Table, name: str) -> bool:
+    """Whether numbers grow or fall from row to row, other than by counting the rows."""
+    if table.not_numbers(name) is not None:
+        return False
+    steps = np.diff(table.numbers(name, missing=True))
+    if not len(steps) or (steps[0] > 0 and np.allclose(steps, steps[0], rtol=NEARLY, atol=0.0)):
+        return False
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
 def columns_of(table: Table, time: str, target: str) -> list[str]:
     """All columns of numbers but the time, the target first."""
     _check_target(table, {time}, target)
@@ -121,6 +160,7 @@ def _check_target(table: Table, named: set[str], target: str) -> None:
 class Series:
     """Times (L,), values (L, C) with NaN where they are missing, the columns' names, and where row i came from.
 
+    Times are dates, or numbers; whole ones (of integer type) where rows are counted as there is no column of times.
     ``members`` (L,) tells several series apart; the rows of each follow one another, and grow in time.
     """
 
@@ -129,6 +169,11 @@ class Series:
     columns: list[str]
     where: Callable[[int], str]
     members: Array | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether rows are one step each, for want of times."""
+        return bool(self.times.dtype.kind == "i")
 
     @property
     def starts_member(self) -> Array:
@@ -169,18 +214,24 @@ class SeriesRows:
     words: list[str] | None = None
 
 
-def _read(path: Path, options: SeriesOptions, columns: list[str] | None = None) -> SeriesRows:
+def _read(
+    path: Path, options: SeriesOptions, columns: list[str] | None = None, counted: bool | None = None
+) -> SeriesRows:
+    """The rows of a file; ``columns`` and ``counted`` (rows are one step each) where the training file settled them."""
     table = read_table(path, form=options.form)
-    time = find_time(table, options.time)
-    times = table.times(time)
-    stamps, keys = named_columns(table, time), named_columns(table, options.series)
     training = columns is None  # which needs no names of rows
+    time = _time_of(table, options) if counted is None else "" if counted else find_time(table, options.time)
+    stamps, keys = named_columns(table, time), named_columns(table, options.series)
     named = {*stamps, *keys, *(named_columns(table, options.split) if training else ())}
-    if options.target in named:
-        raise UserError(f"--target {shown(options.target, 60)} is also the column of times or series: name another.")
+    _check_named(table, options, named)
     left_out: Mapping[str, str] = {}
     members = _members(table, keys)
+    times = table.times(time) if time else _counted(len(table), members)
     order, turned = _in_order(times, members, table, time, keys, options.target)
+    if not time and training:
+        turned = (
+            "there is no column of times: rows are taken as one step each (--season N where they repeat themselves).",
+        )
     if columns is None:
         _check_target(table, named, options.target)
         chosen = chosen_columns(
@@ -190,7 +241,7 @@ def _read(path: Path, options: SeriesOptions, columns: list[str] | None = None) 
     values = np.stack([table.numbers(name, missing=True)[order] for name in columns], axis=1)
     members = None if members is None else members[order]
     series = Series(times[order], values, columns, lambda i: table.where(int(order[i])), members)
-    names = {} if training else {time.replace(",", " "): _joined(table, stamps, " ")[order]}
+    names = {} if training else _row_names(table, time, stamps, keys, order)
     if keys and not training:
         names[options.series.replace(",", "/")] = _joined(table, keys, "/")[order]
     understood = table.remarks_on([time, *columns])
@@ -200,6 +251,33 @@ def _read(path: Path, options: SeriesOptions, columns: list[str] | None = None) 
         said = table.labels(options.split)
         words = [said[i] for i in order.tolist()]
     return SeriesRows(series, names, notes, words)
+
+
+def _check_named(table: Table, options: SeriesOptions, named: set[str]) -> None:
+    """Refuse a target that another option names."""
+    if options.target in named:
+        raise UserError(f"--target {shown(options.target, 60)} is also the column of times or series: name another.")
+    if options.target and options.target in named_columns(table, options.drop):
+        raise UserError(f"--drop names {shown(options.target, 60)}, which is the target: take it out of --drop.")
+
+
+def _counted(n: int, members: Array | None) -> Array:
+    """(n,) the number of each row, within its series."""
+    rows = np.arange(n)
+    if members is None:
+        return rows
+    order = np.argsort(members, kind="stable")
+    first = np.append(True, np.diff(members[order]) != 0)
+    counts = np.empty(n, dtype=np.int64)
+    counts[order] = rows - np.maximum.accumulate(np.where(first, rows, 0))
+    return counts
+
+
+def _row_names(table: Table, time: str, stamps: list[str], keys: list[str], order: Array) -> dict[str, Array]:
+    """What rows are called by: their times, or their numbers where there are none."""
+    if time:
+        return {time.replace(",", " "): _joined(table, stamps, " ")[order]}
+    return {"row" if "row" not in keys else "row number": (order + 1).astype(str)}
 
 
 def _joined(table: Table, names: list[str], mark: str) -> Array:
@@ -231,30 +309,75 @@ def _in_order(
     try:
         check_increasing(times, table, time, members)
     except UserError:
-        often = len(np.unique(times)) < MOST_TIMES * len(times)  # one that is there twice by mistake is another thing
-        key = _telling(table, times, time, target) if often and not keys else None
-        if key is None:
+        distinct = len(np.unique(times))
+        if keys or distinct >= MOST_TIMES * len(times):  # one that is there twice by mistake is another thing
             raise
-        raise UserError(
-            f"{table.file}: times repeat, once for each value of column {shown(key, 60)}: if these are several "
-            f"series, give --series {shown(key, 60).strip(chr(39))}."
-        ) from None
+        advice = _telling(table, times, time, target) or (
+            f"{len(times):,} rows have {distinct:,} different ones: if they are several series, give the column that "
+            "tells them apart, --series COLUMN (or two, --series A,B); if the time of day stands in a column of its "
+            "own, --time DATE,CLOCK; else keep one row for each time"
+        )
+        raise UserError(f"{table.file}: times repeat, {advice}.") from None
     raise AssertionError("times grow after all")
 
 
 def _telling(table: Table, times: Array, time: str, target: str) -> str | None:
-    """A column that tells rows of the same time apart, as the names of several series do; None if there is none."""
-    for name in table.names:
-        if name in (target, *named_columns(table, time)) or not _may_name(table, name):
+    """What tells rows of the same time apart: a time of day, or one or two columns with names of series; else None."""
+    others = [name for name in table.names if name not in (target, *named_columns(table, time)) and "," not in name]
+    if clock := _clock(table, time, others):
+        pair = f"{time},{clock}"
+        return f"and column {shown(clock, 60)} holds times of day: give --time {shlex.quote(pair)}"
+    codes: dict[str, Array] = {}
+    for name in others:
+        if not _may_name(table, name):
             continue
         try:
-            codes = np.asarray(pa.array(table.labels(name)).dictionary_encode().indices).astype(np.int64)
+            numbers = np.asarray(pa.array(table.labels(name)).dictionary_encode().indices).astype(np.int64)
         except UserError:
             continue
-        order = np.argsort(codes, kind="stable")
-        same = codes[order][1:] == codes[order][:-1]
-        if 1 < codes.max() + 1 <= len(times) / 3 and (np.diff(times[order]).astype(np.float64)[same] > 0).all():
-            return name
+        if 0 < numbers.max() < len(times) / LEAST_EACH:
+            if _apart(numbers, times):
+                key = shlex.quote(name)
+                return (
+                    f"once for each value of column {shown(name, 60)}: if these are several series, give --series {key}"
+                )
+            codes[name] = numbers
+    pairs = {}
+    for one, other in itertools.combinations(sorted(codes, key=lambda name: int(codes[name].max()))[:MOST_KEYS], 2):
+        both = codes[one] * (int(codes[other].max()) + 1) + codes[other]
+        distinct, numbers = np.unique(both, return_inverse=True)
+        if len(distinct) <= len(times) / LEAST_EACH and _apart(numbers, times):
+            pairs[f"{one},{other}"] = len(distinct)
+    if not pairs:
+        return None
+    fewest = min(pairs, key=lambda pair: pairs[pair])
+    one, _, other = fewest.partition(",")
+    return (
+        f"once for each pair of columns {shown(one, 60)} and {shown(other, 60)}: if these are several series, give "
+        f"--series {shlex.quote(fewest)}"
+    )
+
+
+def _apart(codes: Array, times: Array) -> bool:
+    """Whether times go one way within the rows of each code."""
+    order = np.argsort(codes, kind="stable")
+    steps = np.diff(times[order]).astype(np.float64)[np.diff(codes[order]) == 0]
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def _clock(table: Table, time: str, others: list[str]) -> str | None:
+    """A column of times of day with which dates that repeat go one way; None if there is none."""
+    if "," in time or table.times(time).dtype.kind != "M":
+        return None
+    for name in others:
+        named = name.strip().lower() in CLOCKS
+        try:
+            if not named and not CLOCK.fullmatch(table.labels(name)[0]):
+                continue
+            if _apart(np.zeros(len(table), dtype=np.int64), table.times(f"{time},{name}")):
+                return name
+        except UserError:
+            continue
     return None
 
 
@@ -314,7 +437,10 @@ def _with_test(rows: SeriesRows, source: Source, options: SeriesOptions) -> Task
         other = "--split" if options.split else "--series"
         raise UserError(f"--test does not go with {other}: write both files into one, with a column for --split.")
     given = rows.series
-    later = _read(source.files["test"], options, given.columns).series
+    read = _read(source.files["test"], options, given.columns, given.counted)
+    later = read.series
+    if given.counted:
+        later = dataclasses.replace(later, times=later.times + len(given.times))
     if not later.times[0] > given.times[-1]:
         raise UserError("the file of --test must begin after the other ends: forecasts are tested on what comes later.")
     n = len(given.times)
@@ -325,7 +451,8 @@ def _with_test(rows: SeriesRows, source: Source, options: SeriesOptions) -> Task
         lambda i: given.where(i) if i < n else f"{later.where(i - n)} of the file of --test",
     )
     cuts = given.times[round(n * (1 - options.val))], later.times[0]
-    return build(both, options, source, cuts, ("the test is the file of --test.", *rows.notes))
+    of_test = (f"of the file of --test: {note}" for note in read.notes)
+    return build(both, options, source, cuts, ("the test is the file of --test.", *rows.notes, *of_test))
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,6 +466,7 @@ class Steps:
         rests: whether some steps are long by the calendar: nights or weekends without rows.
         even: whether there is a usual step at all.
         season: steps after which the series may be expected to repeat itself; 0 if the time step does not tell.
+        uneven: how many steps are neither as long as the usual one, nor holes, nor long by the calendar.
     """
 
     usual: float
@@ -347,6 +475,7 @@ class Steps:
     rests: bool
     even: bool
     season: int
+    uneven: int
 
     @classmethod
     def of(cls, given: Series) -> Steps:
@@ -360,24 +489,28 @@ class Steps:
         holes = long & ~rests
         even = bool(holes.sum() <= MOST_HOLES * max(1, within.sum()))
         season = _season(given.times, usual, bool(rests.any())) if dated and even else 0
-        return cls(usual, dated, np.append(False, holes & even), bool(rests.any()), even, season)
+        uneven = int((within & ~rests & ~holes & ~_as_usual(given.times, steps, within, usual)).sum())
+        return cls(usual, dated, np.append(False, holes & even), bool(rests.any()), even, season, uneven)
 
     @property
     def text(self) -> str:
         """The usual step in words."""
         if not self.dated:
             return f"{self.usual:g}"
-        for seconds, noun in (
-            (365 * DAY, "year"),
-            (28 * DAY, "month"),
-            (DAY, "day"),
-            (3600.0, "hour"),
-            (60.0, "minute"),
-        ):
+        for noun, seconds in UNITS.items():
             count = self.usual / seconds
             if count >= 1 and (count == round(count) or seconds >= 28 * DAY):
                 return f"{count:.0f} {noun}{'s' if round(count) > 1 else ''}"
         return f"{self.usual:g} seconds"
+
+
+def _as_usual(times: Array, steps: Array, within: Array, usual: float) -> Array:
+    """(L - 1,) which steps are as long as the usual one: months and years by the calendar, decimals nearly."""
+    same: Array = np.abs(steps - usual) <= NEARLY * usual
+    if times.dtype.kind == "M" and usual >= UNITS["month"]:
+        months = np.diff(times.astype("datetime64[M]").astype(np.int64))
+        same |= months == np.median(months[within])
+    return same
 
 
 def _rests(times: Array, steps: Array, long: Array, usual: float) -> Array:
@@ -445,7 +578,7 @@ def build(
     told = (
         read_note(columns),
         *cutter.notes(val, test),
-        *_missing_note(gaps),
+        *_missing_note(gaps, flagged),
         *constant,
         *_far_note(series[part == 2], columns),
         *notes,
@@ -455,7 +588,10 @@ def build(
         sources=source.hashes,
         features=(*columns, *(f"no_{name}" for name, flag in zip(columns, flagged, strict=True) if flag)),
         notes=told,
-        fitted={**scale.fitted, "columns": columns, "flagged": flagged.tolist(), "season": season, **target},
+        fitted={
+            **{**scale.fitted, "columns": columns, "flagged": flagged.tolist(), "season": season, **target},
+            **({"counted": True} if given.counted else {}),
+        },
     )
 
 
@@ -537,15 +673,21 @@ class _Cutter:
         self.given, self.options, self.part, self.gap = given, options, part, gap
         self.steps, self.season = steps, season
         self.spanning = self.touching = 0
+        self.read = np.zeros(0 if given.members is None else int(given.members.max()) + 1, dtype=bool)
         self.ranks = np.arange(len(part)) if given.members is None else np.unique(given.times, return_inverse=True)[1]
 
-    def windows(self, series: Array, part: int, scale: float) -> Windows:
-        """Those of stretch ``part``; all of the training stretch, else at most `MOST_SCORED`, evenly spread."""
+    def _stretch(self, part: int) -> tuple[Array, Array, Array]:
+        """The rows of a stretch; whether each begins a series, and whether it follows a hole."""
         at = np.flatnonzero(self.part == part)
         member, after_hole = self.given.starts_member[at].copy(), self.steps.after_hole[at]
         member[:1] = True
         if self.given.members is not None:  # the first of a series within this stretch
             member[1:] |= self.given.members[at][1:] != self.given.members[at][:-1]
+        return at, member, after_hole
+
+    def windows(self, series: Array, part: int, scale: float) -> Windows:
+        """Those of stretch ``part``; all of the training stretch, else at most `MOST_SCORED`, evenly spread."""
+        at, member, after_hole = self._stretch(part)
         length = self.options.window
         possible, _ = _in_one_run(member, np.zeros(len(at)), length)
         one, whole = _in_one_run(member | after_hole, self.gap[at], length)
@@ -554,6 +696,8 @@ class _Cutter:
         starts = np.flatnonzero(whole)
         if not len(starts):
             raise self._none(possible, one)
+        if self.given.members is not None:
+            self.read[self.given.members[at[starts]]] = True  # which series have a window
         starts = starts[:: 1 if part == 0 else -(-len(starts) // MOST_SCORED)]
         begins = np.maximum.accumulate(np.where(member | after_hole, np.arange(len(at)), 0))
         meta: dict[str, Array] = {
@@ -586,19 +730,36 @@ class _Cutter:
         return phases
 
     def _none(self, possible: Array, one: Array) -> UserError:
-        """Why a stretch has no window."""
+        """Why a stretch has no window, and figures with which each has some."""
         options = self.options
         windows = f"windows of {options.sequence_length} + {options.horizon} steps"
+        fits = self._fitting()
+        advice = f"--sequence-length {fits[0]} --horizon {fits[1]} would fit" if fits else ""
         if not possible.any():
-            return UserError(
-                f"{len(self.part):,} rows are too few for three splits with {windows}: shorten --sequence-length or "
-                "--horizon, or bring more rows."
-            )
+            rows = f"{len(self.part):,} rows"
+            if len(self.read):
+                rows += f" of {len(self.read):,} series"
+            return UserError(f"{rows} are too few for three splits with {windows}: {advice or 'bring more rows'}.")
         why = "touches a missing value of the target" if one.any() else "spans a hole in time"
         return UserError(
-            f"of the {windows} each {why} in one of the three splits: shorten --sequence-length or --horizon, or fill "
-            "what is missing in a way that you can answer for."
+            f"of the {windows} each {why} in one of the three splits: {advice + ', or ' if advice else ''}fill what is "
+            "missing in a way that you can answer for."
         )
+
+    def _fitting(self) -> tuple[int, int] | None:
+        """Shorter windows, of which each split has some: about as many as each has steps, or at least one."""
+        h, past = self.options.horizon, self.options.sequence_length
+        asked = [(k * h, h) for k in (3, 2, 1)] if h != WindowOptions.horizon else []
+        tries = [pair for pair in (*asked, *SHORTER) if sum(pair) < past + h and pair[0] <= past and pair[1] <= h]
+        fewest = {pair: min(self._count(part, sum(pair)) for part in range(3)) for pair in tries}
+        enough = [pair for pair in tries if fewest[pair] >= sum(pair) / 2] or [pair for pair in tries if fewest[pair]]
+        return enough[0] if enough else None
+
+    def _count(self, part: int, length: int) -> int:
+        """How many windows of ``length`` rows a stretch has."""
+        at, member, after_hole = self._stretch(part)
+        _, whole = _in_one_run(member | after_hole, self.gap[at], length)
+        return int(whole.sum())
 
     def notes(self, val: Windows, test: Windows) -> tuple[str, ...]:
         """What was split where, and what was left out."""
@@ -615,10 +776,17 @@ class _Cutter:
                 f"{len(np.unique(given.members)):,} series, split at the same times and scaled alike; no window "
                 "reaches from one into another."
             )
-        notes.append(_steps_note(given, steps))
+            if lost := int((~self.read).sum()):
+                notes.append(
+                    f"{lost:,} of the {len(self.read):,} series {'are' if lost > 1 else 'is'} too short: without "
+                    f"{self.options.window:,} rows on end in any of the three splits, they give no window and are left "
+                    "out."
+                )
+        notes += _steps_note(given, steps)
         if self.spanning:
+            holes = int(steps.after_hole.sum())
             notes.append(
-                f"{int(steps.after_hole.sum()):,} holes in time (steps of more than {HOLE} times the usual one): "
+                f"{holes:,} hole{'s' * (holes > 1)} in time (steps of more than {HOLE} times the usual one): "
                 f"{self.spanning:,} windows that would span one are left out."
             )
         if self.gap.any():
@@ -637,25 +805,31 @@ class _Cutter:
         return tuple(notes)
 
 
-def _steps_note(given: Series, steps: Steps) -> str:
-    within = ~given.starts_member[1:]
-    lengths = np.diff(given.times).astype(np.float64)[within] / (1e9 if steps.dated else 1.0)
-    uneven = int((lengths != steps.usual).sum())
+def _steps_note(given: Series, steps: Steps) -> list[str]:
+    if given.counted:
+        return []
     if not steps.even:
-        return "the time steps vary, and none is the usual one; windows count rows, not time."
-    if not uneven:
-        return f"each row is {steps.text} after the one before it."
-    return (
-        f"{uneven:,} of {len(lengths):,} time steps are not as long as the usual one ({steps.text}); windows count "
-        "rows, not time."
-    )
+        return ["the time steps vary, and none is the usual one; windows count rows, not time."]
+    if steps.uneven:
+        within = len(given.times) - int(given.starts_member.sum())
+        return [
+            f"{steps.uneven:,} of {within:,} time steps are not as long as the usual one ({steps.text}); windows count "
+            "rows, not time."
+        ]
+    rests = "nights or weekends" if steps.usual < 0.9 * DAY else "weekends or holidays"
+    but = [f"{rests} without rows"] * steps.rests + ["holes"] * bool(steps.after_hole.any())
+    return [f"each row is {steps.text} after the one before it{', but for ' * bool(but)}{' and '.join(but)}."]
 
 
-def _missing_note(gaps: Array) -> tuple[str, ...]:
-    missing = int(gaps[:, 1:].sum())
-    if not missing:
-        return ()
-    return (f"{missing:,} missing values of other columns hold the last one before them, with a flag.",)
+def _missing_note(gaps: Array, flagged: Array) -> list[str]:
+    """How gaps of other columns than the target are filled; those that training has none of have no flag."""
+    plain = ~flagged
+    plain[0] = False
+    notes = []
+    for columns, ending in ((flagged, ", with a flag"), (plain, "; training has none there, so there is no flag")):
+        if missing := int(gaps[:, columns].sum()):
+            notes.append(f"{missing:,} missing values of other columns hold the last value before them{ending}.")
+    return notes
 
 
 def _far_note(test: Array, columns: list[str]) -> tuple[str, ...]:
@@ -671,12 +845,14 @@ def _far_note(test: Array, columns: list[str]) -> tuple[str, ...]:
 
 
 def _time_text(time: Any) -> str:
+    if isinstance(time, np.integer):
+        return f"row {time + 1} of each series"
     return str(np.datetime_as_string(time, unit="s")) if isinstance(time, np.datetime64) else f"{time:.15g}"
 
 
 def encode_series(source: Source, options: SeriesOptions, reading: Reading) -> NewRows:
     """New stretches: a forecast after every window without hole and gap, the last beyond the end of the series."""
-    rows = _read(source.file, options, reading.fitted["columns"])
+    rows = _read(source.file, options, reading.fitted["columns"], bool(reading.fitted.get("counted")))
     values, gaps = rows.series.filled()
     series = _features(values, gaps, Scale.from_reading(reading), np.array(reading.fitted["flagged"]))
     past = options.sequence_length

@@ -26,6 +26,9 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 PARTS = ("train", "val", "test")
+PLACES = ("training", "validation", "the test")
+MOST_LARGE = 3  # groups that are told one by one
+FILES = "the two files"  # what says the split where the test is a file
 ATTEMPTS = 50
 MISSED = 0.1  # so many rows, as a share of the smallest split, may stand elsewhere than sizes and classes would have it
 BINS = 5  # of values, which the splits shall share as they do classes
@@ -79,7 +82,7 @@ def split_groups(
         if drawn is None or (fitted is not None and _missed(counts, fitted, each) < _missed(counts, drawn, each)):
             drawn = fitted
     if drawn is None:
-        raise UserError(f"no draw of whole {noun}s has every class in every split: bring more of them.")
+        raise UserError(f"no draw of whole {_plural(noun)} has every class in every split: bring more of them.")
     _note_large(counts.sum(axis=1), drawn, shares, noun, notes)
     return {name: np.flatnonzero(drawn[at] == i) for i, name in enumerate(PARTS)}
 
@@ -103,7 +106,7 @@ def split_groups_regress(
     check_shares(*shares)
     unique, at = np.unique(groups, return_inverse=True)
     if len(unique) < len(PARTS):
-        few = f"is 1 {noun}" if len(unique) == 1 else f"are {len(unique)} {noun}s"
+        few = f"is 1 {noun}" if len(unique) == 1 else f"are {len(unique)} {_plural(noun)}"
         raise UserError(f"there {few} only: at least 3 are needed, one for each split.")
     bins = np.searchsorted(np.quantile(values, np.arange(1, BINS) / BINS), values)
     counts = np.bincount(at * BINS + bins, minlength=len(unique) * BINS).reshape(len(unique), -1)
@@ -177,14 +180,26 @@ def _fitted(counts: Array, each: Array, needed: Array) -> Array | None:
     return part_of
 
 
+def _plural(noun: str) -> str:
+    """Of "value of site": "values of site"."""
+    first, *rest = noun.split(" ", 1)
+    return " ".join([f"{first}s", *rest])
+
+
 def _note_large(sizes: Array, part_of: Array, shares: tuple[float, float], noun: str, notes: list[str] | None) -> None:
-    """Tell of a group that is larger than a split."""
-    largest = int(sizes.argmax())
-    if notes is not None and sizes[largest] > min(shares) * sizes.sum() and len(sizes) > len(PARTS):
-        notes.append(
-            f"the largest {noun} holds {sizes[largest] / sizes.sum():.1%} of the rows, more than a split should: it is "
-            f"whole in {('training', 'validation', 'the test')[part_of[largest]]}."
-        )
+    """Tell of groups that are larger than a split, and where each stands."""
+    total, order = sizes.sum(), np.argsort(-sizes, kind="stable")
+    large = [int(group) for group in order[: MOST_LARGE + 1] if sizes[group] > min(shares) * total]
+    if notes is None or not large or len(sizes) <= len(PARTS):
+        return
+    each = [(f"{sizes[group] / total:.1%}", PLACES[part_of[group]]) for group in large]
+    if len(large) == 1:
+        share, place = each[0]
+        notes.append(f"the largest {noun} holds {share} of the rows, more than a split should: it is whole in {place}.")
+        return
+    listed = ", ".join(f"{share} whole in {place}" for share, place in each[:MOST_LARGE])
+    more = ", ..." * (len(large) > MOST_LARGE)
+    notes.append(f"the largest {_plural(noun)} hold more of the rows than a split should: {listed}{more}.")
 
 
 def _check_held(held: Array, labels: Array, classes: Sequence[str], where: Callable[[int], str], noun: str) -> None:
@@ -193,7 +208,7 @@ def _check_held(held: Array, labels: Array, classes: Sequence[str], where: Calla
         if held[label] < len(PARTS):
             seen = np.flatnonzero(labels == label)
             raise UserError(
-                f"class {name!r} is in {held[label]} {noun}{'' if held[label] == 1 else 's'} only"
+                f"class {name!r} is in {held[label]} {noun if held[label] == 1 else _plural(noun)} only"
                 f"{f' ({where(int(seen[0]))})' if len(seen) else ''}: at least 3 are needed, one for each split."
             )
 
@@ -305,6 +320,11 @@ def parts_by_word(values: Sequence[str], said_by: str, where: Callable[[int], st
         )
     for i in (0, 2):
         if not (part_of == i).any():
+            if said_by == FILES:
+                raise UserError(
+                    f"no row of {'the file of --test' if i else 'the first file'} is left, as all were left out: there "
+                    f"is nothing to {'test' if i else 'train'} on."
+                )
             raise UserError(f"{said_by} has no row {PARTS[i]!r}: it must name rows to train on and to test.")
     return part_of
 

@@ -62,6 +62,8 @@ MAX_COLUMNS = 10_000
 BATCH = 16_384  # rows that are Python objects at one time
 
 UNNAMED = "Unnamed: 0"  # as pandas calls an index that it wrote without a name and reads again
+SAID = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
+MAX_SAID = 100  # characters of a line that may say it
 MAX_CHARACTERS = 2**30
 MAX_FIELD = 2**26  # characters
 WHY_CSV = {
@@ -107,16 +109,23 @@ def _text(own: OwnFile) -> str:
     return "".join(parts)
 
 
-def _csv_header(own: OwnFile) -> tuple[str, int, list[str]]:
-    """The mark between fields (in .tsv a tab, else what gives the header the most of them), its line, its fields."""
-    marks = "\t" if own.suffix == ".tsv" else ",;\t"
+def _said_mark(own: OwnFile) -> str:
+    """The mark between fields that the first line says, as in "sep=;", which spreadsheets read and write; else ""."""
+    with own.text() as text:
+        match = SAID.fullmatch(text.readline(MAX_SAID).rstrip("\r\n "))
+    return match.group(1) if match else ""
+
+
+def _csv_header(own: OwnFile, said: str) -> tuple[str, int, list[str]]:
+    """The mark between fields (``said`` above the header, in .tsv a tab, else what gives the most), line and fields."""
+    marks = said or ("\t" if own.suffix == ".tsv" else ",;\t")
     headers = []
     for mark in marks:
-        with contextlib.suppress(UserError), contextlib.closing(_csv_records(own, mark)) as records:
+        with contextlib.suppress(UserError), contextlib.closing(_csv_records(own, mark, bool(said))) as records:
             headers.append((mark, *next(records, (1, []))))
     if headers:
         return max(headers, key=lambda header: len(header[2]))
-    return (marks[0], *next(_csv_records(own, marks[0])))  # the error of the first mark
+    return (marks[0], *next(_csv_records(own, marks[0], bool(said))))  # the error of the first mark
 
 
 def _yahoo_header(own: OwnFile, mark: str, names: list[str]) -> tuple[list[str], int]:
@@ -129,15 +138,18 @@ def _yahoo_header(own: OwnFile, mark: str, names: list[str]) -> tuple[list[str],
     return names, 1
 
 
-def _csv_records(own: OwnFile, delimiter: str) -> Generator[tuple[int, list[str]]]:
-    """Line number and fields of every record, the header too; blank lines are left out."""
+def _csv_records(own: OwnFile, delimiter: str, said: bool = False) -> Generator[tuple[int, list[str]]]:
+    """Line number and fields of every record, the header too; blank lines and the first, if it ``said`` the mark, not.
+
+    Lines are counted as an editor does.
+    """
     before = csv.field_size_limit(MAX_FIELD)  # one for the whole process, so it is put back
     line = 1
     try:
         with own.text(newline="") as text:
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             for fields in reader:
-                if fields:
+                if fields and not (said and line == 1):
                     yield line, fields
                 line = reader.line_num + 1
     except csv.Error as error:
@@ -307,7 +319,8 @@ def _collect(
 def read_csv(own: OwnFile, columns: Collection[str] | None) -> Columns:
     """The rows of a CSV or TSV file below its header."""
     simple = survey(own)
-    mark, line, header = _csv_header(own)
+    said = _said_mark(own)
+    mark, line, header = _csv_header(own, said)
     if not any(name.strip() for name in header):
         raise UserError(f"{own.name} is empty: it has no header.")
     names, n_header = _yahoo_header(own, mark, [header[0] if one_form(header[0]) else UNNAMED, *header[1:]])
@@ -318,9 +331,9 @@ def read_csv(own: OwnFile, columns: Collection[str] | None) -> Columns:
     nameless = [f"\x00{i}" for i in range(n_named, len(header))]  # behind the last name, as where lines end in a comma
     wanted = dict.fromkeys([*_chosen(own, names, columns), *nameless], pa.string())
     names += nameless
-    read = _read_simple(own, mark, names, wanted, n_header) if simple else None
+    read = _read_simple(own, mark, names, wanted, n_header + bool(said)) if simple else None
     if read is None:
-        records = itertools.islice(_csv_records(own, mark), n_header, None)
+        records = itertools.islice(_csv_records(own, mark, bool(said)), n_header, None)
         read = Columns(*_collect(own, _fitting(own, records, len(names)), lambda rows: _texts(names, wanted, rows)))
     return _without_empty_ends(own, read, nameless, columns)._replace(delimiter=mark)
 
@@ -775,12 +788,12 @@ def check_increasing(times: Array, table: Table, name: str, groups: Sequence[str
         else zip(order[places], order[places + 1], strict=True),
         key=lambda pair: pair[1],
     )
-    what = (
-        f"{_time_text(times[at])} repeats the time"
-        if times[at] == times[before]
-        else (f"{_time_text(times[at])} comes after the later {_time_text(times[before])}")
-    )
-    raise table.bad(int(at), name, f"{what} of {table.where(int(before))}: sort the rows and keep one for each time")
+    place = table.where(int(before))
+    if times[at] == times[before]:
+        what = f"repeats the time of {place}: keep one row for each time"
+    else:
+        what = f"comes after the later {_time_text(times[before])} of {place}: sort the rows by time"
+    raise table.bad(int(at), name, f"{_time_text(times[at])} {what}")
 
 
 def _codes(groups: Sequence[str] | Array) -> Array:
