@@ -198,6 +198,14 @@ def test_records_of_other_test_groups_have_no_interval(tmp_path):
     assert "too old" in board([tmp_path])
 
 
+@pytest.mark.parametrize(("groups", "words"), [(1, "too few independent groups to tell one (1)"), (3, "an anecdote")])
+def test_a_test_of_few_groups_is_told_from_old_records(tmp_path, groups, words):
+    left_out = np.array([[0.8], [0.5], [0.75]])[:, [0] * groups if groups > 1 else []]  # none of a single group
+    model(tmp_path, "alpha", [0.8, 0.9], left_out=left_out, task__source="path")
+    text = board([tmp_path])
+    assert words in text and "too old" not in text
+
+
 # --- nothing is hidden, nothing averaged away ------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ import pandas as pd
 from seqbench.board.frame import Array, Conditions, Result, results_of
 from seqbench.errors import UserError
 from seqbench.rates import TRIAL_SEED, chosen_rate
-from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_intervals, within_share
+from seqbench.stats import Estimate, Interval, detectable, estimate, few_groups, holm, rank_intervals, within_share
 from seqbench.task import BUDGETS
 
 __all__ = [
@@ -472,10 +472,25 @@ class BoardTable:
         if shown and len(self.seeds) == 1:
             said.append("One seed only: intervals are over test examples and leave out how much training varies.")
         if any(math.isnan(interval.low) for interval in shown):
-            said.append(
-                "Where no interval stands, records are too old to hold what it takes: run them again with --force."
-            )
+            said.append(self._without_interval())
+        elif shown and self.conditions.source == "path" and (warning := few_groups(self.n_groups)):
+            said.append(warning)
         return said
+
+    def _without_interval(self) -> str:
+        """Why intervals lack: records from before what it takes was kept, or a test that has too little of it."""
+        left_out = [run.left_out for row in self.models if row.metric for run in row.results.values()]
+        if None in (sizes := {None if row is None else len(row) for row in left_out}) or len(sizes) > 1:
+            return "Where no interval stands, records are too old to hold what it takes: run them again with --force."
+        if self.n_groups < 2 and 0 in sizes:
+            return (
+                "Where no interval stands, the test has too few independent groups to tell one (1): bring more data, "
+                "or shorten --horizon or --sequence-length."
+            )
+        return (
+            "Where no interval stands, the figure can't be told without one of the independent groups of the test: "
+            "bring more data."
+        )
 
 
 def make_tables(results: pd.DataFrame) -> list[BoardTable]:

@@ -217,14 +217,17 @@ def show_result(outcome: Outcome) -> RunRecord:
 
 def _show_data(record: RunRecord) -> None:
     """What was read of the user's own file and how it was split: a figure is worth what its data is."""
+    from seqbench.stats import few_groups
+
     about = record.task.about
     if record.task.source != "path" or about is None:
         return
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
     counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]
     print_text(f"\ndata    {record.task.dataset}: {', '.join(counts)}")
-    for note in about.notes:
-        print_text(f"        {note}")
+    for note in (*about.notes, few_groups(about.groups["test"])):
+        if note:
+            print_text(f"        {note}")
 
 
 def _code(record: RunRecord) -> str:
