@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -133,6 +134,8 @@ def test_a_name_is_said_or_that_of_the_file(own, capsys):
     assert "Load of the <north> (forecast-series)" in capsys.readouterr().out
     text = seqbench.leaderboard("results/local").markdown()
     assert "<north>" not in text
+    assert main(["--data", "a.csv", "--name", "another", *words]) == 0
+    assert "stored under the name Load of the <north>; --force runs" in capsys.readouterr().err
     assert main(["--data", "a.csv", "--name", "two\nlines", *words]) == 2
     assert main(["--task", "weather", "--name", "x", *SMALL]) == 2
 
@@ -212,3 +215,14 @@ def test_a_remark_beside_measurements_is_no_text_to_classify(own):
     )
     task, _ = chosen_task("", DataOptions(data=own("d.csv", frame), target="state"), print)
     assert task == "classify-series"
+
+
+def test_settings_of_a_run_with_a_second_file_ask_for_it_and_keep_the_name(own, capsys):
+    words = ["--data", own("a.csv", reviews()), "--test", own("b.csv", reviews(40)), "--name", "films"]
+    assert main([*words, *SMALL]) == 0
+    (found,) = seqbench.Store("results/local").records(RunRecord)
+    assert found[0].task.test_file and main(["config", str(found[1]), "--out", "own.toml"]) == 0
+    assert main(["run", "--config", "own.toml", "--data", "a.csv"]) == 2
+    assert "give --test FILE" in capsys.readouterr().err
+    assert main(["run", "--config", "own.toml", "--data", "a.csv", "--test", "b.csv"]) == 0
+    assert "stored result" in capsys.readouterr().out and 'name = "films"' in Path("own.toml").read_text()

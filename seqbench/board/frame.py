@@ -266,7 +266,7 @@ def _result(record: RunRecord, folder: Path, path: Path) -> Result:
     """The columns of a record: the fields of its parts, some under another name, and what is computed from them."""
     task, model, primary, device = record.task, record.model, record.primary, record.environment.device
     config = {name: value for name, value in record.config.items() if name not in VARIED}
-    apart = {"kind", "n_train", "n_val", "n_test", "sequence_length", "dataset", "about"}
+    apart = {"kind", "n_train", "n_val", "n_test", "sequence_length", "dataset", "test_file", "about"}
     about = task.model_dump(exclude=apart)
     left_out, baselines_left_out = _left_out(record, folder)
     columns: dict[str, Any] = dict(record)
