@@ -136,6 +136,11 @@ def test_a_name_is_said_or_that_of_the_file(own, capsys):
     assert "<north>" not in text
     assert main(["--data", "a.csv", "--name", "another", *words]) == 0
     assert "stored under the name Load of the <north>; --force runs" in capsys.readouterr().err
+    ((kept, folder),) = seqbench.Store("results/local").records(RunRecord)
+    raw = json.loads(kept.to_json())
+    raw["metrics"]["test"]["mae"] *= 0.5
+    (folder / "record.json").write_text(json.dumps(raw))
+    assert main(["--data", "a.csv", *words]) == 2 and "altered: its mae" in capsys.readouterr().err
     assert main(["--data", "a.csv", "--name", "two\nlines", *words]) == 2
     assert main(["--task", "weather", "--name", "x", *SMALL]) == 2
 

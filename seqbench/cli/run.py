@@ -81,6 +81,10 @@ class Run:
             else:
                 outcome = run_cell(self.config, store, force=force, listener=terminal)
         record = _run_record(outcome)
+        if outcome.stored:
+            from seqbench.board.frame import check_stored
+
+            check_stored(record, outcome.folder)
         show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
         if picture is not None and record.status == "ok":
