@@ -107,6 +107,7 @@ def test_one_command_of_the_guide_gives_a_first_result_and_says_what_was_read(ow
     about = record[0].task
     assert (about.name, about.dataset, about.source) == (task, name.partition(".")[0], "path")
     assert f"--kind {about.kind}" in err and f"{about.dataset} ({task})" in out
+    assert f"{name}: {name}" not in err and f"{about.dataset} {record[0].model.name}: training for" in err
     for note in about.about.notes:
         assert note.split()[0] in out
     assert record[0].status == "ok" and len(record[0].baselines) >= 2
