@@ -81,7 +81,8 @@ def test_a_run_of_numbers_shows_them_in_their_own_units_beside_the_true_ones(run
     panel = run_chart(record, folder).panels[1]
     diagonal, points = panel.marks
     assert (
-        diagonal.x == diagonal.y == pytest.approx([8, 13], abs=0.01) and panel.note == "One in 3 of the 5,000 examples is drawn."
+        diagonal.x == diagonal.y == pytest.approx([8, 13], abs=0.01)
+        and panel.note == "One in 3 of the 5,000 examples is drawn."
     )
     assert len(points.x) <= 2000 and np.subtract(points.y, points.x) == pytest.approx(1)
 
