@@ -194,6 +194,7 @@ def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -
     path = store.folder_of(experiment.job) / CHECKPOINT
     if known and not force:
         _remove_left(path)
+        _tell_name(known, config, listener)
         return known
     with settings(experiment.device, experiment.config):
         running = _Run(experiment, listener)
@@ -225,7 +226,9 @@ def run_apart(
     store.sweep()
     experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
     known = store.final(experiment.job)
-    if not known or force:
+    if known and not force:
+        _tell_name(known, config, listener)
+    else:
         _check_params(experiment)
         store.check_writable()
         executor = LocalProcesses(1, _gpus(config), echo=True)
@@ -238,6 +241,18 @@ def run_apart(
         )
     _remove_left(store.folder_of(experiment.job) / CHECKPOINT)
     return known
+
+
+def _tell_name(known: Outcome, config: RunConfig, listener: Listener) -> None:
+    """Say that a stored result keeps its name where the user gives their data another one."""
+    name = _dataset_of(known)
+    if config.dataset is not None and name is not None and name != config.dataset:
+        listener.say(f"stored under the name {name}; --force runs it again under the new one")
+
+
+def _dataset_of(outcome: Outcome) -> str | None:
+    assert isinstance(outcome.record, RunRecord)
+    return outcome.record.task.dataset
 
 
 def _gpus(config: RunConfig) -> int:
@@ -506,6 +521,7 @@ class _Run:
             n_test=len(data.test),
             sequence_length=data.train.sequence_length,
             dataset=self.experiment.config.data_name,
+            test_file=self.experiment.config.test is not None,
             about=about_data(data),
         )
 
@@ -652,6 +668,8 @@ def run_grid(
         for outcome in done:
             if outcome.stored:
                 _remove_left(outcome.folder.parent / CHECKPOINT)
+        for outcome in {_dataset_of(outcome): outcome for outcome in done if outcome.stored}.values():  # each name once
+            _tell_name(outcome, grid.base, listener)
         outcomes |= {outcome.job.key: outcome for outcome in done}
     return list(outcomes.values())
 

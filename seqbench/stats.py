@@ -14,6 +14,7 @@ __all__ = [
     "Interval",
     "detectable",
     "estimate",
+    "few_groups",
     "holm",
     "jackknife_interval",
     "leave_one_out",
@@ -23,6 +24,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 MOST_GROUPS = 200  # more than this adds time, not accuracy, to a jackknife
+FEW_GROUPS = 5  # of fewer, an interval by Student's t is wide, and its own width hardly known
 ENOUGH_SEEDS = 5  # of fewer a tiny variance by chance is too frequent for the test set to add degrees of freedom
 
 
@@ -80,6 +82,14 @@ def within_share(interval: Interval, error: float, groups: int, level: float = 0
     least = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
     most = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
     return Interval(value, max(0.0, min(low, least)), min(1.0, max(high, most)))
+
+
+def few_groups(count: int) -> str:
+    """The warning that a test with ``count`` independent groups deserves; "" where there are enough."""
+    if count >= FEW_GROUPS:
+        return ""
+    groups = f"{count} independent group{'' if count == 1 else 's'}"
+    return f"WARNING: the test has {groups} only: a figure from it is hardly more than an anecdote."
 
 
 def leave_one_out(statistic: Callable[[Array], float], groups: Array) -> Array:

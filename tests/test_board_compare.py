@@ -198,6 +198,30 @@ def test_records_of_other_test_groups_have_no_interval(tmp_path):
     assert "too old" in board([tmp_path])
 
 
+@pytest.mark.parametrize(("groups", "words"), [(1, "too few independent groups to tell one (1)"), (3, "an anecdote")])
+def test_a_test_of_few_groups_is_told_from_old_records(tmp_path, groups, words):
+    left_out = np.array([[0.8], [0.5], [0.75]])[:, [0] * groups if groups > 1 else []]  # none of a single group
+    model(tmp_path, "alpha", [0.8, 0.9], left_out=left_out, task__source="path")
+    text = board([tmp_path])
+    assert words in text and "too old" not in text
+
+
+def test_data_sets_of_one_name_are_told_apart_and_one_of_two_names_has_the_newest(tmp_path):
+    own = {"task__source": "path", "task__dataset": "frame"}
+    write(tmp_path, task__name="one", task__data_sha256="1" * 64, **own)
+    write(tmp_path, task__name="two", task__data_sha256="2" * 64, **own)
+    write(tmp_path, task__name="two", task__data_sha256="3" * 64, **own)
+    write(tmp_path, task__name="two", task__data_sha256="4" * 64, **own | {"task__dataset": "old"})
+    later = {"seed": 1, "finished": "2026-02-01T00:00:30+00:00"}
+    write(tmp_path, task__name="two", task__data_sha256="4" * 64, **own | {"task__dataset": "new"}, **later)
+    end = "quick · equal width (hidden 128)"
+    assert [table.title for table in tables_of(tmp_path)] == [
+        f"frame (one) · {end}",
+        *(f"frame (two) · {end} · data {digit * 12}" for digit in "23"),
+        f"new · {end}",
+    ]
+
+
 # --- nothing is hidden, nothing averaged away ------------------------------------------------------------------------
 
 

@@ -82,6 +82,7 @@ def edit(folder, **changes):
         ({"status": "diverged"}, False, "altered: its status"),
         ({"metrics__val": {}}, False, "altered: its validation"),
         ({"baselines": {"majority": 0.5}}, False, "does not fit its record"),
+        ({"baselines__tfidf": 0.6}, False, "altered: its baseline tfidf is 0.6"),
     ],
 )
 def test_altered_records_are_refused(tmp_path, changes, resign, says):

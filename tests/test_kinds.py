@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,7 @@ def test_one_command_of_the_guide_gives_a_first_result_and_says_what_was_read(ow
     about = record[0].task
     assert (about.name, about.dataset, about.source) == (task, name.partition(".")[0], "path")
     assert f"--kind {about.kind}" in err and f"{about.dataset} ({task})" in out
+    assert f"{name}: {name}" not in err and f"{about.dataset} {record[0].model.name}: training for" in err
     for note in about.about.notes:
         assert note.split()[0] in out
     assert record[0].status == "ok" and len(record[0].baselines) >= 2
@@ -144,6 +146,13 @@ def test_a_name_is_said_or_that_of_the_file(own, capsys):
     assert "Load of the <north> (forecast-series)" in capsys.readouterr().out
     text = seqbench.leaderboard("results/local").markdown()
     assert "<north>" not in text
+    assert main(["--data", "a.csv", "--name", "another", *words]) == 0
+    assert "stored under the name Load of the <north>; --force runs" in capsys.readouterr().err
+    ((kept, folder),) = seqbench.Store("results/local").records(RunRecord)
+    raw = json.loads(kept.to_json())
+    raw["metrics"]["test"]["mae"] *= 0.5
+    (folder / "record.json").write_text(json.dumps(raw))
+    assert main(["--data", "a.csv", *words]) == 2 and "altered: its mae" in capsys.readouterr().err
     assert main(["--data", "a.csv", "--name", "two\nlines", *words]) == 2
     assert main(["--task", "weather", "--name", "x", *SMALL]) == 2
 
@@ -213,3 +222,14 @@ def test_a_remark_beside_measurements_is_no_text_to_classify(own):
     )
     task, _ = chosen_task("", DataOptions(data=own("d.csv", frame), target="state"), print)
     assert task == "classify-series"
+
+
+def test_settings_of_a_run_with_a_second_file_ask_for_it_and_keep_the_name(own, capsys):
+    words = ["--data", own("a.csv", reviews()), "--test", own("b.csv", reviews(40)), "--name", "films"]
+    assert main([*words, *SMALL]) == 0
+    (found,) = seqbench.Store("results/local").records(RunRecord)
+    assert found[0].task.test_file and main(["config", str(found[1]), "--out", "own.toml"]) == 0
+    assert main(["run", "--config", "own.toml", "--data", "a.csv"]) == 2
+    assert "give --test FILE" in capsys.readouterr().err
+    assert main(["run", "--config", "own.toml", "--data", "a.csv", "--test", "b.csv"]) == 0
+    assert "stored result" in capsys.readouterr().out and 'name = "films"' in Path("own.toml").read_text()

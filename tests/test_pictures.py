@@ -62,14 +62,29 @@ def test_a_run_shows_its_learning_curve_with_all_baselines(task, run_of):
     assert curve.y.label == METRICS[task]
 
 
-def test_a_run_of_classes_shows_its_confusion(run_of):
-    record, folder, truth, predictions = run_of("toy-first")
+@pytest.mark.parametrize("kind", ["classify", "tag"])
+def test_a_run_of_classes_shows_its_confusion(run_of, kind):
+    record, folder, truth, predictions = run_of("toy-first", kind=kind)
     (matrix,) = run_chart(record, folder).panels[1].marks
     assert isinstance(matrix, Matrix) and matrix.rows == matrix.columns == ["A", "B", "C"]
     assert np.sum(matrix.values, axis=1) == pytest.approx(1)
     counts = [[int(text.split("\n")[0]) for text in row] for row in matrix.texts]
     right = int((truth.targets == predictions.argmax(axis=1)).sum())
     assert np.trace(counts) == right and np.sum(counts) == len(truth)
+
+
+def test_a_run_of_numbers_shows_them_in_their_own_units_beside_the_true_ones(run_of):
+    record, folder, _, _ = run_of("toy-first", kind="regress")
+    true = np.linspace(-1, 1, 5000)
+    np.savez(folder / "predictions.npz", prediction=true + 0.5, target=true, group=np.arange(5000))
+    (folder / "model.json").write_text(json.dumps({"fitted": {"offset": 10.0, "scale": 2.0}}))
+    panel = run_chart(record, folder).panels[1]
+    diagonal, points = panel.marks
+    assert (
+        diagonal.x == diagonal.y == pytest.approx([8, 13], abs=0.01)
+        and panel.note == "One in 3 of the 5,000 examples is drawn."
+    )
+    assert len(points.x) <= 2000 and np.subtract(points.y, points.x) == pytest.approx(1)
 
 
 def test_a_run_of_forecasts_shows_the_median_and_the_worst_window(run_of):
@@ -91,7 +106,7 @@ def test_a_run_of_text_shows_bits_by_block(run_of):
 
 
 def test_a_kind_of_task_that_nobody_knows_leaves_no_empty_panel(run_of):
-    record, folder, _, _ = run_of("toy-first", kind="tag")
+    record, folder, _, _ = run_of("toy-first", kind="sort")
     assert [panel.title for panel in run_chart(record, folder).panels] == ["Learning curve"]
 
 

@@ -80,7 +80,7 @@ def pictures(tables: Sequence[BoardTable]) -> list[Picture]:
     shown = [
         (each.heading, _file_stem("overview", each.tables[0]), _overview_chart(each)) for each in overviews(tables)
     ]
-    shown += [(table.title, _file_stem(table.conditions.data_name, table), _table_chart(table)) for table in tables]
+    shown += [(table.title, _file_stem(table.name, table), _table_chart(table)) for table in tables]
     names = _unlike([name for _, name, _ in shown])
     return [
         Picture(heading, name, chart) for (heading, _, chart), name in zip(shown, names, strict=True) if chart.panels

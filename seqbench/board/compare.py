@@ -29,7 +29,7 @@ import pandas as pd
 from seqbench.board.frame import Array, Conditions, Result, results_of
 from seqbench.errors import UserError
 from seqbench.rates import TRIAL_SEED, chosen_rate
-from seqbench.stats import Estimate, Interval, detectable, estimate, holm, rank_intervals, within_share
+from seqbench.stats import Estimate, Interval, detectable, estimate, few_groups, holm, rank_intervals, within_share
 from seqbench.task import BUDGETS
 
 __all__ = [
@@ -402,13 +402,15 @@ def _basis(entrants: Sequence[Entrant]) -> Basis:
 class BoardTable:
     """Models ranked, with the baselines among them, and which of the differences are significant.
 
-    ``setting`` and ``variant`` say in what its conditions differ from the usual ones; sizes are those of the first
+    ``name`` is what the data set is called, with its task where others are called the same; ``setting`` and ``variant``
+    say in what its conditions differ from the usual ones; sizes are those of the first
     record. ``strongest`` is the baseline with the best test figure, None if there is none, or no run was ok, which says
     what is better; ``against`` compares each model with it. ``n_groups`` is the number of groups of test examples that
     intervals are computed from.
     """
 
     conditions: Conditions
+    name: str
     setting: tuple[str, ...]
     variant: tuple[str, ...]
     measure: Measure
@@ -425,7 +427,7 @@ class BoardTable:
     @property
     def title(self) -> str:
         """Data set, budget, track, and in what the table differs from the usual one of these."""
-        return f"{self.conditions.data_name} · {self.setting_title}"
+        return f"{self.name} · {self.setting_title}"
 
     @property
     def setting_title(self) -> str:
@@ -472,10 +474,25 @@ class BoardTable:
         if shown and len(self.seeds) == 1:
             said.append("One seed only: intervals are over test examples and leave out how much training varies.")
         if any(math.isnan(interval.low) for interval in shown):
-            said.append(
-                "Where no interval stands, records are too old to hold what it takes: run them again with --force."
-            )
+            said.append(self._without_interval())
+        elif shown and self.conditions.source == "path" and (warning := few_groups(self.n_groups)):
+            said.append(warning)
         return said
+
+    def _without_interval(self) -> str:
+        """Why intervals lack: records from before what it takes was kept, or a test that has too little of it."""
+        left_out = [run.left_out for row in self.models if row.metric for run in row.results.values()]
+        if None in (sizes := {None if row is None else len(row) for row in left_out}) or len(sizes) > 1:
+            return "Where no interval stands, records are too old to hold what it takes: run them again with --force."
+        if self.n_groups < 2 and 0 in sizes:
+            return (
+                "Where no interval stands, the test has too few independent groups to tell one (1): bring more data, "
+                "or shorten --horizon or --sequence-length."
+            )
+        return (
+            "Where no interval stands, the figure can't be told without one of the independent groups of the test: "
+            "bring more data."
+        )
 
 
 def make_tables(results: pd.DataFrame) -> list[BoardTable]:
@@ -485,12 +502,22 @@ def make_tables(results: pd.DataFrame) -> list[BoardTable]:
     groups: dict[str, list[Result]] = {}
     for row in rows:
         groups.setdefault(row.conditions, []).append(row)
-    ordered = sorted(groups.values(), key=_order)
+    ordered = sorted(map(_renamed, groups.values()), key=_order)
     return [_table(group, labels, *names) for group, names in zip(ordered, _names(ordered), strict=True)]
 
 
+def _renamed(results: list[Result]) -> list[Result]:
+    """Records of one data set that a user called differently, all with the newest name."""
+    newest = max(results, key=lambda run: run.finished).dataset
+    return [run if run.dataset == newest else replace(run, dataset=newest) for run in results]
+
+
 def _table(
-    results: list[Result], labels: Mapping[Version, str], setting: tuple[str, ...], variant: tuple[str, ...]
+    results: list[Result],
+    labels: Mapping[Version, str],
+    name: str,
+    setting: tuple[str, ...],
+    variant: tuple[str, ...],
 ) -> BoardTable:
     """Choose learning rates, rank the complete models, and compare them."""
     measure, baselines = _measure(results), _baselines(results)
@@ -528,6 +555,7 @@ def _table(
     ]
     return BoardTable(
         conditions=results[0],
+        name=name,
         setting=setting,
         variant=variant,
         measure=measure,
@@ -866,9 +894,9 @@ def _order(group: Sequence[Result]) -> tuple[object, ...]:
     return budget, first.budget, params > 0, params, hidden, first.data_name, rest
 
 
-def _names(groups: Sequence[Sequence[Result]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Of each group, in what its setting differs from the usual one of its budget and track, and its variant from the
-    usual one of its task in that setting. A control is always named.
+def _names(groups: Sequence[Sequence[Result]]) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Of each group, what its data set is called; in what its setting differs from the usual one of its budget and
+    track, and its variant from the usual one of its task in that setting. A control is always named.
     """
 
     def track(shared: Conditions) -> tuple[object, ...]:
@@ -881,9 +909,29 @@ def _names(groups: Sequence[Sequence[Result]]) -> list[tuple[tuple[str, ...], tu
         lambda shared: (shared.task, shared.dataset, *track(shared), _canonical(shared.setting())),
         Conditions.variant,
     )
+    everything: list[Conditions] = [group[0] for group in groups]
     return [
-        ((*control, *setting), variant) for control, setting, variant in zip(controls, settings, variants, strict=True)
+        (_own_name(shared, everything), (*control, *setting), _with_data(variant, shared, everything))
+        for shared, control, setting, variant in zip(everything, controls, settings, variants, strict=True)
     ]
+
+
+def _own_name(shared: Conditions, everything: Sequence[Conditions]) -> str:
+    """What the data set is called; a user's own with its task where another one is called the same."""
+    alike = [other for other in everything if other.data_name == shared.data_name]
+    if shared.dataset is None or all((other.task, other.source) == (shared.task, shared.source) for other in alike):
+        return shared.data_name
+    tasks = {other.task for other in alike}
+    return f"{shared.data_name} ({shared.task if len(tasks) > 1 else 'own data'})"
+
+
+def _with_data(variant: tuple[str, ...], shared: Conditions, everything: Sequence[Conditions]) -> tuple[str, ...]:
+    """``variant`` with the hash of the data on every one of a user's own data sets of one name and task, not on all
+    but one: none of them is the usual one.
+    """
+    named = f"data {shared.variant()['data']}"
+    alike = {one.data_sha256 for one in everything if (one.task, one.dataset) == (shared.task, shared.dataset)}
+    return variant if shared.dataset is None or len(alike) < 2 or named in variant else (*variant, named)
 
 
 def _unusual(

@@ -23,7 +23,7 @@ from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 from seqbench.report.text import short
 from seqbench.task import TASKS, TaskSpec
 
-__all__ = ["Array", "Conditions", "Result", "chosen_results", "frame_of", "load_results", "results_of"]
+__all__ = ["Array", "Conditions", "Result", "check_stored", "chosen_results", "frame_of", "load_results", "results_of"]
 
 Array = npt.NDArray[np.float64]
 VARIED = ("seed", "learning_rate")  # what records of one table may differ in, beside the model
@@ -266,9 +266,10 @@ def _result(record: RunRecord, folder: Path, path: Path) -> Result:
     """The columns of a record: the fields of its parts, some under another name, and what is computed from them."""
     task, model, primary, device = record.task, record.model, record.primary, record.environment.device
     config = {name: value for name, value in record.config.items() if name not in VARIED}
-    apart = {"kind", "n_train", "n_val", "n_test", "sequence_length", "dataset", "about"}
+    apart = {"kind", "n_train", "n_val", "n_test", "sequence_length", "dataset", "test_file", "about"}
     about = task.model_dump(exclude=apart)
     left_out, baselines_left_out = _left_out(record, folder)
+    _check_baselines(record, baselines_left_out, folder)
     columns: dict[str, Any] = dict(record)
     for part in (task, model, primary, record.cost, record.environment):
         columns |= dict(part or {})
@@ -378,6 +379,41 @@ def _check_figure(name: str, kept: float | None, computed: float, folder: Path) 
             f"{folder / RECORD} has been altered: its {name} is {_or_nan(kept):g}, but computed from what lies beside "
             f"it {computed:g}. Run the cell again with --force."
         )
+
+
+MEANS = ("accuracy", "rmse", "relative_rmse", "bits_per_character")  # or ratios of means, or roots of either
+
+
+def _check_baselines(record: RunRecord, left_out: Array | None, folder: Path) -> None:
+    """Refuse a baseline's figure that its figures without each test group rule out.
+
+    A mean over groups lies between the least and the greatest mean without one group, and so does a ratio of sums, and
+    a root of either. A metric of a user's own need not.
+    """
+    primary = record.primary
+    if left_out is None or left_out.shape[1] < 2 or primary is None:
+        return
+    if record.task.code_sha256 is not None or primary.name not in MEANS:
+        return
+    for (name, value), row in zip(record.baselines.items(), left_out, strict=True):
+        if value is None or not np.isfinite(row).all():
+            continue
+        near = float(np.clip(value, row.min(), row.max()))
+        if not math.isclose(value, near, rel_tol=CLOSE, abs_tol=CLOSE * 1e-3):
+            raise UserError(
+                f"{folder / RECORD} has been altered: its baseline {name} is {value:g}, but computed from what "
+                f"lies beside it between {row.min():g} and {row.max():g}. Run the cell again with --force."
+            )
+
+
+def check_stored(record: RunRecord, folder: Path) -> None:
+    """Refuse a record in ``folder`` whose figures are not those of the files beside it.
+
+    Raises:
+        UserError: somebody altered it, or what lies beside it.
+    """
+    _verified(record, folder)
+    _check_baselines(record, _left_out(record, folder)[1], folder)
 
 
 def _check_primary(primary: Primary | None, primaries: dict[str, Primary], conditions: str, folder: Path) -> None:

@@ -106,7 +106,7 @@ def short_runs(results: pd.DataFrame) -> Section:
     for (conditions, rate, label), runs in alike.items():
         row = next(row for row in tables[conditions].models if row.label == label)
         cells = _run_cells(runs, row if row.rate == rate else None)
-        rows.append([runs[0].data_name, label, apart[conditions] or NONE, f"{rate:g}", *cells])
+        rows.append([tables[conditions].name, label, apart[conditions] or NONE, f"{rate:g}", *cells])
     headers = ["task", "model", "conditions", "learning rate", "seeds ok", "test figure, mean over seeds", "skill",
                "train s", ""]  # fmt: skip
     needed = {2: any(apart.values()), 3: several, 8: any(row[8] for row in rows)}
@@ -123,7 +123,7 @@ def _is_of(row: Entrant, run: Result) -> bool:
 
 def _apart(table: BoardTable, tables: Iterable[BoardTable]) -> str:
     """In what it differs from others of its task."""
-    others = [other.setting_parts for other in tables if other.conditions.data_name == table.conditions.data_name]
+    others = [other.setting_parts for other in tables if other.name == table.name]
     return ", ".join(part for part in table.setting_parts if not all(part in other for other in others))
 
 

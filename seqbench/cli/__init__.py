@@ -114,6 +114,8 @@ def _config_files(words: list[str]) -> list[Any]:
     for option in settings.pop("option", ()):
         if option.partition("=")[0].replace("-", "_") not in given:
             words += ["--option", option]
+    if settings.get("test") == "" and not _values(words, "--test"):
+        raise UserError(f"--config {files[0]} is of a run whose test was a second file: give --test FILE, too.")
     data = settings.pop("data", None)  # the parser would take the name for the command's and leave it out
     if data is not None and not _values(words, "--data"):
         words += ["--data", str(data)]

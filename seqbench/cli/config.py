@@ -69,6 +69,11 @@ def settings_text(record: RunRecord) -> str:
     lines = [f"# {record.task.name} {record.model.name}, {record.finished}, seqbench {record.environment.seqbench}"]
     if record.task.source == "path":
         lines.append("# Name your own file, by data = FILE below or by --data FILE.")
+        if record.task.dataset is not None:
+            settings["name"] = record.task.dataset
+    if record.task.test_file:
+        lines.append("# The test was a second file: name it, too, by test = FILE below or by --test FILE.")
+        settings["test"] = ""  # refused until somebody names it: without it the split would be another one
     options = {name: value for name, value in record.task.options.items() if value is not None}
     return "\n".join([*lines, tomli_w.dumps({**_dashed(settings), "option": options})])
 

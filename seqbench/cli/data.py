@@ -48,7 +48,7 @@ class DataShow:
             need_matplotlib()
         prepared = _prepared(task, which, say)
         about = about_prepared(prepared, fit_baselines(prepared, say))
-        drawn = None if picture is None else draw(data_chart(prepared), picture)
+        drawn = None if picture is None else draw(data_chart(prepared, which.data_name), picture)
         if self.common.json:
             show_json(about)
             return 0
@@ -186,7 +186,7 @@ MOST_SHARES = 6  # symbols of which the share is shown at every step
 BINS = 60
 
 
-def data_chart(prepared: Prepared) -> Chart:
+def data_chart(prepared: Prepared, name: str | None = None) -> Chart:
     """Balance and lengths of what is classified, a series with its splits, or what a text is made of."""
     train = prepared.data.train
     if isinstance(train, Stream):
@@ -201,7 +201,7 @@ def data_chart(prepared: Prepared) -> Chart:
         panels = [_balance_panel(prepared)]
     else:
         panels = [_balance_panel(prepared), _lengths_panel(prepared)]
-    title = f"{prepared.spec.name} · {prepared.source}"
+    title = f"{prepared.spec.name} · {prepared.source}" if name is None else f"{name} ({prepared.spec.name})"
     return Chart(title, [[panel] for panel in panels], prepared.spec.description)
 
 

@@ -16,7 +16,7 @@ from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
 from seqbench.options import OUTPUT, WHAT, Flag, Parameter
-from seqbench.report.chart import COLOURS, Axis, Chart, Line, Look, Matrix, Panel, Rule, look_of
+from seqbench.report.chart import COLOURS, DARK, Axis, Chart, Line, Look, Matrix, Panel, Points, Rule, look_of
 from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import counted, duration, format_value
 
@@ -54,7 +54,7 @@ class Run:
         if self.config.data is not None:
             from seqbench.files.kinds import chosen_task
 
-            task, config = chosen_task(self.config.task, self.config, speaker(Path(self.config.data).name))
+            task, config = chosen_task(self.config.task, self.config, speaker("data"))
             chosen = dataclasses.replace(config, task=task)
             if chosen != self.config:
                 return dataclasses.replace(self, config=chosen)()
@@ -73,7 +73,7 @@ class Run:
         if self.plot is not None:
             picture_place(self.plot, Path("plot.png"))
             need_matplotlib()
-        with Terminal(title=f"{self.config.task} {self.config.model}") as terminal:
+        with Terminal(title=f"{self.config.data_name or self.config.task} {self.config.model}") as terminal:
             store, force, plugins = Store(self.out), self.grid.force, self.common.plugin
             # a model of the user's may take its process down; --debug leaves it here, where a debugger reaches it
             if MODELS.entry(self.config.model).apart and not self.common.debug:
@@ -81,6 +81,10 @@ class Run:
             else:
                 outcome = run_cell(self.config, store, force=force, listener=terminal)
         record = _run_record(outcome)
+        if outcome.stored:
+            from seqbench.board.frame import check_stored
+
+            check_stored(record, outcome.folder)
         show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
         if picture is not None and record.status == "ok":
@@ -203,8 +207,7 @@ def show_result(outcome: Outcome) -> RunRecord:
     record = _run_record(outcome)
     state = f"stored result of {record.finished}, {_code(record)} (--force runs it again)" if outcome.stored else "done"
     control = "" if record.config["control"] == "none" else f" · CONTROL {record.config['control']}"
-    named = f"{record.task.dataset} ({record.task.name})" if record.task.dataset else record.task.name
-    about = f"{named} v{record.task.version} · {record.model.name} · {record.budget} · seed {record.seed}"
+    about = f"{_named(record)} v{record.task.version} · {record.model.name} · {record.budget} · seed {record.seed}"
     print_text(f"{about} · {record.environment.device}{control}: {state}\n")
     if record.status == "ok":
         _show_figures(record, outcome.folder)
@@ -215,16 +218,24 @@ def show_result(outcome: Outcome) -> RunRecord:
     return record
 
 
+def _named(record: RunRecord) -> str:
+    """What the data is called, with the task where that is not the name."""
+    return f"{record.task.dataset} ({record.task.name})" if record.task.dataset else record.task.name
+
+
 def _show_data(record: RunRecord) -> None:
     """What was read of the user's own file and how it was split: a figure is worth what its data is."""
+    from seqbench.stats import few_groups
+
     about = record.task.about
     if record.task.source != "path" or about is None:
         return
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
     counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]
     print_text(f"\ndata    {record.task.dataset}: {', '.join(counts)}")
-    for note in about.notes:
-        print_text(f"        {note}")
+    for note in (*about.notes, few_groups(about.groups["test"])):
+        if note:
+            print_text(f"        {note}")
 
 
 def _code(record: RunRecord) -> str:
@@ -328,7 +339,7 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     if record.task.kind in TEST_PANELS:
         predictions, truth = read_predictions(folder)
         columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
-    about = f"{record.task.name} · {record.model.name} · {record.budget} · seed {record.seed}"
+    about = f"{_named(record)} · {record.model.name} · {record.budget} · seed {record.seed}"
     return Chart(about, columns, f"{spec.primary.name}: {spec.primary.direction} is better")
 
 
@@ -364,8 +375,34 @@ def _confusion(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
     np.add.at(counts, (truth.targets, predictions.argmax(axis=1)), 1)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     texts = [[f"{counts[i, j]:,}\n{shares[i, j]:.1%}" for j in range(len(names))] for i in range(len(names))]
-    matrix = Matrix(shares.tolist(), names, names, texts=texts, label="share of the examples of the true class")
+    matrix = Matrix(shares.tolist(), names, names, texts=texts, label="share of those of the true class")
     return Panel("Test: which classes are taken for which", [matrix], Axis("predicted"), Axis("true"))
+
+
+MOST_POINTS = 2000  # more can't be told apart
+
+
+def _numbers(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    """Each test example as a point, in the target's own units; what lies on the diagonal is right."""
+    import numpy as np
+
+    fitted = json.loads((folder / "model.json").read_text(encoding="utf-8"))["fitted"]
+    step = math.ceil(len(truth) / MOST_POINTS)
+    kept = np.arange(0, len(truth), step)
+    both = [
+        fitted.get("offset", 0.0) + fitted.get("scale", 1.0) * rows[kept].astype(float)
+        for rows in (truth.targets, predictions)
+    ]
+    ends = [float(min(rows.min() for rows in both)), float(max(rows.max() for rows in both))]
+    points = Points(both[0].tolist(), both[1].tolist(), Look(COLOURS[0]), small=True)
+    note = f"One in {step} of the {len(truth):,} examples is drawn." if step > 1 else ""
+    return Panel(
+        "Test: what is predicted for each true number",
+        [Line(ends, ends, Look(DARK), dash="dashed", label="right"), points],
+        Axis("true"),
+        Axis("predicted"),
+        note=note,
+    )
 
 
 def _forecast(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
@@ -396,4 +433,6 @@ TEST_PANELS: dict[str, Callable[[np.ndarray, Truth, Path], Panel]] = {
     "classify": _confusion,
     "forecast": _forecast,
     "generate": _bits,
+    "regress": _numbers,
+    "tag": _confusion,
 }

@@ -40,8 +40,8 @@ __all__ = [
     "run_key",
 ]
 
-# 2: numpy, scikit_learn, os and instruction_set of the environment; 3: dataset and about of the task, null for scores
-# that can't be told, and share of the primary figure
+# 2: numpy, scikit_learn, os and instruction_set of the environment; 3: dataset, test_file and about of the task, null
+# for scores that can't be told, and share of the primary figure
 SCHEMA_VERSION = 3
 READING_SHA256 = "reading_sha256"  # in the header of model.safetensors: of the model.json that belongs to it
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -197,7 +197,8 @@ class ReadingFile(Strict):
 class TaskInfo(Strict):
     """Which data, and how much of it. `dataset` is what a user calls a set of their own; `about` lacks in old records.
 
-    Neither decides the result, so neither is in the key.
+    Neither decides the result, so neither is in the key. Nor is `test_file`, whether the test was a second file of the
+    user's: `data_sha256` is of both then.
     """
 
     name: Name
@@ -212,6 +213,7 @@ class TaskInfo(Strict):
     n_test: int
     sequence_length: int
     dataset: str | None = None
+    test_file: bool = False
     about: DataInfo | None = None
 
 
