@@ -579,7 +579,8 @@ class Grid:
             config = dataclasses.replace(self.base, task=task, model=self.models[0])
             self._prepared[task] = prepare(task, config.task_options, config.source, say, config.data, config.test)
             if baselines:
-                fit_baselines(self._prepared[task], lambda line, task=task: say(f"{task}: {line}"))  # type: ignore[misc]
+                name = config.data_name or task
+                fit_baselines(self._prepared[task], lambda line, name=name: say(f"{name}: {line}"))  # type: ignore[misc]
 
     def trials(self) -> list[Experiment]:
         """Those that learning rates are chosen by; none unless the grid tunes them."""
