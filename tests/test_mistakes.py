@@ -146,7 +146,9 @@ def test_options_of_the_task_in_a_file_and_on_the_command_line_go_together(here,
         planned.stderr
     )
     planned = here("run", "--config", "a.toml", "--option", "fold=2", "--sequence-length", "48", "--json")
-    assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 2}, planned.stderr
+    assert json.loads(planned.stdout)[0]["task"]["options"] == {"sequence_length": 48, "fold": 2, "relative": True}, (
+        planned.stderr
+    )
 
 
 def test_settings_of_a_run_on_an_own_file_ask_for_the_file(here, tmp_path, load):
