@@ -194,7 +194,17 @@ def test_help_fits_80_columns_and_no_word_is_broken(command):
     assert plain[0] == plain[1]
     if command not in ("", "data", "probe"):  # those of commands show options, in groups
         groups = re.findall(r"╭─ ([A-Z][a-z ]+?) ─", written)
-        order = ["What", "Data", "Model", "Training", "This command", "Machine", "Output", COMMAND]
+        order = [
+            "What",
+            "Data",
+            "Columns of your own table",
+            "Model",
+            "Training",
+            "This command",
+            "Machine",
+            "Output",
+            COMMAND,
+        ]
         assert [group for group in groups if group in order] == sorted(groups, key=order.index), groups
         assert groups[-1] == COMMAND and (command == "config" or command == "predict" or len(groups) > 1)
 
