@@ -30,6 +30,7 @@ from seqbench.board import (
     pairings,
     render,
 )
+from seqbench.board.frame import check_stored
 from seqbench.board.page import not_verified
 from seqbench.board.summary import short_board, short_runs
 from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
@@ -168,7 +169,11 @@ def run(
                 grid, listener, jobs=jobs, limit=time_limit, plugins=plugins, force=force, here=here
             )  # fmt: skip
     results = Results.of(outcomes)
-    return results if many else results[0]
+    if many:
+        return results
+    if outcomes[0].stored:
+        check_stored(results[0], results[0].folder)
+    return results[0]
 
 
 def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,3 +168,11 @@ def test_a_published_split_of_a_series_comes_out_as_published():
         seqbench.run(data=frame.assign(part=words[::-1]), split="part", **SERIES, **SMALL)
     with pytest.raises(UserError, match="must begin after the other ends"):
         seqbench.run(data=frame[200:], test=frame[:200], **SERIES, **SMALL)
+
+
+def test_a_stored_result_that_was_altered_is_refused():
+    words = {"data": load_curve(), **SERIES, **SMALL}
+    record = seqbench.run(**words).folder / "record.json"
+    record.write_text(record.read_text().replace('"mae": ', '"mae": 9'))
+    with pytest.raises(UserError, match="altered"):
+        seqbench.run(**words)
