@@ -101,7 +101,8 @@ def write(
         raw["metrics"] = {"val": {name: value if val is None else val}, "test": {name: value}}
         perfect = raw["primary"]["perfect"]
         reference = raw["baselines"].get(raw["primary"]["reference"], 0.5)
-        raw["skill"] = (value - reference) / ((1.0 if perfect is None else perfect) - reference)
+        span = (1.0 if perfect is None else perfect) - reference
+        raw["skill"] = (value - reference) / span if span else None
     record = RunRecord.from_json(json.dumps(signed(raw)))
     cell = Store(root).folder(record.place, record.budget, record.seed, record.key)
     folder = cell / f"run-{run}"
