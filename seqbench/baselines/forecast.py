@@ -87,9 +87,9 @@ def _a_season_before(split: Windows, season: int, ahead: Array) -> Array:
 
 
 def _flatten(inputs: Array) -> Array:
-    """(n, T * D + 1): windows (of very large ones the last steps) as rows with a one for the constant."""
+    """(n, T * D + 1): windows as rows with a one for the constant; of large ones the last steps, the first columns."""
     steps = max(1, MOST_COLUMNS // inputs.shape[2])
-    rows = inputs[:, -steps:].reshape(len(inputs), -1).astype(np.float64)
+    rows = inputs[:, -steps:, :MOST_COLUMNS].reshape(len(inputs), -1).astype(np.float64)
     return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
 
 
