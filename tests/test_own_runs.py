@@ -172,3 +172,19 @@ def test_a_table_without_a_tables_name_is_told_what_it_needs(tmp_path):
     (tmp_path / "train_FD001.txt").write_text("1 1 0.5\n1 2 0.6\n")
     with pytest.raises(UserError, match=r"--target names a column: give it a name that ends in \.csv"):
         chosen_task("", DataOptions(data="train_FD001.txt", target="RUL"), print)
+
+
+def test_one_training_run_and_several_test_runs_share_no_window():
+    """A training file of one run is a series; the runs of the test stay apart all the same."""
+    one = noise(1, 120).assign(state=["ab"[i // 7 % 2] for i in range(120)])
+    later = noise(4, 10, seed=5).assign(state=["ab"[i % 2] for i in range(40)], run=lambda rows: "t" + rows["run"])
+    data = prepared(one, test=later)
+    assert len(data.test) == 4 * (10 - 5 + 1)  # of each test run all windows, and none over a border
+    with pytest.raises(UserError, match="120 rows of --test are in the other file, too"):
+        prepared(one, test=one)
+
+
+def test_words_for_nothing_are_no_labels():
+    frame = noise().assign(state=lambda rows: np.where(rows["run"].str[1:].astype(int) % 2, "a", "b"))
+    frame.loc[::10, "state"] = ["NA", "null", "NaN"] * 16
+    assert prepared(frame).classes == ("a", "b")

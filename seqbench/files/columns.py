@@ -195,7 +195,6 @@ def _counts(values: Array, runs: Array | None) -> bool:
 def _tells(values: Array, labels: Array) -> str | None:
     """Whether a column is the label in other words: as few values, each of which goes with one label only."""
     distinct, code = np.unique(np.nan_to_num(values, nan=np.inf), return_inverse=True)
-    n_labels = len(np.unique(labels))
     if labels.dtype.kind == "f":
         known = ~np.isnan(values)
         if known.sum() < FEW_ROWS or np.ptp(labels[known]) == 0:
@@ -204,9 +203,11 @@ def _tells(values: Array, labels: Array) -> str | None:
         back = np.diff(values[known][np.lexsort((-values[known], labels[known]))])
         same = len(np.unique(values[known])) >= FEW_ROWS and bool((steps >= 0).all() or (back <= 0).all())
         return "it is the target in other numbers: it rises or falls with it, without exception" if same else None
+    code, labels = code[labels >= 0], labels[labels >= 0]  # below 0 is what no one knows
+    n_labels = len(np.unique(labels))
     if not n_labels <= len(distinct) <= min(2 * n_labels, len(values) // FEW_ROWS):
         return None
-    pairs = len(np.unique(np.stack([code, labels]), axis=1).T)
+    pairs = np.unique(np.stack([code, labels]), axis=1).shape[1]
     return "each of its values goes with one label: it alone tells the label" if pairs == len(distinct) else None
 
 

@@ -21,11 +21,11 @@ from seqbench.config import FLAGS, DataOptions, is_given
 from seqbench.data import Truth
 from seqbench.errors import UserError
 from seqbench.files import nucleotides, plain_text, runs, series, texts
-from seqbench.files.columns import named_columns
+from seqbench.files.columns import CellOptions, named_columns
 from seqbench.metrics import bits_per_character
 from seqbench.readers.archives import shown, suffix_of
 from seqbench.readers.sequences import FASTA, GENBANK, NO_BASE
-from seqbench.readers.tables import SUFFIXES, Format, Table, read_table
+from seqbench.readers.tables import SUFFIXES, Table, read_table
 from seqbench.task import SAME, TASKS, Budget, Metric, Training, register_task
 
 __all__ = ["Choice", "choose", "chosen_task"]
@@ -158,8 +158,8 @@ def choose(config: DataOptions) -> Choice:
     if kind == "forecast" and config.target is not None:
         return Choice("forecast-series", {}, f"{path.name}: --kind forecast of column {config.target}.")
     given = {**dict.fromkeys(FLAGS, ""), **{name: str(value) for name, value in config.task_options.items()}}
-    marks = tuple(config.missing)
-    table = read_table(path, form=Format(given["date_format"], marks, given["decimal"]))
+    written = {name: given[name] for name in ("date_format", "missing", "decimal")}
+    table = read_table(path, form=CellOptions(**written).form)
     return _of_table(table, kind, given)
 
 
@@ -271,13 +271,9 @@ def _are_bases(cells: Sequence[str]) -> bool:
 
 def _holds_runs(table: Table, target: str) -> bool:
     """Whether a column has a usual name of runs, and others hold measurements: a text is a remark then."""
-    if not _run_columns(table):
+    if not runs.usual_runs(table):
         return False
     return sum(name != target and table.not_numbers(name) is None for name in table.names) >= MEASURED
-
-
-def _run_columns(table: Table) -> list[str]:
-    return [name for name in table.names if name.lower().replace(" ", "_") in runs.RUN_NAMES]
 
 
 def _shape(table: Table, text: str) -> str:
@@ -293,7 +289,7 @@ def _proposed(table: Table, shape: str, target: str, given: Mapping[str, str], *
     if not numbers:
         return "classify"
     distinct, few = _distinct(table, target), _few_whole(table, target)
-    runs_named = bool(given["run"] or _run_columns(table))
+    runs_named = bool(given["run"] or runs.usual_runs(table))
     if shape == "series" and not runs_named:
         timed = bool(given["time"]) or any(
             name.lower() in runs.TIMES or (table.not_numbers(name) is not None and table.holds_times(name))

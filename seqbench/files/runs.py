@@ -30,6 +30,7 @@ from seqbench.files.splitting import (
 )
 from seqbench.files.texts import LABEL_METRICS, OWN, class_shares_note, number_classes, score_labels
 from seqbench.readers.archives import shown
+from seqbench.readers.cells import present
 from seqbench.readers.tables import Table, read_table
 from seqbench.task import Metric, Source
 
@@ -44,6 +45,7 @@ __all__ = [
     "Scale",
     "cut",
     "encode_runs",
+    "usual_runs",
     "window_starts",
 ]
 
@@ -226,8 +228,13 @@ def _run_columns(table: Table, options: RunOptions) -> list[str]:
     """Those that tell runs apart: the ones named, or one with a usual name where no times are named either."""
     if options.run:
         return named_columns(table, options.run)
-    usual = [name for name in table.names if name.lower().replace(" ", "_") in RUN_NAMES]
+    usual = usual_runs(table)
     return usual[:1] if "run" in usual or not options.time else []
+
+
+def usual_runs(table: Table) -> list[str]:
+    """The columns whose names say that they tell runs apart."""
+    return [name for name in table.names if name.lower().replace(" ", "_") in RUN_NAMES]
 
 
 def _times_of(table: Table) -> list[str]:
@@ -402,20 +409,23 @@ def _set(source: Source, options: RunOptions) -> _Set:
                 f"--group {options.group} needs runs, and without --run all rows are one series, split by time: give "
                 f"--run {options.group} if its values are series of their own."
             )
-        part = _stretches(len(runs), (options.val, options.test)) if words is None else _by_word(words, options.val)
-        runs = np.cumsum(np.diff(part, prepend=part[0]) != 0)  # no window reaches over a border
+        part = (
+            _stretches(len(runs), (options.val, options.test)) if words is None else _by_word(words, said_by, options)
+        )
+        # no window reaches over a border, be it of a split or of a run of the test file
+        runs = np.cumsum((np.diff(part, prepend=part[0]) != 0) | (np.diff(runs, prepend=runs[0]) != 0))
         how = (
             "the first part trains, the next validates, the last tests" if words is None else f"split as {said_by} say"
         )
         notes.append(f"one series: {how}.")
-    if second is not None:
+    if second is not None and first.single:
         _check_apart(first, second, options)
     groups = runs
     if options.group:
         labels = first.labels(options.group) + (second.labels(options.group) if second else [])
         groups = _together(runs, np.unique(labels, return_inverse=True)[1])
     if second is not None and not first.single:
-        groups = _together(groups, _same_content(first, second, runs, options))
+        groups = _together(groups, _same_content(first, second, runs))
     return _Set(first, second, runs, groups, part, words, said_by, notes)
 
 
@@ -430,7 +440,7 @@ def _together(runs: Array, groups: Array) -> Array:
     return joined
 
 
-def _same_content(first: _Runs, second: _Runs, runs: Array, options: RunOptions) -> Array:
+def _same_content(first: _Runs, second: _Runs, runs: Array) -> Array:
     """(L,) one number for all rows of runs that hold the same numbers: a test run may be in the training file, too."""
     columns = [name for name in first.table.names if name in second.table.names and name not in first.named]
     numbers = [name for name in columns if all(one.table.not_numbers(name) is None for one in (first, second))]
@@ -442,14 +452,17 @@ def _same_content(first: _Runs, second: _Runs, runs: Array, options: RunOptions)
 
 
 def _check_apart(first: _Runs, second: _Runs, options: RunOptions) -> None:
-    """Refuse a test series that holds times of the other."""
-    if not first.single:
-        return
-    shared = np.intersect1d(first.table.times(options.time), second.table.times(options.time))
-    if len(shared):
-        raise UserError(
-            f"{len(shared):,} times of --test are in the other file, too: a test must hold rows that train no model."
-        )
+    """Refuse a test file that holds rows of the one series that trains: by their times, or else as a whole."""
+    if options.time:
+        shared = len(np.intersect1d(first.table.times(options.time), second.table.times(options.time)))
+        what = f"{shared:,} times"
+    else:
+        both = np.concatenate([first.runs, second.runs + len(first.names)])
+        each = _same_content(first, second, both)
+        shared = int((each[len(first.runs) :] == each[0]).sum())
+        what = f"{shared:,} rows"
+    if shared:
+        raise UserError(f"{what} of --test are in the other file, too: a test must hold rows that train no model.")
 
 
 def _words(first: _Runs, second: _Runs | None, options: RunOptions) -> list[str] | None:
@@ -466,12 +479,12 @@ def _words(first: _Runs, second: _Runs | None, options: RunOptions) -> list[str]
     return words
 
 
-def _by_word(words: Sequence[str], val: float) -> Array:
+def _by_word(words: Sequence[str], said_by: str, options: RunOptions) -> Array:
     """(L,) the split of each row of one series; where none validates, the last part of training does."""
-    part = parts_by_word(words, "the split", lambda i: f"row {i + 1}")
+    part = parts_by_word(words, said_by, lambda i: f"row {i + 1} in order of time")
     if 1 not in part:
         training = np.flatnonzero(part == 0)
-        part[training[round(len(training) * (1 - val)) :]] = 1
+        part[training[round(len(training) * (1 - options.val)) :]] = 1
     return part
 
 
@@ -684,7 +697,7 @@ def load(source: Source, options: RunOptions) -> TaskData:
 
 def _labels(data: _Set, options: RunOptions) -> tuple[Array, tuple[str, ...]]:
     """(L,) class numbers, `CONTEXT` where a label is missing, and the names of the classes."""
-    texts = data.texts(options.target)
+    texts = present(data.texts(options.target), classes=True)
     known = np.array([bool(text) for text in texts])
     if not known.any():
         raise UserError(f"column {shown(options.target, 60)} has no label.")
