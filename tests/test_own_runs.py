@@ -1,13 +1,18 @@
 """Runs of one's own: what must not be read, what must not straddle a split, and what is said of it."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from seqbench.baselines import BASELINES
 from seqbench.config import DataOptions
 from seqbench.errors import UserError
 from seqbench.files.kinds import chosen_task
+from seqbench.files.runs import NumberOptions
 from seqbench.prepare import prepare
+from seqbench.task import TASKS, Source
 
 
 @pytest.fixture(autouse=True)
@@ -188,3 +193,30 @@ def test_words_for_nothing_are_no_labels():
     frame = noise().assign(state=lambda rows: np.where(rows["run"].str[1:].astype(int) % 2, "a", "b"))
     frame.loc[::10, "state"] = ["NA", "null", "NaN"] * 16
     assert prepared(frame).classes == ("a", "b")
+
+
+def test_the_number_of_the_row_before_is_read_where_it_is_known_by_then():
+    rng = np.random.default_rng(8)
+    frame = noise().drop(columns="state")
+    frame["level"] = frame.groupby("run")["vib"].cumsum() + 0.01 * rng.normal(size=len(frame))
+    data = prepared(frame, "regress-series", target="level", past="true")
+    assert data.features == ("level one row before", "vib", "no_level one row before")
+    assert "level one row before" not in prepared(frame, "regress-series", target="level").features
+    test, fitted = data.test, data.fitted
+    read = test[np.arange(len(test))].inputs[:, -1, 0] * fitted["deviation"][0] + fitted["mean"][0]
+    rows = test.meta["row"]
+    assert read == pytest.approx(frame["level"].to_numpy()[rows - 1], abs=1e-5)  # never that of the row itself
+    last = BASELINES.get("last-value").fit(data.train, data.val, data)(test)
+    assert last * fitted["scale"] + fitted["offset"] == pytest.approx(frame["level"].to_numpy()[rows - 1], abs=1e-5)
+    with pytest.raises(UserError, match="leave past out"):
+        prepared(frame.assign(level=frame["run"].str[1:].astype(float)), "regress-series", target="level", past="true")
+    frame.to_csv("n.csv", index=False)
+    encoded = TASKS.get("regress-series").encode
+    options = NumberOptions(target="level", past=True, sequence_length=5)
+    new = encoded(Source("path", {"file": Path("n.csv")}), options, data.reading)
+    assert np.array_equal(new.split[rows_at(new, rows)].inputs[:, -1], test[np.arange(len(test))].inputs[:, -1])
+
+
+def rows_at(new, rows):
+    """Which of the new windows end at these rows of the file (from 0)."""
+    return np.searchsorted(new.columns["row"], rows + 1)

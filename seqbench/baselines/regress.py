@@ -35,7 +35,7 @@ def last_value(train: Segments, val: Segments, data: TaskData) -> Predict:
     """The last value of the target's own column, where it is among the inputs."""
     column = data.fitted.get("target_feature")
     if column is None:
-        raise NotApplicable("the target's own column is not among the inputs")
+        raise NotApplicable("the target of the row before is not read (--option past=true, where it is known by then)")
 
     def predict(split: Any) -> Array:
         parts = [readings(split, rows)[:, -1, column] for rows in np.array_split(np.arange(len(split)), 64)]

@@ -51,6 +51,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 TIMES = ("time", "date", "timestamp", "datetime", "ds", "day", "hour", "step", "sample")
+BEFORE = " one row before"
 RUN_NAMES = (
     *("run", "run_id", "runid", "unit", "unit_id", "unit_nr", "unit_number", "engine", "engine_id", "trial", "session"),
     *("simulationrun", "simulation_run", "machine", "machine_id", "subject", "subject_id", "episode", "batch_id"),
@@ -79,10 +80,14 @@ class RunOptions(TableOptions):
 
 @dataclass(frozen=True)
 class NumberOptions(RunOptions):
-    """Options of a file of runs with a number to predict."""
+    """Options of a file of runs with a number to predict.
+
+    ``past`` reads the target of the row before, too: for a number that is known by then, as a laboratory's value is.
+    """
 
     target: str = ""
     sequence_length: int = 30
+    past: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,10 +168,17 @@ class _Runs:
         return self.table.where(int(self.rows[i]))
 
     def values(self, names: Sequence[str]) -> Array:
-        """(L, D) float64 of the columns of numbers ``names``, NaN where a value is missing."""
+        """(L, D) float64 of the columns of numbers ``names``, NaN where a value is missing.
+
+        A name that ends in `BEFORE` is a column one row earlier in the same run.
+        """
         values = np.empty((len(self.rows), len(names)))
         for i, name in enumerate(names):
-            values[:, i] = self.table.numbers(name, missing=True)[self.rows]
+            earlier = name.endswith(BEFORE) and name not in self.table.names
+            column = self.table.numbers(name.removesuffix(BEFORE) if earlier else name, missing=True)[self.rows]
+            if earlier:
+                column = np.where(np.diff(self.runs, prepend=-1) == 0, np.roll(column, 1), np.nan)
+            values[:, i] = column
         return values
 
     def labels(self, name: str, allow_empty: bool = False) -> list[str]:
@@ -533,9 +545,18 @@ class _Ready:
 
 
 def _ready(
-    data: _Set, windows: _Windows, targets: Array, classes: Sequence[str], options: RunOptions, named: Sequence[str]
+    data: _Set,
+    windows: _Windows,
+    targets: Array,
+    classes: Sequence[str],
+    options: RunOptions,
+    named: Sequence[str],
+    earlier: Sequence[str] = (),
 ) -> _Ready:
-    """``targets`` (L,) of all rows; windows are split, rows scaled by those that training windows read."""
+    """``targets`` (L,) of all rows; windows are split, rows scaled by those that training windows read.
+
+    ``earlier`` are columns that are read of the row before, in front of the others.
+    """
     table = data.first.table
     known = data.first.rows
     if options.target in named_columns(table, options.drop):
@@ -553,10 +574,11 @@ def _ready(
     rows = _split_windows(data, windows, targets[windows.ends], classes, options)
     parts = {name: windows[at] for name, at in rows.items()}
     training = _rows_of(parts["train"], len(targets))
-    values = data.values(chosen.names)
-    constant = {} if options.features else _constant(values[training], chosen.names)
-    kept = [i for i, name in enumerate(chosen.names) if name not in constant]
-    names = [chosen.names[i] for i in kept]
+    able = [*(name + BEFORE for name in earlier), *chosen.names]
+    values = data.values(able)
+    constant = {} if options.features else _constant(values[training], able)
+    kept = [i for i, name in enumerate(able) if name not in constant]
+    names = [able[i] for i in kept]
     if not names:
         raise UserError(
             "no column of numbers is left, so there is nothing to read: "
@@ -565,15 +587,16 @@ def _ready(
         )
     values = values[:, kept]
     features = _Features.of(values[training], names)
+    own = [name for name in names if name in table.names]
     late = {} if options.features else dict.fromkeys(_times_of(table), "a time: it would tell how late it is")
     notes = (
         *data.notes,
         read_note(names),
         *left_out_note({**late, **chosen.left_out, **constant}),
         *_missing_note(values, features.flagged),
-        *[note for one in data.tables for note in _suspects_note(one.table, names)],
+        *[note for one in data.tables for note in _suspects_note(one.table, own)],
         *_far_note(features, values, data.part_of(parts)),
-        *table.remarks_on([*names, *named]),
+        *table.remarks_on([*own, *named]),
     )
     return _Ready(data, features(values, data.runs), features, parts, notes)
 
@@ -765,6 +788,8 @@ def load_numbers(source: Source, options: NumberOptions) -> TaskData:
     windows = _windows(data.runs, options.sequence_length)
     per_run = not data.first.single and _one_a_run(targets, data.runs)
     last = np.append(np.diff(data.runs) != 0, True)
+    if per_run and options.past:
+        raise UserError(f"each run has one {options.target}, which the row before would tell: leave past out.")
     if per_run:
         windows = windows[last[windows.ends]]
     known = ~np.isnan(targets[windows.ends])
@@ -772,7 +797,7 @@ def load_numbers(source: Source, options: NumberOptions) -> TaskData:
     if not len(windows.starts):
         raise UserError(f"column {options.target!r} has no number at the end of any window.")
     named = [*data.first.named, options.target, *_given(options.group, options.split)]
-    ready = _ready(data, windows, targets, (), options, named)
+    ready = _ready(data, windows, targets, (), options, named, [options.target] if options.past else ())
     splits = {}
     for part, mine in ready.parts.items():
         splits[part] = _segments(ready, part, targets, {"last": last[mine.ends].astype(np.int64)})
@@ -785,7 +810,8 @@ def load_numbers(source: Source, options: NumberOptions) -> TaskData:
         if per_run
         else f"a window is to tell {options.target} of its last sample.",
     )
-    about: dict[str, Any] = {"features": ready.features.all_names, "notes": notes, "fitted": ready.features.fitted}
+    fitted = {**ready.features.fitted, **({"target_feature": 0} if options.past else {})}
+    about: dict[str, Any] = {"features": ready.features.all_names, "notes": notes, "fitted": fitted}
     train, val, test = splits.values()
     return with_numbers(TaskData(train, val, test, source.hashes, **about), options.target)
 
