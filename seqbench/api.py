@@ -151,15 +151,15 @@ def run(
     said: list[str] = []
     given = {**config, **_own_data({**config, "data": data})}
     tasks, base = _tasks_and_config(task, models, options, given, said.append)
+    own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
+    entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
+    here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
+    plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
+    store = Store(out)
+    grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
     with _told_where(), _listener(progress, jobs, base.name if alone and not many else "") as listener:
         for line in said:
             listener.say(line)
-        own: list[Entry[Any]] = [MODELS.entry(name) for name in models]
-        entries: list[Entry[Any]] = [*map(TASKS.entry, tasks), *own]
-        here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
-        plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
-        store = Store(out)
-        grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
         if not many and alone and not here:
             outcomes = [run_apart(base, store, plugins=plugins, force=force, listener=listener)]
         elif not many and here:
@@ -169,11 +169,14 @@ def run(
                 grid, listener, jobs=jobs, limit=time_limit, plugins=plugins, force=force, here=here
             )  # fmt: skip
     results = Results.of(outcomes)
-    if many:
-        return results
-    if outcomes[0].stored:
-        check_stored(results[0], results[0].folder)
-    return results[0]
+    return results if many else _single(results[0], stored=outcomes[0].stored)
+
+
+def _single(result: RunResult, *, stored: bool) -> RunResult:
+    """``result``, if one that was ``stored`` is as it was written."""
+    if stored:
+        check_stored(result, result.folder)
+    return result
 
 
 def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:

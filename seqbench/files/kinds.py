@@ -18,11 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.config import FLAGS, DataOptions, is_given
-from seqbench.data import Truth
 from seqbench.errors import UserError
 from seqbench.files import nucleotides, plain_text, runs, series, texts
 from seqbench.files.columns import CellOptions, named_columns
-from seqbench.metrics import bits_per_character
 from seqbench.readers.archives import shown, suffix_of
 from seqbench.readers.sequences import FASTA, GENBANK, NO_BASE
 from seqbench.readers.tables import SUFFIXES, Table, read_table
@@ -45,11 +43,6 @@ DNA = _budgets(smoke=(60, 64, 1), quick=(2000, 64, 5), standard=(8000, 64, 20), 
 RUNS = _budgets(smoke=(40, 64, 1), quick=(1200, 64, 6), standard=(10_000, 64, 20), full=(60_000, 64, 120))
 SERIES = _budgets(smoke=(40, 64, 1), quick=(1000, 64, 10), standard=(5000, 64, 50), full=(50_000, 64, 500))
 STREAM = _budgets(smoke=(40, 16, 1), quick=(1500, 32, 5), standard=(20_000, 32, 20), full=(400_000, 32, 400))
-
-
-def _score_bits(predictions: Array, truth: Truth) -> dict[str, float]:
-    """Bits per character from summed losses in nats per block."""
-    return {"bits_per_character": bits_per_character(predictions, truth.targets)}
 
 
 def _register(name: str, kind: str, variant: Mapping[str, Any], **about: Any) -> None:
@@ -85,7 +78,8 @@ _register(
 _register(
     "generate-text", "generate", plain_text.VARIANT, budgets=STREAM,
     training=Training(learning_rate=4e-3, dropout=0.0), metrics=(Metric("bits_per_character", "lower", "bits"),),
-    score=_score_bits, baselines=("unigram", "bzip2", "xz", "kneser-ney", "context-mixing"), reference="unigram",
+    score=plain_text.score_bits, reference="unigram",
+    baselines=("unigram", "bzip2", "xz", "kneser-ney", "context-mixing"),
 )  # fmt: skip
 
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import NewRows, Reading, Stream, TaskData
+from seqbench.data import NewRows, Reading, Stream, TaskData, Truth
 from seqbench.errors import UserError
 from seqbench.files.splitting import borders
 from seqbench.files.texts import OWN
+from seqbench.metrics import bits_per_character
 from seqbench.readers.tables import read_text
 from seqbench.task import Source
 
-__all__ = ["UNKNOWN", "VARIANT", "StreamOptions", "build_stream", "encode_text", "to_tokens"]
+__all__ = ["UNKNOWN", "VARIANT", "StreamOptions", "build_stream", "encode_text", "score_bits", "to_tokens"]
 
 Array = npt.NDArray[Any]
 UNKNOWN = "�"
@@ -110,6 +111,11 @@ def encode_text(source: Source, options: Any, reading: Reading) -> NewRows:
     stream = Stream.evaluation(tokens, min(options.sequence_length, len(tokens) - 1))
     truth = stream.truth()
     return NewRows(stream, {"block": truth.groups + 1, "characters": truth.targets})
+
+
+def score_bits(predictions: Array, truth: Truth) -> dict[str, float]:
+    """Bits per character from summed losses in nats per block; `truth.targets` holds the characters in each."""
+    return {"bits_per_character": bits_per_character(predictions, truth.targets)}
 
 
 VARIANT: dict[str, Any] = {

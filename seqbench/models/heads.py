@@ -28,6 +28,7 @@ __all__ = [
     "RegressHead",
     "Sample",
     "Shape",
+    "StepHead",
     "TagHead",
     "generate",
     "register_head",
@@ -209,9 +210,8 @@ class RegressHead(PooledHead):
         return {"value": reading.fitted["offset"] + reading.fitted["scale"] * predictions.astype("float64")}
 
 
-@register_head("tag")
-class TagHead(Head):
-    """One label for every step, (B, T, d_in) to (B, T, K) logits, which may look both ways; below 0 is context."""
+class StepHead(Head):
+    """Reads every step by itself: (B, T, d_in) to (B, T, K)."""
 
     every_step = True
 
@@ -219,13 +219,18 @@ class TagHead(Head):
         super().__init__(d_in, shape)
         self.out = nn.Linear(d_in, shape.outputs[0])
 
-    @staticmethod
-    def outputs(data: TaskData) -> tuple[int, ...]:
-        return (len(data.classes),)
-
     def forward(self, y: Tensor, lengths: Tensor | None) -> Tensor:
         logits: Tensor = self.out(y)
         return logits
+
+
+@register_head("tag")
+class TagHead(StepHead):
+    """One label for every step, (B, T, d_in) to (B, T, K) logits, which may look both ways; below 0 is context."""
+
+    @staticmethod
+    def outputs(data: TaskData) -> tuple[int, ...]:
+        return (len(data.classes),)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float().flatten(0, 1), batch.targets.flatten(), ignore_index=CONTEXT)
@@ -280,23 +285,14 @@ REPEAT = 30  # characters in a row that count as a verbatim repeat
 
 
 @register_head("generate")
-class GenerateHead(Head):
+class GenerateHead(StepHead):
     """(B, T, d_in) to (B, T, V) logits of the symbol after each step; a model that sees it may not be scored."""
 
     causal = True
-    every_step = True
-
-    def __init__(self, d_in: int, shape: Shape) -> None:
-        super().__init__(d_in, shape)
-        self.out = nn.Linear(d_in, shape.outputs[0])
 
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:
         return (len(data.vocabulary),)
-
-    def forward(self, y: Tensor, lengths: Tensor | None) -> Tensor:
-        logits: Tensor = self.out(y)
-        return logits
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float().flatten(0, 1), batch.targets.flatten())

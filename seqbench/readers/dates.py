@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from seqbench.readers.archives import shown
 from seqbench.readers.cells import DIRECTIVES, Format, Unreadable, first_failing
 
-__all__ = ["FIRST", "continuous", "hours_between", "read_times", "times_of_numbers"]
+__all__ = ["FIRST", "casts", "continuous", "hours_between", "read_times", "times_of_numbers", "to_array"]
 
 Array = npt.NDArray[Any]
 NAIVE, ZONED = pa.timestamp("ns"), pa.timestamp("ns", "UTC")
@@ -58,9 +58,9 @@ def read_times(cells: pa.ChunkedArray, form: Format) -> tuple[Array, str]:
     first = cells[0].as_py()
     if form.date_format and "%" in form.date_format:
         return _by_format(cells, form.date_format, None), ""
-    if _casts(cells[:1], pa.float64()):
+    if casts(cells[:1], pa.float64()):
         return times_of_numbers(cells)
-    kind = next((kind for kind in (NAIVE, ZONED) if _casts(cells[:1], kind)), None)
+    kind = next((kind for kind in (NAIVE, ZONED) if casts(cells[:1], kind)), None)
     if kind is not None:
         return _iso(cells, kind), ""
     for begin, written in BEGINS:
@@ -76,9 +76,9 @@ def read_times(cells: pa.ChunkedArray, form: Format) -> tuple[Array, str]:
 def times_of_numbers(column: pa.ChunkedArray) -> tuple[Array, str]:
     """Numbers, or texts of numbers, none missing: times since 1970, or dates of digits in a row, or plain float64."""
     try:
-        numbers = _numpy(column.cast(pa.float64(), safe=False))
+        numbers = to_array(column.cast(pa.float64(), safe=False))
     except pa.ArrowInvalid:
-        at = first_failing(lambda part: _casts(part, pa.float64()), column)
+        at = first_failing(lambda part: casts(part, pa.float64()), column)
         raise Unreadable(at, f"{shown(column[at].as_py())} is no number, as the first of the column is") from None
     whole = bool(np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all())
     if whole and (written := COMPACT.get(len(f"{abs(numbers[0]):.0f}"))):
@@ -107,7 +107,7 @@ def _compact_date(texts: pa.ChunkedArray, written: str) -> Array | None:
 
 def _since_1970(column: pa.ChunkedArray, numbers: Array, unit: str) -> Array:
     try:
-        return _numpy(column.cast(pa.int64())).astype(f"datetime64[{unit}]").astype("datetime64[ns]")
+        return to_array(column.cast(pa.int64())).astype(f"datetime64[{unit}]").astype("datetime64[ns]")
     except pa.ArrowInvalid:  # with decimals
         nanoseconds = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[unit]
         whole = np.floor(numbers)
@@ -117,18 +117,18 @@ def _since_1970(column: pa.ChunkedArray, numbers: Array, unit: str) -> Array:
 
 def _iso(cells: pa.ChunkedArray, kind: pa.DataType) -> Array:
     try:
-        return _numpy(cells.cast(kind).cast(NAIVE))
+        return to_array(cells.cast(kind).cast(NAIVE))
     except pa.ArrowInvalid:
         pass
     try:
         return _by_format(cells, "%Y-%m-%d", None)  # an hour of one digit, say, or 24:00
     except Unreadable:
-        at = first_failing(lambda part: _casts(part, kind), cells)
+        at = first_failing(lambda part: casts(part, kind), cells)
     value, other = cells[at : at + 1], NAIVE if kind == ZONED else ZONED
     what = NO_TIME
-    if _casts(value, other):
+    if casts(value, other):
         what = f"{'lacks' if kind == ZONED else 'has'} a time zone, other than {FIRST}: give all or none one"
-    elif _casts(value, pa.timestamp("s")) or _casts(value, pa.timestamp("s", "UTC")):
+    elif casts(value, pa.timestamp("s")) or casts(value, pa.timestamp("s", "UTC")):
         what = "is outside the years 1678 to 2261"
     raise Unreadable(at, f"{shown(value[0].as_py())} {what}")
 
@@ -387,7 +387,8 @@ def _shown_time(time: Any) -> str:
     return str(np.datetime_as_string(time, unit="auto"))
 
 
-def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+def casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    """Whether every cell of ``column`` can be of another ``kind``."""
     try:
         column.cast(kind)
     except pa.ArrowException:
@@ -395,7 +396,8 @@ def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
     return True
 
 
-def _numpy(column: pa.ChunkedArray) -> Array:
+def to_array(column: pa.ChunkedArray) -> Array:
+    """(rows,) of a column without nulls."""
     return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks])
 
 

@@ -40,7 +40,7 @@ from seqbench.readers.cells import (
     first_failing,
     without_marks,
 )
-from seqbench.readers.dates import FIRST, continuous, read_times, times_of_numbers
+from seqbench.readers.dates import FIRST, casts, continuous, read_times, times_of_numbers, to_array
 
 __all__ = [
     "MAX_ROWS",
@@ -389,7 +389,7 @@ def _without_empty_ends(
         any_filled = filled[0]
         for column in filled[1:]:
             any_filled = pc.or_(any_filled, column)
-        rows = np.flatnonzero(_numpy(any_filled))
+        rows = np.flatnonzero(to_array(any_filled))
         n_rows = int(rows[-1]) + 1 if len(rows) else data.num_rows
         if n_rows < data.num_rows:
             remarks.append(f"{data.num_rows - n_rows:,} empty rows at the end are left out")
@@ -528,7 +528,7 @@ class Table:
         except TypeError:
             kind = self._column(name).type
             raise UserError(f"{self.file}: column {shown(name, 60)} holds {kind} and not numbers.") from None
-        values = _numpy(column.fill_null(np.nan))
+        values = to_array(column.fill_null(np.nan))
         checks = (np.isinf, "is not finite"), (_too_large, "is too large"), (np.isnan, "where a number must be")
         for wrong, what in checks:
             if (wrong is not np.isnan or not missing) and (bad := wrong(values)).any():
@@ -600,9 +600,9 @@ class Table:
             return times_of_numbers(self._as_floats(column) if not pa.types.is_integer(kind) else column)
         finest = pa.timestamp("ns", "UTC" if getattr(kind, "tz", None) else None)
         try:
-            return _numpy(column.cast(finest).cast(pa.timestamp("ns"))), ""
+            return to_array(column.cast(finest).cast(pa.timestamp("ns"))), ""
         except pa.ArrowInvalid:  # too far for Python to print
-            at = first_failing(lambda part: _casts(part, finest), column)
+            at = first_failing(lambda part: casts(part, finest), column)
             raise Unreadable(at, "a time outside the years 1678 to 2261") from None
 
     def _pair(self, name: str) -> list[str]:
@@ -626,7 +626,7 @@ class Table:
             if (at := pc.index(pc.equal(cells, "").fill_null(True), True).as_py()) >= 0:
                 raise self.bad(at, part, "a time is missing")
         if _all_match(hours, r"^\d{1,4}$"):
-            numbers = _numpy(hours.cast(pa.int64()))
+            numbers = to_array(hours.cast(pa.int64()))
             if numbers.max() <= 24:
                 hours = pc.binary_join_element_wise(hours, "00", ":")
             else:
@@ -658,7 +658,7 @@ class Table:
             column, _ = self._floats(name)
         except (Unreadable, TypeError):
             return {}
-        return count_suspects(_numpy(column.fill_null(np.nan)))
+        return count_suspects(to_array(column.fill_null(np.nan)))
 
     def numeric_columns(self, except_: Collection[str] = ()) -> list[str]:
         """The columns whose every cell is a number or missing, and one at least a number."""
@@ -756,20 +756,8 @@ class Table:
             raise UserError(f"{self.file}: column {shown(name, 60)} holds {shown(kind, 40)} and not text.") from None
 
 
-def _numpy(column: pa.ChunkedArray) -> Array:
-    return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks])
-
-
 def _all_match(column: pa.ChunkedArray, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(column, pattern)).as_py())
-
-
-def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
-    try:
-        column.cast(kind)
-    except pa.ArrowException:
-        return False
-    return True
 
 
 def check_increasing(times: Array, table: Table, name: str, groups: Sequence[str] | Array | None = None) -> None:
