@@ -179,7 +179,7 @@ class AdamW:
 
 
 CHECKPOINT = "checkpoint.safetensors"
-FORMAT = 2  # of the file; 2: also the losses that are summed up since the last check
+FORMAT = 3  # of the file; 2: also the losses that are summed up since the last check; 3: the generator of masks
 
 
 class Checkpoint:
@@ -378,6 +378,9 @@ class _Losses:
         return mean
 
 
+MASKS = "generator.dropout"
+
+
 class _Keeper:
     """Keeps all that decides how training goes on after a step, if there is a ``checkpoint`` to keep it in."""
 
@@ -399,7 +402,8 @@ class _Keeper:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.state.items()}
         for part, rows in self.optimizer.state().items():
             tensors |= {f"{part}.{i}": tensor for i, tensor in enumerate(rows)}
-        return {**tensors, "loss.sum": self.losses.sum}
+        masks = self.model.dropout.state()
+        return {**tensors, "loss.sum": self.losses.sum, **({} if masks is None else {MASKS: masks})}
 
     def can_afford(self) -> bool:
         """Whether all writing, with one more that takes as long as the last, stays within its share of the time."""
@@ -445,6 +449,8 @@ class _Keeper:
         self.best.state = part("best.")
         self.best.value, self.best.step, self.best.stale = counts["best"]
         self.losses.sum, self.losses.count = tensors["loss.sum"], counts["losses"]
+        if MASKS in tensors:
+            self.model.dropout.restore(tensors[MASKS])
         for name, value in counts["fit"].items():
             setattr(self.done, name, value)
         self.done.resumed = True

@@ -1,4 +1,4 @@
-"""The record: the JSON object that one job leaves behind, schema version 2.
+"""The record: the JSON object that one job leaves behind, schema version 4.
 
 `Record` is what all have in common; `RunRecord` is that of a model trained on a task, which `seqbench.experiment` fills
 in, `ProbeRecord` that of a probe, which `seqbench.probes.shared.measuring` fills in. A
@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 # 2: numpy, scikit_learn, os and instruction_set of the environment; 3: dataset, test_file and about of the task, null
-# for scores that can't be told, and share of the primary figure
-SCHEMA_VERSION = 3
+# for scores that can't be told, and share of the primary figure; 4: kernel and flush_denormal of the environment
+SCHEMA_VERSION = 4
 READING_SHA256 = "reading_sha256"  # in the header of model.safetensors: of the model.json that belongs to it
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -59,9 +59,10 @@ class Strict(BaseModel):
 class Environment(Strict):
     """Where it ran. `git_commit` is of seqbench's own checkout, where there is one.
 
-    What is None by default is not known of records of schema version 1. `os` is the system and its release, without the
+    What is None by default is not known of records of older schema versions. `os` is the system and its release, without the
     name of the machine; `instruction_set` is what torch uses of the processor, such as AVX2, on which the last digits
-    of figures depend.
+    of figures depend. `kernel`: what ran the recurrent layers of a built-in model (`seqbench.models.kernels`);
+    `flush_denormal`: whether numbers below the least normal one counted as 0.
     """
 
     device: str
@@ -77,6 +78,8 @@ class Environment(Strict):
     scikit_learn: str | None = None
     os: str | None = None
     instruction_set: str | None = None
+    kernel: str | None = None
+    flush_denormal: bool | None = None
 
 
 class Record(Strict):
@@ -84,7 +87,7 @@ class Record(Strict):
 
     PATTERN: ClassVar[str]  # of the folders of such records below a store's root
 
-    schema_version: Literal[1, 2, 3]
+    schema_version: Literal[1, 2, 3, 4]
     key: Hash
     status: Status
     reason: str | None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seqbench.data import TaskData
 from seqbench.errors import NotApplicable, UserError
+from seqbench.models.dropout import Dropout
 from seqbench.models.heads import HEADS, Head, Shape
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.options import brief
@@ -46,18 +47,21 @@ class SequenceModel(nn.Module):
         self.layers = nn.ModuleList(mixer(d_in, d, head.causal) for d_in, d in zip(d_ins, widths, strict=True))
         self.residual = backbone == "residual"
         self.norms = nn.ModuleList(nn.LayerNorm(d) for d in (*d_ins, widths[-1]) if self.residual)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = head(widths[-1], shape)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.mix(self.embed(inputs), lengths)
+        x = self.mix(self.embed(inputs), lengths, last_only=type(self.head).last_only)
         output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
         return output
 
-    def mix(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """All mixer layers: (B, T, first width) to (B, T, last width)."""
+    def mix(self, x: Tensor, lengths: Tensor | None, *, last_only: bool = False) -> Tensor:
+        """All mixer layers: (B, T, first width) to (B, T, last width), or to (B, 1, last width) of step T alone."""
         for i, mixer in enumerate(self.layers):
-            x = self._leave(x, mixer(self._enter(i, x), lengths))
+            y = mixer(self._enter(i, x), lengths)
+            if last_only and i == len(self.layers) - 1:  # nobody reads the others: no mask and no skip for them
+                x, y = x[:, -1:], y[:, -1:]
+            x = self._leave(x, y)
         return x
 
     def _enter(self, i: int, x: Tensor) -> Tensor:

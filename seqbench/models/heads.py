@@ -88,10 +88,12 @@ class Head(nn.Module):
     Attributes:
         causal: whether the kind predicts what later steps show, so that only causal models may be scored.
         every_step: whether it has an output for every step.
+        last_only: whether it reads step T of the padded sequence and no other.
     """
 
     causal: ClassVar[bool] = False
     every_step: ClassVar[bool] = False
+    last_only: ClassVar[bool] = False
 
     def __init__(self, d_in: int, shape: Shape) -> None:
         super().__init__()
@@ -248,6 +250,8 @@ class TagHead(StepHead):
 @register_head("forecast")
 class ForecastHead(Head):
     """Reads the last step: (B, d_in) to (B, H, C) in the scaled units of the targets; trained on squared error."""
+
+    last_only = True
 
     def __init__(self, d_in: int, shape: Shape) -> None:
         super().__init__(d_in, shape)

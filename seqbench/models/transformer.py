@@ -9,7 +9,9 @@ layers, the two projections that write to the skip scaled down by sqrt(2) (two w
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +28,38 @@ BASE = 10_000.0  # of the rotary frequencies
 
 def rotate(x: Tensor, first: int = 0) -> Tensor:
     """Rotary positions for (B, heads, T, d): pairs (i, i + d/2) turned by (first + t) / BASE^(2i/d)."""
-    length, d = x.shape[-2:]
-    frequency = BASE ** (-torch.arange(0, d, 2, device=x.device, dtype=torch.float32) / d)
-    angle = torch.arange(first, first + length, device=x.device, dtype=torch.float32)[:, None] * frequency
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    rotated: Tensor = _Rotation.apply(x, *_angles(*x.shape[-2:], first, x.device, x.dtype))  # type: ignore[no-untyped-call]
+    return rotated
+
+
+@functools.lru_cache(maxsize=16)
+def _angles(length: int, d: int, first: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (T, d / 2)."""
+    frequency = BASE ** (-torch.arange(0, d, 2, device=device, dtype=torch.float32) / d)
+    angle = torch.arange(first, first + length, device=device, dtype=torch.float32)[:, None] * frequency
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+class _Rotation(torch.autograd.Function):
+    """Its own backward, the turn back: autograd would make and keep a dozen tensors of the size of ``x``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # torch leaves it open
+        return _turn(gradient, *ctx.saved_tensors, -1.0), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
+    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    left, right = turned.chunk(2, dim=-1)
+    torch.mul(a, cos, out=left).addcmul_(b, sin, value=-sign)
+    torch.mul(b, cos, out=right).addcmul_(a, sin, value=sign)
+    return turned
 
 
 @register_model("transformer", aliases=("attention",))

@@ -1,0 +1,98 @@
+"""A recurrent layer of torch.nn, run by one of the kernels: torch's own, the one in C, or the one written in torch."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqbench.models.kernels.compiled import Compiled, library
+from seqbench.models.kernels.sequence import GATES, Engine, Plan, run
+from seqbench.models.kernels.written import Written
+
+__all__ = ["KERNELS", "Weights", "engine_for", "kernel_name", "over_steps", "over_symbols", "weights_of"]
+
+KERNELS = ("auto", "torch", "fast")
+Layer = nn.RNN | nn.LSTM | nn.GRU
+CELLS: dict[type[nn.Module], str] = {nn.RNN: "rnn", nn.LSTM: "lstm", nn.GRU: "gru"}
+
+
+def cell_of(layer: Layer) -> str:
+    """rnn, lstm or gru."""
+    return CELLS[type(layer)]
+
+
+@functools.cache
+def _on_cpu() -> Engine:
+    found = library()
+    return Written() if found is None else Compiled(found[1])
+
+
+def kernel_name(device: torch.device, choice: str) -> str:
+    """What runs recurrent layers of built-in models there, as records hold it."""
+    if choice == "torch" or (choice == "auto" and device.type != "cpu"):
+        return "torch"
+    found = library() if device.type == "cpu" else None
+    return "written" if found is None else f"c {found[0]}"
+
+
+def engine_for(x: Tensor, choice: str) -> Engine | None:
+    """What runs a layer on ``x`` if not torch's own kernel; that one for what only it can do."""
+    kind = x.device.type
+    if choice == "torch" or x.is_meta or x.dtype not in (torch.float32, torch.float64):
+        return None
+    if torch.is_autocast_enabled(kind):
+        return None
+    if kind == "cpu":
+        return _on_cpu()
+    return Written() if choice == "fast" else None
+
+
+class Weights(NamedTuple):
+    """A layer's weights as `sequence.run` wants them: gates in its order, widths padded with zeros."""
+
+    inputs: Tensor
+    bias: Tensor
+    recurrent: Tensor
+    extra: Tensor | None
+
+
+def weights_of(layer: Layer, engine: Engine) -> Weights:
+    """Of ``layer`` for ``engine``; gradients flow back through it."""
+    w, u, b, b_state = (getattr(layer, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    cell, H = cell_of(layer), layer.hidden_size
+    wide = -(-H // engine.multiple(w.dtype)) * engine.multiple(w.dtype)
+    extra = None
+    if cell == "gru":  # from r, z, n to n, r, z, as their gradients lie
+        extra = b_state[2 * H :]
+        b = torch.cat([b[2 * H :], b[: 2 * H] + b_state[: 2 * H]])
+        w = torch.cat([w[2 * H :], w[: 2 * H]])
+    else:
+        b = b + b_state
+    if wide > H:
+        gates, more = GATES[cell], wide - H
+        w = F.pad(w.unflatten(0, (gates, H)), (0, 0, 0, more)).flatten(0, 1)
+        u = F.pad(u.unflatten(0, (gates, H)), (0, more, 0, more)).flatten(0, 1)
+        b = F.pad(b.unflatten(0, (gates, H)), (0, more)).flatten()
+        extra = None if extra is None else F.pad(extra, (0, more))
+    return Weights(w, b, u, extra)
+
+
+def over_steps(layer: Layer, engine: Engine, x: Tensor, weights: Weights, **how: bool | Tensor | None) -> Tensor:
+    """(B, T, D) to (B, T, H); ``how`` as `Plan` has it: ``reverse``, ``lengths``."""
+    plan = Plan(engine, cell_of(layer), **how)  # type: ignore[arg-type]
+    states = run(plan, x.transpose(0, 1).contiguous(), weights.inputs, weights.bias, weights.recurrent, weights.extra)
+    return states[:, :, : layer.hidden_size].transpose(0, 1)
+
+
+def over_symbols(
+    layer: Layer, engine: Engine, symbols: Tensor, table: Tensor, weights: Weights, **how: bool | Tensor | None
+) -> Tensor:
+    """`over_steps` of ``table[symbols]``, (B, T) and (V, D), of which only the V rows are multiplied by weights."""
+    plan = Plan(engine, cell_of(layer), symbols=symbols.t().contiguous(), **how)  # type: ignore[arg-type]
+    projected = torch.addmm(weights.bias, table, weights.inputs.t())
+    states = run(plan, projected, None, None, weights.recurrent, weights.extra)
+    return states[:, :, : layer.hidden_size].transpose(0, 1)
