@@ -212,6 +212,8 @@ class RunConfig(DataOptions):
     """Device to train on; auto takes CUDA if there is one, else the CPU."""
     precision: Annotated[Literal["fp32", "tf32", "bf16"], Parameter(group=MACHINE)] = "fp32"
     """Number format of the matrix products."""
+    kernel: Annotated[Literal["auto", "torch", "fast"], Parameter(group=MACHINE)] = "auto"
+    """Whose code runs the layers: torch's own, this package's (fast), or of each what is faster."""
     threads: Annotated[int, Range(ge=1, le=1_024), Parameter(group=MACHINE, metavar="N")] = 1
     """CPU threads; one is nearly as fast as two for recurrent models, and leaves the other core to another cell."""
 

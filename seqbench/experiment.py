@@ -29,7 +29,7 @@ from safetensors.torch import save as to_safetensors
 
 from seqbench.config import DataOptions, RunConfig
 from seqbench.data import Split, TaskData
-from seqbench.device import CUDNN_LONGEST, device_name, resolve_device, settings
+from seqbench.device import CUDNN_LONGEST, device_name, flushes_denormals, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
 from seqbench.errors import Interrupted, UserError
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
@@ -51,6 +51,7 @@ from seqbench.jobs.record import (
 )
 from seqbench.jobs.store import LEFT_OUT, Store
 from seqbench.models.backbone import SequenceModel, build, check_causal, check_widths, count_parameters, shape_of
+from seqbench.models.kernels.layer import kernel_name
 from seqbench.models.mixer import MODELS, ModelSpec
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
@@ -273,7 +274,7 @@ def build_model(experiment: Experiment) -> SequenceModel:
     if config.params is not None:
         width = width_for(config.params, config.model, kind, shape, config.n_layers, config.backbone)
         widths = (width,) * config.n_layers
-    return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone)
+    return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone, config.kernel)
 
 
 def _check_params(experiment: Experiment) -> None:
@@ -299,7 +300,10 @@ def check_sees_no_future(model: SequenceModel, data: TaskData, length: int | Non
 
 
 def environment_of(
-    device: torch.device, threads: int, git: tuple[str | None, bool | None] | None = None
+    device: torch.device,
+    threads: int,
+    git: tuple[str | None, bool | None] | None = None,
+    kernel: str = "auto",
 ) -> Environment:
     """Where something runs, as records hold it."""
     commit, dirty = git or git_state()
@@ -317,6 +321,8 @@ def environment_of(
         scikit_learn=package_version("scikit-learn"),
         os=platform.platform(),
         instruction_set=torch.backends.cpu.get_cpu_capability(),
+        kernel=kernel_name(device, kernel),
+        flush_denormal=flushes_denormals(),
     )
 
 
@@ -489,7 +495,7 @@ class _Run:
             baselines=self.baselines,
             skill=skill,
             cost=cost,
-            environment=environment_of(experiment.device, config.threads, experiment.git),
+            environment=environment_of(experiment.device, config.threads, experiment.git, config.kernel),
             started=self.started,
             finished=now(),
         )

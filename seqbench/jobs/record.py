@@ -41,7 +41,8 @@ __all__ = [
 ]
 
 # 2: numpy, scikit_learn, os and instruction_set of the environment; 3: dataset, test_file and about of the task, null
-# for scores that can't be told, and share of the primary figure; 4: kernel and flush_denormal of the environment
+# for scores that can't be told, and share of the primary figure; 4:
+# kernel and flush_denormal of the environment
 SCHEMA_VERSION = 4
 READING_SHA256 = "reading_sha256"  # in the header of model.safetensors: of the model.json that belongs to it
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -59,7 +60,7 @@ class Strict(BaseModel):
 class Environment(Strict):
     """Where it ran. `git_commit` is of seqbench's own checkout, where there is one.
 
-    What is None by default is not known of records of older schema versions. `os` is the system and its release, without the
+    What is None by default is not known of older records. `os` is the system and its release, without the
     name of the machine; `instruction_set` is what torch uses of the processor, such as AVX2, on which the last digits
     of figures depend. `kernel`: what ran the recurrent layers of a built-in model (`seqbench.models.kernels`);
     `flush_denormal`: whether numbers below the least normal one counted as 0.

@@ -18,7 +18,7 @@ from seqbench.data import TaskData
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.dropout import Dropout
 from seqbench.models.heads import HEADS, Head, Shape
-from seqbench.models.mixer import MODELS, Mixer
+from seqbench.models.mixer import MODELS, Embedded, Mixer
 from seqbench.options import brief
 
 __all__ = ["SequenceModel", "build", "check_causal", "check_widths", "count_parameters", "shape_of"]
@@ -51,18 +51,37 @@ class SequenceModel(nn.Module):
         self.head = head(widths[-1], shape)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        x = self.mix(self.embed(inputs), lengths, last_only=type(self.head).last_only)
+        embedded = self._embedded(inputs)
+        if embedded is None:
+            x = self._mix(self.embed(inputs), lengths)
+        else:
+            y = self._mixer(0).forward_embedded(embedded, lengths)
+            x = self._mix(self._leave(0, self.embed(inputs) if self.residual else y, y), lengths, first=1)
         output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
         return output
 
-    def mix(self, x: Tensor, lengths: Tensor | None, *, last_only: bool = False) -> Tensor:
-        """All mixer layers: (B, T, first width) to (B, T, last width), or to (B, 1, last width) of step T alone."""
+    def mix(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """All mixer layers: (B, T, first width) to (B, T, last width)."""
         for i, mixer in enumerate(self.layers):
-            y = mixer(self._enter(i, x), lengths)
-            if last_only and i == len(self.layers) - 1:  # nobody reads the others: no mask and no skip for them
-                x, y = x[:, -1:], y[:, -1:]
-            x = self._leave(x, y)
+            x = self._skip(x, mixer(self._enter(i, x), lengths))
         return x
+
+    def _mix(self, x: Tensor, lengths: Tensor | None, first: int = 0) -> Tensor:
+        """The layers from ``first`` on; of the last only step T if the head reads no other."""
+        for i in range(first, len(self.layers)):
+            x = self._leave(i, x, self.layers[i](self._enter(i, x), lengths))
+        return x
+
+    def _embedded(self, inputs: Tensor) -> Embedded | None:
+        """``inputs`` with their embedding, where only a function of each symbol stands before the first layer."""
+        if not _folds(type(self._mixer(0))):
+            return None
+        if isinstance(self.embed, nn.Embedding):  # a table is worth it if it is shorter than what is read
+            few = 2 * len(self.embed.weight) <= inputs.numel()
+            return Embedded(inputs, self._enter(0, self.embed.weight), None) if few else None
+        if isinstance(self.embed, nn.Linear) and not self.residual and self.shape.features <= self.widths[0]:
+            return Embedded(inputs, self.embed.weight, self.embed.bias)
+        return None
 
     def _enter(self, i: int, x: Tensor) -> Tensor:
         if self.residual:
@@ -70,7 +89,13 @@ class SequenceModel(nn.Module):
             return normed
         return x
 
-    def _leave(self, x: Tensor, y: Tensor) -> Tensor:
+    def _leave(self, i: int, x: Tensor, y: Tensor) -> Tensor:
+        """What layer ``i``, which took ``x`` to ``y``, hands on."""
+        if i == len(self.layers) - 1 and type(self.head).last_only:  # no mask and no skip for what nobody reads
+            x, y = x[:, -1:], y[:, -1:]
+        return self._skip(x, y)
+
+    def _skip(self, x: Tensor, y: Tensor) -> Tensor:
         dropped: Tensor = self.dropout(y)
         # no skip where the width changes
         return x + dropped if self.residual and x.shape == y.shape else dropped
@@ -84,11 +109,16 @@ class SequenceModel(nn.Module):
         x, following = self.embed(inputs_t), []
         for i in range(len(self.layers)):
             y, after = self._mixer(i).step(self._enter(i, x), state[i])
-            x = self._leave(x, y)
+            x = self._skip(x, y)
             following.append(after)
         x = self.norms[-1](x) if self.residual else x
         output: Tensor = self.head(x[:, None], None)
         return output[:, 0], following
+
+    def use_kernel(self, name: str) -> None:
+        """Let every layer use kernels of ``name``: auto, torch or fast."""
+        for i in range(len(self.layers)):
+            self._mixer(i).choice = name
 
     def _mixer(self, i: int) -> Mixer:
         mixer = self.layers[i]
@@ -110,6 +140,16 @@ class SequenceModel(nn.Module):
         return sum(_whole(self._mixer(i).state_size(length), length) for i in range(len(self.layers)))
 
 
+def _folds(mixer: type[Mixer]) -> bool:
+    """Whether ``mixer`` has its own way to read embedded inputs, that no class below it has made stale."""
+    for cls in mixer.__mro__:
+        if "forward_embedded" in vars(cls):
+            return cls is not Mixer
+        if "forward" in vars(cls):
+            return False
+    return False
+
+
 def _whole(size: Any, length: int) -> int:
     """``size`` if it is a count, as a user's own layer need not tell it."""
     if not isinstance(size, numbers.Real) or not float(size).is_integer() or float(size) < 0:
@@ -124,9 +164,17 @@ def shape_of(kind: str, data: TaskData) -> Shape:
 
 
 def build(
-    model: str, kind: str, shape: Shape, widths: tuple[int, ...], dropout: float = 0.0, backbone: str = "bare"
+    model: str,
+    kind: str,
+    shape: Shape,
+    widths: tuple[int, ...],
+    dropout: float = 0.0,
+    backbone: str = "bare",
+    kernel: str = "auto",
 ) -> SequenceModel:
     """Model ``model`` with the head of ``kind`` for data of ``shape``.
+
+    ``kernel`` is auto, torch (torch's own layers and operations) or fast (this package's), where a layer has both.
 
     Raises:
         NotApplicable: the kind predicts the future and the model sees it.
@@ -136,7 +184,9 @@ def build(
     if head.causal and not mixer.can_be_causal:
         raise NotApplicable(f"{model} sees later steps, and a {kind} task is to predict them")
     check_widths(model, widths)
-    return SequenceModel(mixer, head, shape, widths, dropout, backbone)
+    built = SequenceModel(mixer, head, shape, widths, dropout, backbone)
+    built.use_kernel(kernel)
+    return built
 
 
 def check_widths(model: str, widths: tuple[int, ...]) -> None:

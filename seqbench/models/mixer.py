@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqbench.registry import Registry
 
-__all__ = ["MODELS", "Mixer", "ModelSpec", "real_steps", "register_model", "reverse_within"]
+__all__ = ["MODELS", "Embedded", "Mixer", "ModelSpec", "real_steps", "register_model", "reverse_within"]
 
 State = Any  # a tensor or a tuple of tensors, as the mixer likes
 M = TypeVar("M", bound="type[Mixer]")
 MODELS: Registry[ModelSpec] = Registry("model", "seqbench.models", group="seqbench.models")
+
+
+class Embedded(NamedTuple):
+    """What a first layer reads, before it is embedded: (B, T) ``inputs`` that are rows of the table ``weight`` (V, D),
+    or, where there is a ``bias`` (D,), (B, T, F) ``inputs`` that the linear map of ``weight`` (D, F) takes to D."""
+
+    inputs: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+    def values(self) -> Tensor:
+        """(B, T, D)."""
+        if self.bias is None:
+            return F.embedding(self.inputs, self.weight)
+        return F.linear(self.inputs, self.weight, self.bias)
 
 
 class Mixer(nn.Module):
@@ -29,15 +45,26 @@ class Mixer(nn.Module):
         width_multiple: d_out must be a multiple of this.
         initialisations: names of the ways in which its weights can start, the one that the constructor uses first;
             part of every result about memory.
+        choice: which kernels it is to use where it has several, auto, torch or fast; set after it is built.
     """
 
     can_be_causal: ClassVar[bool] = True
     width_multiple: ClassVar[int] = 1
     initialisations: ClassVar[tuple[str, ...]] = ("default",)
+    choice: str = "auto"
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__()
         self.d_in, self.d_out, self.causal = d_in, d_out, causal
+
+    def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
+        """``forward(embedded.values(), lengths)``, to rounding.
+
+        A layer whose own first act is a linear map can multiply the two maps first: of a small vocabulary only the
+        rows of the table go through the product then, not every step.
+        """
+        output: Tensor = self(embedded.values(), lengths)
+        return output
 
     def initialise(self, name: str) -> None:
         """Start again as ``name``, one of `initialisations`, says; called right after the constructor, if at all."""

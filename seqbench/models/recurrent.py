@@ -1,10 +1,11 @@
 """The recurrent mixers: RNN (Elman 1990), LSTM (Hochreiter and Schmidhuber 1997; forget gate Gers et al. 2000), BiLSTM
 (Schuster and Paliwal 1997), GRU (Cho et al. 2014, with the reset gate applied after the product, as in cuDNN).
 
-The whole-sequence form is torch.nn's own kernel (oneDNN or cuDNN); `step` is the same update written out, for
-generation. Initialisation: every weight and bias uniform in +-1/sqrt(d_out), torch's own, except that the gates that
-keep the state start open: the LSTM's forget gate and the GRU's update gate at a bias of 1 (one of the two bias vectors
-holds it, the other holds 0 there; Jozefowicz et al. 2015, Tallec and Ollivier 2018).
+The weights are those of torch.nn's layers. The whole sequence runs in torch's own kernel (oneDNN or cuDNN) or in one of
+`seqbench.models.kernels`, whichever is faster; `step` is the same update written out, for generation. Initialisation:
+every weight and bias uniform in +-1/sqrt(d_out), torch's own, except that the gates that keep the state start open: the
+LSTM's forget gate and the GRU's update gate at a bias of 1 (one of the two bias vectors holds it, the other holds 0
+there; Jozefowicz et al. 2015, Tallec and Ollivier 2018).
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.mixer import Mixer, register_model, reverse_within
+from seqbench.models.kernels.layer import Layer, engine_for, over_steps, over_symbols, weights_of
+from seqbench.models.mixer import Embedded, Mixer, register_model, reverse_within
 
 __all__ = ["GRU", "LSTM", "RNN", "BiLSTM"]
 
 
-def _run(kernel: nn.RNN | nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
+def _torch(kernel: Layer, x: Tensor) -> Tensor:
     """``kernel(x)`` in the type that autocast asks for: left to itself, it would run cuDNN's cells in fp16, always."""
     if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         output: Tensor = kernel(x)[0]
@@ -35,17 +37,45 @@ def _run(kernel: nn.RNN | nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
         return cell(x.to(dtype), zeros, *shape)[0]
 
 
+def _run(kernel: Layer, x: Tensor, choice: str, *, reverse: bool = False, lengths: Tensor | None = None) -> Tensor:
+    """(B, T, D) to (B, T, H); ``reverse``: each row is read from its last real step to its first."""
+    engine = engine_for(kernel, x, x.shape[:2], choice)
+    if engine is not None:
+        return over_steps(kernel, engine, x, weights_of(kernel, engine), reverse=reverse, lengths=lengths)
+    if reverse:
+        return reverse_within(_torch(kernel, reverse_within(x, lengths)), lengths)
+    return _torch(kernel, x)
+
+
+def _run_embedded(
+    kernel: Layer, embedded: Embedded, choice: str, *, reverse: bool = False, lengths: Tensor | None = None
+) -> Tensor:
+    """`_run` of what is still to be embedded."""
+    inputs, weight, bias = embedded
+    engine = engine_for(kernel, weight, inputs.shape[:2], choice, folded=True)
+    if engine is None:
+        return _run(kernel, embedded.values(), choice, reverse=reverse, lengths=lengths)
+    weights = weights_of(kernel, engine)
+    if bias is None:
+        return over_symbols(kernel, engine, inputs, weight, weights, reverse=reverse, lengths=lengths)
+    both = weights._replace(inputs=weights.inputs @ weight, bias=weights.bias + weights.inputs @ bias)
+    return over_steps(kernel, engine, inputs, both, reverse=reverse, lengths=lengths)
+
+
 class _Recurrent(Mixer):
     """Common part of the one-directional cells: state (B, d_out), ``kernel`` a one-layer torch.nn recurrent module."""
 
-    kernel: nn.RNN | nn.LSTM | nn.GRU
+    kernel: Layer
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)  # by nature, whether asked to or not
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         # padding comes after the real steps and can't reach them
-        return _run(self.kernel, x)
+        return _run(self.kernel, x, self.choice)
+
+    def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
+        return _run_embedded(self.kernel, embedded, self.choice)
 
     def _weights(self) -> list[Tensor]:
         """W, U, b and b' as torch.nn names them."""
@@ -167,8 +197,12 @@ class BiLSTM(Mixer):
         self.back = _lstm(d_in, d_out // 2)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        ahead = _run(self.ahead, x)
-        back = reverse_within(_run(self.back, reverse_within(x, lengths)), lengths)
+        ahead = _run(self.ahead, x, self.choice)
+        return torch.cat([ahead, _run(self.back, x, self.choice, reverse=True, lengths=lengths)], dim=2)
+
+    def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
+        ahead = _run_embedded(self.ahead, embedded, self.choice)
+        back = _run_embedded(self.back, embedded, self.choice, reverse=True, lengths=lengths)
         return torch.cat([ahead, back], dim=2)
 
     def state_size(self, length: int) -> int:

@@ -1,4 +1,4 @@
-"""The cells in C (`cells.c`), through ctypes: built into wheels and by an installation where a compiler is, never here."""
+"""The cells in C (`cells.c`), through ctypes: built into wheels, or when a compiler is there at installation."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from seqbench.models.kernels.compiled import Compiled, library
 from seqbench.models.kernels.sequence import GATES, Engine, Plan, run
 from seqbench.models.kernels.written import Written
 
-__all__ = ["KERNELS", "Weights", "engine_for", "kernel_name", "over_steps", "over_symbols", "weights_of"]
+__all__ = ["KERNELS", "Layer", "Weights", "engine_for", "kernel_name", "over_steps", "over_symbols", "weights_of"]
 
 KERNELS = ("auto", "torch", "fast")
 Layer = nn.RNN | nn.LSTM | nn.GRU
@@ -39,16 +39,30 @@ def kernel_name(device: torch.device, choice: str) -> str:
     return "written" if found is None else f"c {found[0]}"
 
 
-def engine_for(x: Tensor, choice: str) -> Engine | None:
-    """What runs a layer on ``x`` if not torch's own kernel; that one for what only it can do."""
-    kind = x.device.type
-    if choice == "torch" or x.is_meta or x.dtype not in (torch.float32, torch.float64):
+def engine_for(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, folded: bool = False) -> Engine | None:
+    """What runs ``layer`` if not torch's own kernel; that one for what only it can do.
+
+    Args:
+        layer: the weights.
+        like: a tensor of the inputs' device and type.
+        shape: batch and length.
+        choice: auto, torch or fast.
+        folded: whether the inputs come as they are before they are embedded.
+    """
+    kind = like.device.type
+    if choice == "torch" or like.is_meta or like.dtype not in (torch.float32, torch.float64):
         return None
-    if torch.is_autocast_enabled(kind):
+    if torch.is_autocast_enabled(kind) or not _is_plain(layer):
         return None
-    if kind == "cpu":
-        return _on_cpu()
-    return Written() if choice == "fast" else None
+    if choice == "fast":
+        return _on_cpu() if kind == "cpu" else Written()
+    return _on_cpu() if kind == "cpu" else None
+
+
+def _is_plain(layer: Layer) -> bool:
+    """Whether it is one layer of the usual cell in one direction, with biases."""
+    usual = layer.num_layers == 1 and layer.bias and not layer.bidirectional and not layer.proj_size
+    return usual and getattr(layer, "nonlinearity", "tanh") == "tanh"
 
 
 class Weights(NamedTuple):

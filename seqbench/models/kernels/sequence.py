@@ -109,7 +109,9 @@ def run(
         recurrent: (gates x H, H), of the gru in the order r, z, n.
         extra: gru: (H,) bias of U_n h; lstm: peepholes (3 H,) or None.
     """
-    states: Tensor = _Sequence.apply(plan, inputs, weights, bias, recurrent, extra)  # type: ignore[no-untyped-call]
+    states: Tensor = _Sequence.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        plan, inputs, weights, bias, recurrent, extra
+    )
     return states
 
 
@@ -139,7 +141,7 @@ class _Sequence(torch.autograd.Function):
         return layer.h
 
     @staticmethod
-    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # torch leaves it open
+    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weights, recurrent, *_ = ctx.saved_tensors  # which also sees to it that nobody has changed them
         layer: _Layer = ctx.layer
         plan, dh = layer.plan, dh.contiguous()
@@ -247,6 +249,7 @@ class _Sums:
             before, after = layer.h[first - 1 : hi - 1], back[(first - lo) * layer.batch :]
         self.recurrent.addmm_(after.t(), before.flatten(0, 1))
         if plan.cell == "gru":
+            assert self.extra is not None
             self.extra += dgates[:, -H:].sum(0)
         elif self.extra is not None:
             self._add_peepholes(stretch)
@@ -254,7 +257,9 @@ class _Sums:
     def _add_peepholes(self, stretch: Stretch) -> None:
         """Input and forget gate saw the cell before the step, the output gate the one after (Gers et al. 2002)."""
         assert stretch.dgates is not None and stretch.c is not None and self.extra is not None
-        i, f, _, o = stretch.dgates.unflatten(2, (4, self.layer.width)).unbind(2)
+        i, f, _, o = stretch.dgates.view(*stretch.h.shape[:2], 4, self.layer.width).unbind(2)
         rest, edge = (stretch.c[1:], stretch.c0[None]) if stretch.order < 0 else (stretch.c[:-1], stretch.c0[None])
         before = torch.cat([rest, edge] if stretch.order < 0 else [edge, rest])
-        self.extra += torch.cat([(gate * cell).sum((0, 1)) for gate, cell in ((i, before), (f, before), (o, stretch.c))])
+        self.extra += torch.cat(
+            [(gate * cell).sum((0, 1)) for gate, cell in ((i, before), (f, before), (o, stretch.c))]
+        )

@@ -1,4 +1,4 @@
-"""The cells in torch, with the backward pass by hand: for every device and type of number, and where nothing is compiled."""
+"""The cells in torch, with the backward pass by hand: for every device and number type, and where nothing is built."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class Written:
             sums.addmm_(chosen.t(), rows)
         else:
             sums.index_add_(0, symbols, rows)
+
+
+def _parts(gates: Tensor, width: int) -> list[Tensor]:
+    """The gates that lie side by side in the last dimension."""
+    return [gates[..., at : at + width] for at in range(0, gates.shape[-1], width)]
 
 
 def _order(stretch: Stretch) -> range:
@@ -89,9 +94,9 @@ def _lstm_forward(s: Stretch) -> None:
     assert s.c is not None
     H = s.h.shape[2]
     gates, h, c, ended = s.gates.unbind(0), s.h.unbind(0), s.c.unbind(0), _ended(s)
-    gi, gf, gu, go = (part.unbind(0) for part in s.gates.split(H, dim=2))
+    gi, gf, gu, go = (part.unbind(0) for part in _parts(s.gates, H))
     both = s.gates[:, :, : 2 * H].unbind(0)
-    pi, pf, po = (None, None, None) if s.bias is None else s.bias.split(H)
+    pi, pf, po = (None, None, None) if s.bias is None else _parts(s.bias, H)
     before, cell = s.h0, s.c0
     for t in _order(s):
         torch.addmm(gates[t], before, s.packed, out=gates[t])
@@ -111,16 +116,16 @@ def _lstm_forward(s: Stretch) -> None:
 def _lstm_backward(s: Stretch) -> None:
     assert s.c is not None and s.dh is not None and s.dgates is not None and s.d is not None and s.dc is not None
     H = s.h.shape[2]
-    i, f, u, o = s.gates.split(H, dim=2)
+    i, f, u, o = _parts(s.gates, H)
     cells = torch.cat([s.c[1:], s.c0[None]] if s.order < 0 else [s.c0[None], s.c[:-1]])
     th = s.c.tanh()
     # what each gradient is multiplied by, all steps at once: of the cell for i, f and u, of the state for o
     slope_i, slope_f, slope_u = u * i * (1 - i), cells * f * (1 - f), i * (1 - u * u)
     slope_o, through, keep = th * o * (1 - o), o * (1 - th * th), f.clone()
     _zero_ended(s, slope_i, slope_f, slope_u, slope_o, through, keep)
-    pi, pf, po = (None, None, None) if s.bias is None else s.bias.split(H)
+    pi, pf, po = (None, None, None) if s.bias is None else _parts(s.bias, H)
     rows = [x.unbind(0) for x in (s.dh, s.dgates, slope_i, slope_f, slope_u, slope_o, through, keep)]
-    di, df, du, do = (part.unbind(0) for part in s.dgates.split(H, dim=2))
+    di, df, du, do = (part.unbind(0) for part in _parts(s.dgates, H))
     for t in reversed(_order(s)):
         dh, dgates, ki, kf, ku, ko, a, k = (row[t] for row in rows)
         d = s.d.add_(dh)
@@ -140,7 +145,7 @@ def _lstm_backward(s: Stretch) -> None:
 def _gru_forward(s: Stretch) -> None:
     assert s.extra is not None and s.bias is not None
     H, ended = s.h.shape[2], _ended(s)
-    n, _, z = (part.unbind(0) for part in s.gates.split(H, dim=2))
+    n, _, z = (part.unbind(0) for part in _parts(s.gates, H))
     r, rz = s.gates[:, :, H : 2 * H].unbind(0), s.gates[:, :, H:].unbind(0)
     m, h, before = s.extra.unbind(0), s.h.unbind(0), s.h0
     for_gates, for_candidate = s.packed[:, : 2 * H].contiguous(), s.packed[:, 2 * H :].contiguous()
@@ -157,16 +162,16 @@ def _gru_forward(s: Stretch) -> None:
 def _gru_backward(s: Stretch) -> None:
     assert s.extra is not None and s.dh is not None and s.dgates is not None and s.d is not None
     H = s.h.shape[2]
-    n, r, z = s.gates.split(H, dim=2)
+    n, r, z = _parts(s.gates, H)
     before = torch.cat([s.h[1:], s.h0[None]] if s.order < 0 else [s.h0[None], s.h[:-1]])
-    slopes = torch.empty_like(s.dgates).unflatten(2, (4, H))  # of n, r, z and U_n h + b
+    slopes = torch.empty_like(s.dgates).view(*s.h.shape[:2], 4, H)  # of n, r, z and U_n h + b
     slope_n = torch.mul(1 - z, 1 - n * n, out=slopes[:, :, 0])
     torch.mul(slope_n * s.extra, r * (1 - r), out=slopes[:, :, 1])
     torch.mul(before - n, z * (1 - z), out=slopes[:, :, 2])
     torch.mul(slope_n, r, out=slopes[:, :, 3])
     keep = z.clone()
     _zero_ended(s, slopes.flatten(2), keep)
-    rows = [x.unbind(0) for x in (s.dh, s.dgates.unflatten(2, (4, H)), s.dgates[:, :, H:], slopes, keep)]
+    rows = [x.unbind(0) for x in (s.dh, s.dgates.view(*s.h.shape[:2], 4, H), s.dgates[:, :, H:], slopes, keep)]
     for t in reversed(_order(s)):
         dh, dgates, back, k, kept = (row[t] for row in rows)
         d = s.d.add_(dh)
