@@ -8,6 +8,7 @@
 #define BYTES 64
 #define REGISTERS 32
 #elif defined(__AVX__)
+#include <immintrin.h>
 #define BYTES 32
 #define REGISTERS 16
 #else
@@ -34,7 +35,7 @@ static void *run_part(void *part) {
 #define MOST_THREADS 64
 static void split(void (*body)(const void *, long, long), const void *call, long size, long threads) {
   if (threads > MOST_THREADS) threads = MOST_THREADS;
-  long each = threads < 2 ? size : ((size + threads - 1) / threads + 3) / 4 * 4, parts = 0;
+  long each = threads < 2 ? size : ((size + threads - 1) / threads + 7) / 8 * 8, parts = 0;
   pthread_t ids[MOST_THREADS];
   Part part[MOST_THREADS];
   long lo = 0;
@@ -58,10 +59,10 @@ static const double INVERSE_FACTORIAL[] = {1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24,
 #define ROUNDING 12582912.0
 #define LOG2_HIGH 0.693359375
 #define LOG2_LOW -2.12194440054690583e-4
-#define TERMS 7
+#define TERMS 8
 #define EXPONENT_BIAS 127
 #define MANTISSA 23
-#define RECIPROCAL 1
+#define SINGLE 1
 #include "cells.h"
 #undef REAL
 #undef WORD
@@ -74,7 +75,7 @@ static const double INVERSE_FACTORIAL[] = {1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24,
 #undef TERMS
 #undef EXPONENT_BIAS
 #undef MANTISSA
-#undef RECIPROCAL
+#undef SINGLE
 
 #define REAL double
 #define WORD long
@@ -87,5 +88,5 @@ static const double INVERSE_FACTORIAL[] = {1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24,
 #define TERMS 13
 #define EXPONENT_BIAS 1023
 #define MANTISSA 52
-#define RECIPROCAL 0
+#define SINGLE 0
 #include "cells.h"

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqbench.models.kernels.choice import is_faster
 from seqbench.models.kernels.compiled import Compiled, library
-from seqbench.models.kernels.sequence import GATES, Engine, Plan, run
+from seqbench.models.kernels.sequence import GATES, Engine, Plan, states_of
 from seqbench.models.kernels.written import Written
 
 __all__ = ["KERNELS", "Layer", "Weights", "engine_for", "kernel_name", "over_steps", "over_symbols", "weights_of"]
@@ -54,9 +55,12 @@ def engine_for(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, fo
         return None
     if torch.is_autocast_enabled(kind) or not _is_plain(layer):
         return None
-    if choice == "fast":
-        return _on_cpu() if kind == "cpu" else Written()
-    return _on_cpu() if kind == "cpu" else None
+    if kind != "cpu":
+        return Written() if choice == "fast" else None
+    engine = _on_cpu()
+    name = "c" if isinstance(engine, Compiled) else "written"
+    faster = is_faster(name, cell_of(layer), max(1, shape[0]), layer.hidden_size, folded=folded)
+    return engine if choice == "fast" or faster else None
 
 
 def _is_plain(layer: Layer) -> bool:
@@ -66,7 +70,7 @@ def _is_plain(layer: Layer) -> bool:
 
 
 class Weights(NamedTuple):
-    """A layer's weights as `sequence.run` wants them: gates in its order, widths padded with zeros."""
+    """A layer's weights as `sequence.states_of` wants them: gates in its order, widths padded with zeros."""
 
     inputs: Tensor
     bias: Tensor
@@ -98,7 +102,7 @@ def weights_of(layer: Layer, engine: Engine) -> Weights:
 def over_steps(layer: Layer, engine: Engine, x: Tensor, weights: Weights, **how: bool | Tensor | None) -> Tensor:
     """(B, T, D) to (B, T, H); ``how`` as `Plan` has it: ``reverse``, ``lengths``."""
     plan = Plan(engine, cell_of(layer), **how)  # type: ignore[arg-type]
-    states = run(plan, x.transpose(0, 1).contiguous(), weights.inputs, weights.bias, weights.recurrent, weights.extra)
+    states = states_of(plan, x.transpose(0, 1).contiguous(), weights.inputs, weights.bias, weights.recurrent, weights.extra)
     return states[:, :, : layer.hidden_size].transpose(0, 1)
 
 
@@ -108,5 +112,5 @@ def over_symbols(
     """`over_steps` of ``table[symbols]``, (B, T) and (V, D), of which only the V rows are multiplied by weights."""
     plan = Plan(engine, cell_of(layer), symbols=symbols.t().contiguous(), **how)  # type: ignore[arg-type]
     projected = torch.addmm(weights.bias, table, weights.inputs.t())
-    states = run(plan, projected, None, None, weights.recurrent, weights.extra)
+    states = states_of(plan, projected, None, None, weights.recurrent, weights.extra)
     return states[:, :, : layer.hidden_size].transpose(0, 1)

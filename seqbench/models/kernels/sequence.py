@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["GATES", "Engine", "Plan", "Stretch", "run"]
+__all__ = ["GATES", "Engine", "Plan", "Stretch", "states_of"]
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 BACK = {"gru": 4}  # gates whose gradients are told apart, where that is more
@@ -96,7 +96,7 @@ class Plan:
     symbols: Tensor | None = None
 
 
-def run(
+def states_of(
     plan: Plan, inputs: Tensor, weights: Tensor | None, bias: Tensor | None, recurrent: Tensor, extra: Tensor | None
 ) -> Tensor:
     """States (T, B, H) from a state of 0.
