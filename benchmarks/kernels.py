@@ -1,4 +1,4 @@
-"""Times torch's own recurrent layers beside this package's kernels and writes the table from which `--kernel auto` chooses.
+"""Times torch's own recurrent layers beside this package's kernels, for the table from which `--kernel auto` chooses.
 
     python benchmarks/kernels.py [--rounds N]
 

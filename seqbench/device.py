@@ -126,8 +126,9 @@ def _keep_freed_memory() -> None:
 
 def flushes_denormals(threads: int = 1) -> bool:
     """Whether denormal numbers count as 0 in this thread, and in those of torch's pool where ``threads`` work."""
-    small = torch.full((2**16 * threads if threads > 1 else 1,), 1e-39)
-    return not (small * 1.0).count_nonzero().item()
+    # written and read as whole numbers: a thread that flushes would make it 0, or take it for 0
+    small = torch.full((2**16 * threads if threads > 1 else 1,), 2**20, dtype=torch.int32).view(torch.float32)
+    return not (small * 1.0).view(torch.int32).count_nonzero().item()
 
 
 @contextlib.contextmanager

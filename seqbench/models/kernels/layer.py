@@ -102,7 +102,9 @@ def weights_of(layer: Layer, engine: Engine) -> Weights:
 def over_steps(layer: Layer, engine: Engine, x: Tensor, weights: Weights, **how: bool | Tensor | None) -> Tensor:
     """(B, T, D) to (B, T, H); ``how`` as `Plan` has it: ``reverse``, ``lengths``."""
     plan = Plan(engine, cell_of(layer), **how)  # type: ignore[arg-type]
-    states = states_of(plan, x.transpose(0, 1).contiguous(), weights.inputs, weights.bias, weights.recurrent, weights.extra)
+    states = states_of(
+        plan, x.transpose(0, 1).contiguous(), weights.inputs, weights.bias, weights.recurrent, weights.extra
+    )
     return states[:, :, : layer.hidden_size].transpose(0, 1)
 
 

@@ -1,0 +1,398 @@
+"""The recurrent kernels: each is torch's own layer, to rounding, at any shape; and is used only where it can be."""
+
+import copy
+import ctypes
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seqbench.device import settings
+from seqbench.models.backbone import SequenceModel, build
+from seqbench.models.heads import HEADS, Shape
+from seqbench.models.kernels import choice, compiled, layer, sequence, written
+from seqbench.models.mixer import MODELS, reverse_within
+
+LAYERS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+FOLDER = Path(compiled.__file__).parent
+RUNS = {"base": (), "avx2": ("AVX2", "AVX512"), "avx512": ("AVX512",)}  # on what torch calls these
+
+
+def engines():
+    """All that this machine can run: every library that was built here, and the one in torch."""
+    able = torch.backends.cpu.get_cpu_capability()
+    found = {"written": written.Written()}
+    for name, needs in RUNS.items():
+        for path in sorted(FOLDER.glob(f"_cells_{name}.*")):
+            if not needs or able in needs:
+                found[name] = compiled.Compiled(ctypes.CDLL(str(path)))
+    return found
+
+
+ENGINES = engines()
+SHAPES = [(5, 7, 3, 32), (3, 1, 3, 20), (1, 9, 4, 160), (13, 30, 6, 48), (32, 60, 5, 128), (7, 300, 2, 33)]
+every_engine = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+every_cell = pytest.mark.parametrize("cell", LAYERS)
+
+
+def setup_function():
+    torch.manual_seed(0)
+
+
+def gradients(forward, module, x, weight):
+    """The output and all gradients of sum(weight * output), in double."""
+    x = x.detach().clone().requires_grad_()
+    module.zero_grad()
+    output = forward(x)
+    (output * weight.to(output.dtype)).sum().backward()
+    return [t.detach().double() for t in (output, x.grad, *(p.grad for p in module.parameters()))]
+
+
+def distance(found, truth):
+    """The largest difference, relative to the largest entry of its tensor."""
+    pairs = zip(found, truth, strict=True)
+    return max(((a - b).abs().max() / b.abs().max().clamp_min(1e-300)).item() for a, b in pairs)
+
+
+def torchs(module, x, lengths=None, reverse=False):
+    """torch.nn's own forward, its padding zeroed where it is read backwards."""
+    if not reverse:
+        return module(x)[0]
+    output = reverse_within(module(reverse_within(x, lengths))[0], lengths)
+    if lengths is None:
+        return output
+    return output * (torch.arange(x.shape[1]) < lengths[:, None])[:, :, None]
+
+
+def ours(module, engine, x, **how):
+    return layer.over_steps(module, engine, x, layer.weights_of(module, engine), **how)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_libraries_were_built():
+    """A source install with a compiler has them; without one all of this package runs, slower."""
+    assert {"base", "written"} <= set(ENGINES)
+    assert compiled.library() is not None
+
+
+@every_engine
+@every_cell
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_in_double_it_is_torchs_own(engine, cell, shape, reverse, threads, one_thread):
+    B, T, D, H = shape
+    torch.set_num_threads(threads)
+    module = LAYERS[cell](D, H, batch_first=True).double()
+    x, weight = torch.randn(B, T, D).double(), torch.randn(B, T, H).double()
+    lengths = torch.randint(1, T + 1, (B,)) if reverse else None
+    if lengths is not None:
+        weight = weight * (torch.arange(T) < lengths[:, None])[:, :, None]
+    truth = gradients(lambda x: torchs(module, x, lengths, reverse), module, x, weight)
+    found = gradients(lambda x: ours(module, engine, x, reverse=reverse, lengths=lengths), module, x, weight)
+    assert distance(found, truth) < 1e-12
+
+
+@every_engine
+@every_cell
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_in_single_it_is_as_near_the_truth_as_torch(engine, cell, shape):
+    B, T, D, H = shape
+    module = LAYERS[cell](D, H, batch_first=True)
+    exact = copy.deepcopy(module).double()
+    x, weight = torch.randn(B, T, D), torch.randn(B, T, H)
+    truth = gradients(lambda x: exact(x)[0], exact, x.double(), weight)
+    by_torch = gradients(lambda x: module(x)[0], module, x, weight)
+    found = gradients(lambda x: ours(module, engine, x), module, x, weight)
+    assert distance(found, truth) < 4 * distance(by_torch, truth) + 1e-6
+
+
+@every_engine
+@every_cell
+@pytest.mark.parametrize("reverse", [False, True])
+def test_symbols_from_a_table_are_the_same_as_embedded(engine, cell, reverse):
+    module = LAYERS[cell](6, 40, batch_first=True).double()
+    table = torch.randn(9, 6, dtype=torch.float64, requires_grad=True)
+    symbols, weight = torch.randint(9, (4, 50)), torch.randn(4, 50, 40).double()
+    symbols[:, 10:30] = 3  # one symbol many times
+    leaves = [table, *module.parameters()]
+
+    def of(output):
+        return [output, *torch.autograd.grad((output * weight).sum(), leaves)]
+
+    truth = of(torchs(module, table[symbols], reverse=reverse))
+    weights = layer.weights_of(module, engine)
+    found = of(layer.over_symbols(module, engine, symbols, table, weights, reverse=reverse))
+    assert distance(found, truth) < 1e-12
+
+
+@every_engine
+@every_cell
+def test_gradcheck(engine, cell):
+    module = LAYERS[cell](3, 8, batch_first=True).double()
+    names, leaves = zip(*module.named_parameters(), strict=True)
+
+    def forward(x, *values):
+        for name, value in zip(names, values, strict=True):
+            setattr(stand_in, name, value)
+        return ours(stand_in, engine, x)
+
+    class StandIn:
+        num_layers, hidden_size = 1, 8
+
+    stand_in = StandIn()
+    layer.CELLS[StandIn] = cell
+    try:
+        x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(forward, (x, *leaves))
+    finally:
+        del layer.CELLS[StandIn]
+
+
+@every_engine
+def test_peepholes_are_those_of_the_equations(engine):
+    """Gers, Schraudolph and Schmidhuber 2002: input and forget gate see the cell before the step, output after."""
+    T, B, D, H = 9, 4, 3, 32
+    x, w, b, u, p = (
+        torch.randn(*s, dtype=torch.float64).mul_(0.3).requires_grad_()
+        for s in ((T, B, D), (4 * H, D), (4 * H,), (4 * H, H), (3 * H,))
+    )
+    h = c = x.new_zeros(B, H)
+    pi, pf, po = p.split(H)
+    states = []
+    for t in range(T):
+        i, f, g, o = (x[t] @ w.t() + h @ u.t() + b).chunk(4, dim=1)
+        i, f = torch.sigmoid(i + pi * c), torch.sigmoid(f + pf * c)
+        c = f * c + i * torch.tanh(g)
+        h = torch.sigmoid(o + po * c) * torch.tanh(c)
+        states.append(h)
+    found = sequence.states_of(sequence.Plan(engine, "lstm"), x, w, b, u, p)
+    weight, leaves = torch.randn(T, B, H).double(), (x, w, b, u, p)
+    truth = torch.autograd.grad((torch.stack(states) * weight).sum(), leaves)
+    assert distance(torch.autograd.grad((found * weight).sum(), leaves), truth) < 1e-12
+
+
+@every_engine
+@every_cell
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_comes_through(engine, cell, value):
+    """A run that diverges must be seen to: a clamp that swallows NaN would hide it."""
+    module = LAYERS[cell](3, 32, batch_first=True)
+    x = torch.randn(2, 5, 3)
+    x[1, 2] = value
+    with torch.no_grad():
+        found, truth = ours(module, engine, x), module(x)[0]
+    assert torch.equal(found.isnan(), truth.isnan())
+    if value != value:
+        assert found[1, 2:].isnan().all() and not found[0].isnan().any()
+
+
+@every_engine
+@every_cell
+def test_large_pre_activations_saturate(engine, cell):
+    module = LAYERS[cell](2, 32, batch_first=True)
+    x = torch.randn(3, 6, 2) * 1e6
+    with torch.no_grad():
+        assert torch.allclose(ours(module, engine, x), module(x)[0], atol=1e-6)
+
+
+@every_engine
+@every_cell
+def test_again_is_the_same_bit_for_bit_and_so_are_two_threads(engine, cell, one_thread):
+    module = LAYERS[cell](5, 64, batch_first=True)
+    x, weight = torch.randn(30, 40, 5), torch.randn(30, 40, 64)
+    first = gradients(lambda x: ours(module, engine, x), module, x, weight)
+    again = gradients(lambda x: ours(module, engine, x), module, x, weight)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    if isinstance(engine, compiled.Compiled):  # rows are split over threads, sums are not
+        torch.set_num_threads(2)
+        with torch.no_grad():
+            assert torch.equal(ours(module, engine, x).double(), first[0])
+
+
+@every_engine
+@every_cell
+def test_a_backward_pass_may_run_twice(engine, cell):
+    module = LAYERS[cell](3, 32, batch_first=True)
+    x = torch.randn(2, 6, 3, requires_grad=True)
+    loss = ours(module, engine, x).pow(2).sum()
+    (first,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (again,) = torch.autograd.grad(loss, x)
+    assert torch.equal(first, again)
+
+
+@every_engine
+@every_cell
+def test_inputs_and_gradients_of_any_layout(engine, cell):
+    module = LAYERS[cell](4, 32, batch_first=True)
+    x = torch.randn(6, 4, 5).permute(2, 0, 1)[:, ::2]  # strides of no usual kind
+    truth = gradients(lambda x: module(x)[0], module, x, torch.ones(()))
+    found = gradients(lambda x: ours(module, engine, x), module, x, torch.ones(()))  # an expanded gradient
+    assert distance(found, truth) < 1e-5
+
+
+# ---- through the models --------------------------------------------------------------------------------------------
+
+
+def net(model, kernel, shape, **more):
+    torch.manual_seed(0)
+    return build(model, "classify", shape, (32,), kernel=kernel, **more)
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm", "gru", "bilstm", "transformer"])
+@pytest.mark.parametrize("backbone", ["bare", "residual"])
+@pytest.mark.parametrize("tokens", [0, 6])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_model_is_the_same_on_every_kernel(model, backbone, tokens, padded):
+    shape = Shape(tokens=tokens, features=0 if tokens else 3, outputs=(4,))
+    inputs = torch.randint(tokens, (5, 20)) if tokens else torch.randn(5, 20, 3)
+    lengths = torch.tensor([20, 3, 11, 1, 20]) if padded else None
+    outputs = []
+    for kernel in ("torch", "fast", "auto"):
+        built = net(model, kernel, shape, backbone=backbone)
+        output = built(inputs, lengths)
+        output.pow(2).sum().backward()
+        outputs.append([output.detach().double(), *(p.grad.double() for p in built.parameters() if p.grad is not None)])
+    for other in outputs[1:]:
+        assert distance(other, outputs[0]) < 1e-4
+
+
+def used(monkeypatch, kernel, **settings):
+    """Which of the two ways a model went: `ours` or torch's own."""
+    calls = []
+    original = sequence.states_of
+    monkeypatch.setattr(layer, "states_of", lambda *a: calls.append("ours") or original(*a))
+    shape = Shape(tokens=0, features=3, outputs=(4,))
+    net("gru", kernel, shape)(torch.randn(4, 10, 3, **settings))
+    return calls
+
+
+def test_torch_is_torchs_own_layer(monkeypatch):
+    assert used(monkeypatch, "torch") == []
+    assert used(monkeypatch, "fast") == ["ours"]
+
+
+@pytest.mark.parametrize("c", [1.0, 3.0])
+def test_auto_takes_what_the_table_says_is_faster(monkeypatch, c):
+    rows = [{"cell": "gru", "batch": 4, "width": 32, "ms": {"torch": 2.0, "c": c, "written": c}}]
+    monkeypatch.setattr(choice, "_rows", lambda: {("gru", True): rows, ("gru", False): rows})
+    choice.is_faster.cache_clear()
+    try:
+        assert used(monkeypatch, "auto") == (["ours"] if c < 2 else [])
+    finally:
+        choice.is_faster.cache_clear()
+
+
+def test_the_nearest_shape_of_the_table_decides(monkeypatch):
+    rows = [
+        {"cell": "lstm", "folded": False, "batch": batch, "width": width, "ms": {"torch": 2.0, "c": c}}
+        for batch, width, c in ((1, 32, 1.0), (128, 512, 3.0))
+    ]
+    monkeypatch.setattr(choice, "_rows", lambda: {("lstm", False): rows})
+    choice.is_faster.cache_clear()
+    try:
+        assert choice.is_faster("c", "lstm", 2, 40, folded=False)
+        assert not choice.is_faster("c", "lstm", 100, 400, folded=False)
+        assert choice.is_faster("written", "lstm", 2, 40, folded=False)  # not in the table
+    finally:
+        choice.is_faster.cache_clear()
+
+
+def test_the_shipped_table_has_every_cell():
+    choice._rows.cache_clear()
+    for table in json.loads(choice.TABLE.read_text()).values():
+        cells = {(row["cell"], row["folded"]) for row in table["rows"]}
+        assert cells == set(itertools.product(LAYERS, (True, False)))
+        assert all(min(row["ms"].values()) > 0 for row in table["rows"])
+
+
+def test_a_layer_that_torch_alone_can_run_is_left_to_it():
+    x = torch.randn(2, 5, 3)
+    for odd in (nn.RNN(3, 8, nonlinearity="relu"), nn.GRU(3, 8, num_layers=2), nn.LSTM(3, 8, proj_size=4)):
+        assert layer.engine_for(odd, x, x.shape[:2], "fast") is None
+    plain = nn.GRU(3, 8)
+    assert layer.engine_for(plain, x, x.shape[:2], "fast") is not None
+    assert layer.engine_for(plain, x.to("meta"), x.shape[:2], "fast") is None
+    assert layer.engine_for(plain, x.half(), x.shape[:2], "fast") is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.engine_for(plain, x, x.shape[:2], "fast") is None
+
+
+def test_a_class_below_a_built_in_one_keeps_its_own_forward():
+    """Inputs are folded only for the class that says how; one that changes `forward` is asked through that."""
+
+    class Doubled(MODELS.get("gru").mixer):
+        def forward(self, x, lengths=None):
+            return 2 * super().forward(x, lengths)
+
+    shape = Shape(tokens=5, features=0, outputs=(4,))
+    torch.manual_seed(0)
+    plain = SequenceModel(MODELS.get("gru").mixer, HEADS.get("tag"), shape, (16,))
+    torch.manual_seed(0)
+    doubled = SequenceModel(Doubled, HEADS.get("tag"), shape, (16,))
+    tokens = torch.randint(5, (3, 12))
+    bias = plain.head.out.bias
+    assert torch.allclose(doubled(tokens) - bias, 2 * (plain(tokens) - bias), atol=1e-6)
+
+
+def test_a_library_of_another_version_is_left_alone(monkeypatch):
+    monkeypatch.setattr(compiled, "VERSION", compiled.VERSION + 1)
+    compiled.library.cache_clear()
+    try:
+        assert compiled.library() is None
+    finally:
+        monkeypatch.undo()
+        compiled.library.cache_clear()
+        assert compiled.library() is not None
+
+
+# ---- numbers below the least normal one ----------------------------------------------------------------------------
+
+
+class Setup:
+    seed, precision = 0, "fp32"
+
+    def __init__(self, threads):
+        self.threads = threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_denormal_numbers_count_as_zero_in_every_thread(threads, one_thread):
+    small = torch.full((1_000_000,), 1e-39)
+    torch.set_num_threads(2)
+    (small * 2).sum()  # starts torch's threads, before they are told
+    torch.set_flush_denormal(False)
+    with settings(torch.device("cpu"), Setup(threads)):
+        assert not (small * 0.5).view(torch.int32).count_nonzero()
+        for engine in ENGINES.values():
+            module = nn.RNN(1, 32, batch_first=True)
+            with torch.no_grad():
+                for p in module.parameters():
+                    p.zero_()
+                module.weight_ih_l0.fill_(1e-39)
+                assert not ours(module, engine, torch.ones(64, 3, 1)).count_nonzero()
+    assert (small * 2).count_nonzero() == len(small)
+
+
+def test_gradients_that_vanish_end_at_zero():
+    module = nn.RNN(4, 32, batch_first=True)
+    with torch.no_grad():
+        module.weight_hh_l0.mul_(0.3)
+    x = torch.randn(8, 400, 4, requires_grad=True)
+    with settings(torch.device("cpu"), Setup(1)):
+        for forward in (lambda: module(x)[0], *(lambda e=e: ours(module, e, x) for e in ENGINES.values())):
+            (gradient,) = torch.autograd.grad(forward()[:, -1].sum(), x)
+            size = gradient.abs()
+            assert size[:, -1].min() > 0 and not size[:, :50].count_nonzero()
+            assert not ((size > 0) & (size < np.finfo(np.float32).tiny)).any()
