@@ -662,7 +662,7 @@ def run_grid(
             done = _run_here(grid, todo, listener, force=force)
         else:
             limit = limit or TIME_LIMITS[grid.base.budget]
-            executor = LocalProcesses(jobs, _gpus(grid.base))
+            executor = LocalProcesses(jobs, _gpus(grid.base), many=len(todo) > 1)
             done = run_jobs(
                 todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
             )
