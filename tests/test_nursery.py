@@ -123,7 +123,8 @@ def test_what_is_forked_is_as_a_fresh_process(kind, executor, monkeypatch):
     (alone,) = heard(fresh)[0].values()
     assert alone["imported"] == alone["pid"]
     assert {**alone, "open": 0} == {
-        **one, "open": 0, **{name: alone[name] for name in ("pid", "imported", "group", "session", "random", "torch", "gpu")}
+        **one, "open": 0,
+        **{name: alone[name] for name in ("pid", "imported", "group", "session", "random", "torch", "gpu")},
     }  # fmt: skip
 
 
