@@ -50,6 +50,7 @@ from seqbench.jobs.record import (
 )
 from seqbench.jobs.store import LEFT_OUT, Store
 from seqbench.models.backbone import SequenceModel, build, check_causal, check_widths, count_parameters, shape_of
+from seqbench.models.heads import HEADS
 from seqbench.models.mixer import MODELS, ModelSpec
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
@@ -754,7 +755,9 @@ def _like(one: RunRecord | Experiment) -> tuple[object, ...]:
 
 
 def _from_table(experiment: Experiment) -> float | None:
-    """Seconds by the table of measured rates; None for what it does not know."""
+    """Seconds by the table of measured rates; None for what it does not know. What is refused takes none."""
+    if HEADS.get(experiment.prepared.spec.kind).causal and not experiment.model.mixer.can_be_causal:
+        return 0.0
     config, budget, data = experiment.config, experiment.budget, experiment.prepared.data
     if experiment.device.type != "cpu" or config.threads != 1 or experiment.prepared.source != "embedded":
         return None

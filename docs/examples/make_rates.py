@@ -15,6 +15,7 @@ from pathlib import Path
 
 from seqbench.config import RunConfig
 from seqbench.experiment import rate_of, resolve, run_cell
+from seqbench.jobs import FINE
 from seqbench.jobs.estimates import RATES_FILE, calibrate, case_key
 from seqbench.jobs.record import ProbeRecord
 from seqbench.jobs.store import Store
@@ -52,12 +53,13 @@ def beside() -> float:
 
 
 def cases(folders: list[str]) -> dict[str, float]:
-    """Seconds of each kind of measurement in the records of ``folders``: the median over seeds."""
+    """Seconds of each kind of measurement in the records of ``folders``: the median."""
     seconds = defaultdict(list)
     for folder in folders:
         for record, _ in Store(Path(folder)).records(ProbeRecord):
-            if record.status == "ok":
+            if record.status in FINE:
                 seconds[case_key(record.case)].append(record.seconds)
+                seconds[case_key(record.case, loosely=True)].append(record.seconds)
     return {key: round(statistics.median(values), 2) for key, values in sorted(seconds.items())}
 
 

@@ -67,16 +67,22 @@ def run_rate(task: str, model: str, batch_size: int) -> RunRate | None:
     return RunRate(step * slow, read * slow, _table()["beside"] * slow, flops)
 
 
-def case_key(spec: Mapping[str, Any]) -> str:
-    """What measurements of a probe that take equally long share, from their spec as JSON: all but the seed."""
+def case_key(spec: Mapping[str, Any], *, loosely: bool = False) -> str:
+    """What measurements of a probe that take equally long share, from their spec as JSON: all but the seed.
+
+    ``loosely`` what those share that take about as long: probe, models, budget, device, and options that are words.
+    """
     options = {name: value for name, value in spec["options"].items() if name != "data"}
+    if loosely:
+        options = {name: value for name, value in options.items() if isinstance(value, str)}
     about = json.dumps([spec["probe"], spec["models"], spec["budget"], spec["device"], options], sort_keys=True)
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
 def case_seconds(spec: Spec) -> float | None:
     """What one measurement of a probe takes; None where none of its kind is in the table."""
-    seconds = _table()["cases"].get(case_key(spec.to_json()))
+    cases, about = _table()["cases"], spec.to_json()
+    seconds = cases.get(case_key(about), cases.get(case_key(about, loosely=True)))
     return None if seconds is None else float(seconds) * _slowness()
 
 
