@@ -16,7 +16,7 @@ from pathlib import Path
 from seqbench.config import RunConfig
 from seqbench.experiment import rate_of, resolve, run_cell
 from seqbench.jobs import FINE
-from seqbench.jobs.estimates import RATES_FILE, calibrate, case_key
+from seqbench.jobs.estimates import RATES_FILE, case_key, speed_of_machine
 from seqbench.jobs.record import ProbeRecord
 from seqbench.jobs.store import Store
 from seqbench.models.mixer import MODELS
@@ -65,7 +65,7 @@ def cases(folders: list[str]) -> dict[str, float]:
 
 if __name__ == "__main__":
     table = {
-        "machine": calibrate(),
+        "machine": speed_of_machine(),
         "beside": beside(),
         "runs": runs(),
         "cases": cases(sys.argv[1:] or ["results/board"]),

@@ -18,7 +18,7 @@ from typing import Any
 
 from seqbench.jobs.job import Spec
 
-__all__ = ["RATES_FILE", "RunRate", "calibrate", "case_key", "case_seconds", "run_rate"]
+__all__ = ["RATES_FILE", "RunRate", "case_key", "case_seconds", "run_rate", "speed_of_machine"]
 
 RATES_FILE = Path(__file__).with_name("rates.json")
 REPEATS = 5
@@ -89,10 +89,12 @@ def case_seconds(spec: Spec) -> float | None:
 @functools.cache
 def _slowness() -> float:
     """How many times as long this machine takes as the one that made the table."""
-    return statistics.geometric_mean(own / theirs for own, theirs in zip(calibrate(), _table()["machine"], strict=True))
+    return statistics.geometric_mean(
+        own / theirs for own, theirs in zip(speed_of_machine(), _table()["machine"], strict=True)
+    )
 
 
-def calibrate() -> tuple[float, float]:
+def speed_of_machine() -> tuple[float, float]:
     """Seconds of CPU of some matrix products and of some element-wise work, on one core; takes a fifth of a second."""
     import torch
 
