@@ -13,7 +13,7 @@ from seqbench.prepare import Prepared, baselines_not_applicable
 from seqbench.report.text import format_value
 from seqbench.task import TaskSpec
 
-__all__ = ["about_prepared", "first_symbols", "natural_targets"]
+__all__ = ["about_data_of", "about_prepared", "baselines_about", "first_symbols", "natural_targets"]
 
 Array = npt.NDArray[np.float64]
 Scores = dict[str, dict[str, dict[str, float]]]
@@ -23,6 +23,11 @@ WIDTH = 110  # of an example
 
 def about_prepared(prepared: Prepared, baselines: Scores) -> dict[str, Any]:
     """What the data holds: origin, split, sizes, balance or ranges, an example, and its baselines' scores."""
+    return {**about_data_of(prepared), **baselines_about(prepared, baselines)}
+
+
+def about_data_of(prepared: Prepared) -> dict[str, Any]:
+    """What is known before any baseline is fitted."""
     spec, data = prepared.spec, prepared.data
     return {
         "task": spec.name,
@@ -42,7 +47,13 @@ def about_prepared(prepared: Prepared, baselines: Scores) -> dict[str, Any]:
         "features": _ranges(prepared) if data.features else [],
         "vocabulary": list(data.vocabulary),
         "example": _example(prepared),
-        "baselines": _scores(spec, baselines),
+    }
+
+
+def baselines_about(prepared: Prepared, baselines: Scores) -> dict[str, Any]:
+    """The baselines' scores, and why others of the task have none."""
+    return {
+        "baselines": _scores(prepared.spec, baselines),
         "not applicable": baselines_not_applicable(prepared),
     }
 

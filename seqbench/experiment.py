@@ -13,8 +13,6 @@ import json
 import math
 import platform
 import statistics
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +30,7 @@ from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, device_name, flushes_denormals, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
 from seqbench.errors import Interrupted, UserError
+from seqbench.jobs.estimates import run_rate
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
@@ -51,6 +50,7 @@ from seqbench.jobs.record import (
 )
 from seqbench.jobs.store import LEFT_OUT, Store
 from seqbench.models.backbone import SequenceModel, build, check_causal, check_widths, count_parameters, shape_of
+from seqbench.models.heads import HEADS
 from seqbench.models.kernels.layer import kernel_name
 from seqbench.models.mixer import MODELS, ModelSpec
 from seqbench.models.sizing import flops_per_sample, width_for
@@ -67,6 +67,7 @@ __all__ = [
     "check_sees_no_future",
     "environment_of",
     "estimate_seconds",
+    "rate_of",
     "resolve",
     "run_apart",
     "run_cell",
@@ -668,7 +669,7 @@ def run_grid(
             done = _run_here(grid, todo, listener, force=force)
         else:
             limit = limit or TIME_LIMITS[grid.base.budget]
-            executor = LocalProcesses(jobs, _gpus(grid.base))
+            executor = LocalProcesses(jobs, _gpus(grid.base), many=len(todo) > 1)
             done = run_jobs(
                 todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
             )
@@ -717,15 +718,17 @@ def _trial(record: RunRecord) -> tuple[int, float, float | None]:
 
 
 STEPS = 4  # of training from which a run's time is estimated
+START = 2.0  # seconds until a fresh process has imported what a run needs
 
 
 def estimate_seconds(
     experiments: Iterable[Experiment], store: Store, say: Callable[[str], None] = lambda line: None
 ) -> dict[str, float]:
-    """Seconds that each of ``experiments`` will take, by key; the start of a process is counted.
+    """Seconds that each of ``experiments`` will take, by key; the start of a process is counted once.
 
-    Records of the same task, model, width and budget on the same device tell it best; where there is none, the model is
-    trained for a few steps and reads the validation split once. One that fails then is taken to fail at once.
+    Records of the same task, model, width and budget on the same device tell it best, then the table of `estimates`,
+    which knows built-in models on shipped data on one core of a CPU. Of others the model is trained for a few steps and
+    reads the validation split once. One that fails then is taken to fail at once.
     """
     spent: dict[tuple[object, ...], list[float]] = {}
     for record, _ in store.records(RunRecord):
@@ -733,13 +736,17 @@ def estimate_seconds(
             seconds = record.cost.train_seconds + record.cost.eval_seconds + record.cost.data_seconds
             spent.setdefault(_like(record), []).append(seconds)
     medians = {like: statistics.median(seconds) for like, seconds in spent.items()}
-    start, estimates = _process_start(), {}
+    start, estimates = START, dict[str, float]()
     for experiment in experiments:
         like = _like(experiment)
         if like not in medians:
-            say(f"timing {experiment.config.task} {experiment.config.model}")
-            medians[like] = _measure(experiment)
+            known = _from_table(experiment)
+            if known is None:
+                say(f"timing {experiment.config.task} {experiment.config.model}, of which no rate is known")
+                known = _measure(experiment)
+            medians[like] = known
         estimates[experiment.job.key] = start + medians[like]
+        start = 0.0
     return estimates
 
 
@@ -753,22 +760,57 @@ def _like(one: RunRecord | Experiment) -> tuple[object, ...]:
     return *place, device, *(str(config.get(name)) for name in names)
 
 
+def _from_table(experiment: Experiment) -> float | None:
+    """Seconds by the table of measured rates; None for what it does not know. What is refused takes none."""
+    if HEADS.get(experiment.prepared.spec.kind).causal and not experiment.model.mixer.can_be_causal:
+        return 0.0
+    config, budget, data = experiment.config, experiment.budget, experiment.prepared.data
+    if experiment.device.type != "cpu" or config.threads != 1 or experiment.prepared.source != "embedded":
+        return None
+    rate = run_rate(experiment.prepared.spec.name, experiment.model.name, budget.batch_size)
+    flops = None if rate is None or any(experiment.codes) else _batch_flops(experiment)
+    if rate is None or flops is None:
+        return None
+    step, read = rate.scaled(flops)
+    last = 1 + data.test.n_scored / data.val.n_scored  # validation and test once more at the end
+    return rate.beside + step * budget.steps + read * (budget.evaluations + last)
+
+
+def _batch_flops(experiment: Experiment) -> float | None:
+    """Of a forward pass over a batch; None where that can't be counted, or the model is refused."""
+    try:
+        with torch.device("meta"):
+            model = build_model(experiment)
+        flops = flops_per_sample(model, experiment.prepared.data.train.sequence_length)
+    except FAILURES:
+        return None
+    return None if flops is None else float(flops) * experiment.budget.batch_size
+
+
+def rate_of(experiment: Experiment) -> tuple[float, float, float] | None:
+    """Seconds of a training step and of reading validation, and FLOPs of a batch, measured; None if it can't be run."""
+    flops = _batch_flops(experiment)
+    try:
+        step, read = _timed(experiment, 2 * STEPS)
+    except FAILURES:
+        return None
+    return None if flops is None else (step, read, flops)
+
+
 def _measure(experiment: Experiment) -> float:
-    short = dataclasses.replace(experiment.budget, steps=STEPS, evaluations=1)
     started = time.perf_counter()
     try:
-        with settings(experiment.device, experiment.config):
-            model = build_model(experiment).to(experiment.device)
-            check_sees_no_future(model, experiment.prepared.data, 8)
-            done = fit(model, experiment.prepared.spec, experiment.data, experiment.config, short)
+        step, read = _timed(experiment, STEPS)
     except FAILURES:
         return time.perf_counter() - started
-    evaluations = experiment.budget.evaluations + 2  # validation and test once more at the end
-    return done.train_seconds / STEPS * experiment.budget.steps + done.eval_seconds * evaluations
+    return step * experiment.budget.steps + read * (experiment.budget.evaluations + 2)  # both splits at the end
 
 
-def _process_start() -> float:
-    """Seconds until a fresh process has imported what a run needs."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {__name__}"], check=False, capture_output=True)
-    return time.perf_counter() - started
+def _timed(experiment: Experiment, steps: int) -> tuple[float, float]:
+    """Seconds of a training step and of reading validation."""
+    short = dataclasses.replace(experiment.budget, steps=steps, evaluations=1)
+    with settings(experiment.device, experiment.config):
+        model = build_model(experiment).to(experiment.device)
+        check_sees_no_future(model, experiment.prepared.data, 8)
+        done = fit(model, experiment.prepared.spec, experiment.data, experiment.config, short)
+    return done.train_seconds / steps, done.eval_seconds

@@ -16,7 +16,7 @@ from seqbench.claims.rules import Claim
 from seqbench.probes import Measured, ProbeSpec
 from seqbench.registry import Registry
 
-__all__ = ["CLAIMS", "Evidence", "all_claims", "register_claim"]
+__all__ = ["CLAIMS", "NEEDS", "Evidence", "all_claims", "register_claim"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Evidence:
 
 
 Judged = Callable[[Evidence], Claim]
+NEEDS: dict[int, Mapping[str, Sequence[str]]] = {}  # by number: probe to models, all of them where none is named
 CLAIMS: Registry[Judged] = Registry("claim", "seqbench.claims", group="seqbench.claims")
 
 
@@ -62,6 +63,7 @@ def register_claim(number: int, *, needs: Mapping[str, Sequence[str]] | None = N
             lacks = [claim.lacks, *(evidence.lacks(probe, models) for probe, models in (needs or {}).items())]
             return replace(claim, number=number, lacks="; ".join(filter(None, lacks)))
 
+        NEEDS[number] = needs or {}
         return CLAIMS.add(str(number), numbered, module=judged.__module__)
 
     return decorate

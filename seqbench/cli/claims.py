@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from seqbench.cli.common import FLAT, Common, Out, show_json
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
+from seqbench.jobs.estimates import case_seconds
 from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Jobs, Parameter, check_options
+from seqbench.probes import PROBES
 from seqbench.report.terminal import print_table, print_text
-from seqbench.report.text import counted
+from seqbench.report.text import counted, duration
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Job
@@ -62,8 +64,9 @@ class Claims:
         store = Store(self.out)
         jobs = ledger.plan(self.budget, resolve_device(Request(device=self.device)).type)
         if self.dry_run:
+            waiting = [job for job in jobs if store.final(job) is None]
             plan = _plan(jobs, store)
-            show_json(plan) if self.common.json else _show_plan(plan)
+            show_json(plan) if self.common.json else _show_plan(plan, waiting, self.jobs)
             return 0
         if self.report:
             outcomes = [known for job in jobs if (known := store.find(job))]
@@ -90,14 +93,65 @@ COMMAND = Claims
 
 
 def _plan(jobs: Sequence[Job], store: Store) -> list[dict[str, Any]]:
-    """How many cases there are of each probe and state."""
-    counts = Counter(
-        (job.spec.alike[0], known.record.status if (known := store.find(job)) else "to run") for job in jobs
-    )
-    return [{"probe": probe, "state": state, "cases": count} for (probe, state), count in counts.items()]
+    """How many cases there are of each probe and state, and the seconds that those to run take one after the other.
+
+    None where no time of such a case is known.
+    """
+    states = [(job, known.record.status if (known := store.find(job)) else "to run") for job in jobs]
+    counts = Counter((job.spec.alike[0], state) for job, state in states)
+    to_run = {
+        probe: [job for job, state in states if (job.spec.alike[0], state) == (probe, "to run")] for probe, _ in counts
+    }
+    return [
+        {
+            "probe": probe,
+            "state": state,
+            "cases": count,
+            "seconds": _seconds(to_run[probe]) if state == "to run" else 0.0,
+        }
+        for (probe, state), count in counts.items()
+    ]
 
 
-def _show_plan(plan: Sequence[dict[str, Any]]) -> None:
-    print_table(["probe", "state", "cases"], [[*map(str, row.values())] for row in plan])
+def _seconds(jobs: Sequence[Job]) -> float | None:
+    """Of all ``jobs``, one after the other."""
+    each = [case_seconds(job.spec) for job in jobs]
+    return None if None in each else sum(seconds or 0.0 for seconds in each)
+
+
+def _show_plan(plan: Sequence[dict[str, Any]], waiting: Sequence[Job], at_once: int) -> None:
+    """The cases, and how long each claim and all of them together would take."""
+    from seqbench.claims import NEEDS, Evidence, all_claims
+
+    rows = [[row["probe"], row["state"], str(row["cases"]), _about(row["seconds"])] for row in plan]
+    print_table(["probe", "state", "cases", "about"], rows)
     to_run = sum(row["cases"] for row in plan if row["state"] == "to run")
-    print_text(f"\n{counted(sum(row['cases'] for row in plan), 'case')}, {to_run} to run")
+    print()
+    lines = [
+        [str(claim.number), claim.sentence, _about(_seconds(_needed(NEEDS[claim.number], waiting)))]
+        for claim in all_claims(Evidence())
+    ]
+    print_table(["claim", "sentence", "about"], lines)
+    alone = [job for job in waiting if PROBES.get(job.spec.alike[0]).timed]
+    beside = _seconds([job for job in waiting if job not in alone])
+    clock = _seconds(alone)
+    said = f"\n{counted(sum(row['cases'] for row in plan), 'case')}, {to_run} to run"
+    if to_run:
+        known = None if beside is None or clock is None else beside / at_once + clock
+        said += f": about {_about(known)} with --jobs {at_once}" if known is not None else ": how long is not known"
+    print_text(said)
+    print_text("claims share cases, so that all take less than the sum of each")
+
+
+def _needed(needs: Mapping[str, Sequence[str]], jobs: Sequence[Job]) -> list[Job]:
+    """Those of ``jobs`` that a claim rests on."""
+    return [
+        job
+        for job in jobs
+        for models in [needs.get(job.spec.alike[0])]
+        if models is not None and (not models or not set(models).isdisjoint(job.spec.alike))
+    ]
+
+
+def _about(seconds: float | None) -> str:
+    return "not known" if seconds is None else duration(seconds) if seconds else ""

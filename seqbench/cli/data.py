@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.about import about_prepared, first_symbols, natural_targets
+from seqbench.about import about_data_of, about_prepared, baselines_about, first_symbols, natural_targets
 from seqbench.cli.common import FLAT, Common, Picture, picture_place, show_json, speaker
 from seqbench.config import DataOptions, parse_options_text
 from seqbench.data import Segments, Split, Stream, Tagged, TaskData, Windows
@@ -47,12 +48,13 @@ class DataShow:
         if picture is not None:
             need_matplotlib()
         prepared = _prepared(task, which, say)
-        about = about_prepared(prepared, fit_baselines(prepared, say))
         drawn = None if picture is None else draw(data_chart(prepared, which.data_name), picture)
         if self.common.json:
-            show_json(about)
+            show_json(about_prepared(prepared, fit_baselines(prepared, say)))
             return 0
-        _show_data(prepared, about)
+        _show_data(prepared, about_data_of(prepared))
+        sys.stdout.flush()  # some baselines take a minute
+        _show_baselines(baselines_about(prepared, fit_baselines(prepared, say)))
         if drawn is not None:
             print()
             print_path("plot: ", drawn)
@@ -160,6 +162,9 @@ def _show_data(prepared: Prepared, about: dict[str, Any]) -> None:
         symbols = prepared.data.vocabulary
         print_text(f"\nvocabulary: {len(symbols):,} symbols: {first_symbols(symbols)}")
     print_text(f"\nexample: {about['example']}", fold=True)
+
+
+def _show_baselines(about: dict[str, Any]) -> None:
     _table(about["baselines"])
     for name, reason in about["not applicable"].items():
         print_text(f"baseline {name} is left out: {reason}.", fold=True)

@@ -14,10 +14,11 @@ from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, pictur
 from seqbench.cli.run import evidence
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
+from seqbench.jobs.estimates import case_seconds
 from seqbench.options import OUTPUT, Flag, Jobs, Parameter, TimeLimit, check_options
 from seqbench.probes import PROBES, Probe, Request
 from seqbench.report.terminal import print_path, print_table, print_text
-from seqbench.report.text import counted
+from seqbench.report.text import counted, duration
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.jobs.job import Outcome
@@ -71,7 +72,14 @@ class ProbeCommand:
         jobs = plan_jobs(probe.name, self.request, options, MODELS.chosen(self.request.model))
         if run.dry_run:
             states = [known.record.status if (known := store.final(job)) else "to run" for job in jobs]
-            plan = [{"case": job.spec.name, "state": state} for job, state in zip(jobs, states, strict=True)]
+            plan = [
+                {
+                    "case": job.spec.name,
+                    "state": state,
+                    "seconds": case_seconds(job.spec) if state == "to run" else None,
+                }
+                for job, state in zip(jobs, states, strict=True)
+            ]
             show_json(plan) if self.common.json else _show_plan(plan)
             return 0
         outcomes = measure_all(jobs, store, run.jobs, limit=run.time_limit, plugins=self.common.plugin, force=run.force)
@@ -114,9 +122,14 @@ def group(word: str) -> dict[str, type[Any]]:
     return commands
 
 
-def _show_plan(plan: Sequence[dict[str, str]]) -> None:
-    print_table(["case", "state"], [list(row.values()) for row in plan])
-    print_text(f"\n{counted(len(plan), 'case')}, {sum(row['state'] == 'to run' for row in plan)} to run")
+def _show_plan(plan: Sequence[dict[str, Any]]) -> None:
+    cells = ["" if row["seconds"] is None else duration(row["seconds"]) for row in plan]
+    print_table(
+        ["case", "state", "about"], [[row["case"], row["state"], cell] for row, cell in zip(plan, cells, strict=True)]
+    )
+    to_run = [row["seconds"] for row in plan if row["state"] == "to run"]
+    time = f": about {duration(sum(to_run))} one after the other" if to_run and None not in to_run else ""
+    print_text(f"\n{counted(len(plan), 'case')}, {len(to_run)} to run{time}")
 
 
 def _show_end(outcomes: Sequence[Outcome]) -> None:

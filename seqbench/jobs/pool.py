@@ -4,16 +4,23 @@ A job is keyed by content and its record appears whole or not at all, so what wa
 record is skipped, the rest is run (`run_jobs`). An `Executor` starts jobs somewhere and tells what becomes of them;
 results lie in the store. `LocalProcesses` is the one for this machine, and `main` what its processes do; one for a
 cluster offers the same four things.
+
+A fresh Python spends more time on importing torch than many a job on its work. So where there are many jobs, the
+processes are forked from one that has imported it and done nothing else: the nursery. It has no threads, no device and
+no data, and what it forks is a process as a fresh one is, with its own session, streams and environment.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
 import queue
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +50,7 @@ START = (
     "seqbench.__path__[:] = package; from seqbench.jobs.pool import main; sys.exit(main())"
 )
 LAST_SECONDS = 5.0  # for a process that is to end: a checkpoint is written within a step and less than a second
+FORK = "SEQBENCH_FORK"  # variable of the environment: 0 has every job start a fresh Python
 TAIL = 2000  # characters of what a process wrote to stderr that are kept
 
 
@@ -136,6 +144,8 @@ class _Run:
         self.done |= stored
         waiting = deque(job for job in jobs if job.key not in stored)
         self.listener.planned(tuple(waiting), tuple(stored.values()))
+        with contextlib.suppress(OSError):  # so that no process finds it removed by another's test of it
+            self.store.root.mkdir(parents=True, exist_ok=True)
         try:
             while waiting or self.running:
                 while waiting and len(self.running) < self.executor.slots:
@@ -149,6 +159,8 @@ class _Run:
             raise
         finally:
             self.executor.close()
+            with contextlib.suppress(OSError):  # unless something was written
+                self.store.root.rmdir()
         return [self.done[job.key] for job in jobs]
 
     def _start(self, job: Job) -> None:
@@ -232,22 +244,27 @@ class LocalProcesses:
     """A process of its own for each job, so that whatever befalls it stays there.
 
     A process ends with the one that started it, whatever kills that: it watches its standard input, which ends then.
-    ``gpus`` are spread over the slots. With ``echo`` lines that a job prints are heard as events, too.
+    ``gpus`` are spread over the slots. With ``echo`` lines that a job prints are heard as events, too. With ``many``
+    jobs to come the processes are forked from a nursery, where that is safe.
     """
 
-    def __init__(self, slots: int, gpus: int = 0, *, echo: bool = False) -> None:
+    def __init__(self, slots: int, gpus: int = 0, *, echo: bool = False, many: bool = False) -> None:
         self.slots = slots
         self.gpus = gpus
         self.echo = echo
+        self._forks = many and sys.platform == "linux" and os.environ.get(FORK) != "0"
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._running: dict[str, tuple[subprocess.Popen[str], int]] = {}
+        self._running: dict[str, tuple[subprocess.Popen[str] | _Forked, int]] = {}
+        self._nurseries: dict[tuple[str, ...], _Nursery] = {}
 
     def start(self, job: Job, message: str) -> None:
-        """Start a fresh Python; nothing is shared with this one."""
+        """Start a process that shares nothing with this one."""
         slot = min(set(range(self.slots)) - {slot for _, slot in self._running.values()})
         paths = json.dumps([sys.path, list(importlib.import_module("seqbench").__path__)])
         complaint = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by _follow
-        process = subprocess.Popen(
+        environment = self._environment(slot, job.spec.threads)
+        forked = self._fork(job, paths, environment, complaint) if self._forks else None
+        process = forked or subprocess.Popen(
             [sys.executable, "-P", "-c", START, paths],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -255,7 +272,7 @@ class LocalProcesses:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=self._environment(slot, job.spec.threads),
+            env=environment,
             start_new_session=True,  # Ctrl-C is for the grid, which then ends its workers
         )
         assert process.stdin is not None
@@ -265,6 +282,15 @@ class LocalProcesses:
         self._running[job.key] = process, slot
         threading.Thread(target=self._follow, args=(job, process, complaint), daemon=True).start()
 
+    def _fork(self, job: Job, paths: str, environment: dict[str, str], complaint: IO[bytes]) -> _Forked | None:
+        """A process from the nursery for such jobs, which is started if need be; None if that can't be."""
+        like = job.kind, paths, str(job.spec.threads)  # BLAS reads its number of threads when it is loaded
+        with contextlib.suppress(OSError):
+            if like not in self._nurseries or not self._nurseries[like].alive:
+                self._nurseries[like] = _Nursery(job.kind, paths, environment)
+            return self._nurseries[like].fork(environment, None if self.echo else complaint)
+        return None
+
     def _environment(self, slot: int, threads: int) -> dict[str, str]:
         """This process's, with as many threads as the job is to have, and a GPU of the slot's own."""
         variables = {"OMP_NUM_THREADS": str(threads), **os.environ}
@@ -273,13 +299,13 @@ class LocalProcesses:
             variables["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
         return variables
 
-    def _listen_to(self, job: Job, stream: TextIO, complaint: IO[bytes]) -> None:
+    def _listen_to(self, job: Job, stream: IO[str], complaint: IO[bytes]) -> None:
         """In a thread: pass on and keep what the process prints."""
         for line in stream:
             complaint.write(line.encode("utf-8", errors="replace"))
             self._events.put(Event(job, "printed", (line.rstrip(),)))
 
-    def _follow(self, job: Job, process: subprocess.Popen[str], complaint: IO[bytes]) -> None:
+    def _follow(self, job: Job, process: subprocess.Popen[str] | _Forked, complaint: IO[bytes]) -> None:
         """In a thread: pass on what the process says, and how it ended."""
         assert process.stdout is not None and process.stdin is not None
         listening = threading.Thread(target=self._listen_to, args=(job, process.stderr, complaint), daemon=True)
@@ -320,6 +346,8 @@ class LocalProcesses:
         """Ask what runs to end, kill what is still there some seconds later, and wait until it has gone."""
         heard: list[Event] = []
         try:
+            for nursery in self._nurseries.values():
+                nursery.stop_importing()
             for process, _ in self._running.values():
                 assert process.stdin is not None
                 with contextlib.suppress(OSError):
@@ -329,6 +357,8 @@ class LocalProcesses:
             for process, _ in self._running.values():
                 _kill(process)
             self._wait_for_all(10.0)
+            while self._nurseries:
+                self._nurseries.popitem()[1].close()
         return heard
 
     def _wait_for_all(self, seconds: float) -> list[Event]:
@@ -339,20 +369,256 @@ class LocalProcesses:
         return heard
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[str] | _Forked) -> None:
     with contextlib.suppress(ProcessLookupError):
-        if os.name == "nt":
+        if os.name == "nt" or isinstance(process, _Forked):
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+class _Forked:
+    """A process that a nursery forks, with the part of `subprocess.Popen` that is needed of it."""
+
+    def __init__(self, stdin: IO[str], stdout: IO[str], stderr: IO[str] | None) -> None:
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self._lock = threading.Lock()
+        self._pid: int | None = None  # while there is such a process
+        self._killed = False
+        self._code = 0
+        self._gone = threading.Event()
+
+    def born(self, pid: int) -> None:
+        """The nursery has forked it."""
+        with self._lock:
+            self._pid = pid
+        if self._killed:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, to the process and whatever it has started; at its birth where that is still to come."""
+        self._killed = True
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._pid is not None:
+                os.killpg(self._pid, signal.SIGKILL)
+
+    def ended(self, code: int) -> None:
+        """The nursery has seen its end, as an exit code or a negative signal."""
+        with self._lock:
+            self._pid = None
+        self._code = code
+        self._gone.set()
+
+    def wait(self) -> int:
+        """Its exit code, or a negative signal."""
+        self._gone.wait()
+        return self._code
+
+
+class _Nursery:
+    """A process that has imported the module of a ``kind`` of jobs and forks itself for each of them.
+
+    What it forks ends with this process, whose pipe is its standard input. When the nursery ends before them, however
+    that comes, they are killed, for nobody could tell any more how they ended.
+    """
+
+    def __init__(self, kind: str, paths: str, environment: dict[str, str]) -> None:
+        self.alive = True
+        self._environment = environment
+        self._ready = False
+        self._lock = threading.Lock()
+        self._children: dict[int, _Forked] = {}
+        self._number = 0
+        self._line, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its_end:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", START, paths, kind],
+                stdin=its_end.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+
+    def fork(self, environment: dict[str, str], stderr: IO[bytes] | None) -> _Forked:
+        """A new process; ``stderr`` is a file for what it writes there, or None for a pipe.
+
+        Raises:
+            OSError: the nursery has gone.
+        """
+        names = environment.keys() | self._environment.keys()
+        changes = {
+            name: environment.get(name) for name in names if environment.get(name) != self._environment.get(name)
+        }
+        with contextlib.ExitStack() as its_ends:
+            inward, outward, errors = os.pipe(), os.pipe(), os.pipe() if stderr is None else None
+            ends = [inward[0], outward[1], *(errors or ())[1:]]
+            for end in ends:
+                its_ends.callback(os.close, end)
+            readers = [open(ours[0], encoding="utf-8", errors="replace") for ours in (outward, errors) if ours]  # noqa: SIM115
+            child = _Forked(open(inward[1], "w", encoding="utf-8"), readers[0], readers[1] if errors else None)  # noqa: SIM115
+            with self._lock:
+                try:
+                    if not self.alive:
+                        raise BrokenPipeError
+                    streams = ends if stderr is None else [*ends, stderr.fileno()]
+                    socket.send_fds(self._line, [json.dumps([self._number, changes]).encode()], streams)
+                except OSError:
+                    for stream in (child.stdin, *readers):
+                        stream.close()
+                    raise
+                self._children[self._number] = child
+                self._number += 1
+            return child
+
+    def _listen(self) -> None:
+        """In a thread: what the nursery tells of the processes it forks."""
+        while heard := self._hear():
+            what, *values = json.loads(heard)
+            if what == "ready":
+                self._ready = True
+                continue
+            with self._lock:
+                child = self._children[values[0]] if what == "born" else self._children.pop(values[0])
+            child.born(values[1]) if what == "born" else child.ended(values[1])
+        with self._lock:
+            self.alive = False
+            orphans, self._children = list(self._children.values()), {}
+        for child in orphans:
+            child.kill()
+            child.ended(-signal.SIGKILL)
+        self._process.wait()
+        self._line.close()
+
+    def _hear(self) -> bytes:
+        """A message; nothing when the nursery has gone."""
+        try:
+            return self._line.recv(4096)
+        except OSError:
+            return b""
+
+    def stop_importing(self) -> None:
+        """End it at once if it has not come to fork anything."""
+        if not self._ready:
+            self._process.kill()
+
+    def close(self) -> None:
+        """End it; it ends by itself when its line does."""
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_WR)
+        self._listening.join(10.0)
+
+
+def _nurse(kind: str) -> None:
+    """In a nursery: import the module ``kind``, and fork for each message; returns in what is forked only.
+
+    A message is a number and changes to the environment, with three streams. Told are the process of that number and
+    how it ended. Standard input is the line to the process that started this one; the nursery ends with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    line = socket.socket(fileno=os.dup(0))
+    with contextlib.suppress(Exception):  # what is forked will say so
+        importlib.import_module(kind)
+    gc.collect()
+    gc.freeze()  # so that what is forked shares it for long
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    children: dict[int, int] = {}
+    line.send(json.dumps(["ready"]).encode())
+    while True:
+        ready, _, _ = select.select([line.fileno(), wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+            for pid in list(children):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    line.send(json.dumps(["ended", children.pop(pid), os.waitstatus_to_exitcode(status)]).encode())
+        if line.fileno() not in ready:
+            continue
+        message, streams, _, _ = socket.recv_fds(line, 1 << 18, 3)
+        if not message or _hung_up(line):
+            os._exit(0)
+        number, changes = json.loads(message)
+        try:
+            # what was imported may have started threads, which a fork would lose
+            pid = _fork() if len(list(Path("/proc/self/task").iterdir())) == 1 else _start_fresh(changes, streams)
+        except OSError as error:  # there is no memory for one more, say
+            os.write(streams[2], f"{error}\n".encode())
+            line.send(json.dumps(["ended", number, 1]).encode())
+            for stream in streams:
+                os.close(stream)
+            continue
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for stream, place in zip(streams, range(3), strict=True):
+                os.dup2(stream, place)
+            for end in (*streams, wake, waker, line.detach()):
+                os.close(end)
+            _become_fresh(changes)
+            return
+        for stream in streams:
+            os.close(stream)
+        children[pid] = number
+        line.send(json.dumps(["born", number, pid]).encode())
+
+
+def _hung_up(line: socket.socket) -> bool:
+    """Whether nobody is at the other end any more."""
+    poll = select.poll()
+    poll.register(line, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def _fork() -> int:
+    """As `os.fork`, when the process has a session of its own: from then on it can be killed with all it starts."""
+    told, teller = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+    else:
+        os.close(teller)
+        os.read(told, 1)
+        os.close(told)
+        return pid
+    os.close(told)
+    os.close(teller)
+    return 0
+
+
+def _start_fresh(changes: dict[str, str | None], streams: Sequence[int]) -> int:
+    """A fresh Python in place of a fork."""
+    environment = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
+    places = [(os.POSIX_SPAWN_DUP2, stream, place) for place, stream in enumerate(streams)]
+    words = [sys.executable, "-P", "-c", START, sys.argv[1]]
+    return os.posix_spawn(sys.executable, words, environment, file_actions=places, setsid=True)
+
+
+def _become_fresh(changes: dict[str, str | None]) -> None:
+    """What a fresh process has of its own: its environment, and random numbers that nobody else draws."""
+    for name, value in changes.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()  # Python's own generator does so by itself
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.seed()
+    del sys.argv[2:]
 
 
 def main() -> int:
     """What a process does: read one job from standard input, run it, tell how it goes as lines of JSON.
 
     Exit code: 0 when the record stands, 2 when there was nothing to run, 1 when it could not be written, 130 when it
-    was asked to end.
+    was asked to end. In a nursery, which names the kind of its jobs, that is what it forks for each of them.
     """
+    if sys.argv[2:]:
+        _nurse(sys.argv[2])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background ignores Ctrl-C
     interrupt_cleanly()
     teller = _Teller()

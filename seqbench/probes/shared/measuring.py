@@ -181,7 +181,7 @@ def measure_all(
             gpus = torch.cuda.device_count() if _spec(part[0]).device == "cuda" else 0
             seconds = limit or TIME_LIMITS[part[0].spec.budget]
             with Terminal(at_once) as terminal:
-                executor = LocalProcesses(at_once, gpus)
+                executor = LocalProcesses(at_once, gpus, many=len(part) > 1)
                 outcomes += run_jobs(
                     part, store, executor, failed, terminal, limit=seconds, plugins=plugins, force=force
                 )

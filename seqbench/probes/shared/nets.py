@@ -234,6 +234,8 @@ def training_bytes(
     Counted at three short lengths, through which a parabola goes: what recurrence and attention keep grows with the
     length or its square. Kernels' own working memory is not in it.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several that wait for each other take a hundred times as long on a busy machine
     try:
         with torch.random.fork_rng(devices=[]):
             model = net().to(device)
@@ -242,6 +244,8 @@ def training_bytes(
         counts = [count * batch // SIZED_BATCH for count in kept]
     except Exception:  # a user's own layer; running it will say what is wrong
         return None
+    finally:
+        torch.set_num_threads(threads)
     (a, b, c), (ya, yb, yc) = SIZED_AT, counts
     first, second = (yb - ya) / (b - a), (yc - yb) / (c - b)
     bend = (second - first) / (c - a)
