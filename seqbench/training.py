@@ -56,6 +56,7 @@ __all__ = [
     "Checkpoint",
     "DeviceSplit",
     "Fit",
+    "Losses",
     "TrainingStep",
     "capture",
     "evaluate",
@@ -324,7 +325,7 @@ def fit(
     optimizer = AdamW((p for p in model.parameters() if p.requires_grad), config.weight_decay or 0.0)
     checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(model, spec, data.val, config)
-    losses = _Losses(device)
+    losses = Losses(device)
     keeper = _Keeper(checkpoint, model, optimizer, best, losses, done)
     keeper.resume(batches)
     begin(done.steps)
@@ -375,7 +376,7 @@ class TrainingStep:
     """
 
     def __init__(
-        self, model: SequenceModel, train: DeviceSplit, optimizer: AdamW, losses: _Losses, config: RunConfig
+        self, model: SequenceModel, train: DeviceSplit, optimizer: AdamW, losses: Losses, config: RunConfig
     ) -> None:
         self.model, self.train, self.optimizer, self.losses, self.config = model, train, optimizer, losses, config
 
@@ -462,6 +463,8 @@ GRAPH_STEPS = 100  # that a run must have: fewer do not pay for capturing one
 WARM_UP = 3  # steps before a capture, as torch's documentation asks
 SAME = 0.01  # relative distance between what a step and its replay change that rounding may explain
 
+_ABANDONED: list[torch.cuda.CUDAGraph] = []  # graphs whose capture failed
+
 Recorder = Callable[["CapturedStep"], Callable[[], object]]
 
 
@@ -497,7 +500,9 @@ def _record_graph(captured: CapturedStep) -> Callable[[], object]:
         with torch.cuda.graph(graph, stream=stream):
             captured.run()
     except Exception:
-        # what torch does not clean up: the stream, and the generator, which goes on believing that it is captured
+        # what torch does not clean up: its allocators go on asking the graph, the stream stays, and the generator
+        # believes for ever that it is captured
+        _ABANDONED.append(graph)
         torch.cuda.set_stream(usual)
         generator = torch.cuda.default_generators[device.index]
         generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
@@ -547,13 +552,14 @@ def capture(
     return captured
 
 
-class _Losses:
+class Losses:
     """The losses since the last check, summed up on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.sum, self.count = torch.zeros((), device=device), 0
 
     def clear(self) -> None:
+        """Begin anew, in the same memory."""
         self.sum.zero_()
         self.count = 0
 
@@ -577,7 +583,7 @@ class _Keeper:
         model: SequenceModel,
         optimizer: AdamW,
         best: _Best,
-        losses: _Losses,
+        losses: Losses,
         done: Fit,
     ) -> None:
         self.checkpoint, self.model, self.optimizer = checkpoint, model, optimizer

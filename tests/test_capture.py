@@ -12,7 +12,7 @@ from seqbench.config import RunConfig
 from seqbench.experiment import resolve
 from seqbench.models.backbone import build, shape_of
 from seqbench.task import Budget
-from seqbench.training import AdamW, CapturedStep, DeviceSplit, TrainingStep, capture, fit
+from seqbench.training import AdamW, CapturedStep, DeviceSplit, Losses, TrainingStep, capture, fit
 
 BATCH = 8
 RATES = [2.0**-7, 2.0**-9, 2.0**-8]  # a graph reads them in single precision, which holds these
@@ -33,13 +33,9 @@ def fresh(request):
 
 
 def step_of(model, planned):
-    class Sum:
-        sum, count = torch.zeros(()), 0
-
-    losses = Sum()
-    losses.sum = torch.zeros(())
-    train = DeviceSplit(planned.data.train, torch.device("cpu"))
-    return TrainingStep(model, train, AdamW(model.parameters(), 0.01), losses, planned.config)
+    cpu = torch.device("cpu")
+    optimizer = AdamW(model.parameters(), 0.01)
+    return TrainingStep(model, DeviceSplit(planned.data.train, cpu), optimizer, Losses(cpu), planned.config)
 
 
 def train(step):
