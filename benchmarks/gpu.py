@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -35,6 +36,7 @@ DEVICE = os.environ.get("SEQBENCH_TRY", "cuda")  # cpu: whether this script itse
 WIDTH = 128
 LEARNED = 200  # steps of the comparison of what was learned
 PROCESSES = [1, 2, 4, 8]
+CAPS = {"tests": 150, "same": 60, "speed": 110, "jobs": 50, "real": 120, "probe": 120}  # seconds of a part
 
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -324,20 +326,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("gpu"), help="folder of what is measured")
     parser.add_argument("--parts", default="tests,same,speed,jobs,real,probe", help="which, in this order")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds in all")
+    parser.add_argument("--limit", type=float, default=420.0, help="seconds in all")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve()
         return
-    started, out, quick = time.perf_counter(), options.out, options.quick
+    started = begun = time.perf_counter()
+    name, out, quick = "tests", options.out, options.quick
     out.mkdir(parents=True, exist_ok=True)
     log, folder = out / "gpu.log", out / "records"
 
     def left() -> float:
-        return float(options.limit - (time.perf_counter() - started))
+        now = time.perf_counter()
+        return float(min(options.limit - (now - started), CAPS[name] - (now - begun)))
 
+    def late(*_: object) -> None:
+        raise TimeoutError("the part took too long")
+
+    signal.signal(signal.SIGALRM, late)
     parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "tests": lambda: tests(quick, left, log),
         "same": lambda: same(quick, left),
@@ -350,11 +358,13 @@ def main() -> None:
     lines: list[dict[str, Any]] = []
     with (out / "gpu.jsonl").open("a", encoding="utf-8") as file:
         for name in options.parts.split(","):
+            begun = time.perf_counter()
             if left() < 20:
                 print(f"{name}: no time left", flush=True)
                 continue
-            begun = time.perf_counter()
+            signal.alarm(int(left()) + 10)
             lines += keep(parts[name](), name, file)
+            signal.alarm(0)
             print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
     if folder.is_dir():
         with tarfile.open(out / "records.tar.gz", "w:gz") as packed:
