@@ -359,6 +359,7 @@ class _Run:
                 self.listener.step,
                 kept,
                 self.begin,
+                self.listener.say,
             )
             check_sees_no_future(model, data)
             return self.finish(model, done, folder)
@@ -427,7 +428,11 @@ class _Run:
         about = {READING_SHA256: hashlib.sha256(reading).hexdigest()}
         (folder / "model.safetensors").write_bytes(to_safetensors(weights, about))
         (folder / "model.json").write_bytes(reading)
-        return self.record("ok", None, model, metrics, self._cost(model, done))
+        record = self.record("ok", None, model, metrics, self._cost(model, done))
+        if not done.graph:
+            return record
+        kernel = f"{record.environment.kernel or 'torch'}, CUDA graph"  # in the record, not in its key
+        return record.model_copy(update={"environment": record.environment.model_copy(update={"kernel": kernel})})
 
     def _cost(self, model: SequenceModel, done: Fit) -> Cost:
         seconds = max(done.train_seconds, 1e-9)

@@ -10,6 +10,10 @@ AdamW without its class, which imports the whole compiler: 1.5 s in every proces
 checkpoint holds all that decides how training goes on, so that a run that was killed ends with the numbers of one that
 was not, to the last bit on a CPU; the order of batches needs no place in it: it is drawn again from the seed. One is
 written at checks, as long as that takes less than a hundredth of the time, and when Ctrl-C ends the run.
+
+On CUDA a small model waits for Python to launch its kernels. Where all batches have one shape, the step
+(`TrainingStep`) is therefore captured once as a CUDA graph and replayed (`CapturedStep`). The steps that prepare this
+change nothing: every step that counts is a replay, in a run that goes on from a checkpoint, too.
 """
 
 from __future__ import annotations
@@ -48,9 +52,13 @@ from seqbench.task import Budget, TaskSpec
 __all__ = [
     "CHECKPOINT",
     "AdamW",
+    "CapturedStep",
     "Checkpoint",
     "DeviceSplit",
     "Fit",
+    "Losses",
+    "TrainingStep",
+    "capture",
     "evaluate",
     "evaluation_order",
     "fit",
@@ -78,12 +86,16 @@ class DeviceSplit:
 
     def __getitem__(self, indices: Indices) -> Batch:
         """The batch of ``indices`` (B,), a numpy array; token inputs and class targets come as int64."""
-        arrays, longest = self._arrays, None
-        if self._lengths is not None:  # the longest is known on the host: no synchronisation to ask the device
-            longest = int(self._lengths[indices].max())
-            if "steps" in arrays:
-                arrays = {**arrays, "steps": arrays["steps"][:longest]}
-        batch = self._gather(arrays, torch.from_numpy(indices).to(self.device, non_blocking=True))
+        # the longest is known on the host: no synchronisation to ask the device
+        longest = None if self._lengths is None else int(self._lengths[indices].max())
+        return self.at(torch.from_numpy(indices).to(self.device, non_blocking=True), longest)
+
+    def at(self, indices: Tensor, longest: int | None = None) -> Batch:
+        """The batch of ``indices`` (B,) that lie on the device, cut to ``longest`` steps where lengths vary."""
+        arrays = self._arrays
+        if longest is not None and "steps" in arrays:
+            arrays = {**arrays, "steps": arrays["steps"][:longest]}
+        batch = self._gather(arrays, indices)
         return batch._replace(inputs=_wide(batch.inputs[:, :longest]), targets=_wide(batch.targets))
 
 
@@ -156,8 +168,8 @@ class AdamW:
             p.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Update every parameter by its gradient."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Update every parameter by its gradient; a rate that is a tensor lies where they do."""
         used = [i for i, p in enumerate(self.parameters) if p.grad is not None]
         adamw(
             [self.parameters[i] for i in used],
@@ -275,6 +287,7 @@ class Fit:
     curve: list[dict[str, float]] = field(default_factory=list)
     resumed: bool = False  # from a checkpoint
     saved: int = 0  # step of the last checkpoint
+    graph: bool = False  # whether the steps were replays of a CUDA graph
 
     def count(self, step: int, split: Split, indices: npt.NDArray[np.int64]) -> None:
         """Add one step over the examples ``indices``; only real steps of a sequence count as tokens."""
@@ -292,11 +305,15 @@ def fit(
     report: Report = lambda step, loss: None,
     checkpoint: Checkpoint | None = None,
     begin: Callable[[int], None] = lambda step: None,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    graph: bool = True,
 ) -> Fit:
     """Train ``model`` in place for ``budget`` and leave it in the state that did best on the validation split.
 
     With a ``checkpoint`` training goes on from there if it can, and leaves one now and then when validation was read.
-    ``begin`` hears the step that it goes on from, or 0.
+    ``begin`` hears the step that it goes on from, or 0; ``say`` hears why no CUDA graph is used where one could be.
+    Without ``graph`` none is tried.
 
     Raises:
         Diverged: a loss or score that is not finite.
@@ -305,30 +322,24 @@ def fit(
     device = next(model.parameters()).device
     train = DeviceSplit(data.train, device)
     batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = AdamW(parameters, config.weight_decay or 0.0)
+    optimizer = AdamW((p for p in model.parameters() if p.requires_grad), config.weight_decay or 0.0)
     checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(model, spec, data.val, config)
-    losses = _Losses(device)
+    losses = Losses(device)
     keeper = _Keeper(checkpoint, model, optimizer, best, losses, done)
     keeper.resume(batches)
     begin(done.steps)
     model.train()
     clock = _Clock(device)
+    take = _step(TrainingStep(model, train, optimizer, losses, config), budget, say, graph=graph)
+    done.graph = isinstance(take, CapturedStep)
     try:
         with CtrlC() as ctrl_c:
             for step in range(done.steps + 1, budget.steps + 1):
                 if budget.patience is not None and best.stale >= budget.patience:
                     break
                 indices = next(batches)
-                batch = train[indices]
-                with autocast(device, config):
-                    loss = model.head.loss(model(batch.inputs, batch.lengths), batch)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-                optimizer.step(learning_rate(step, budget.steps, config))
-                losses.add(loss)
+                take(indices, learning_rate(step, budget.steps, config))
                 done.count(step, data.train, indices)
                 check, reported = step in checks, step in checks or step % every == 0
                 if not reported and not ctrl_c.pressed:
@@ -358,17 +369,199 @@ def interrupted(done: Fit, steps: int) -> Interrupted:
     )
 
 
-class _Losses:
+class TrainingStep:
+    """One training step of ``model``, whole: ``step(indices, rate)`` trains on the examples ``indices``, a numpy array.
+
+    ``losses`` take up the loss. All that it changes is changed in place, so that what it does can be captured.
+    """
+
+    def __init__(
+        self, model: SequenceModel, train: DeviceSplit, optimizer: AdamW, losses: Losses, config: RunConfig
+    ) -> None:
+        self.model, self.train, self.optimizer, self.losses, self.config = model, train, optimizer, losses, config
+
+    def __call__(self, indices: Indices, rate: float) -> None:
+        """Train on ``indices`` (B,) at the learning rate ``rate``."""
+        device = self.train.device
+        # a graph reads the rate in single precision, so all steps on such a device do
+        self.take(self.train[indices], torch.full((), rate, device=device) if device.type == "cuda" else rate)
+        self.losses.count += 1
+
+    def take(self, batch: Batch, rate: float | Tensor) -> None:
+        """Update the model by ``batch`` and add its loss to the sum; nothing waits for the device."""
+        with autocast(self.train.device, self.config):
+            loss = self.model.head.loss(self.model(batch.inputs, batch.lengths), batch)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip)
+        self.optimizer.step(rate)
+        self.losses.sum += loss.detach()
+
+    def changed(self) -> list[Tensor]:
+        """All tensors that a step changes, but for the gradients."""
+        moments = [tensor for rows in self.optimizer.state().values() for tensor in rows]
+        return [*self.model.parameters(), *self.model.buffers(), *moments, self.losses.sum]
+
+    def direction(self) -> Tensor:
+        """The optimiser's running means of the gradients, one vector on the CPU."""
+        return torch.cat([own_copy(mean).float().flatten() for mean in self.optimizer.means])
+
+
+class CapturedStep:
+    """``step``, with the same call, as a ``replay`` of what it did once: only indices and rate are copied in.
+
+    Both lie in one tensor on the device, so that one copy brings them.
+    """
+
+    def __init__(self, step: TrainingStep, batch_size: int) -> None:
+        self.step = step
+        self.words = torch.zeros(batch_size + 1, dtype=torch.int64, device=step.train.device)
+        self.indices, self.rate = self.words[:-1], self.words[-1:].view(torch.float32)[0]
+        self.replay: Callable[[], object] = self.run
+
+    def __call__(self, indices: Indices, rate: float) -> None:
+        """Train on ``indices``, as many as ever, at the learning rate ``rate``."""
+        self.load(indices, rate)
+        self.replay()
+        self.step.losses.count += 1
+
+    def load(self, indices: Indices, rate: float) -> None:
+        """Copy in what the next step is to read, without waiting for the device."""
+        words = np.zeros(len(self.words), dtype=np.int64)
+        words[:-1], words[-1:].view(np.float32)[0] = indices, rate
+        host = torch.from_numpy(words)
+        if self.words.is_cuda:  # memory of its own every time: torch hands it out again only once it was copied
+            host = host.pin_memory()
+        self.words.copy_(host, non_blocking=True)
+
+    def run(self) -> None:
+        """The step on what was copied in."""
+        self.step.take(self.step.train.at(self.indices), self.rate)
+
+
+class _State:
+    """What a step changes, as it is now; kept on the CPU, so that the peak of the device's memory is training's own."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.step, self.copies = step, [own_copy(tensor) for tensor in step.changed()]
+        self.device = step.train.device
+        self.host = torch.get_rng_state()
+        self.random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Set everything back, in place."""
+        for tensor, copy in zip(self.step.changed(), self.copies, strict=True):
+            tensor.copy_(copy)
+        self.step.optimizer.zero_grad()
+        torch.set_rng_state(self.host)
+        if self.random is not None:
+            torch.cuda.set_rng_state(self.random, self.device)
+
+
+GRAPH_STEPS = 100  # that a run must have: fewer do not pay for capturing one
+WARM_UP = 3  # steps before a capture, as torch's documentation asks
+SAME = 0.01  # relative distance between what a step and its replay change that rounding may explain
+
+_ABANDONED: list[torch.cuda.CUDAGraph] = []  # graphs whose capture failed
+
+Recorder = Callable[["CapturedStep"], Callable[[], object]]
+
+
+def _step(
+    step: TrainingStep, budget: Budget, say: Callable[[str], None], *, graph: bool
+) -> TrainingStep | CapturedStep:
+    """``step`` as a graph where the device has them, the batches' shape never changes and it pays."""
+    on_cuda, same_shape = step.train.device.type == "cuda", step.train.split.lengths is None
+    if graph and on_cuda and same_shape and budget.steps >= GRAPH_STEPS:
+        return capture(step, min(budget.batch_size, len(step.train)), say)
+    return step
+
+
+def _record_graph(captured: CapturedStep) -> Callable[[], object]:
+    """What replays ``captured.run`` as a CUDA graph.
+
+    A layer that waits for the device is found in the warm-up: found in the capture, it would leave torch in disorder.
+    """
+    device, usual = captured.words.device, torch.cuda.current_stream()
+    for module in captured.step.model.modules():
+        if isinstance(module, torch.nn.RNNBase):
+            module.flatten_parameters()  # moves the weights if they do not lie together yet: not in a graph
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    stream.wait_stream(usual)
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP - 1):
+            captured.run()
+        with _no_waiting():
+            captured.run()
+    usual.wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            captured.run()
+    except Exception:
+        # what torch does not clean up: its allocators go on asking the graph, the stream stays, and the generator
+        # believes for ever that it is captured
+        _ABANDONED.append(graph)
+        torch.cuda.set_stream(usual)
+        generator = torch.cuda.default_generators[device.index]
+        generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+        raise
+    return graph.replay
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """What waits for the CUDA device raises an error inside."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode")  # is a prototype, it says
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def capture(
+    step: TrainingStep, batch_size: int, say: Callable[[str], None], record: Recorder = _record_graph
+) -> TrainingStep | CapturedStep:
+    """``step`` as one that is replayed, or ``step`` itself where that fails; which, and why, ``say`` hears then.
+
+    All that steps change is afterwards as it was. The replay is compared with the same step taken eagerly, so that a
+    layer is noticed whose Python draws random numbers or takes turns: a replay would repeat the first of them for ever.
+    """
+    captured, before, start = CapturedStep(step, batch_size), _State(step), step.direction()
+    captured.load(np.arange(batch_size), step.config.learning_rate or 0.0)
+    try:
+        captured.run()
+        eager = step.direction()
+        before.restore()
+        replay = record(captured)
+        before.restore()
+        replay()
+        same = (step.direction() - eager).norm() <= SAME * (eager - start).norm()
+        problem = "" if same else "replayed, a step has other gradients"
+    except Exception as error:  # a user's layer may do anything; taken eagerly, it says so itself
+        problem = (str(error) or type(error).__name__).strip().splitlines()[0]
+    before.restore()
+    if problem:
+        say(f"steps are launched kernel by kernel, not as a CUDA graph: {problem}")
+        return step
+    captured.replay = replay
+    return captured
+
+
+class Losses:
     """The losses since the last check, summed up on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.sum, self.count = torch.zeros((), device=device), 0
 
-    def add(self, loss: Tensor) -> None:
-        self.sum, self.count = self.sum + loss.detach(), self.count + 1
-
     def clear(self) -> None:
-        self.sum, self.count = torch.zeros_like(self.sum), 0
+        """Begin anew, in the same memory."""
+        self.sum.zero_()
+        self.count = 0
 
     def mean(self, step: int) -> float:
         """Waits for the device."""
@@ -390,7 +583,7 @@ class _Keeper:
         model: SequenceModel,
         optimizer: AdamW,
         best: _Best,
-        losses: _Losses,
+        losses: Losses,
         done: Fit,
     ) -> None:
         self.checkpoint, self.model, self.optimizer = checkpoint, model, optimizer
@@ -448,7 +641,8 @@ class _Keeper:
                 tensor.copy_(tensors[f"{name}.{i}"])
         self.best.state = part("best.")
         self.best.value, self.best.step, self.best.stale = counts["best"]
-        self.losses.sum, self.losses.count = tensors["loss.sum"], counts["losses"]
+        self.losses.sum.copy_(tensors["loss.sum"])
+        self.losses.count = counts["losses"]
         if MASKS in tensors:
             self.model.dropout.restore(tensors[MASKS])
         for name, value in counts["fit"].items():

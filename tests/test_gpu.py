@@ -6,13 +6,13 @@ import torch
 
 from seqbench.config import RunConfig
 from seqbench.device import settings
-from seqbench.experiment import run_cell
+from seqbench.experiment import resolve, run_cell
 from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, check_causal, shape_of
 from seqbench.models.mixer import MODELS as REGISTERED
 from seqbench.prepare import prepare
-from seqbench.task import TASKS
-from seqbench.training import predict_split
+from seqbench.task import TASKS, Budget
+from seqbench.training import Checkpoint, fit, predict_split
 
 pytestmark = [
     pytest.mark.gpu,
@@ -75,3 +75,108 @@ def test_out_of_memory_is_a_record(tmp_path):
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert record.status == "oom" and record.cost is None
     assert TASKS.get("dna").name == record.task.name
+
+
+STEPS = 120  # enough for a graph to be captured
+
+
+class Sized:
+    """The training of a cell by hand: the weights that it ends with, and whether a graph was used."""
+
+    def __init__(self, task, model, graph=True, layer=None, checkpoint=None, report=lambda step, loss: None, **config):
+        chosen = RunConfig(task=task, model=model, device="cuda", hidden=(32,), **{"dropout": 0.3, **config})
+        planned = resolve(chosen)
+        kind, device, self.lines = planned.prepared.spec.kind, torch.device("cuda"), []
+        with settings(device, planned.config):
+            built = build(model, kind, shape_of(kind, planned.data), chosen.widths, planned.config.dropout).to(device)
+            if layer is not None:
+                built.layers[0] = layer(built.layers[0])
+            budget = Budget(STEPS, 16, 4)
+            self.fit = fit(
+                built, planned.prepared.spec, planned.data, planned.config, budget, report, checkpoint,
+                say=self.lines.append, graph=graph,
+            )  # fmt: skip
+        self.weights = {name: tensor.cpu() for name, tensor in built.state_dict().items()}
+        self.losses = [point["train_loss"] for point in self.fit.curve]
+
+    def same(self, other):
+        return all(torch.equal(tensor, other.weights[name]) for name, tensor in self.weights.items())
+
+
+FIXED = ["toy-wave", "toy-text"]  # where all sequences have one length
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "rnn", "transformer"])
+@pytest.mark.parametrize("task", FIXED)
+def test_a_graph_trains_as_eager_steps_do_and_repeats_itself(task, model, precision):
+    eager = Sized(task, model, graph=False, precision=precision)
+    graph, again = (Sized(task, model, precision=precision) for _ in range(2))
+    assert graph.lines == [] and graph.fit.graph and not eager.fit.graph
+    assert graph.same(again) and graph.losses == again.losses
+    assert graph.losses == pytest.approx(eager.losses, rel=0.05 if precision == "bf16" else 0.01)
+    assert graph.fit.peak_memory <= 3 * eager.fit.peak_memory + 2**24
+
+
+def test_a_graph_trains_to_the_last_bit_as_eager_steps_do():
+    assert Sized("toy-text", "lstm").same(Sized("toy-text", "lstm", graph=False))
+
+
+def test_masks_are_drawn_anew_in_every_replay():
+    assert Sized("toy-wave", "gru").losses != Sized("toy-wave", "gru", dropout=0.0).losses
+
+
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_a_run_with_a_graph_goes_on_from_its_checkpoint_to_the_last_bit(tmp_path, monkeypatch, model):
+    monkeypatch.setattr("seqbench.training.CHECKPOINT_SHARE", 1e9)
+
+    def stop(step, loss):
+        if step == 75:
+            raise ZeroDivisionError
+
+    path = tmp_path / "checkpoint"
+    with pytest.raises(ZeroDivisionError):
+        Sized("toy-text", model, checkpoint=Checkpoint(path, "key", torch.device("cuda")), report=stop)
+    begun = Sized("toy-text", model, checkpoint=Checkpoint(path, "key", torch.device("cuda")))
+    assert begun.fit.resumed and begun.fit.graph and begun.same(Sized("toy-text", model))
+
+
+def test_lengths_that_vary_and_short_runs_take_no_graph(tmp_path):
+    assert not Sized("toy-first", "gru").fit.graph
+    assert run(tmp_path, "toy-wave", "gru").record.environment.kernel is None
+
+
+class Wrapped(torch.nn.Module):
+    """A user's layer around another that does what a graph can't hold."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.causal = layer, layer.causal
+
+    def forward(self, x, lengths=None):
+        self.disturb(x)
+        return self.layer(x, lengths)
+
+
+class Asks(Wrapped):
+    def disturb(self, x):
+        x.sum().item()
+
+
+class Waits(Wrapped):
+    def disturb(self, x):
+        torch.cuda.synchronize()
+
+
+class Refuses(Wrapped):
+    def disturb(self, x):
+        if torch.cuda.is_current_stream_capturing():
+            raise ValueError("no")
+
+
+@pytest.mark.parametrize("layer", [Asks, Waits, Refuses])
+def test_a_layer_that_cannot_be_captured_trains_eagerly(layer):
+    """With dropout, so that torch's generator must be as it was."""
+    tried, eager = Sized("toy-text", "gru", layer=layer), Sized("toy-text", "gru", layer=layer, graph=False)
+    assert not tried.fit.graph and len(tried.lines) == 1 and tried.same(eager)
+    assert Sized("toy-text", "gru").fit.graph  # the next one is not hurt
