@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks.peers.measure import ROOT, measure_row
 from benchmarks.peers.report import write_report
 from benchmarks.peers.rows import Row, pick
 from benchmarks.peers.worker import PEERS
-from seqbench.device import device_name
 from seqbench.disk import replace_file
-from seqbench.environment import git_state
 
 DEFAULT = tuple(name for name in PEERS if name != "seqbench-torch")
-PACKAGES = ("seqbench", "torch", "lightning", "keras", "tensorflow", "tensorflow-cpu", "jax", "jaxlib", "numpy")
 
 
 def options() -> argparse.Namespace:
@@ -42,23 +35,6 @@ def options() -> argparse.Namespace:
     if asked.block <= 0 or asked.rounds < 1:
         parser.error("--block must be above 0, and --rounds at least 1")
     return asked
-
-
-def environment() -> dict[str, Any]:
-    """Machine and versions."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    commit, dirty = git_state()
-    machine = {
-        "cpu": device_name(torch.device("cpu")),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-    return {"machine": machine, "versions": found, "commit": commit, "dirty": dirty}
 
 
 def is_there(kept: dict[str, Any], row: Row, peers: Sequence[str]) -> bool:
@@ -84,7 +60,7 @@ def main() -> None:
             print(f"  refused: {measured['refused']}")
             refused.append(row.name)
             continue
-        kept[row.name] = {**measured, **environment()}
+        kept[row.name] = measured
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"threads": asked.threads, "rows": kept}, indent=1, allow_nan=False)
         replace_file(path, lambda file, text=text: file.write(text.encode()))

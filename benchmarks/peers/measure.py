@@ -5,23 +5,29 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.peers import problem
 from benchmarks.peers.rows import Row
+from seqbench.device import device_name
+from seqbench.environment import git_state
 
-__all__ = ["Failed", "measure_row", "pin"]
+__all__ = ["ROOT", "Failed", "disagreement", "measure_row", "pin", "where"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-4  # of the first loss, relative
 WARM_UP = 3, 0.2  # steps of the first block, and the share of a block that the second one takes
-IDLE = 0.02  # share of a core that a process which waits may take before it is said
+PACKAGES = ("seqbench", "torch", "lightning", "keras", "tensorflow", "tensorflow-cpu", "jax", "jaxlib", "numpy")
 
 Say = Callable[[str], None]
 
@@ -39,7 +45,7 @@ class Process:
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment(threads),
+            env=variables(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -82,7 +88,7 @@ class Process:
             pipe.close()
 
 
-def environment(threads: int) -> dict[str, str]:
+def variables(threads: int) -> dict[str, str]:
     """The variables by which libraries are told how many threads they may have, before they are imported."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
     more = dict.fromkeys((*names, "TF_NUM_INTEROP_THREADS"), str(threads))
@@ -94,6 +100,24 @@ def environment(threads: int) -> dict[str, str]:
 def pin(threads: int) -> None:
     """Keep this process, and all that it starts, to so many cores: the last ones, as the first serve interrupts."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def where() -> dict[str, Any]:
+    """Machine, versions, commit and day."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    commit, dirty = git_state()
+    machine = {
+        "cpu": device_name(torch.device("cpu")),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"machine": machine, "versions": found, "commit": commit, "dirty": dirty, "date": date}
 
 
 def measure_row(
@@ -109,16 +133,15 @@ def measure_row(
             for peer in peers:
                 figures[peer] = _start(peer, folder, threads, at_work)
                 say(f"  {peer}: {figures[peer].get('failed') or _begun(figures[peer])}")
-            refused = _disagreement(figures)
+            refused = disagreement(figures)
             if not refused:
                 _alternate(at_work, figures, block, rounds)
         finally:
             for process in at_work.values():
                 process.close()
         batch_size = problem.read(folder)[1].batch_size
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    about = {"date": date, "threads": threads, "block": block, "rounds": rounds, "batch_size": batch_size}
-    return {**about, **({"refused": refused} if refused else {}), "peers": figures}
+    about = {"threads": threads, "block": block, "rounds": rounds, "batch_size": batch_size}
+    return {**where(), **about, **({"refused": refused} if refused else {}), "peers": figures}
 
 
 def _start(peer: str, folder: Path, threads: int, at_work: dict[str, Process]) -> dict[str, Any]:
@@ -137,7 +160,7 @@ def _begun(figures: dict[str, Any]) -> str:
     return f"first step after {figures['start_up']:.1f} s, first loss {figures['loss']:.6f} {figures['about']}"
 
 
-def _disagreement(figures: dict[str, dict[str, Any]]) -> str:
+def disagreement(figures: dict[str, dict[str, Any]]) -> str:
     """Why the peers can't be compared; nothing where their first losses agree."""
     losses = {peer: own["loss"] for peer, own in figures.items() if "loss" in own}
     if not losses:

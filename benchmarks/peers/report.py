@@ -83,7 +83,8 @@ computes at a time. A step is all that training does: the batch is gathered, for
 - seqbench is `seqbench.training.fit` itself. Bare PyTorch is torch.nn in a plain loop; Lightning trains the same module
   in a Trainer that logs and shows nothing, from a DataLoader. Both are given the fused AdamW, which is not the default.
 - Keras is `model.fit`, fed by tf.data on TensorFlow and by a generator on JAX; whether XLA compiles the step is left to
-  Keras. Its recurrent layers have one bias vector where PyTorch has two, but for the GRU.
+  Keras, which leaves it off on TensorFlow and a CPU (on, a step took two to five times as long in a trial). Its
+  recurrent layers have one bias vector where PyTorch has two, but for the GRU.
 - Where only the last step is read, bare PyTorch, Lightning and Keras drop out of the last step alone.
 - "Start" is from the start of the process to the end of its first step, imports and compilation included; "memory" is
   the most that the process had (VmHWM). Each is measured once per row.
@@ -205,17 +206,20 @@ def _chart(kept: Sequence[dict[str, Any]]) -> Chart:
 
 def _panel(threads: int, rows: dict[str, Measured]) -> Panel:
     marks: list[Points | Rule] = [Rule(1.0, "seqbench", axis="x", strong=True, widen="always")]
-    for i, peer in enumerate(peer for peer in PEERS if peer != OWN):
-        found = [(place, spread(own)) for place, row in enumerate(rows.values()) if (own := ratios(row, peer))]
+    peers = [peer for peer in PEERS if peer != OWN]
+    for i, peer in enumerate(peers):
+        down = 0.15 * (i - (len(peers) - 1) / 2)  # beside each other, so that none hides another
+        found = [(place + down, spread(own)) for place, row in enumerate(rows.values()) if (own := ratios(row, peer))]
         if found:
             marks.append(
                 Points(
                     x=[ratio.value for _, ratio in found],
-                    y=[float(place) for place, _ in found],
+                    y=[place for place, _ in found],
                     low=[ratio.low for _, ratio in found],
                     high=[ratio.high for _, ratio in found],
                     along="x",
                     look=Look(COLOURS[i], MARKERS[i]),
+                    small=True,
                     label=NAMES[peer],
                 )
             )
