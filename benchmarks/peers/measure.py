@@ -165,7 +165,8 @@ def disagreement(figures: dict[str, dict[str, Any]]) -> str:
     losses = {peer: own["loss"] for peer, own in figures.items() if "loss" in own}
     if not losses:
         return "no peer could be started"
-    if not max(losses.values()) - min(losses.values()) <= TOLERANCE * max(losses.values()):  # nor NaN
+    first = next(iter(losses.values()))
+    if not all(abs(loss - first) <= TOLERANCE * abs(first) for loss in losses.values()):  # so NaN does not, either
         return "the first losses differ: " + ", ".join(f"{peer} {loss:.7g}" for peer, loss in losses.items())
     return ""
 
