@@ -37,9 +37,20 @@ def options() -> argparse.Namespace:
     return asked
 
 
-def is_there(kept: dict[str, Any], row: Row, peers: Sequence[str]) -> bool:
-    """Whether ``row`` was measured with all of ``peers``."""
-    return row.name in kept and set(peers) <= set(kept[row.name]["peers"])
+def missing(kept: dict[str, Any], row: Row, asked: Sequence[str]) -> list[str]:
+    """The peers with which ``row`` is to be measured: none if it was, with all those ``asked`` for.
+
+    Ratios are of blocks that were measured in turns, so one peer more means the whole row anew, with those it had.
+    """
+    there = kept[row.name]["peers"] if row.name in kept else {}
+    if all("failed" not in there.get(peer, {"failed": "never tried"}) for peer in asked):
+        return []
+    return [peer for peer in PEERS if peer in there or peer in asked]
+
+
+def say(line: str) -> None:
+    """At once, also into a file."""
+    print(line, flush=True)
 
 
 def main() -> None:
@@ -49,26 +60,30 @@ def main() -> None:
     kept = json.loads(path.read_text())["rows"] if path.exists() else {}
     refused = []
     for row in () if asked.report else pick(asked.rows):
-        if is_there(kept, row, asked.peers) and not asked.force:
-            print(f"{row.name}: is there")
+        peers = asked.peers if asked.force else missing(kept, row, asked.peers)
+        if not peers:
+            say(f"{row.name}: is there")
             continue
-        print(f"{row.name}, {asked.threads} thread(s)", flush=True)
-        measured = measure_row(
-            row, asked.peers, asked.threads, asked.block, asked.rounds, lambda s: print(s, flush=True)
-        )
+        say(f"{row.name}, {asked.threads} thread{'s' if asked.threads > 1 else ''}")
+        measured = measure_row(row, peers, asked.threads, asked.block, asked.rounds, say)
         if "refused" in measured:
-            print(f"  refused: {measured['refused']}")
+            say(f"  refused: {measured['refused']}")
             refused.append(row.name)
             continue
         kept[row.name] = measured
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"threads": asked.threads, "rows": kept}, indent=1, allow_nan=False)
-        replace_file(path, lambda file, text=text: file.write(text.encode()))
+        write_rows(path, asked.threads, kept)
         write_report(asked.out)
     if asked.report:
         write_report(asked.out)
     if refused:
         raise SystemExit(f"refused: {', '.join(refused)}")
+
+
+def write_rows(path: Path, threads: int, rows: dict[str, Any]) -> None:
+    """Replace the file of so many threads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"threads": threads, "rows": rows}, indent=1, allow_nan=False)
+    replace_file(path, lambda file: file.write(text.encode()))
 
 
 if __name__ == "__main__":
