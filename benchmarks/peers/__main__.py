@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.measure import ROOT, measure_row
+from benchmarks.peers.measure import ROOT, Failed, measure_row
 from benchmarks.peers.report import write_report
 from benchmarks.peers.rows import Row, pick
 from benchmarks.peers.worker import PEERS
@@ -65,7 +65,10 @@ def main() -> None:
             say(f"{row.name}: is there")
             continue
         say(f"{row.name}, {asked.threads} thread{'s' if asked.threads > 1 else ''}")
-        measured = measure_row(row, peers, asked.threads, asked.block, asked.rounds, say)
+        try:
+            measured = measure_row(row, peers, asked.threads, asked.block, asked.rounds, say)
+        except Failed as error:  # in the middle of it
+            measured = {"refused": str(error)}
         if "refused" in measured:
             say(f"  refused: {measured['refused']}")
             refused.append(row.name)

@@ -61,7 +61,8 @@ class Process:
         if not line:
             self.process.wait()
             self.log.seek(0)
-            raise Failed((self.log.read().strip().splitlines() or ["no message"])[-1])
+            last = (self.log.read().strip().splitlines() or ["no message"])[-1]
+            raise Failed(f"{self.peer} ended with {self.process.returncode}: {last}")
         answer: dict[str, Any] = json.loads(line)
         self.peak_memory = answer["peak_memory"]
         return answer
