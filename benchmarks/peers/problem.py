@@ -127,6 +127,7 @@ def _of_features(row: Row, threads: int, kernel: str | None) -> Own:
         first = model.layers[0]
         model.embed = nn.Identity()
         model.layers[0] = type(first)(row.features, row.widths[0], causal=False)
+        model.use_kernel(kernel or "auto")
     return Own(model, spec, data, config, row.batch)
 
 
