@@ -51,7 +51,7 @@ from seqbench.jobs.record import (
 from seqbench.jobs.store import LEFT_OUT, Store
 from seqbench.models.backbone import SequenceModel, build, check_causal, check_widths, count_parameters, shape_of
 from seqbench.models.heads import HEADS
-from seqbench.models.kernels.layer import kernel_name
+from seqbench.models.kernels.layer import kernel_name, slower_note
 from seqbench.models.mixer import MODELS, ModelSpec
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
@@ -185,7 +185,15 @@ def run_cell(config: RunConfig, store: Store, *, force: bool = False, listener: 
         Interrupted: Ctrl-C; nothing is written then.
     """
     store.sweep()
-    return _cell(config, store, force=force, listener=listener or Listener())
+    listener = listener or Listener()
+    _tell_slower(config, listener)
+    return _cell(config, store, force=force, listener=listener)
+
+
+def _tell_slower(config: RunConfig, listener: Listener) -> None:
+    """Say once if the kernels in C are not there."""
+    if note := slower_note(resolve_device(config), config.kernel):
+        listener.say(note)
 
 
 def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -> Outcome:
@@ -664,6 +672,7 @@ def run_grid(
     """
     grid.store.check_writable()
     grid.store.sweep()
+    _tell_slower(grid.base, listener)
     grid.prepare(listener.say)
     outcomes: dict[str, Outcome] = {}
     for stage in (grid.trials, grid.cells):

@@ -12,8 +12,9 @@ import pytest
 from seqbench.errors import UserError
 from seqbench.jobs.job import Outcome
 from seqbench.jobs.record import ProbeRecord
+from seqbench.jobs.store import Store
 from seqbench.probes import PROBES, ProbeSpec, Request
-from seqbench.probes.shared.measuring import job_of, measured, plan_jobs, read_result
+from seqbench.probes.shared.measuring import find_older, job_of, measured, plan_jobs, read_result
 from seqbench.report.chart import limits
 
 BOARD = Path(__file__).resolve().parents[1] / "results" / "board" / "probes"
@@ -31,7 +32,7 @@ COMMANDS = {  # what was asked for: models, number of seeds (None: the budget's)
         ("lstm", None, {"task": "textgen", "steps": 12_000}),
         ("rnn,gru,transformer", 2, {"task": "textgen"}),
     ],
-    "cost": [(ALL, None, {})],
+    "cost": [(ALL, None, {"backend": "kernel"}), (ALL, None, {"backend": "loop"})],
     "parallel": [(ALL, None, {})],
 }
 
@@ -42,7 +43,8 @@ def published(probe):
     outcomes = []
     for path in sorted((BOARD / probe).rglob("record.json")):
         record = ProbeRecord.from_json(path.read_text(encoding="utf-8"))
-        outcomes.append(Outcome(job_of(ProbeSpec.from_json(record.case)), record, path.parent, stored=True))
+        job = dataclasses.replace(job_of(ProbeSpec.from_json(record.case)), key=record.key)  # maybe of older models
+        outcomes.append(Outcome(job, record, path.parent, stored=True))
     assert outcomes
     return outcomes
 
@@ -62,13 +64,16 @@ def test_a_result_reads_as_its_dataclass_and_comes_out_equal(probe):
 def test_a_spec_reads_and_has_the_key_of_its_record(probe):
     for outcome in published(probe):
         assert outcome.job.spec.to_json() == outcome.record.case
-        assert outcome.job.key == outcome.record.key
+        assert outcome.record.content_key() == outcome.record.key
+        again = job_of(outcome.job.spec)
+        found = Store(BOARD.parent).find(again) or find_older(again, Store(BOARD.parent))
+        assert found.folder == outcome.folder and found.job == again
 
 
 @pytest.mark.parametrize("probe", NAMES)
 def test_the_commands_that_made_the_records_find_them_again(probe):
     planned = [
-        job.key
+        find_older(job, Store(BOARD.parent)).record.key
         for models, seeds, options in COMMANDS[probe]
         for job in plan_jobs(
             probe, Request(seeds=seeds, device="cpu"), PROBES.get(probe).Options(**options), models.split(",")

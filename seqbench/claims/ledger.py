@@ -48,7 +48,7 @@ def plan(budget: Size, device: str) -> list[Job]:
         ("gradient", COMPARED, {}, None),
         *(("context", (LSTM,), {"task": TEXT, "steps": steps}, None) for steps in (None, *LONGER.get(budget, ()))),
         ("context", (RNN, GRU, ATTENTION), {"task": TEXT}, 1 if smoke else 2),
-        ("cost", COMPARED, {}, None),
+        *(("cost", COMPARED, {"backend": backend}, None) for backend in ("kernel", "loop")),
         ("parallel", COMPARED, {}, None),
     ]
     jobs: dict[str, Job] = {}
@@ -107,6 +107,9 @@ def _conditions(outcomes: Sequence[Outcome], planned: int, budget: str) -> list[
         f"{count} on {device}, {threads} CPU thread{'s' if threads > 1 else ''}, torch {torch}, seqbench {version}"
         for (device, threads, torch, version), count in sorted(where.items())
     ]
+    old = sum(outcome.record.key != outcome.job.key for outcome in outcomes)
+    if old:
+        lines.append(f"{old} with an older version of the models; `claims` without --report measures those again")
     states = Counter(outcome.record.status for outcome in outcomes if outcome.record.status != "ok")
     if states:
         counts = [f"{count} {state.replace('_', ' ')}" for state, count in sorted(states.items())]

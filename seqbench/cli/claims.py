@@ -59,7 +59,7 @@ class Claims:
         from seqbench.device import resolve_device
         from seqbench.jobs.store import Store
         from seqbench.probes import Request
-        from seqbench.probes.shared.measuring import measure_all
+        from seqbench.probes.shared.measuring import find_older, measure_all
 
         store = Store(self.out)
         jobs = ledger.plan(self.budget, resolve_device(Request(device=self.device)).type)
@@ -69,7 +69,7 @@ class Claims:
             show_json(plan) if self.common.json else _show_plan(plan, waiting, self.jobs)
             return 0
         if self.report:
-            outcomes = [known for job in jobs if (known := store.find(job))]
+            outcomes = [known for job in jobs if (known := store.find(job) or find_older(job, store))]
             if not outcomes:
                 raise UserError(
                     f"{self.out} holds none of the {len(jobs)} records of budget {self.budget}: leave --report out."

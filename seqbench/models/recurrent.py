@@ -10,6 +10,8 @@ there; Jozefowicz et al. 2015, Tallec and Ollivier 2018).
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,7 +30,11 @@ def _torch(kernel: Layer, x: Tensor) -> Tensor:
     dtype = torch.get_autocast_dtype(x.device.type)
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     with torch.autocast(x.device.type, enabled=False):
-        weights = [getattr(kernel, name).to(dtype) for name in names]
+        full = [getattr(kernel, name) for name in names]
+        ends = list(itertools.accumulate(weight.numel() for weight in full[:-1]))
+        # in one piece, as cuDNN wants them: cast one by one it would put them together in every call
+        pieces = torch.cat([weight.flatten() for weight in full]).to(dtype).tensor_split(ends)
+        weights = [piece.view_as(weight) for piece, weight in zip(pieces, full, strict=True)]
         zeros = x.new_zeros(1, len(x), kernel.hidden_size, dtype=dtype)
         shape = (weights, True, 1, 0.0, kernel.training, False, True)  # biases, layers, dropout, ..., batch first
         if isinstance(kernel, nn.LSTM):
@@ -96,7 +102,7 @@ class _Recurrent(Mixer):
         return F.linear(x_t, w, b), F.linear(h, u, b_state)
 
 
-@register_model("rnn", aliases=("elman",))
+@register_model("rnn", version=2, aliases=("elman",))
 class RNN(_Recurrent):
     """Elman network: h_t = tanh(W x_t + U h_{t-1} + b)."""
 
@@ -130,7 +136,7 @@ def _lstm(d_in: int, d_out: int) -> nn.LSTM:
     return kernel
 
 
-@register_model("lstm")
+@register_model("lstm", version=2)
 class LSTM(_Recurrent):
     """Long short-term memory with forget gate, forget bias 1."""
 
@@ -159,7 +165,7 @@ class LSTM(_Recurrent):
         return h, (h, c)
 
 
-@register_model("gru")
+@register_model("gru", version=2)
 class GRU(_Recurrent):
     """Gated recurrent unit, reset gate after the recurrent product, update bias 1."""
 
@@ -184,7 +190,7 @@ class GRU(_Recurrent):
         return h, h
 
 
-@register_model("bilstm")
+@register_model("bilstm", version=2)
 class BiLSTM(Mixer):
     """Two LSTMs of half the width, one reading backwards from the last real step; sees the future."""
 

@@ -63,7 +63,7 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
     return turned
 
 
-@register_model("transformer", aliases=("attention",))
+@register_model("transformer", version=2, aliases=("attention",))
 class Transformer(Mixer):
     """Pre-norm Transformer layer: 4 heads, rotary positions, feed-forward 2x; its state is the cache of all steps."""
 

@@ -1,10 +1,11 @@
 """`probe cost`: what a layer costs. Parameters, FLOPs and state by counting; seconds and bytes by measuring.
 
 One measurement times all chosen models side by side in one process, as ratios count only within one backend, device,
-type of number and thread count. `kernel` is a model's own forward, `loop` its step form in a Python loop; the two are
-never compared. Timed are forward alone (no gradients, evaluation mode) and a training step without its optimiser
-(gradients cleared, forward, backward to the embedded inputs), on (B, T, width) inputs that are already embedded, with a
-readout of the last step (`shared.timing`).
+type of number and thread count. `kernel` is a model's forward by torch's own layers, `fast` by this package's kernels
+where it has them (`seqbench.models.kernels`), `loop` its step form in a Python loop; they are never compared. Timed
+are forward alone (no gradients, evaluation mode) and a training step without its optimiser (gradients cleared, forward,
+backward to the embedded inputs), on (B, T, width) inputs that are already embedded, with a readout of the last step
+(`shared.timing`).
 
 At equal parameters every model has the width at which its layer has nearest to as many parameters as the reference's at
 ``hidden``. Times are fitted by t = a + s T + w B T + q B T^2 (`shared.fits`); ratios to the reference are geometric
@@ -61,10 +62,10 @@ TRACKS = {"width": "equal width", "params": "equal parameters"}
 class CostOptions:
     """Options of `probe cost`; None stands for what the budget says."""
 
-    backend: Literal["kernel", "loop"] | None = None
-    """The model's own forward, or its step form in a Python loop; by default both."""
+    backend: Literal["kernel", "fast", "loop"] | None = None
+    """torch's own layers, this package's kernels, or the step form in a Python loop; by default all."""
     track: Literal["width", "params"] | None = None
-    """Compare at equal width or at equal parameters; by default both (the loop at equal width only)."""
+    """Compare at equal width or at equal parameters; by default both (fast and loop at equal width only)."""
     hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
     """Width, at equal parameters the reference's; by default 128 (smoke: 32)."""
     longest: Annotated[int | None, Parameter(metavar="T")] = None
@@ -293,11 +294,11 @@ def _full_batch(shapes: Sequence[Sequence[int]]) -> int:
 
 
 def _wanted(options: CostOptions, budget: str, hidden: int) -> list[tuple[str, str, int]]:
-    """Backend, track and width of each measurement; the loop at equal parameters only if asked for."""
-    backends = [options.backend] if options.backend else ["kernel", "loop"]
+    """Backend, track and width of each measurement; all but torch's at equal parameters only if asked for."""
+    backends = [options.backend] if options.backend else ["kernel", "fast", "loop"]
     tracks = [options.track] if options.track else ["width", "params"]
     pairs = list(itertools.product(backends, tracks))
-    wanted = [(*pair, hidden) for pair in pairs if pair != ("loop", "params") or len(pairs) == 1]
+    wanted = [(*pair, hidden) for pair in pairs if pair[0] == "kernel" or pair[1] == "width" or len(pairs) == 1]
     if budget == "standard" and options.hidden is None and ("kernel", "width", hidden) in wanted:
         wanted.append(("kernel", "width", FLOOR_WIDTH))
     return wanted

@@ -14,7 +14,17 @@ from seqbench.models.kernels.compiled import Compiled, library
 from seqbench.models.kernels.sequence import GATES, Engine, Plan, states_of
 from seqbench.models.kernels.written import Written
 
-__all__ = ["KERNELS", "Layer", "Weights", "engine_for", "kernel_name", "over_steps", "over_symbols", "weights_of"]
+__all__ = [
+    "KERNELS",
+    "Layer",
+    "Weights",
+    "engine_for",
+    "kernel_name",
+    "over_steps",
+    "over_symbols",
+    "slower_note",
+    "weights_of",
+]
 
 KERNELS = ("auto", "torch", "fast")
 Layer = nn.RNN | nn.LSTM | nn.GRU
@@ -67,6 +77,16 @@ def _is_plain(layer: Layer) -> bool:
     """Whether it is one layer of the usual cell in one direction, with biases."""
     usual = layer.num_layers == 1 and layer.bias and not layer.bidirectional and not layer.proj_size
     return usual and getattr(layer, "nonlinearity", "tanh") == "tanh"
+
+
+def slower_note(device: torch.device, choice: str) -> str | None:
+    """What to tell a user whose recurrent layers run without the kernels in C."""
+    if choice == "torch" or device.type != "cpu" or library() is not None:
+        return None
+    return (
+        "the kernels in C were not built for this version, so recurrent layers are slower: install seqbench again "
+        "where there is a C compiler (pip install -e .)"
+    )
 
 
 class Weights(NamedTuple):

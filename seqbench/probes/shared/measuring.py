@@ -27,7 +27,17 @@ from seqbench.models.mixer import MODELS
 from seqbench.probes import PROBES, Measured, ProbeSpec, Request
 from seqbench.probes.shared.nets import check_mixer
 
-__all__ = ["failed", "job_of", "measure", "measure_all", "measured", "plan_jobs", "read_result", "run_spec"]
+__all__ = [
+    "failed",
+    "find_older",
+    "job_of",
+    "measure",
+    "measure_all",
+    "measured",
+    "plan_jobs",
+    "read_result",
+    "run_spec",
+]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -50,6 +60,20 @@ def job_of(spec: ProbeSpec) -> Job:
     """``spec`` under its key; raises `UserError` for an unknown probe or model."""
     models = [model.model_dump() for model in _models(spec)]
     return Job(__name__, spec, probe_key(_info(spec).model_dump(), models, spec.to_json()))
+
+
+def find_older(job: Job, store: Store) -> Outcome | None:
+    """The newest record of what ``job`` measures that was made with an older version of its models, as that of ``job``.
+
+    A version goes up when figures change at all, by a digit of rounding, say; the record says which it was.
+    """
+    models = [model.model_dump() for model in _models(_spec(job))]
+    for version in range(max(model["version"] for model in models) - 1, 0, -1):
+        older = [{**model, "version": min(model["version"], version)} for model in models]
+        key = probe_key(_info(_spec(job)).model_dump(), older, _spec(job).to_json())
+        if found := store.find(dataclasses.replace(job, key=key)):
+            return dataclasses.replace(found, job=job)
+    return None
 
 
 def _info(spec: ProbeSpec) -> ProbeInfo:

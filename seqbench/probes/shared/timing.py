@@ -214,13 +214,15 @@ def flops_at(mixer: Mixer) -> Callable[[int], int | None]:
 class Timed:
     """A net on its device, with steps to time at any shape.
 
-    The ``kernel`` backend is the mixer's own forward; ``loop`` its step form in a Python loop, with autograd.
+    The ``kernel`` backend is the mixer's forward by torch's own layers, ``fast`` by this package's kernels where it has
+    some, ``loop`` its step form in a Python loop, with autograd.
     """
 
     def __init__(self, model: str, width: int, backend: str, device: torch.device) -> None:
         if backend == "loop" and not loops(model):
             raise NotApplicable(f"{model} has no step form with a state of fixed size, so there is no loop to time")
         self.net = timed_net(model, width).to(device)
+        self.net.use_kernel("fast" if backend == "fast" else "torch")
         (mixer,) = self.net.layers
         assert isinstance(mixer, Mixer)
         self.mixer, self.loop, self.device = mixer, backend == "loop", device
