@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqbench.models.kernels.fused import LayerWeights, Sequences, fused, transformer_layer
 from seqbench.models.mixer import Mixer, real_steps, register_model
 
 __all__ = ["Transformer", "rotate"]
@@ -49,8 +50,9 @@ class _Rotation(torch.autograd.Function):
         return _turn(x, cos, sin, 1.0)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # torch leaves it open
-        return _turn(gradient, *ctx.saved_tensors, -1.0), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(gradient, cos, sin, -1.0), None, None
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -67,6 +69,8 @@ class Transformer(Mixer):
     """Pre-norm Transformer layer: 4 heads, rotary positions, feed-forward 2x; its state is the cache of all steps."""
 
     width_multiple = 2 * HEADS  # rotary positions pair up the entries of a head
+
+    choice: str = "auto"  # "torch": torch's own operations, also where there are others
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal)
@@ -94,12 +98,35 @@ class Transformer(Mixer):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.enter(x)
         B, T, D = x.shape
+        if fused(x, self.choice):
+            return transformer_layer(x, self._weights(), self._sequences(x.shape, lengths))
         q, k, v = self._heads(self.norm_attention(x))
         # a causal step never looks at the padding, which comes after it
         mask = None if lengths is None or self.causal else real_steps(lengths, T)[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=self.causal)
         x = x + self.merge(mixed.transpose(1, 2).reshape(B, T, D))
         return self._feed(x)
+
+    def forward_embedded(self, symbols: Tensor, table: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``forward(table[symbols], lengths)``, (B, T) and (V, d_in): V rows are normed and projected, not B * T."""
+        if fused(table, self.choice):
+            sequences = self._sequences(symbols.shape, lengths, symbols)
+            return transformer_layer(self.enter(table), self._weights(), sequences)
+        return self.forward(F.embedding(symbols, table), lengths)
+
+    def _weights(self) -> LayerWeights:
+        first, second, last = self.norm_attention, self.norm_feed, self.norm_out
+        attention = (self.qkv.weight, self.qkv.bias, self.merge.weight, self.merge.bias)
+        feed = (self.widen.weight, self.widen.bias, self.narrow.weight, self.narrow.bias)
+        norms = ((norm.weight, norm.bias) for norm in (first, second, last))
+        (scale1, shift1), (scale2, shift2), (scale3, shift3) = norms
+        return LayerWeights(scale1, shift1, *attention, scale2, shift2, *feed, scale3, shift3)
+
+    def _sequences(self, shape: torch.Size, lengths: Tensor | None, symbols: Tensor | None = None) -> Sequences:
+        B, T = shape[:2]
+        angles = _angles(T, self.d_out // HEADS, 0, self.qkv.weight.device, self.qkv.weight.dtype)
+        # a causal step never looks at the padding, which comes after it
+        return Sequences(B, T, HEADS, self.causal, angles, None if self.causal else lengths, symbols)
 
     def state_size(self, length: int) -> int:
         return 2 * self.d_out * length
