@@ -200,6 +200,22 @@ def test_symbols_give_what_their_embeddings_give(library, choice, d_in, causal):
     assert worst(gathered[1], gathered[0]) < 1e-5
 
 
+def test_symbols_without_a_row_are_refused(library):
+    with pytest.raises(IndexError, match="from 0 to 3"):
+        layer(16).forward_embedded(torch.tensor([[0, 4]]), torch.randn(4, 16))
+
+
+def test_nothing_gives_nothing(library):
+    assert layer(16)(torch.zeros(0, 4, 16)).shape == (0, 4, 16)
+    assert layer(16)(torch.zeros(2, 0, 16)).shape == (2, 0, 16)
+
+
+def test_a_row_without_real_steps_spoils_nothing(library):
+    x, _, weights = inputs(16, 2, 5)
+    found = results(layer(16), x, torch.tensor([0, 5]), weights)
+    assert all(value.isfinite().all() for value in found.values())
+
+
 def test_torchs_form_has_the_right_gradients():
     mixer = layer(8).double()
     x = torch.randn(2, 3, 8, dtype=torch.double, requires_grad=True)

@@ -98,7 +98,7 @@ class Transformer(Mixer):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.enter(x)
         B, T, D = x.shape
-        if fused(x, self.choice):
+        if fused(x, self.qkv.weight, choice=self.choice):
             return transformer_layer(x, self._weights(), self._sequences(x.shape, lengths))
         q, k, v = self._heads(self.norm_attention(x))
         # a causal step never looks at the padding, which comes after it
@@ -109,7 +109,7 @@ class Transformer(Mixer):
 
     def forward_embedded(self, symbols: Tensor, table: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``forward(table[symbols], lengths)``, (B, T) and (V, d_in): V rows are normed and projected, not B * T."""
-        if fused(table, self.choice):
+        if fused(table, self.qkv.weight, choice=self.choice):
             sequences = self._sequences(symbols.shape, lengths, symbols)
             return transformer_layer(self.enter(table), self._weights(), sequences)
         return self.forward(F.embedding(symbols, table), lengths)

@@ -448,6 +448,11 @@ static Head head_room(const Layer *q, int back) {
   return h;
 }
 
+INLINE long looked_at(const Layer *q, long b) {
+  if (!q->lengths || q->lengths[b] > q->steps) return q->steps;
+  return q->lengths[b] > 0 ? q->lengths[b] : 0;
+}
+
 INLINE void read_keys(const Layer *q, const Head *h, long b, long head, long n) {
   for (long t = 0; t < n; t++) {
     const float *from = row_of(q->qkv, q, b * q->steps + t, 3 * q->D) + head * h->d;
@@ -470,7 +475,7 @@ static void attention_forward(const void *call, long lo, long hi) {
   Head h = head_room(q, 0);
   for (long at = lo; h.all && at < hi; at++) {
     long b = at / q->heads, head = at % q->heads, T = q->steps;
-    long keys = q->lengths && q->lengths[b] < T ? q->lengths[b] : T;
+    long keys = looked_at(q, b);
     read_keys(q, &h, b, head, keys);
     for (long first = 0; first < T; first += QUERIES) {
       long M = T - first < QUERIES ? T - first : QUERIES, tiles = up(M, TILE);
@@ -520,7 +525,7 @@ static void attention_backward(const void *call, long lo, long hi) {
   Head h = head_room(q, 1);
   for (long at = lo; h.all && at < hi; at++) {
     long b = at / q->heads, head = at % q->heads, T = q->steps, half = h.d / 2;
-    long keys = q->lengths && q->lengths[b] < T ? q->lengths[b] : T;
+    long keys = looked_at(q, b);
     read_keys(q, &h, b, head, keys);
     transpose(h.v, keys, h.d, h.wide, h.vt, h.stride);
     memset(h.dk, 0, up(T, TILE) * h.wide * sizeof(float)), memset(h.dv, 0, up(T, TILE) * h.wide * sizeof(float));

@@ -32,12 +32,11 @@ def _handle() -> ctypes.CDLL | None:
         return None
 
 
-def fused(x: Tensor, choice: str = "auto") -> bool:
-    """Whether ``x`` is for the functions below: float on a CPU, not under autocast, and they are there."""
+def fused(*tensors: Tensor, choice: str = "auto") -> bool:
+    """Whether ``tensors`` are for the functions below: float on a CPU, not under autocast, and these are there."""
     return (
         choice != "torch"
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
         and not torch.is_autocast_enabled("cpu")
         and _handle() is not None
     )
@@ -82,14 +81,21 @@ class Sequences:
 
 
 def transformer_layer(x: Tensor, weights: LayerWeights, sequences: Sequences) -> Tensor:
-    """x (B, T, D), or a table (V, D) of which ``sequences.symbols`` names a row for each step, to (B, T, D)."""
+    """x (B, T, D), or a table (V, D) of which ``sequences.symbols`` names a row for each step, to (B, T, D).
+
+    Raises:
+        IndexError: a symbol has no row in the table.
+    """
+    named = sequences.symbols
+    if named is not None and named.numel() and not 0 <= int(named.min()) <= int(named.max()) < len(x):
+        raise IndexError(f"symbols must be from 0 to {len(x) - 1}")
     lengths, symbols = (
         None if tensor is None else tensor.to(torch.int64).contiguous()
         for tensor in (sequences.lengths, sequences.symbols)
     )
     plan = _Plan(sequences, lengths, symbols, torch.is_grad_enabled())
     y: Tensor = _Layer.apply(plan, x.flatten(0, -2), *weights)  # type: ignore[no-untyped-call]
-    return y.view(sequences.batch, sequences.steps, -1)
+    return y.view(sequences.batch, sequences.steps, y.shape[1])
 
 
 class _Plan(NamedTuple):
