@@ -268,7 +268,10 @@ static void over_blocks(void (*body)(const void *, long, long), const Layer *q, 
   split(body, q, (q->n + ROWS - 1) / ROWS, threads);
 }
 long layer_blocks(long n) { return (n + ROWS - 1) / ROWS; }
-long layer_room(long D, long F) { return packed_size(D, D) + packed_size(D, F) + packed_size(F, D) + packed_size(D, 3 * D) + packed_size(3 * D, D); }
+long layer_room(long D, long F) {
+  long leave = packed_size(D, D) + packed_size(D, F) + packed_size(F, D);
+  return leave + packed_size(D, 3 * D) + packed_size(3 * D, D);
+}
 #define FOR_BLOCKS(q, M) \
   for (long block = lo, first = lo * ROWS, M; \
        block < hi && (M = q->n - first < ROWS ? q->n - first : ROWS, 1); block++, first += ROWS)
@@ -326,7 +329,7 @@ static void leave_forward(const void *call, long lo, long hi) {
     for (long i = 0; i < M; i++) {
       const float *x = row_of(q->x, q, first + i, D);
       float *to = z + i * D;
-      EACH(j, D) store_some(to + j, load_some(to + j, D - j) + load_some(q->b_merge + j, D - j) + load_some(x + j, D - j), D - j);
+      add_to(to, q->b_merge, D), add_to(to, x, D);
       normalise(to, D, normed + i * D, &inverse);
       if (q->inverse2) q->inverse2[first + i] = inverse;
     }
@@ -341,10 +344,13 @@ static void leave_forward(const void *call, long lo, long hi) {
     by_weights(feed, F, M, F, narrow, D, out, D);
     for (long i = 0; i < M; i++) {
       float *from = out + i * D, *last = q->normed3 ? q->normed3 + (first + i) * D : from, *y = q->y + (first + i) * D;
-      EACH(j, D) store_some(from + j, load_some(from + j, D - j) + load_some(q->b_narrow + j, D - j) + load_some(z + i * D + j, D - j), D - j);
+      add_to(from, q->b_narrow, D), add_to(from, z + i * D, D);
       normalise(from, D, last, &inverse);
       if (q->inverse3) q->inverse3[first + i] = inverse;
-      EACH(j, D) store_some(y + j, load_some(last + j, D - j) * load_some(q->scale + j, D - j) + load_some(q->shift + j, D - j), D - j);
+      EACH(j, D) {
+        vec scaled = load_some(last + j, D - j) * load_some(q->scale + j, D - j);
+        store_some(y + j, scaled + load_some(q->shift + j, D - j), D - j);
+      }
     }
   }
   free(z);
