@@ -138,6 +138,14 @@ def test_symbols_from_a_table_are_the_same_as_embedded(engine, cell, reverse):
 
 
 @every_engine
+@pytest.mark.parametrize("symbol", [-1, 9])
+def test_a_symbol_without_a_row_is_refused(engine, symbol):
+    module, table = nn.GRU(6, 32, batch_first=True), torch.randn(9, 6)
+    with pytest.raises(IndexError, match="from 0 to 8"):
+        layer.over_symbols(module, engine, torch.tensor([[0, symbol]]), table, layer.weights_of(module, engine))
+
+
+@every_engine
 @every_cell
 def test_gradcheck(engine, cell):
     module = LAYERS[cell](3, 8, batch_first=True).double()

@@ -74,7 +74,7 @@ class SequenceModel(nn.Module):
 
     def _embedded(self, inputs: Tensor) -> Embedded | None:
         """``inputs`` with their embedding, where only a function of each symbol stands before the first layer."""
-        if not _folds(type(self._mixer(0))):
+        if not _folds(type(self.layers[0])):
             return None
         if isinstance(self.embed, nn.Embedding):  # a table is worth it if it is shorter than what is read
             few = 2 * len(self.embed.weight) <= inputs.numel()
@@ -140,7 +140,7 @@ class SequenceModel(nn.Module):
         return sum(_whole(self._mixer(i).state_size(length), length) for i in range(len(self.layers)))
 
 
-def _folds(mixer: type[Mixer]) -> bool:
+def _folds(mixer: type[nn.Module]) -> bool:
     """Whether ``mixer`` has its own way to read embedded inputs, that no class below it has made stale."""
     for cls in mixer.__mro__:
         if "forward_embedded" in vars(cls):

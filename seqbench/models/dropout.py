@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqbench.models.kernels.fused import drop, fused
+
 __all__ = ["Dropout"]
 
 LEVELS = 2**16  # a share is rounded to one in so many
@@ -48,17 +50,26 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.share)
+        if fused(x):
+            return drop(x, self._words(x.shape), *self._how())
         masked: Tensor = _Masked.apply(x, self.mask(x.shape, x.dtype))  # type: ignore[no-untyped-call]
         return masked
 
     def mask(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """The next mask of ``shape`` on the CPU."""
+        least, scale = self._how()
+        return (self._words(shape) >= least).to(dtype).mul_(scale)
+
+    def _how(self) -> tuple[int, float]:
+        """The least word of a value that is kept, and what it is multiplied by."""
+        dropped = min(LEVELS - 1, round(self.share * LEVELS))
+        return dropped - LEVELS // 2, LEVELS / (LEVELS - dropped)
+
+    def _words(self, shape: torch.Size) -> Tensor:
         if self._bits is None:
             self._bits = np.random.SFC64(int(torch.randint(2**62, ()).item()))
         size = shape.numel()
-        drawn = torch.from_numpy(self._bits.random_raw((size + 3) // 4).view(np.int16))[:size].view(shape)
-        dropped = min(LEVELS - 1, round(self.share * LEVELS))
-        return (drawn >= dropped - LEVELS // 2).to(dtype).mul_(LEVELS / (LEVELS - dropped))
+        return torch.from_numpy(self._bits.random_raw((size + 3) // 4).view(np.int16))[:size].view(shape)
 
     def state(self) -> Tensor | None:
         """The generator's, as int64; None before the first mask."""

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.mixer import Mixer, real_steps, register_model
+from seqbench.models.kernels.fused import LayerWeights, Sequences, fused, transformer_layer
+from seqbench.models.mixer import Embedded, Mixer, real_steps, register_model
 
 __all__ = ["Transformer", "rotate"]
 
@@ -95,12 +96,35 @@ class Transformer(Mixer):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.enter(x)
         B, T, D = x.shape
+        if fused(x, self.qkv.weight, choice=self.choice):
+            return transformer_layer(x, self._weights(), self._sequences(x.shape, lengths))
         q, k, v = self._heads(self.norm_attention(x))
         # a causal step never looks at the padding, which comes after it
         mask = None if lengths is None or self.causal else real_steps(lengths, T)[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=self.causal)
         x = x + self.merge(mixed.transpose(1, 2).reshape(B, T, D))
         return self._feed(x)
+
+    def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
+        symbols, table, bias = embedded
+        if bias is None and fused(table, self.qkv.weight, choice=self.choice):  # norms and projects V rows, not B * T
+            sequences = self._sequences(symbols.shape, lengths, symbols)
+            return transformer_layer(self.enter(table), self._weights(), sequences)
+        return self.forward(embedded.values(), lengths)
+
+    def _weights(self) -> LayerWeights:
+        first, second, last = self.norm_attention, self.norm_feed, self.norm_out
+        attention = (self.qkv.weight, self.qkv.bias, self.merge.weight, self.merge.bias)
+        feed = (self.widen.weight, self.widen.bias, self.narrow.weight, self.narrow.bias)
+        norms = ((norm.weight, norm.bias) for norm in (first, second, last))
+        (scale1, shift1), (scale2, shift2), (scale3, shift3) = norms
+        return LayerWeights(scale1, shift1, *attention, scale2, shift2, *feed, scale3, shift3)
+
+    def _sequences(self, shape: torch.Size, lengths: Tensor | None, symbols: Tensor | None = None) -> Sequences:
+        B, T = shape[:2]
+        angles = _angles(T, self.d_out // HEADS, 0, self.qkv.weight.device, self.qkv.weight.dtype)
+        # a causal step never looks at the padding, which comes after it
+        return Sequences(B, T, HEADS, self.causal, angles, None if self.causal else lengths, symbols)
 
     def state_size(self, length: int) -> int:
         return 2 * self.d_out * length

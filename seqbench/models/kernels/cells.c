@@ -1,8 +1,10 @@
 // Sequence kernels of the RNN, the LSTM and the GRU for CPUs, without torch or Python: the product of the state with
 // weights that are packed once, and the gates while their values are in the cache. Compiled once for each instruction
 // set (see pyproject.toml); seqbench/models/kernels/compiled.py loads the one that the processor has.
-#include <pthread.h>
 #include <string.h>
+
+#include "parallel.h"
+
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define BYTES 64
@@ -19,33 +21,6 @@ long cells_version(void) { return 1; }  // with every change of `Call` or of a f
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
-
-// `body(call, lo, hi)` over 0 to `size`, in `threads` parts, each in a thread of its own. What a thread takes over from
-// the one that starts it includes whether denormal numbers count as zero.
-typedef struct {
-  void (*body)(const void *, long, long);
-  const void *call;
-  long lo, hi;
-} Part;
-static void *run_part(void *part) {
-  const Part *p = part;
-  p->body(p->call, p->lo, p->hi);
-  return 0;
-}
-#define MOST_THREADS 64
-static void split(void (*body)(const void *, long, long), const void *call, long size, long threads) {
-  if (threads > MOST_THREADS) threads = MOST_THREADS;
-  long each = threads < 2 ? size : ((size + threads - 1) / threads + 7) / 8 * 8, parts = 0;
-  pthread_t ids[MOST_THREADS];
-  Part part[MOST_THREADS];
-  long lo = 0;
-  for (; lo + each < size; lo += each, parts++) {
-    part[parts] = (Part){body, call, lo, lo + each};
-    if (pthread_create(&ids[parts], 0, run_part, &part[parts])) break;  // the rest is done here
-  }
-  body(call, lo, size);
-  for (long i = 0; i < parts; i++) pthread_join(ids[i], 0);
-}
 
 static const double INVERSE_FACTORIAL[] = {1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040,
                                            1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqbench.models.kernels.sequence import Stretch
 
-__all__ = ["Compiled", "library"]
+__all__ = ["Compiled", "check_symbols", "library"]
 
 # as torch names what the processor can do; an older set runs on a newer one
 LIBRARIES = {"AVX512": ("avx512", "avx2", "base"), "AVX2": ("avx2", "base")}
@@ -32,6 +32,12 @@ def library() -> tuple[str, ctypes.CDLL] | None:
                 if handle.cells_version() == VERSION:
                     return name, handle
     return None
+
+
+def check_symbols(symbols: Tensor, table: Tensor) -> None:
+    """Raise IndexError unless each of ``symbols`` is a row of ``table``: C would read what lies elsewhere."""
+    if symbols.numel() and not 0 <= int(symbols.min()) <= int(symbols.max()) < len(table):
+        raise IndexError(f"symbols must be from 0 to {len(table) - 1}")
 
 
 class _Call(ctypes.Structure):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqbench.models.kernels.choice import is_faster
-from seqbench.models.kernels.compiled import Compiled, library
+from seqbench.models.kernels.compiled import Compiled, check_symbols, library
 from seqbench.models.kernels.sequence import GATES, Engine, Plan, states_of
 from seqbench.models.kernels.written import Written
 
@@ -131,7 +131,12 @@ def over_steps(layer: Layer, engine: Engine, x: Tensor, weights: Weights, **how:
 def over_symbols(
     layer: Layer, engine: Engine, symbols: Tensor, table: Tensor, weights: Weights, **how: bool | Tensor | None
 ) -> Tensor:
-    """`over_steps` of ``table[symbols]``, (B, T) and (V, D), of which only the V rows are multiplied by weights."""
+    """`over_steps` of ``table[symbols]``, (B, T) and (V, D), of which only the V rows are multiplied by weights.
+
+    Raises:
+        IndexError: a symbol has no row in the table.
+    """
+    check_symbols(symbols, table)
     plan = Plan(engine, cell_of(layer), symbols=symbols.t().contiguous(), **how)  # type: ignore[arg-type]
     projected = torch.addmm(weights.bias, table, weights.inputs.t())
     states = states_of(plan, projected, None, None, weights.recurrent, weights.extra)
