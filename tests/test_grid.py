@@ -252,7 +252,7 @@ def test_a_damaged_or_future_record_stops_a_grid_before_it_starts(cli, tmp_path)
     path = next((tmp_path / "out").glob("toy-wave/rnn/*/run-1/record.json"))
     good = path.read_text()
     for bad, sentence in (
-        (good.replace('"schema_version": 3', '"schema_version": 4'), "reads up to 3: update it"),
+        (good.replace('"schema_version": 4', '"schema_version": 5'), "reads up to 4: update it"),
         (good.replace('"name": "toy-wave"', '"name": "toy-first"'), "has been altered"),
         (good[: len(good) // 2], "not valid JSON"),
     ):

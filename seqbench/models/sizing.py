@@ -121,6 +121,10 @@ def _elementwise(*args: Any, **kwargs: Any) -> Tensor:
     return tensors[0].new_empty(np.broadcast_shapes(*(x.shape for x in tensors)))
 
 
+def _in_place(x: Tensor, *unused: Any, **kwargs: Any) -> Tensor:
+    return x
+
+
 def _reduced(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
     over = {dim % x.ndim for dim in dims or range(x.ndim)}
     return x.new_empty([1 if i in over else n for i, n in enumerate(x.shape) if keepdim or i not in over])
@@ -153,6 +157,7 @@ SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels impor
     aten.cat.default: _concatenated,
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), _numbers),
+    aten.addcmul_.default: _in_place,
     aten.sum.dim_IntList: _reduced,
     aten.mean.dim: _reduced,
     aten.native_layer_norm.default: _normalised,
