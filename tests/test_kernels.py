@@ -2,8 +2,10 @@
 
 import copy
 import ctypes
+import gc
 import itertools
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +240,26 @@ def test_a_backward_pass_may_run_twice(engine, cell):
     (first,) = torch.autograd.grad(loss, x, retain_graph=True)
     (again,) = torch.autograd.grad(loss, x)
     assert torch.equal(first, again)
+
+
+@every_engine
+@every_cell
+def test_memory_is_free_as_soon_as_nobody_holds_the_output(engine, cell):
+    """A cycle would keep it until garbage is collected: hundreds of MB, and every step in pages that are new."""
+    module = LAYERS[cell](3, 32, batch_first=True)
+    gc.collect()
+    gc.disable()
+    try:
+        for backward in (False, True):
+            states = ours(module, engine, torch.randn(2, 6, 3, requires_grad=True))
+            held = weakref.ref(states._base if states._base is not None else states)
+            if backward:
+                states.sum().backward()
+            assert held() is not None
+            del states
+            assert held() is None
+    finally:
+        gc.enable()
 
 
 @every_engine

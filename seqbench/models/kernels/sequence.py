@@ -126,7 +126,9 @@ class _Sequence(torch.autograd.Function):
         recurrent: Tensor,
         extra: Tensor | None,
     ) -> Tensor:
-        layer = _Layer(plan, inputs, recurrent, extra, kept=any(ctx.needs_input_grad))
+        kept = any(ctx.needs_input_grad)
+        layer = _Layer(plan, inputs, recurrent, extra)
+        layer.allocate(inputs, kept=kept)
         packed = plan.engine.pack(recurrent)
         for lo, hi in layer.chunks():
             stretch = layer.stretch(lo, hi, packed)
@@ -135,16 +137,18 @@ class _Sequence(torch.autograd.Function):
             else:
                 stretch.table = inputs
             plan.engine.forward(stretch)
-        if layer.kept:
-            ctx.layer = layer
-            ctx.save_for_backward(inputs, weights, recurrent, *layer.states())
+        if kept:
+            # all through here: an output that the context itself held would hold the context, and neither would go
+            ctx.plan = plan
+            ctx.save_for_backward(inputs, weights, recurrent, extra, layer.h, layer.c, layer.m, layer.gates)
         return layer.h
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, weights, recurrent, *_ = ctx.saved_tensors  # which also sees to it that nobody has changed them
-        layer: _Layer = ctx.layer
-        plan, dh = layer.plan, dh.contiguous()
+        inputs, weights, recurrent, extra, *kept = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        layer, dh = _Layer(plan, inputs, recurrent, extra), dh.contiguous()
+        layer.h, layer.c, layer.m, layer.gates = kept
         sums = _Sums(layer, inputs, weights, recurrent, wanted=ctx.needs_input_grad[1])
         packed = plan.engine.pack(recurrent.t())
         d, dc = layer.zeros.clone(), layer.zeros.clone()
@@ -158,10 +162,15 @@ class _Sequence(torch.autograd.Function):
 
 
 class _Layer:
-    """What one pass keeps for its backward pass: the states, and the gates of all steps; cut into stretches."""
+    """The states and gates of all steps, cut into stretches."""
 
-    def __init__(self, plan: Plan, inputs: Tensor, recurrent: Tensor, extra: Tensor | None, *, kept: bool) -> None:
-        self.plan, self.bias, self.kept = plan, extra, kept
+    h: Tensor
+    c: Tensor | None
+    m: Tensor | None
+    gates: Tensor
+
+    def __init__(self, plan: Plan, inputs: Tensor, recurrent: Tensor, extra: Tensor | None) -> None:
+        self.plan, self.bias = plan, extra
         self.width, self.gates_wide = recurrent.shape[1], GATES[plan.cell]
         self.steps, self.batch = (inputs if plan.symbols is None else plan.symbols).shape[:2]
         columns = inputs.shape[2] if plan.symbols is None else 0
@@ -169,16 +178,15 @@ class _Layer:
         most = plan.engine.cached_bytes // (inputs.element_size() * self.batch * written)
         self.chunk = max(1, min(self.steps, most))
         self.zeros = inputs.new_zeros(self.batch, self.width)
-        self.h = inputs.new_empty(self.steps, self.batch, self.width)
-        self.c = torch.empty_like(self.h) if plan.cell == "lstm" else None
-        self.m = torch.empty_like(self.h) if plan.cell == "gru" else None
-        # the gate of a plain RNN is its state, so it need not be kept
-        whole = kept and plan.cell != "rnn"
-        self.gates = inputs.new_empty(self.steps if whole else self.chunk, self.batch, self.gates_wide * self.width)
 
-    def states(self) -> list[Tensor]:
-        """What must be as it is until the backward pass."""
-        return [tensor for tensor in (self.h, self.bias) if tensor is not None]
+    def allocate(self, inputs: Tensor, *, kept: bool) -> None:
+        """Room for a forward pass; of the gates for one stretch only, where no backward pass reads them."""
+        self.h = inputs.new_empty(self.steps, self.batch, self.width)
+        self.c = torch.empty_like(self.h) if self.plan.cell == "lstm" else None
+        self.m = torch.empty_like(self.h) if self.plan.cell == "gru" else None
+        # the gate of a plain RNN is its state, so it need not be kept
+        whole = kept and self.plan.cell != "rnn"
+        self.gates = inputs.new_empty(self.steps if whole else self.chunk, self.batch, self.gates_wide * self.width)
 
     def chunks(self) -> list[tuple[int, int]]:
         """Steps lo to hi of each stretch, in the order in which they are run."""
