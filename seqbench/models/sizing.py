@@ -121,8 +121,8 @@ def _elementwise(*args: Any, **kwargs: Any) -> Tensor:
     return tensors[0].new_empty(np.broadcast_shapes(*(x.shape for x in tensors)))
 
 
-def _in_place(x: Tensor, *unused: Any, **kwargs: Any) -> Tensor:
-    return x
+def _in_place(x: Tensor, *unused: Any, out: Tensor | None = None, **kwargs: Any) -> Tensor:
+    return x if out is None else out
 
 
 def _reduced(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
@@ -158,6 +158,7 @@ SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels impor
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), _numbers),
     aten.addcmul_.default: _in_place,
+    aten.mul.out: _in_place,
     aten.sum.dim_IntList: _reduced,
     aten.mean.dim: _reduced,
     aten.native_layer_norm.default: _normalised,
