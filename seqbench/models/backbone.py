@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqbench.data import TaskData
@@ -74,11 +75,14 @@ class SequenceModel(nn.Module):
 
     def _embedded(self, inputs: Tensor) -> Embedded | None:
         """``inputs`` with their embedding, where only a function of each symbol stands before the first layer."""
-        if not _folds(type(self.layers[0])):
+        if inputs.device.type != "cpu" or not _folds(type(self.layers[0])) or self._mixer(0).choice == "torch":
             return None
-        if isinstance(self.embed, nn.Embedding):  # a table is worth it if it is shorter than what is read
-            few = 2 * len(self.embed.weight) <= inputs.numel()
-            return Embedded(inputs, self._enter(0, self.embed.weight), None) if few else None
+        if isinstance(self.embed, nn.Embedding):
+            table, symbols = self.embed.weight, inputs
+            if 2 * len(table) > inputs.numel():  # a large vocabulary: only what stands in this batch
+                present, symbols = torch.unique(inputs, return_inverse=True)
+                table = F.embedding(present, table)
+            return Embedded(symbols, self._enter(0, table), None)
         if isinstance(self.embed, nn.Linear) and not self.residual and self.shape.features <= self.widths[0]:
             return Embedded(inputs, self.embed.weight, self.embed.bias)
         return None
