@@ -100,7 +100,7 @@ def main() -> None:
     found = library()
     engines: dict[str, Engine | None] = {"torch": None, "written": Written()}
     if found is not None:
-        engines["c"] = Compiled(found[1])
+        engines["c"] = Compiled(*found)
     with settings(torch.device("cpu"), Setup()):
         measured = list(rows(engines, arguments.rounds))
     table = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}

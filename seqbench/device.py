@@ -17,6 +17,7 @@ import torch
 from seqbench.errors import UserError
 
 __all__ = [
+    "denormals_flushed",
     "device_name",
     "flushes_denormals",
     "peak_memory",
@@ -131,22 +132,32 @@ def flushes_denormals(threads: int = 1) -> bool:
     return not (small * 1.0).view(torch.int32).count_nonzero().item()
 
 
+_flushed: bool | None = None
+
+
+def denormals_flushed() -> bool | None:
+    """Whether denormal numbers count as 0 in the run that is inside `settings`; None where there is none."""
+    return _flushed
+
+
 @contextlib.contextmanager
 def _flushing(threads: int) -> Iterator[None]:
     """Denormal numbers count as 0 in every thread that computes; the switch is each thread's own.
 
     Threads take it over from the one that starts them, so only those of a pool that was there before have to be told.
     """
-    before = flushes_denormals()
+    global _flushed
+    before, outside = flushes_denormals(), _flushed
     torch.set_flush_denormal(True)
-    pool = threads > 1 and not flushes_denormals(threads)
-    if pool:
+    if threads > 1 and not flushes_denormals(threads):
         _in_pool(lambda: torch.set_flush_denormal(True), threads)
+    _flushed = flushes_denormals(threads)
     try:
         yield
     finally:
+        _flushed = outside
         torch.set_flush_denormal(before)
-        if pool:
+        if threads > 1:  # those that were started inside have taken it over
             _in_pool(lambda: torch.set_flush_denormal(before), threads)
 
 

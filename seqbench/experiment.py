@@ -27,7 +27,7 @@ from safetensors.torch import save as to_safetensors
 
 from seqbench.config import DataOptions, RunConfig
 from seqbench.data import Split, TaskData
-from seqbench.device import CUDNN_LONGEST, device_name, flushes_denormals, resolve_device, settings
+from seqbench.device import CUDNN_LONGEST, denormals_flushed, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
 from seqbench.errors import Interrupted, UserError
 from seqbench.jobs.estimates import run_rate
@@ -51,7 +51,8 @@ from seqbench.jobs.record import (
 from seqbench.jobs.store import LEFT_OUT, Store
 from seqbench.models.backbone import SequenceModel, build, check_causal, check_widths, count_parameters, shape_of
 from seqbench.models.heads import HEADS
-from seqbench.models.kernels.layer import kernel_name, slower_note
+from seqbench.models.kernels.layer import slower_note
+from seqbench.models.kernels.used import forget_kernels, used_kernels
 from seqbench.models.mixer import MODELS, ModelSpec
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
@@ -312,7 +313,7 @@ def environment_of(
     device: torch.device,
     threads: int,
     git: tuple[str | None, bool | None] | None = None,
-    kernel: str = "auto",
+    kernel: str | None = None,
 ) -> Environment:
     """Where something runs, as records hold it."""
     commit, dirty = git or git_state()
@@ -330,8 +331,8 @@ def environment_of(
         scikit_learn=package_version("scikit-learn"),
         os=platform.platform(),
         instruction_set=torch.backends.cpu.get_cpu_capability(),
-        kernel=kernel_name(device, kernel),
-        flush_denormal=flushes_denormals(),
+        kernel=kernel,
+        flush_denormal=denormals_flushed(),
     )
 
 
@@ -340,6 +341,7 @@ class _Run:
 
     def __init__(self, experiment: Experiment, listener: Listener) -> None:
         self.experiment, self.listener, self.started = experiment, listener, now()
+        self.kernel: str | None = None  # what has run the layers in training
 
     def build(self) -> tuple[SequenceModel, None] | tuple[None, RunRecord]:
         """The model on its device, or the record that says why there is none."""
@@ -358,6 +360,7 @@ class _Run:
         done: Fit | None = None
         try:
             check_sees_no_future(model, data, 8)
+            forget_kernels()
             done = fit(
                 model,
                 experiment.prepared.spec,
@@ -369,6 +372,7 @@ class _Run:
                 self.begin,
                 self.listener.say,
             )
+            self.kernel = used_kernels()
             check_sees_no_future(model, data)
             return self.finish(model, done, folder)
         except KeyboardInterrupt as error:
@@ -509,7 +513,7 @@ class _Run:
             baselines=self.baselines,
             skill=skill,
             cost=cost,
-            environment=environment_of(experiment.device, config.threads, experiment.git, config.kernel),
+            environment=environment_of(experiment.device, config.threads, experiment.git, self.kernel),
             started=self.started,
             finished=now(),
         )

@@ -443,15 +443,20 @@ class _State:
     """What a step changes, as it is now; kept on the CPU, so that the peak of the device's memory is training's own."""
 
     def __init__(self, step: TrainingStep) -> None:
-        self.step, self.copies = step, [own_copy(tensor) for tensor in step.changed()]
+        self.step, self.copies = step, [(tensor, own_copy(tensor)) for tensor in step.changed()]
         self.device = step.train.device
         self.host = torch.get_rng_state()
         self.random = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
 
+    def is_whole(self) -> bool:
+        """Whether a step still changes these tensors and no others."""
+        now = self.step.changed()
+        return len(now) == len(self.copies) and all(a is b for a, (b, _) in zip(now, self.copies, strict=True))
+
     @torch.no_grad()
     def restore(self) -> None:
-        """Set everything back, in place."""
-        for tensor, copy in zip(self.step.changed(), self.copies, strict=True):
+        """Set everything back, in place; what a layer has made since is the layer's."""
+        for tensor, copy in self.copies:
             tensor.copy_(copy)
         self.step.optimizer.zero_grad()
         torch.set_rng_state(self.host)
@@ -537,6 +542,8 @@ def capture(
         captured.run()
         eager = step.direction()
         before.restore()
+        if not before.is_whole():
+            raise RuntimeError("a layer has made buffers in its first step")
         replay = record(captured)
         before.restore()
         replay()

@@ -13,7 +13,10 @@ import pytest
 import torch
 from torch import nn
 
+from seqbench.config import RunConfig
 from seqbench.device import settings
+from seqbench.experiment import run_cell
+from seqbench.jobs.store import Store
 from seqbench.models.backbone import SequenceModel, build
 from seqbench.models.heads import HEADS, Shape
 from seqbench.models.kernels import choice, compiled, layer, sequence, written
@@ -31,7 +34,7 @@ def engines():
     for name, needs in RUNS.items():
         for path in sorted(FOLDER.glob(f"_cells_{name}.*")):
             if not needs or able in needs:
-                found[name] = compiled.Compiled(ctypes.CDLL(str(path)))
+                found[name] = compiled.Compiled(name, ctypes.CDLL(str(path)))
     return found
 
 
@@ -264,6 +267,59 @@ def test_memory_is_free_as_soon_as_nobody_holds_the_output(engine, cell):
 
 @every_engine
 @every_cell
+def test_an_empty_batch_gives_an_empty_output(engine, cell):
+    module = LAYERS[cell](3, 32, batch_first=True)
+    x = torch.zeros(0, 4, 3, requires_grad=True)
+    states = ours(module, engine, x)
+    states.sum().backward()
+    assert states.shape == (0, 4, 32) and x.grad.shape == x.shape
+
+
+@every_engine
+def test_whole_numbers_of_any_type_are_read_as_they_are(engine):
+    """C reads 64 bits, one after the other: two of 32 would be taken for one."""
+    module, table = nn.LSTM(6, 32, batch_first=True), torch.randn(9, 6)
+    symbols, lengths = torch.randint(9, (8, 5)), torch.tensor([5, 0, 1, 0, 3, 0, 2, 0, 5, 0, 4, 0, 5, 0, 1, 0])[::2]
+    weights = layer.weights_of(module, engine)
+    truth = layer.over_symbols(module, engine, symbols, table, weights, reverse=True, lengths=lengths.contiguous())
+    for dtype in (torch.int32, torch.int16):
+        narrow = symbols.to(dtype)
+        found = layer.over_symbols(module, engine, narrow, table, weights, reverse=True, lengths=lengths)
+        assert torch.equal(found, truth)
+        some = ours(module, engine, table[symbols], reverse=True, lengths=lengths.to(dtype))
+        assert torch.allclose(some, truth, atol=1e-6)
+
+
+@every_engine
+@every_cell
+def test_without_gradients_little_is_kept(engine, cell, monkeypatch):
+    seen = []
+    allocate = sequence._Layer.allocate
+
+    def watched(self, *arguments, kept):
+        seen.append(kept)
+        allocate(self, *arguments, kept=kept)
+
+    monkeypatch.setattr(sequence._Layer, "allocate", watched)
+    module, x = LAYERS[cell](3, 32, batch_first=True), torch.randn(2, 6, 3)
+    with torch.no_grad():
+        ours(module, engine, x)
+    ours(module, engine, x)
+    assert seen == [False, True]
+
+
+@every_engine
+@every_cell
+def test_a_second_derivative_is_refused(engine, cell):
+    """It would be wrong without a word: the backward pass in C is not tracked."""
+    module, x = LAYERS[cell](3, 32, batch_first=True), torch.randn(2, 6, 3, requires_grad=True)
+    (first,) = torch.autograd.grad(ours(module, engine, x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+        first.square().sum().backward()
+
+
+@every_engine
+@every_cell
 def test_inputs_and_gradients_of_any_layout(engine, cell):
     module = LAYERS[cell](4, 32, batch_first=True)
     x = torch.randn(6, 4, 5).permute(2, 0, 1)[:, ::2]  # strides of no usual kind
@@ -349,9 +405,11 @@ def test_the_shipped_table_has_every_cell():
 
 def test_a_layer_that_torch_alone_can_run_is_left_to_it():
     x = torch.randn(2, 5, 3)
-    for odd in (nn.RNN(3, 8, nonlinearity="relu"), nn.GRU(3, 8, num_layers=2), nn.LSTM(3, 8, proj_size=4)):
+    usual = {"batch_first": True}
+    kinds = ((nn.RNN, {"nonlinearity": "relu"}), (nn.GRU, {"num_layers": 2}), (nn.LSTM, {"proj_size": 4}))
+    for odd in (nn.GRU(3, 8), *(kind(3, 8, **usual, **more) for kind, more in kinds)):
         assert layer.engine_for(odd, x, x.shape[:2], "fast") is None
-    plain = nn.GRU(3, 8)
+    plain = nn.GRU(3, 8, batch_first=True)
     assert layer.engine_for(plain, x, x.shape[:2], "fast") is not None
     assert layer.engine_for(plain, x.to("meta"), x.shape[:2], "fast") is None
     assert layer.engine_for(plain, x.half(), x.shape[:2], "fast") is None
@@ -374,6 +432,48 @@ def test_a_class_below_a_built_in_one_keeps_its_own_forward():
     tokens = torch.randint(5, (3, 12))
     bias = plain.head.out.bias
     assert torch.allclose(doubled(tokens) - bias, 2 * (plain(tokens) - bias), atol=1e-6)
+
+
+def test_hooks_and_layers_that_a_user_has_changed_are_called():
+    shape = Shape(tokens=5, features=0, outputs=(4,))
+    tokens = torch.randint(5, (3, 12))
+    for model in ("gru", "transformer"):
+        for part in ("layers.0", "embed"):
+            built, seen = net(model, "auto", shape), []
+            built.get_submodule(part).register_forward_hook(lambda *_, seen=seen: seen.append(1))
+            built(tokens)
+            assert seen == [1]
+
+    class Mine(nn.GRU):
+        def forward(self, x):
+            output, last = super().forward(x)
+            return 2 * output, last
+
+    built = net("gru", "auto", shape)
+    plain = built(tokens)
+    built.layers[0].kernel.__class__ = Mine
+    assert not torch.allclose(built(tokens), plain)
+
+    class Swish(MODELS.get("transformer").mixer):
+        def _feed(self, x):
+            return x + 1
+
+    swish, x = Swish(32, 32, True), torch.randn(1, 3, 32)
+    with_ours = swish(x)
+    swish.choice = "torch"
+    assert torch.equal(with_ours, swish(x))
+
+
+def test_a_record_says_which_kernels_ran(tmp_path):
+    def run(model, **more):
+        config = RunConfig(task="toy-wave", model=model, budget="smoke", hidden=(128, 128), **more)
+        return run_cell(config, Store(tmp_path)).record.environment
+
+    ours, where = f"c {compiled.library()[0]}", run("gru")
+    assert where.kernel == ours and where.flush_denormal
+    assert run("gru", kernel="torch").kernel == "torch"
+    assert run("lstm", kernel="fast").kernel == ours
+    assert run("transformer").kernel == ours and run("transformer", kernel="torch").kernel == "torch"
 
 
 def test_a_library_of_another_version_is_left_alone(monkeypatch):

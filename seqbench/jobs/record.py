@@ -62,8 +62,9 @@ class Environment(Strict):
 
     What is None by default is not known of older records. `os` is the system and its release, without the
     name of the machine; `instruction_set` is what torch uses of the processor, such as AVX2, on which the last digits
-    of figures depend. `kernel`: what ran the recurrent layers of a built-in model (`seqbench.models.kernels`);
-    `flush_denormal`: whether numbers below the least normal one counted as 0.
+    of figures depend. `kernel`: what ran the layers of built-in models in training and validation
+    (`seqbench.models.kernels`), each that did; `flush_denormal`: whether numbers below the least normal one counted
+    as 0.
     """
 
     device: str

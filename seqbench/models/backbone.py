@@ -75,7 +75,7 @@ class SequenceModel(nn.Module):
 
     def _embedded(self, inputs: Tensor) -> Embedded | None:
         """``inputs`` with their embedding, where only a function of each symbol stands before the first layer."""
-        if inputs.device.type != "cpu" or not _folds(type(self.layers[0])) or self._mixer(0).choice == "torch":
+        if inputs.device.type != "cpu" or not _folds(self.layers[0]) or _is_changed(self.embed):
             return None
         if isinstance(self.embed, nn.Embedding):
             table, symbols = self.embed.weight, inputs
@@ -95,7 +95,9 @@ class SequenceModel(nn.Module):
 
     def _leave(self, i: int, x: Tensor, y: Tensor) -> Tensor:
         """What layer ``i``, which took ``x`` to ``y``, hands on."""
-        if i == len(self.layers) - 1 and type(self.head).last_only:  # no mask and no skip for what nobody reads
+        if i == len(self.layers) - 1 and vars(type(self.head)).get(
+            "last_only", False
+        ):  # no mask and no skip for what nobody reads
             x, y = x[:, -1:], y[:, -1:]
         return self._skip(x, y)
 
@@ -144,9 +146,18 @@ class SequenceModel(nn.Module):
         return sum(_whole(self._mixer(i).state_size(length), length) for i in range(len(self.layers)))
 
 
-def _folds(mixer: type[nn.Module]) -> bool:
-    """Whether ``mixer`` has its own way to read embedded inputs, that no class below it has made stale."""
-    for cls in mixer.__mro__:
+def _is_changed(module: nn.Module) -> bool:
+    """Whether somebody has made more of ``module`` than what it was built as: calls of it must then be made."""
+    plain = type(module) in (nn.Embedding, nn.Linear) or isinstance(module, Mixer)
+    hooks = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return not plain or bool(hooks) or getattr(module, "max_norm", None) is not None
+
+
+def _folds(mixer: nn.Module) -> bool:
+    """Whether ``mixer`` has its own way to read embedded inputs, that nobody has made stale, and is to take it."""
+    if not isinstance(mixer, Mixer) or mixer.choice == "torch" or _is_changed(mixer):
+        return False
+    for cls in type(mixer).__mro__:
         if "forward_embedded" in vars(cls):
             return cls is not Mixer
         if "forward" in vars(cls):

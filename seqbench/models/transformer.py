@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.kernels.fused import LayerWeights, Sequences, fused, transformer_layer
+from seqbench.models.kernels.fused import LayerWeights, Sequences, fused, fused_name, transformer_layer
+from seqbench.models.kernels.used import note_kernel
 from seqbench.models.mixer import Embedded, Mixer, real_steps, register_model
 
 __all__ = ["Transformer", "rotate"]
@@ -25,6 +26,7 @@ __all__ = ["Transformer", "rotate"]
 HEADS = 4
 WIDEN = 2  # feed-forward width over layer width
 BASE = 10_000.0  # of the rotary frequencies
+EPSILON = 1e-5  # of the norms, torch's own; fused.c has it, too
 
 
 def rotate(x: Tensor, first: int = 0) -> Tensor:
@@ -36,9 +38,10 @@ def rotate(x: Tensor, first: int = 0) -> Tensor:
 @functools.lru_cache(maxsize=16)
 def _angles(length: int, d: int, first: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and sines (T, d / 2)."""
-    frequency = BASE ** (-torch.arange(0, d, 2, device=device, dtype=torch.float32) / d)
-    angle = torch.arange(first, first + length, device=device, dtype=torch.float32)[:, None] * frequency
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    with torch.inference_mode(False):  # what is made in that mode could not be used in training later
+        frequency = BASE ** (-torch.arange(0, d, 2, device=device, dtype=torch.float32) / d)
+        angle = torch.arange(first, first + length, device=device, dtype=torch.float32)[:, None] * frequency
+        return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 class _Rotation(torch.autograd.Function):
@@ -96,7 +99,7 @@ class Transformer(Mixer):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.enter(x)
         B, T, D = x.shape
-        if fused(x, self.qkv.weight, choice=self.choice):
+        if self._is_fused(x):
             return transformer_layer(x, self._weights(), self._sequences(x.shape, lengths))
         q, k, v = self._heads(self.norm_attention(x))
         # a causal step never looks at the padding, which comes after it
@@ -107,10 +110,25 @@ class Transformer(Mixer):
 
     def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
         symbols, table, bias = embedded
-        if bias is None and fused(table, self.qkv.weight, choice=self.choice):  # norms and projects V rows, not B * T
+        if bias is None and self._is_fused(table):  # norms and projects V rows, not B * T
             sequences = self._sequences(symbols.shape, lengths, symbols)
             return transformer_layer(self.enter(table), self._weights(), sequences)
         return self.forward(embedded.values(), lengths)
+
+    def _is_fused(self, x: Tensor) -> bool:
+        """Whether the layer in C does what this one does; noted for records."""
+        norms = (self.norm_attention, self.norm_feed, self.norm_out)
+        linear = (self.qkv, self.merge, self.widen, self.narrow)
+        as_built = (
+            type(self)._heads is Transformer._heads
+            and type(self)._feed is Transformer._feed
+            and all(type(norm) is nn.LayerNorm and norm.eps == EPSILON for norm in norms)
+            and all(type(part) is nn.Linear and not part._forward_hooks for part in linear)
+        )
+        here = as_built and fused(x, self.qkv.weight, choice=self.choice)
+        if not x.is_meta:
+            note_kernel(fused_name() if here else "torch")
+        return here
 
     def _weights(self) -> LayerWeights:
         first, second, last = self.norm_attention, self.norm_feed, self.norm_out

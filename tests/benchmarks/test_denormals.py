@@ -1,4 +1,4 @@
-"""Layers whose gradients vanish against the same with gradients that don't: `pytest tests/benchmarks --benchmark-only -s`.
+"""Layers with vanishing gradients against the same with others: `pytest tests/benchmarks --benchmark-only -s`.
 
 Read at the last of many steps, the gradients of a layer with small recurrent weights end below the least normal
 number. Some processors compute such numbers a hundred times more slowly; with these flushed to zero (`device.settings`)

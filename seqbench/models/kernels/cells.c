@@ -17,7 +17,7 @@
 #define BYTES 16
 #define REGISTERS 32  // NEON; SSE has 16, but nobody trains on it
 #endif
-long cells_version(void) { return 1; }  // with every change of `Call` or of a function's arguments: see compiled.py
+long cells_version(void) { return 1; }  // raised with every change of this file or cells.h: see compiled.py
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")

@@ -17,7 +17,7 @@ __all__ = ["Compiled", "check_symbols", "library"]
 
 # as torch names what the processor can do; an older set runs on a newer one
 LIBRARIES = {"AVX512": ("avx512", "avx2", "base"), "AVX2": ("avx2", "base")}
-VERSION = 1  # of cells.c: one that was built before this file was changed is left alone
+VERSION = 1  # of cells.c, raised with every change there: what was built before is left alone
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 LONG, POINTER = ctypes.c_long, ctypes.c_void_p
 
@@ -59,7 +59,8 @@ class Compiled:
 
     cached_bytes = 2**20
 
-    def __init__(self, handle: ctypes.CDLL) -> None:
+    def __init__(self, instructions: str, handle: ctypes.CDLL) -> None:
+        self.name = f"c {instructions}"
         self._handle = handle
 
     def _function(self, name: str, dtype: torch.dtype) -> Any:

@@ -26,7 +26,7 @@
 #define QUERIES 32   // of a block of attention; a multiple of TILE
 #define LOG2_E 1.44269504088896340736f
 
-long fused_version(void) { return 1; }  // with every change of an argument or of `Layer`: see fused.py
+long fused_version(void) { return 1; }  // raised with every change of this file: see fused.py
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")

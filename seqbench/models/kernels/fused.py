@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 
 from seqbench.models.kernels.compiled import Compiled, check_symbols, library
 
-__all__ = ["LayerWeights", "Sequences", "drop", "fused", "transformer_layer"]
+__all__ = ["LayerWeights", "Sequences", "drop", "fused", "fused_name", "transformer_layer"]
 
-VERSION = 1  # of fused.c: one that was built before this file was changed is left alone
+VERSION = 1  # of fused.c, raised with every change there: what was built before is left alone
 LONG, POINTER = ctypes.c_long, ctypes.c_void_p
 
 
@@ -30,6 +30,12 @@ def _handle() -> ctypes.CDLL | None:
         return found[1] if found is not None and found[1].fused_version() == VERSION else None
     except AttributeError:  # built before there was a fused.c
         return None
+
+
+def fused_name() -> str:
+    """As records hold it."""
+    found = library()
+    return f"c {found[0]}" if found else "torch"
 
 
 def fused(*tensors: Tensor, choice: str = "auto") -> bool:
@@ -255,7 +261,7 @@ def _by_symbol(rows: Tensor, symbols: Tensor, n: int) -> Tensor:
     """(n, D): the sums of the (N, D) rows of each symbol."""
     sums, handle = rows.new_zeros(n, rows.shape[1]), _handle()
     assert handle is not None
-    Compiled(handle).scatter(sums, symbols, rows)
+    Compiled("", handle).scatter(sums, symbols, rows)
     return sums
 
 

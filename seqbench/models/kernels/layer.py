@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqbench.models.kernels.choice import is_faster
 from seqbench.models.kernels.compiled import Compiled, check_symbols, library
 from seqbench.models.kernels.sequence import GATES, Engine, Plan, states_of
+from seqbench.models.kernels.used import note_kernel
 from seqbench.models.kernels.written import Written
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "Layer",
     "Weights",
     "engine_for",
-    "kernel_name",
     "over_steps",
     "over_symbols",
     "slower_note",
@@ -39,15 +39,7 @@ def cell_of(layer: Layer) -> str:
 @functools.cache
 def _on_cpu() -> Engine:
     found = library()
-    return Written() if found is None else Compiled(found[1])
-
-
-def kernel_name(device: torch.device, choice: str) -> str:
-    """What runs recurrent layers of built-in models there, as records hold it."""
-    if choice == "torch" or (choice == "auto" and device.type != "cpu"):
-        return "torch"
-    found = library() if device.type == "cpu" else None
-    return "written" if found is None else f"c {found[0]}"
+    return Written() if found is None else Compiled(*found)
 
 
 def engine_for(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, folded: bool = False) -> Engine | None:
@@ -60,23 +52,34 @@ def engine_for(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, fo
         choice: auto, torch or fast.
         folded: whether the inputs come as they are before they are embedded.
     """
-    kind = like.device.type
-    if choice == "torch" or like.is_meta or like.dtype not in (torch.float32, torch.float64):
+    if like.is_meta:
         return None
-    if torch.is_autocast_enabled(kind) or not _is_plain(layer):
+    engine = None
+    if choice != "torch" and like.dtype in (torch.float32, torch.float64) and _is_plain(layer):
+        engine = _engine(layer, like.device.type, shape, choice, folded=folded)
+    if engine is not None or not folded:  # what is not folded after all asks once more
+        note_kernel("torch" if engine is None else engine.name)
+    return engine
+
+
+def _engine(layer: Layer, kind: str, shape: torch.Size, choice: str, *, folded: bool) -> Engine | None:
+    """`engine_for` where the layer and the type of number allow any."""
+    if torch.is_autocast_enabled(kind):
         return None
     if kind != "cpu":
         return Written() if choice == "fast" else None
     engine = _on_cpu()
-    name = "c" if isinstance(engine, Compiled) else "written"
+    name = engine.name.partition(" ")[0]
     faster = is_faster(name, cell_of(layer), max(1, shape[0]), layer.hidden_size, folded=folded)
     return engine if choice == "fast" or faster else None
 
 
-def _is_plain(layer: Layer) -> bool:
-    """Whether it is one layer of the usual cell in one direction, with biases."""
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it is one layer of torch's own, of the usual cell in one direction, with biases."""
+    if type(layer) not in CELLS or not isinstance(layer, nn.RNNBase) or not layer.batch_first:
+        return False
     usual = layer.num_layers == 1 and layer.bias and not layer.bidirectional and not layer.proj_size
-    return usual and getattr(layer, "nonlinearity", "tanh") == "tanh"
+    return bool(usual) and getattr(layer, "nonlinearity", "tanh") == "tanh"
 
 
 def slower_note(device: torch.device, choice: str) -> str | None:
@@ -119,17 +122,25 @@ def weights_of(layer: Layer, engine: Engine) -> Weights:
     return Weights(w, b, u, extra)
 
 
-def over_steps(layer: Layer, engine: Engine, x: Tensor, weights: Weights, **how: bool | Tensor | None) -> Tensor:
-    """(B, T, D) to (B, T, H); ``how`` as `Plan` has it: ``reverse``, ``lengths``."""
-    plan = Plan(engine, cell_of(layer), **how)  # type: ignore[arg-type]
-    states = states_of(
-        plan, x.transpose(0, 1).contiguous(), weights.inputs, weights.bias, weights.recurrent, weights.extra
-    )
+def over_steps(
+    layer: Layer, engine: Engine, x: Tensor, weights: Weights, *, reverse: bool = False, lengths: Tensor | None = None
+) -> Tensor:
+    """(B, T, D) to (B, T, H); ``reverse`` and ``lengths`` as `Plan` has them."""
+    plan = Plan(engine, cell_of(layer), reverse=reverse, lengths=_counts(lengths))
+    by_step = x.transpose(0, 1).contiguous()
+    states = states_of(plan, by_step, weights.inputs, weights.bias, weights.recurrent, weights.extra)
     return states[:, :, : layer.hidden_size].transpose(0, 1)
 
 
 def over_symbols(
-    layer: Layer, engine: Engine, symbols: Tensor, table: Tensor, weights: Weights, **how: bool | Tensor | None
+    layer: Layer,
+    engine: Engine,
+    symbols: Tensor,
+    table: Tensor,
+    weights: Weights,
+    *,
+    reverse: bool = False,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """`over_steps` of ``table[symbols]``, (B, T) and (V, D), of which only the V rows are multiplied by weights.
 
@@ -137,7 +148,12 @@ def over_symbols(
         IndexError: a symbol has no row in the table.
     """
     check_symbols(symbols, table)
-    plan = Plan(engine, cell_of(layer), symbols=symbols.t().contiguous(), **how)  # type: ignore[arg-type]
+    plan = Plan(engine, cell_of(layer), reverse, _counts(lengths), _counts(symbols.t()))
     projected = torch.addmm(weights.bias, table, weights.inputs.t())
     states = states_of(plan, projected, None, None, weights.recurrent, weights.extra)
     return states[:, :, : layer.hidden_size].transpose(0, 1)
+
+
+def _counts(numbers: Tensor | None) -> Tensor | None:
+    """As C reads whole numbers: of 64 bits, one after the other."""
+    return None if numbers is None else numbers.to(torch.int64).contiguous()

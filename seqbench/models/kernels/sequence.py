@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["GATES", "Engine", "Plan", "Stretch", "states_of"]
 
@@ -63,6 +64,10 @@ class Engine(Protocol):
     """What runs a cell for some steps."""
 
     @property
+    def name(self) -> str:
+        """As records hold it."""
+
+    @property
     def cached_bytes(self) -> int:
         """What the steps of one call should write at most."""
 
@@ -110,7 +115,7 @@ def states_of(
         extra: gru: (H,) bias of U_n h; lstm: peepholes (3 H,) or None.
     """
     states: Tensor = _Sequence.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        plan, inputs, weights, bias, recurrent, extra
+        plan, torch.is_grad_enabled(), inputs, weights, bias, recurrent, extra
     )
     return states
 
@@ -120,13 +125,14 @@ class _Sequence(torch.autograd.Function):
     def forward(
         ctx: Any,
         plan: Plan,
+        tracked: bool,
         inputs: Tensor,
         weights: Tensor | None,
         bias: Tensor | None,
         recurrent: Tensor,
         extra: Tensor | None,
     ) -> Tensor:
-        kept = any(ctx.needs_input_grad)
+        kept = tracked and any(ctx.needs_input_grad)
         layer = _Layer(plan, inputs, recurrent, extra)
         layer.allocate(inputs, kept=kept)
         packed = plan.engine.pack(recurrent)
@@ -144,12 +150,13 @@ class _Sequence(torch.autograd.Function):
         return layer.h
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weights, recurrent, extra, *kept = ctx.saved_tensors
         plan: Plan = ctx.plan
         layer, dh = _Layer(plan, inputs, recurrent, extra), dh.contiguous()
         layer.h, layer.c, layer.m, layer.gates = kept
-        sums = _Sums(layer, inputs, weights, recurrent, wanted=ctx.needs_input_grad[1])
+        sums = _Sums(layer, inputs, weights, recurrent, wanted=ctx.needs_input_grad[2])
         packed = plan.engine.pack(recurrent.t())
         d, dc = layer.zeros.clone(), layer.zeros.clone()
         dgates = dh.new_empty(layer.chunk, layer.batch, BACK.get(plan.cell, layer.gates_wide) * layer.width)
@@ -158,7 +165,7 @@ class _Sequence(torch.autograd.Function):
             stretch.dh, stretch.dgates, stretch.d, stretch.dc = dh[lo:hi], dgates[: hi - lo], d, dc
             plan.engine.backward(stretch)
             sums.add(stretch, lo, hi)
-        return None, sums.inputs, sums.weights, sums.bias, sums.recurrent, sums.extra
+        return None, None, sums.inputs, sums.weights, sums.bias, sums.recurrent, sums.extra
 
 
 class _Layer:
@@ -175,7 +182,7 @@ class _Layer:
         self.steps, self.batch = (inputs if plan.symbols is None else plan.symbols).shape[:2]
         columns = inputs.shape[2] if plan.symbols is None else 0
         written = (BACK.get(plan.cell, self.gates_wide) + 2) * self.width + columns  # numbers a step and row
-        most = plan.engine.cached_bytes // (inputs.element_size() * self.batch * written)
+        most = plan.engine.cached_bytes // (inputs.element_size() * max(1, self.batch) * written)
         self.chunk = max(1, min(self.steps, most))
         self.zeros = inputs.new_zeros(self.batch, self.width)
 

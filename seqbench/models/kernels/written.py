@@ -15,6 +15,7 @@ __all__ = ["Written"]
 class Written:
     """The engine in torch. What needs no recurrence is computed for all steps at once."""
 
+    name = "written"
     cached_bytes = 2**40  # all steps in one call: each call costs more than the cache saves
 
     def multiple(self, dtype: torch.dtype) -> int:

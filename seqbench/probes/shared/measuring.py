@@ -21,8 +21,18 @@ from seqbench.experiment import environment_of
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
 from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
 from seqbench.jobs.progress import Terminal
-from seqbench.jobs.record import SCHEMA_VERSION, MeasuredModel, ProbeInfo, ProbeRecord, Status, now, probe_key
+from seqbench.jobs.record import (
+    SCHEMA_VERSION,
+    Environment,
+    MeasuredModel,
+    ProbeInfo,
+    ProbeRecord,
+    Status,
+    now,
+    probe_key,
+)
 from seqbench.jobs.store import Store
+from seqbench.models.kernels.used import forget_kernels, used_kernels
 from seqbench.models.mixer import MODELS
 from seqbench.probes import PROBES, Measured, ProbeSpec, Request
 from seqbench.probes.shared.nets import check_mixer
@@ -107,8 +117,10 @@ def _attempt(job: Job, folder: Path, listener: Listener) -> ProbeRecord:
     spec, started, clock = _spec(job), now(), time.perf_counter()
     try:
         with settings(torch.device(spec.device), spec):
+            forget_kernels()
             result = PROBES.get(spec.probe).measure(spec, listener)
-        return _record(job, "ok", None, started, time.perf_counter() - clock, result)
+            where = environment_of(torch.device(spec.device), spec.threads, kernel=used_kernels())
+        return _record(job, "ok", None, started, time.perf_counter() - clock, result, where)
     except FAILURES as error:
         if isinstance(error, OSError) and error.errno in FULL:  # the disk's failure, not the model's
             raise
@@ -123,7 +135,15 @@ def failed(job: Job, status: Status, reason: str) -> ProbeRecord:
     return _record(job, status, reason, now(), 0.0)
 
 
-def _record(job: Job, status: Any, reason: str | None, started: str, seconds: float, result: Any = None) -> ProbeRecord:
+def _record(
+    job: Job,
+    status: Any,
+    reason: str | None,
+    started: str,
+    seconds: float,
+    result: Any = None,
+    where: Environment | None = None,
+) -> ProbeRecord:
     """The record of ``job`` with whatever is known."""
     spec = _spec(job)
     probe = PROBES.get(spec.probe)
@@ -139,7 +159,7 @@ def _record(job: Job, status: Any, reason: str | None, started: str, seconds: fl
         result=None if result is None else json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False)),
         summary="" if result is None else probe.headline(result),
         seconds=round(seconds, 3),
-        environment=environment_of(torch.device(spec.device), spec.threads),
+        environment=where or environment_of(torch.device(spec.device), spec.threads),
         started=started,
         finished=now(),
     )
