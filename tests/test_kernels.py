@@ -391,6 +391,10 @@ def test_the_nearest_shape_of_the_table_decides(monkeypatch):
         assert choice.is_faster("c", "lstm", 2, 40, folded=False)
         assert not choice.is_faster("c", "lstm", 100, 400, folded=False)
         assert choice.is_faster("written", "lstm", 2, 40, folded=False)  # not in the table
+        rows[1]["ms"]["c"] = 2.1
+        choice.is_faster.cache_clear()
+        assert not choice.is_faster("c", "lstm", 100, 400, folded=False)
+        assert choice.is_faster("c", "lstm", 100, 400, folded=False, gradient=False)
     finally:
         choice.is_faster.cache_clear()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = ["TABLE", "is_faster", "maker"]
 
+NO_GRADIENT = 0.9  # of the time, at most, where the inputs need no gradient: a product of six that torch does not save
 TABLE = Path(__file__).with_name("rates.json")
 
 
@@ -36,8 +37,10 @@ def _rows() -> dict[tuple[str, bool], list[dict[str, Any]]]:
 
 
 @functools.cache
-def is_faster(engine: str, cell: str, batch: int, width: int, *, folded: bool) -> bool:
+def is_faster(engine: str, cell: str, batch: int, width: int, *, folded: bool, gradient: bool = True) -> bool:
     """Whether ``engine``, c or written, takes less time than torch's own layer at the nearest shape in the table.
+
+    ``gradient``: whether the inputs need one.
 
     True on processors of makers that nobody has measured: there the plain loops of torch's RNN and GRU are slow, too.
     """
@@ -46,4 +49,7 @@ def is_faster(engine: str, cell: str, batch: int, width: int, *, folded: bool) -
         key=lambda row: abs(math.log2(row["batch"] / batch)) + abs(math.log2(row["width"] / width)),
         default=None,
     )
-    return near is None or bool(near["ms"][engine] < near["ms"]["torch"])
+    if near is None:
+        return True
+    share = 1.0 if gradient or folded else NO_GRADIENT
+    return bool(share * near["ms"][engine] < near["ms"]["torch"])

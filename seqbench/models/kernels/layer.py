@@ -56,21 +56,23 @@ def engine_for(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, fo
         return None
     engine = None
     if choice != "torch" and like.dtype in (torch.float32, torch.float64) and _is_plain(layer):
-        engine = _engine(layer, like.device.type, shape, choice, folded=folded)
+        engine = _engine(layer, like, shape, choice, folded=folded)
     if engine is not None or not folded:  # what is not folded after all asks once more
         note_kernel("torch" if engine is None else engine.name)
     return engine
 
 
-def _engine(layer: Layer, kind: str, shape: torch.Size, choice: str, *, folded: bool) -> Engine | None:
+def _engine(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, folded: bool) -> Engine | None:
     """`engine_for` where the layer and the type of number allow any."""
+    kind = like.device.type
     if torch.is_autocast_enabled(kind):
         return None
     if kind != "cpu":
         return Written() if choice == "fast" else None
     engine = _on_cpu()
     name = engine.name.partition(" ")[0]
-    faster = is_faster(name, cell_of(layer), max(1, shape[0]), layer.hidden_size, folded=folded)
+    sizes, gradient = (max(1, shape[0]), layer.hidden_size), like.requires_grad
+    faster = is_faster(name, cell_of(layer), *sizes, folded=folded, gradient=gradient)
     return engine if choice == "fast" or faster else None
 
 
