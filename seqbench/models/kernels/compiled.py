@@ -17,7 +17,7 @@ __all__ = ["Compiled", "check_symbols", "library"]
 
 # as torch names what the processor can do; an older set runs on a newer one
 LIBRARIES = {"AVX512": ("avx512", "avx2", "base"), "AVX2": ("avx2", "base")}
-VERSION = 1  # of cells.c, raised with every change there: what was built before is left alone
+VERSION = 2  # of cells.c, raised with every change there: what was built before is left alone
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 LONG, POINTER = ctypes.c_long, ctypes.c_void_p
 
@@ -30,8 +30,16 @@ def library() -> tuple[str, ctypes.CDLL] | None:
             with contextlib.suppress(OSError, AttributeError):  # of another processor or system
                 handle = ctypes.CDLL(str(path))
                 if handle.cells_version() == VERSION:
+                    _share_threads(handle)
                     return name, handle
     return None
+
+
+def _share_threads(handle: ctypes.CDLL) -> None:
+    """Let the library run in the threads of torch's pool, where that is GNU OpenMP's; else it starts its own."""
+    with contextlib.suppress(OSError, AttributeError):
+        torchs = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        handle.set_parallel(ctypes.cast(torchs.GOMP_parallel, POINTER))
 
 
 def check_symbols(symbols: Tensor, table: Tensor) -> None:
