@@ -84,8 +84,8 @@ One thread, single precision. FLOPs are those of the matrix products: three time
 `seqbench.models.sizing` counts them, two for each multiply-add. A step of training also does what is not counted
 (gates, dropout, loss, clipping, the update), and may save products that are counted: the gradient of inputs where
 nothing needs it, and those of a first layer with its embedding, which seqbench multiplies before (dna, textgen: these
-rows can be above 100%). "Product of a step" is the product of the state with its weights, once per time step and layer, and
-what that product alone reaches in `torch.mm`. The peak is the best rate of any product on this page.
+rows can be above 100%). "Product of a step" is the product of the state with its weights, once per time step and layer,
+and what that product alone reaches in `torch.mm`. The peak is the best rate of any product on this page.
 """.strip()
 
 
