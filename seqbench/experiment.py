@@ -201,8 +201,9 @@ def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -
     """`run_cell` of one of many."""
     # a store that is there may be read-only and still hold the result
     experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
-    known = store.final(experiment.job)
     path = store.folder_of(experiment.job) / CHECKPOINT
+    again = bool(store.runs(path.parent))  # before it is looked for: another worker may be as far as this one
+    known = store.final(experiment.job)
     if known and not force:
         _remove_left(path)
         _tell_name(known, config, listener)
@@ -220,7 +221,7 @@ def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -
         def work(folder: Path) -> Record:
             return record or running.attempt(model, folder, checkpoint)
 
-        outcome = store.keep(experiment.job, work)
+        outcome = store.keep(experiment.job, work, again=again)
         _remove_left(path)
         return outcome
 

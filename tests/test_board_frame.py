@@ -75,7 +75,7 @@ def edit(folder, **changes):
         ({"task__name": "dna"}, True, "moved or edited"),
         ({"config__seed": 7}, False, "altered"),
         ({"seed": 7}, False, "moved or edited"),
-        ({"schema_version": 4}, False, "schema version 4.*update"),
+        ({"schema_version": 5}, False, "schema version 5.*update"),
         ({"primary__value": 0.99}, False, "altered: its primary"),
         ({"primary__reference": "nobody"}, False, "altered: its reference"),
         ({"environment__threads": 4}, False, "altered: its threads"),

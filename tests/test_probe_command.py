@@ -109,7 +109,7 @@ def test_a_record_that_was_altered_or_is_from_the_future_is_refused(tmp_path):
     text = (outcome.folder / "record.json").read_text()
     for old, new, sentence in (
         ('"seed": 0', '"seed": 1', "has been altered"),
-        ('"schema_version": 3', '"schema_version": 4', "update it"),
+        ('"schema_version": 4', '"schema_version": 5', "update it"),
         ('"status": "ok"', '"status": "fine"', "not a valid record"),
     ):
         with pytest.raises(UserError, match=sentence):

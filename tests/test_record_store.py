@@ -51,7 +51,7 @@ def test_a_record_survives_the_trip_through_json(done):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schema_version": 4}, "schema version 4.*update"),
+        ({"schema_version": 5}, "schema version 5.*update"),
         ({"extra": 1}, "extra"),
         ({"status": "fine"}, "status"),
         ({"key": "0" * 64}, "altered"),
@@ -208,7 +208,7 @@ def test_records_of_every_schema_version_keep_loading(schema):
 def test_a_record_holds_what_its_last_digits_depend_on(done):
     """Versions, system and instruction set; its key is as before."""
     raw, environment = json.loads(done.record.to_json()), done.record.environment
-    assert raw["schema_version"] == 3
+    assert raw["schema_version"] == 4
     assert environment.numpy == numpy.__version__ and environment.scikit_learn == version("scikit-learn")
     assert environment.instruction_set == torch.backends.cpu.get_cpu_capability()
     assert platform.system() in ("Darwin", "Linux") and platform.machine() in environment.os

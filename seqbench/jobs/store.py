@@ -130,12 +130,13 @@ class Store:
                     raise UserError(f"{runs[-1] / RECORD} is of another kind than its place: move it away.")
                 yield record, runs[-1]
 
-    def keep(self, job: Job, work: Callable[[Path], Record]) -> Outcome:
+    def keep(self, job: Job, work: Callable[[Path], Record], *, again: bool | None = None) -> Outcome:
         """Do ``work`` in a new folder and publish the record that it returns as the newest run of ``job``.
 
-        Of two workers on one job that had no run before, the later finds the other's record in its place.
+        Of two workers on one job that had no run before, the later finds the other's record in its place. ``again``:
+        whether it had one when it was decided to work; by default now.
         """
-        again = bool(self.runs(self.folder_of(job)))
+        again = bool(self.runs(self.folder_of(job))) if again is None else again
         with self.writing(self.folder_of(job)) as folder:
             return self.publish(folder, job, work(folder), again=again)
 
