@@ -52,25 +52,22 @@ class SequenceModel(nn.Module):
         self.head = head(widths[-1], shape)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        # a head's own word, not one that it has from another: it may read more than that
+        last_only = bool(vars(type(self.head)).get("last_only", False))
         embedded = self._embedded(inputs)
         if embedded is None:
-            x = self._mix(self.embed(inputs), lengths)
+            x = self.mix(self.embed(inputs), lengths, last_only=last_only)
         else:
             y = self._mixer(0).forward_embedded(embedded, lengths)
-            x = self._mix(self._leave(0, self.embed(inputs) if self.residual else y, y), lengths, first=1)
+            x = self._leave(0, self.embed(inputs) if self.residual else y, y, last_only=last_only)
+            x = self.mix(x, lengths, first=1, last_only=last_only)
         output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
         return output
 
-    def mix(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """All mixer layers: (B, T, first width) to (B, T, last width)."""
-        for i, mixer in enumerate(self.layers):
-            x = self._skip(x, mixer(self._enter(i, x), lengths))
-        return x
-
-    def _mix(self, x: Tensor, lengths: Tensor | None, first: int = 0) -> Tensor:
-        """The layers from ``first`` on; of the last only step T if the head reads no other."""
+    def mix(self, x: Tensor, lengths: Tensor | None, *, first: int = 0, last_only: bool = False) -> Tensor:
+        """The mixer layers from ``first`` on: (B, T, width) to (B, T, last width), or (B, 1, ...) of step T alone."""
         for i in range(first, len(self.layers)):
-            x = self._leave(i, x, self.layers[i](self._enter(i, x), lengths))
+            x = self._leave(i, x, self.layers[i](self._enter(i, x), lengths), last_only=last_only)
         return x
 
     def _embedded(self, inputs: Tensor) -> Embedded | None:
@@ -93,11 +90,9 @@ class SequenceModel(nn.Module):
             return normed
         return x
 
-    def _leave(self, i: int, x: Tensor, y: Tensor) -> Tensor:
-        """What layer ``i``, which took ``x`` to ``y``, hands on."""
-        if i == len(self.layers) - 1 and vars(type(self.head)).get(
-            "last_only", False
-        ):  # no mask and no skip for what nobody reads
+    def _leave(self, i: int, x: Tensor, y: Tensor, *, last_only: bool) -> Tensor:
+        """What layer ``i``, which took ``x`` to ``y``, hands on; of the last one step T alone if ``last_only``."""
+        if last_only and i == len(self.layers) - 1:  # no mask and no skip for what nobody reads
             x, y = x[:, -1:], y[:, -1:]
         return self._skip(x, y)
 

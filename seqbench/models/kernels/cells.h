@@ -1,7 +1,7 @@
 // The recurrent cells for one type of number. cells.c includes this once for float and once for double, with
 //   REAL the type, WORD an integer of its size, NAME(f) the name of a function for it.
 //
-// All arrays are row-major. G holds the pre-activations (steps, batch, gates x width) and is overwritten by the gates;
+// All arrays are row-major. `gates` holds the pre-activations (steps, batch, gates x width), then the gates themselves;
 // widths are multiples of PANEL, which the caller sees to by padding with zeros: a padded entry of a state stays zero.
 // `order` is 1 or -1: the steps run forwards or backwards in memory, and the pointers point to the step that is run
 // first. `lengths` is NULL, or holds for each row how many steps are real; of a sequence that is read backwards the
@@ -104,7 +104,6 @@ BLOCK(8, 2)
 BLOCK(6, 2)
 BLOCK(4, 2)
 BLOCK(2, 2)
-BLOCK(2, 4)
 BLOCK(1, 2)
 BLOCK(1, 8)
 

@@ -259,9 +259,9 @@ def _unfold(product: Tensor, dbias: Tensor, weight: Tensor, scale: Tensor, shift
 
 def _by_symbol(rows: Tensor, symbols: Tensor, n: int) -> Tensor:
     """(n, D): the sums of the (N, D) rows of each symbol."""
-    sums, handle = rows.new_zeros(n, rows.shape[1]), _handle()
-    assert handle is not None
-    Compiled("", handle).scatter(sums, symbols, rows)
+    sums, found = rows.new_zeros(n, rows.shape[1]), library()
+    assert found is not None
+    Compiled(*found).scatter(sums, symbols, rows)
     return sums
 
 

@@ -16,7 +16,6 @@ from seqbench.models.kernels.used import note_kernel
 from seqbench.models.kernels.written import Written
 
 __all__ = [
-    "KERNELS",
     "Layer",
     "Weights",
     "engine_for",
@@ -26,7 +25,6 @@ __all__ = [
     "weights_of",
 ]
 
-KERNELS = ("auto", "torch", "fast")
 Layer = nn.RNN | nn.LSTM | nn.GRU
 CELLS: dict[type[nn.Module], str] = {nn.RNN: "rnn", nn.LSTM: "lstm", nn.GRU: "gru"}
 
