@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ __all__ = [
     "jackknife_interval",
     "leave_one_out",
     "rank_intervals",
+    "rank_test",
+    "ratio_interval",
     "within_share",
 ]
 
@@ -182,6 +185,58 @@ def holm(p_values: Sequence[float]) -> list[float]:
             highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
             adjusted[i] = highest
     return adjusted
+
+
+def rank_test(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p-value of the hypothesis that both samples come from one distribution (Mann and Whitney 1947).
+
+    It is exact where no value occurs twice. With ties, which count half, it is a little too large. Nothing is assumed
+    of the distribution, so that one process that was disturbed counts no more than its rank. From 7 values on each side
+    it can fall below .002, from 8 to 1.6e-4.
+
+    Raises:
+        ValueError: a sample is empty.
+    """
+    n, m = len(first), len(second)
+    if not n or not m:
+        raise ValueError("a rank test needs a value in each sample")
+    a, b = np.asarray(first)[:, None], np.asarray(second)[None, :]
+    u = float(np.sum(a < b) + 0.5 * np.sum(a == b))
+    rarest = math.ceil(min(u, n * m - u))
+    return min(1.0, 2.0 * float(_rank_distribution(n, m)[: rarest + 1].sum()))
+
+
+def ratio_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Interval:
+    """How many times as large ``second`` is: the median of all ratios of a value to one of ``first``, with the interval
+    of the ratios that `rank_test` does not reject at 1 - ``level`` (Hodges and Lehmann 1963, on logarithms).
+
+    All values must be above zero. ``low`` and ``high`` are NaN where there are too few values for such an interval.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    ratios = np.sort((b[:, None] / a[None, :]).ravel())
+    below = np.cumsum(_rank_distribution(len(a), len(b))) <= (1 - level) / 2
+    left_out = int(below.sum())  # so many ratios at each end
+    value = float(np.exp(np.median(np.log(ratios))))
+    if not left_out:
+        return Interval(value, math.nan, math.nan)
+    return Interval(value, float(ratios[left_out - 1]), float(ratios[-left_out]))
+
+
+@functools.cache
+def _rank_distribution(n: int, m: int) -> Array:
+    """Probability of each value 0, 1, ..., n m of U, the number of pairs in which the first is less.
+
+    The generating function of the counts is the product of (1 - q^(m + i)) / (1 - q^i) for i = 1, ..., n; in exact
+    whole numbers, as these grow beyond what floats hold exactly.
+    """
+    counts = [1] + [0] * (n * m)
+    for i in range(1, n + 1):
+        for u in range(n * m, m + i - 1, -1):
+            counts[u] -= counts[u - m - i]
+        for u in range(i, n * m + 1):
+            counts[u] += counts[u - i]
+    total = sum(counts)
+    return np.array([count / total for count in counts])
 
 
 def detectable(error: float, df: float, comparisons: int = 1, alpha: float = 0.05, power: float = 0.8) -> float:

@@ -2,7 +2,7 @@
 which cyclopts turns into a parser.
 
 Nothing heavy is imported before a command runs, so that ``--help`` and mistakes answer at once. Every mistake is one
-sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong, 130 interrupted.
+sentence on stderr. Exit codes: 0 done, 1 a cell failed, 2 the command was wrong, 3 a regression, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -60,9 +60,12 @@ NAMES = ("run", "list", "predict", "leaderboard", "claims", "config")  # each is
 GROUPS = {  # commands of two words
     "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
+    "regress": "Did a change make something slower or worse? `regress run --base REV`, `compare` (the default), `trend`.",
 }
+USUAL = {"regress": "compare"}  # the second word, where options follow the first
 DESCRIPTION = (
-    "Train sequence models on real data and measure them. Exit codes: 0 done, 1 a cell failed, 2 wrong command."
+    "Train sequence models on real data and measure them. Exit codes: 0 done, 1 a cell failed, 2 wrong command, "
+    "3 a regression."
 )
 
 
@@ -73,6 +76,8 @@ def parse(argv: Sequence[str], prog: str) -> Command:
         words.insert(0, "run")
     if words[0] in GROUPS:
         group, words = words[0], words[1:] or ["--help"]
+        if group in USUAL and words[0].startswith("-") and words[0] not in ("-h", "--help"):
+            words.insert(0, USUAL[group])
         prog, app, commands = f"{prog} {group}", _app(f"{prog} {group}", GROUPS[group]), _group(group, words)
         names, noun = [*commands], "probe" if group == "probe" else f"{group} command"
     else:

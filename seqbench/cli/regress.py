@@ -1,0 +1,281 @@
+"""`regress`: the gate. Compare two sides that were measured, measure two revisions, or show many comparisons."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from seqbench.cli.common import FLAT, Common, show_json, speaker
+from seqbench.disk import replace_file
+from seqbench.errors import UserError
+from seqbench.options import MACHINE, OUTPUT, WHAT, Flag, Jobs, Parameter, Range, Texts, check_options
+from seqbench.report.terminal import print_text
+
+if TYPE_CHECKING:  # --help answers before any of these is imported
+    from seqbench.gate.measure import Plan
+    from seqbench.gate.page import Comparison
+    from seqbench.gate.verdict import Limits
+
+__all__ = ["RegressCompare", "RegressRun", "RegressTrend", "group"]
+
+REGRESSION = 3  # exit code
+OWN_BENCHMARKS = Path("tests/benchmarks")
+TASKS, MODELS = "weather,textgen", "lstm,gru"  # of the small grid
+Factor = Annotated[float, Range(gt=1, le=100), Parameter(group=WHAT, metavar="X")]
+Loss = Annotated[float, Range(ge=0, le=1), Parameter(group=WHAT, metavar="X")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """From where on a difference counts, and how it is shown."""
+
+    factor: Factor = 1.1
+    """Least ratio of times, or of memory, that counts; a rank test must agree (p < 0.002)."""
+    relevant: Loss = 0.005
+    """Least loss of skill that counts; a paired test must agree (p < 0.05 after Holm)."""
+    accept: Annotated[Texts, Parameter(group=WHAT, metavar="TEXT")] = ()
+    """A bad change that is wanted: 'PATTERN up to X: reason'; may be given again."""
+    format: Annotated[Literal["markdown", "json", "junit"] | None, Parameter(group=OUTPUT)] = None
+    """What to print; by default a page in Markdown."""
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
+
+    def __post_init__(self) -> None:
+        """Refuse what says two things, and texts that accept nothing."""
+        check_options(self)
+        if self.common.json and self.format not in (None, "json"):
+            raise UserError(f"--json and --format {self.format} contradict each other: give one.")
+
+    @property
+    def limits(self) -> Limits:
+        """Of times."""
+        from seqbench.gate.verdict import Limits
+
+        return Limits(factor=self.factor)
+
+    def show(self, found: Comparison) -> int:
+        """Print it; the exit code that it deserves."""
+        from seqbench.gate.page import as_json, as_junit, as_markdown
+        from seqbench.gate.verdict import exit_code
+
+        code = exit_code(found.changes)
+        kind = "json" if self.common.json else self.format
+        if kind == "json":
+            show_json(as_json(found))
+        elif kind == "junit":
+            sys.stdout.write(as_junit(found))
+        else:
+            print_text(as_markdown(found).removesuffix("\n"))
+        if kind is not None:
+            print(f"regress: {found.headline}", file=sys.stderr)
+        return code
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressCompare:
+    """Compare what two sides measured: files of pytest-benchmark, records, or folders with both. Exit code 3: worse."""
+
+    baseline: Annotated[Path, Parameter(group=WHAT, metavar="PATH")]
+    """What was measured before: a file, or a folder of files, one from each process."""
+    candidate: Annotated[Path, Parameter(group=WHAT, metavar="PATH")]
+    """The same, after the change."""
+    other_device: Annotated[Flag, Parameter(group=MACHINE)] = False
+    """Compare times of different devices all the same."""
+    judging: Annotated[Judging, FLAT] = field(default_factory=Judging)
+
+    @property
+    def common(self) -> Common:
+        """Options of every command."""
+        return self.judging.common
+
+    def __call__(self) -> int:
+        """Print what changed; the exit code says whether that is a regression."""
+        from seqbench.gate.page import Comparison, Revision
+        from seqbench.gate.quality import compare_quality, read_records
+        from seqbench.gate.timings import check_devices, read_side
+        from seqbench.gate.verdict import Accepted, accept, compare_times
+
+        wanted = [Accepted.parse(text) for text in self.judging.accept]
+        sides = [read_side(path) for path in (self.baseline, self.candidate)]
+        records = [read_records(path) for path in (self.baseline, self.candidate)]
+        device = check_devices(sides, others=self.other_device)
+        changes = compare_times(sides[0], sides[1], self.judging.limits)
+        changes += compare_quality(records[0], records[1], self.judging.relevant)
+        found = Comparison(
+            base=Revision(str(self.baseline)),
+            head=Revision(str(self.candidate)),
+            device=device or "no clock",
+            changes=accept(changes, wanted),
+            limits=self.judging.limits,
+            relevant=self.judging.relevant,
+        )
+        return self.judging.show(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressRun:
+    """Measure two revisions of the repository here, in turns, and compare them. Exit code 3: something got worse."""
+
+    base: Annotated[str, Parameter(group=WHAT, metavar="REV")]
+    """Revision to compare with: a branch, a tag, a hash. Taken is the commit where the head left it."""
+    head: Annotated[str | None, Parameter(group=WHAT, metavar="REV")] = None
+    """Revision that is judged; by default the working tree as it is."""
+    model: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = ""
+    """Measure these models, several with commas, with seqbench's own benchmarks: a layer of yours, with --plugin."""
+    benchmarks: Annotated[Path | None, Parameter(group=WHAT, metavar="DIR")] = None
+    """Folder of benchmarks in the repository; by default tests/benchmarks, or with --model those of seqbench."""
+    only: Annotated[Texts, Parameter(group=WHAT, metavar="TEXT")] = ()
+    """Only benchmarks with this in their names, and no training; may be given again."""
+    processes: Annotated[int, Range(ge=7, le=100), Parameter(group=WHAT, metavar="N")] = 8
+    """Processes on each side at first; more are measured where these leave it open."""
+    seeds: Annotated[int, Range(ge=0, le=100), Parameter(group=WHAT, metavar="N")] = 5
+    """Seeds of the small grid of training; 0 leaves it out."""
+    jobs: Jobs = 2
+    """Trainings that run at once; what reads a clock runs alone."""
+    out: Annotated[Path | None, Parameter(group=OUTPUT, metavar="DIR")] = None
+    """Where figures, records and the page go: an empty folder; by default one below results/local/regress."""
+    judging: Annotated[Judging, FLAT] = field(default_factory=Judging)
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be measured."""
+        check_options(self)
+        if len(self.common.plugin) > 1:
+            raise UserError("regress run takes one --plugin, the file that is judged.")
+        if self.common.plugin and not self.model:
+            raise UserError("--plugin needs --model: the name that the file registers.")
+
+    @property
+    def common(self) -> Common:
+        """Options of every command."""
+        return self.judging.common
+
+    def __call__(self) -> int:
+        """Measure, write and print; the exit code says whether something got worse."""
+        from seqbench.gate.measure import accepted_in, measure_times, places, revisions, workroom
+        from seqbench.gate.page import Comparison
+        from seqbench.gate.timings import check_devices, read_side
+        from seqbench.gate.verdict import Accepted, accept
+
+        say = speaker("regress")
+        repository = _repository()
+        base, head = revisions(repository, self.base, self.head)
+        wanted = [Accepted.parse(text) for text in self.judging.accept] + accepted_in(repository, base, head)
+        out = self._folder(base.commit or "", head.commit or "")
+        plan = self._plan(repository)
+        with workroom() as work:
+            sides = places(repository, (base, head), work, say)
+            changes = self._grid(sides, plan, out, work) if self.seeds and not self.only else []
+            changes += measure_times(sides, plan, out, work, say)
+        device = check_devices([read_side(out / name) for name in ("base", "head")], others=False)
+        found = Comparison(
+            base=base,
+            head=head,
+            device=device or "no clock",
+            changes=accept(changes, wanted),
+            limits=self.judging.limits,
+            relevant=self.judging.relevant,
+        )
+        _write(found, out)
+        code = self.judging.show(found)
+        say(f"everything is in {out}")
+        return code
+
+    def _folder(self, base: str, head: str) -> Path:
+        """An empty folder for what is measured."""
+        out = self.out
+        if out is None:
+            place = Path("results/local/regress") / f"{base[:10]}-{head[:10]}"
+            out = next(f for n in range(1, 10_000) if not (f := place.with_name(f"{place.name}-{n}")).exists())
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"--out {out} is not empty: name another folder, or remove it.")
+        out.mkdir(parents=True, exist_ok=True)
+        return out.resolve()
+
+    def _plan(self, repository: Path) -> Plan:
+        from seqbench.gate.measure import Plan
+
+        benchmarks = self.benchmarks or (None if self.model else OWN_BENCHMARKS)
+        plugin = _inside(self.common.plugin[0], repository) if self.common.plugin else None
+        if benchmarks is not None:
+            benchmarks = _inside(benchmarks, repository) if benchmarks.exists() else benchmarks
+        models = tuple(filter(None, self.model.split(",")))
+        return Plan(benchmarks, models, plugin, self.only, self.processes, self.judging.limits)
+
+    def _grid(self, sides: Any, plan: Plan, out: Path, work: Path) -> list[Any]:
+        """The small grid of training on both sides, compared."""
+        from seqbench.gate.measure import run_grid_of
+        from seqbench.gate.quality import compare_quality, read_records
+        from seqbench.gate.verdict import Change
+
+        say = speaker("regress")
+        wrong, records = {}, []
+        for name, side in zip(("base", "head"), sides, strict=True):
+            say(f"{name}: training {TASKS} with {self.model or MODELS}, {self.seeds} seeds at smoke")
+            place = out / "quality" / name
+            wrong[name] = run_grid_of(side, plan, TASKS, self.model or MODELS, self.seeds, place, work, self.jobs)
+            records.append(read_records(place) if place.is_dir() else [])
+        if wrong["head"]:
+            return [Change("quality", "the grid of training", "quality", verdict="failed", note=wrong["head"])]
+        if wrong["base"]:
+            note = f"fails in the base: {wrong['base']}"
+            return [Change("quality", "the grid of training", "quality", verdict="new", note=note)]
+        return [*compare_quality(records[0], records[1], self.judging.relevant)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressTrend:
+    """Show each benchmark over commits, from the comparisons in a folder, with its steps."""
+
+    folder: Annotated[Path, Parameter(metavar="DIR")] = field(kw_only=False)
+    """Folder that holds what `regress run` left: every regress.json in it is read."""
+    plot: Annotated[Path | None, Parameter(group=OUTPUT, metavar="DIR")] = None
+    """Draw one picture for each group of benchmarks into this folder."""
+    common: Annotated[Common, FLAT] = field(default_factory=Common)
+
+    def __call__(self) -> int:
+        """Print the table, and draw if asked to."""
+        raise UserError("not built yet")
+
+
+def _repository() -> Path:
+    """The root of the repository that this runs in."""
+    import subprocess
+
+    try:
+        done = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True)
+    except OSError:
+        raise UserError("regress run needs git, which is not installed.") from None
+    if done.returncode:
+        raise UserError("this folder is in no git repository: go into the one that holds the revisions.")
+    return Path(done.stdout.strip())
+
+
+def _inside(path: Path, repository: Path) -> Path:
+    """``path`` relative to the repository, in which each revision has its own."""
+    whole = path.resolve()
+    if not whole.is_relative_to(repository.resolve()):
+        raise UserError(f"{path} is not in this repository, so that its revisions do not have it.")
+    return whole.relative_to(repository.resolve())
+
+
+def _write(found: Comparison, out: Path) -> None:
+    """As data, as a page and as JUnit."""
+    from seqbench.gate.page import as_json, as_junit, as_markdown
+
+    texts = {
+        "regress.json": json.dumps(as_json(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "regress.md": as_markdown(found),
+        "regress.xml": as_junit(found),
+    }
+    for name, text in texts.items():
+        replace_file(out / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+
+
+COMMANDS = {"compare": RegressCompare, "run": RegressRun, "trend": RegressTrend}
+
+
+def group(word: str) -> dict[str, type[Any]]:
+    """The commands whose first word is regress; ``compare`` may be left out."""
+    return {**COMMANDS}

@@ -1,0 +1,207 @@
+"""A comparison as Markdown for a pull request, as JSON for programs, as JUnit for what shows tests."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+from seqbench.gate.verdict import BAD, Change, Limits, ordered
+from seqbench.report.text import NONE, counted, escape, listed, rounded, table
+
+__all__ = ["SCHEMA", "Comparison", "Revision", "as_json", "as_junit", "as_markdown"]
+
+SCHEMA = 1  # of regress.json
+FORBIDDEN = {code: " " for code in range(32) if chr(code) not in "\t\n\r"} | {0xFFFE: " ", 0xFFFF: " "}  # in XML
+WORDS = {
+    "failed": "**fails**", "missing": "**missing**", "slower": "**slower**", "more memory": "**more memory**",
+    "worse": "**worse**", "open": "same, as far as can be told",
+}  # fmt: skip
+COUNTED = {  # what a verdict says of one benchmark
+    "failed": "failed", "missing": "vanished", "slower": "slower", "more memory": "took more memory", "worse": "worse",
+    "not told": "can't be told", "new": "new", "faster": "faster", "less memory": "took less memory",
+    "better": "better",
+}  # fmt: skip
+ORDER = {verdict: place for place, verdict in enumerate(COUNTED)}
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One side: what it is called, its commit, when that was made (ISO 8601), and whether files were changed since."""
+
+    name: str
+    commit: str | None = None
+    time: str | None = None
+    changed: bool = False
+
+    def __str__(self) -> str:
+        commit = f" ({self.commit[:10]})" if self.commit and not self.commit.startswith(self.name) else ""
+        return f"{self.name}{commit}{', with uncommitted changes' if self.changed else ''}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that was compared, worst first, and on what it rests."""
+
+    base: Revision
+    head: Revision
+    device: str
+    changes: Sequence[Change]
+    limits: Limits = field(default_factory=Limits)
+    relevant: float = math.nan
+    notes: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """One sentence."""
+        bad = Counter(change.verdict for change in self.changes if change.bad)
+        if not bad:
+            accepted = sum(change.accepted is not None for change in self.changes)
+            also = f" ({accepted} accepted)" if accepted else ""
+            untold = sum(change.verdict == "not told" and change.accepted is None for change in self.changes)
+            also += f"; {untold} can't be told" if untold else ""
+            return f"Nothing got slower, larger or worse{also}."
+        parts = [f"{count} {COUNTED[verdict]}" for verdict, count in sorted(bad.items(), key=lambda one: ORDER[one[0]])]
+        return f"Regression: {listed(parts)}."
+
+
+def as_markdown(found: Comparison) -> str:
+    """A page: the sentence, a table of what changed, and behind a fold what did not."""
+    changes = ordered(found.changes)
+    loud = [change for change in changes if change.verdict not in ("same", "open")]
+    quiet = [change for change in changes if change.verdict in ("same", "open")]
+    lines = [f"## {found.headline}", "", f"{escape(found.base)} → {escape(found.head)}, on {escape(found.device)}", ""]
+    if loud:
+        lines += [*_table(loud), ""]
+    if quiet:
+        lines += [f"<details><summary>{counted(len(quiet), 'figure')} without a change that counts</summary>", ""]
+        lines += [*_table(quiet), "", "</details>", ""]
+    lines += [*(escape(note) for note in found.notes), *([""] if found.notes else []), *_legend(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(changes: Sequence[Change]) -> list[str]:
+    headers = ["what", "before", "after", "ratio or difference", "95% interval", "verdict", ""]
+    return table(headers, [_row(change) for change in changes], left=("what", "verdict", ""))
+
+
+def _row(change: Change) -> list[str]:
+    name = escape(change.name) + (", memory" if change.kind == "memory" else "")
+    verdict = WORDS.get(change.verdict, change.verdict)
+    if change.accepted is not None:
+        verdict = f"{change.verdict}, accepted: {escape(change.accepted)}"
+    return [
+        name,
+        _figure(change.before, change.unit),
+        _figure(change.after, change.unit),
+        *_size(change),
+        verdict,
+        escape(change.note) if change.note else "",
+    ]
+
+
+def _figure(value: float | None, unit: str) -> str:
+    """With its unit, in a size that reads well."""
+    if value is None:
+        return NONE
+    if unit == "bytes":
+        return f"{value / 2**20:,.1f} MiB"
+    if unit == "s":
+        scale, name = next((pair for pair in ((1.0, "s"), (1e-3, "ms")) if value >= pair[0]), (1e-6, "µs"))
+        return f"{rounded(value / scale, 4)} {name}"
+    return f"{rounded(value, 4)} {escape(unit)}".strip()
+
+
+def _size(change: Change) -> list[str]:
+    """The ratio, or of quality the difference, and its interval."""
+    if change.before is None or change.after is None:
+        return [NONE, NONE]
+    if change.kind == "quality":
+        known = math.isfinite(change.low) and math.isfinite(change.high)
+        ends = f"{rounded(change.low)} to {rounded(change.high)}" if known else NONE
+        return [f"{change.after - change.before:+.3g}", ends]
+    ends = f"{change.low:.3f} to {change.high:.3f}" if math.isfinite(change.low) else NONE
+    return [f"{change.ratio:.3f}" if math.isfinite(change.ratio) else NONE, ends]
+
+
+def _legend(found: Comparison) -> list[str]:
+    """How the verdicts came about, in as many words as it takes."""
+    counts = sorted({change.processes for change in found.changes if change.kind == "time" and all(change.processes)})
+    said = []
+    if counts:
+        sides = listed([f"{first} and {second}" if first != second else f"{first}" for first, second in counts])
+        said.append(
+            f"Times are medians over processes ({sides} on each side). Slower means: p < {found.limits.alpha:g} by a "
+            f"rank test, and a ratio of at least {found.limits.factor:.2f}; memory likewise."
+        )
+    if any(change.kind == "quality" for change in found.changes):
+        said.append(
+            "Worse means: p < 0.05 after Holm, over seeds and test examples, and at least "
+            f"{found.relevant:g} of skill lost."
+        )
+    return said
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def as_json(found: Comparison) -> dict[str, Any]:
+    """What regress.json holds; a figure that does not exist is null."""
+    return {
+        "schema_version": SCHEMA,
+        "headline": found.headline,
+        "base": asdict(found.base),
+        "head": asdict(found.head),
+        "device": found.device,
+        "alpha": found.limits.alpha,
+        "factor": found.limits.factor,
+        "relevant": _finite(found.relevant),
+        "notes": list(found.notes),
+        "rows": [
+            {name: _finite(value) for name, value in asdict(change).items()} | {"bad": change.bad}
+            for change in ordered(found.changes)
+        ],
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_junit(found: Comparison) -> str:
+    """One test case for each figure; it fails where the change is bad and not accepted, and is skipped if not told."""
+    changes = ordered(found.changes)
+    counts: dict[str, int] = {
+        "tests": len(changes),
+        "failures": sum(change.bad and change.verdict != "failed" for change in changes),
+        "errors": sum(change.bad and change.verdict == "failed" for change in changes),
+        "skipped": sum(change.verdict == "not told" and not change.accepted for change in changes),
+    }
+    suite = ElementTree.Element("testsuite", {"name": "seqbench regress"} | {k: str(v) for k, v in counts.items()})
+    for change in changes:
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=_xml(f"{change.kind}.{change.group}"),
+            name=_xml(change.name),
+            time=f"{change.after:.9f}" if change.kind == "time" and change.after is not None else "0",
+        )
+        said = _xml(", ".join(filter(None, (change.verdict, *_size(change), change.note, change.accepted))))
+        if change.bad:
+            ElementTree.SubElement(case, "error" if change.verdict == "failed" else "failure", message=said)
+        elif change.verdict == "not told" and not change.accepted:
+            ElementTree.SubElement(case, "skipped", message=said)
+        elif change.verdict in BAD:
+            ElementTree.SubElement(case, "system-out").text = said
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML can't hold."""
+    return text.translate(FORBIDDEN)

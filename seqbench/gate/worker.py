@@ -1,0 +1,106 @@
+"""A plug-in of pytest: a process that has collected the benchmarks of one revision and forks itself for each request.
+
+`measure` starts it with the Python and the packages of that revision, whatever version of seqbench these hold, so this
+file imports nothing of seqbench. Requests come as lines of JSON through a pipe; answers go through another. What is
+forked runs the benchmarks asked for, as pytest would, and pytest-benchmark writes their times. Where a fork is not
+safe, as threads or a GPU are in use already, the process serves one request itself, and another is started for the
+next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PIPES = "SEQBENCH_GATE_PIPES"  # numbers of two file descriptors, which requests come from and answers go to
+REASON = 300  # characters of why a benchmark failed
+
+
+class Worker:
+    """The plug-in: collects what goes wrong, and serves requests in place of the loop over all tests."""
+
+    def __init__(self, requests: int, answers: int) -> None:
+        self._requests = os.fdopen(requests, "r", encoding="utf-8")
+        self._answers = os.fdopen(answers, "w", encoding="utf-8")
+        self._errors: dict[str, str] = {}
+        self._status: Path | None = None  # where a process that measures says how it went
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """A file that can't be imported."""
+        if report.failed:
+            self._errors[report.nodeid] = _last_line(report)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """A benchmark that fails, or is skipped and so gives no figure."""
+        if report.failed:
+            self._errors.setdefault(report.nodeid, _last_line(report))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: Any) -> bool | None:
+        """Serve requests until there are no more. None in a process that measures: there pytest's own loop goes on."""
+        forks = _can_fork()
+        file = getattr(sys.modules.get("seqbench"), "__file__", None)
+        nodes = [item.nodeid for item in session.items]
+        self._tell({"nodes": nodes, "errors": self._errors, "forks": forks, "seqbench": file})
+        for line in self._requests:
+            request = json.loads(line)
+            if not forks:
+                return self._begin(session, request)
+            pid = os.fork()
+            if pid == 0:
+                os.setsid()  # so that it can be killed with all that it starts
+                return self._begin(session, request)
+            self._tell({"born": pid})
+            _, status = os.waitpid(pid, 0)
+            self._tell({"ended": os.waitstatus_to_exitcode(status)})
+        return True
+
+    def _begin(self, session: Any, request: dict[str, Any]) -> bool | None:
+        """Keep the benchmarks that are asked for, and let their times go to the file that is named. None: go on."""
+        wanted = set(request["nodes"])
+        session.items[:] = [item for item in session.items if item.nodeid in wanted]
+        self._errors = {}
+        self._status = Path(request["status"])
+        target = os.open(request["json"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(target, session.config.getoption("benchmark_json").fileno())
+        os.close(target)
+        return None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """How it went; a process that ends without this was killed."""
+        if self._status is not None:
+            self._status.write_text(json.dumps(self._errors), encoding="utf-8")
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=self._answers, flush=True)
+
+
+def pytest_configure(config: Any) -> None:
+    """Take part if a gate has started this."""
+    if pipes := os.environ.pop(PIPES, ""):
+        requests, answers = map(int, pipes.split(","))
+        config.pluginmanager.register(Worker(requests, answers))
+
+
+def _can_fork() -> bool:
+    """Not beside other threads, whose locks nobody would open, and not once a GPU is in use."""
+    torch = sys.modules.get("torch")
+    used = torch is not None and torch.cuda.is_initialized()
+    tasks = Path("/proc/self/task")
+    alone = len(list(tasks.iterdir())) == 1 if tasks.is_dir() else threading.active_count() == 1
+    return hasattr(os, "fork") and alone and not used and os.environ.get("SEQBENCH_FORK") != "0"
+
+
+def _last_line(report: Any) -> str:
+    """What went wrong, on one line."""
+    crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
+    lines = [line for line in str(crash or report.longrepr or "no reason given").splitlines() if line.strip()]
+    text = " ".join((lines[0] if crash else lines[-1]).split()) if lines else "no reason given"
+    return text if len(text) <= REASON else text[:REASON] + " ..."
