@@ -60,7 +60,7 @@ NAMES = ("run", "list", "predict", "leaderboard", "claims", "config")  # each is
 GROUPS = {  # commands of two words
     "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
-    "regress": "Did a change make something slower or worse? `regress run --base REV`, `compare` (the default), `trend`.",
+    "regress": "Did a change make something slower or worse? `regress run --base REV`, or `regress compare`, `trend`.",
 }
 USUAL = {"regress": "compare"}  # the second word, where options follow the first
 DESCRIPTION = (

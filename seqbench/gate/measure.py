@@ -95,7 +95,7 @@ def _commit(repository: Path, name: str) -> str:
         return _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     except UserError:
         raise UserError(
-            f"{name!r} is no commit of this repository: give a branch, a tag or a hash (in CI, fetch the whole history)."
+            f"{name!r} is no commit of this repository: give a branch, a tag or a hash (CI must fetch all history)."
         ) from None
 
 

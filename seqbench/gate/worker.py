@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 import threading
 from pathlib import Path
@@ -29,7 +30,8 @@ class Worker:
         self._requests = os.fdopen(requests, "r", encoding="utf-8")
         self._answers = os.fdopen(answers, "w", encoding="utf-8")
         self._errors: dict[str, str] = {}
-        self._status: Path | None = None  # where a process that measures says how it went
+        self._status: Path | None = None  # where a process that measures says how it went, and what it measured
+        self._result: Path | None = None
 
     def pytest_collectreport(self, report: Any) -> None:
         """A file that can't be imported."""
@@ -62,17 +64,33 @@ class Worker:
         return True
 
     def _begin(self, session: Any, request: dict[str, Any]) -> bool | None:
-        """Keep the benchmarks that are asked for, and let their times go to the file that is named. None: go on."""
+        """Keep the benchmarks that are asked for. None: pytest goes on with these."""
         wanted = set(request["nodes"])
         session.items[:] = [item for item in session.items if item.nodeid in wanted]
         self._errors = {}
-        self._status = Path(request["status"])
-        target = os.open(request["json"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(target, session.config.getoption("benchmark_json").fileno())
-        os.close(target)
+        self._status, self._result = Path(request["status"]), Path(request["json"])
         return None
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_generate_machine_info(self) -> dict[str, Any]:
+        """In place of pytest-benchmark's own, which takes a second to ask the processor about everything."""
+        about = platform.uname()
+        return {
+            "node": about.node,
+            "machine": about.machine,
+            "system": about.system,
+            "python_version": platform.python_version(),
+        }
+
+    @pytest.hookimpl(optionalhook=True, trylast=True)
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        """Keep what was measured, without the single rounds."""
+        for one in output_json["benchmarks"]:
+            one["stats"].pop("data", None)
+        if self._result is not None:
+            self._result.write_text(json.dumps(output_json, default=float), encoding="utf-8")
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         """How it went; a process that ends without this was killed."""
         if self._status is not None:
