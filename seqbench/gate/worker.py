@@ -111,9 +111,16 @@ def _can_fork() -> bool:
     """Not beside other threads, whose locks nobody would open, and not once a GPU is in use."""
     torch = sys.modules.get("torch")
     used = torch is not None and torch.cuda.is_initialized()
+    return hasattr(os, "fork") and len(_threads()) == 1 and not used and os.environ.get("SEQBENCH_FORK") != "0"
+
+
+def _threads() -> list[str]:
+    """Names of this process's threads, but for the one of jemalloc, which sees to forks itself (pyarrow starts it)."""
     tasks = Path("/proc/self/task")
-    alone = len(list(tasks.iterdir())) == 1 if tasks.is_dir() else threading.active_count() == 1
-    return hasattr(os, "fork") and alone and not used and os.environ.get("SEQBENCH_FORK") != "0"
+    if not tasks.is_dir():
+        return [thread.name for thread in threading.enumerate()]
+    names = [(task / "comm").read_text(encoding="utf-8").strip() for task in tasks.iterdir()]
+    return [name for name in names if not name.startswith("jemalloc_bg")]
 
 
 def _last_line(report: Any) -> str:

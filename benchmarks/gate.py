@@ -1,0 +1,202 @@
+"""Does the gate itself hold? ``python -m benchmarks.gate`` compares a revision with itself, many times, and with itself
+made slower, and counts the alarms.
+
+A comparison is one benchmark, in processes of its own as `regress run` has them. To make a side slower, its model waits
+in each forward pass for a share of the time since the one before, less what it waited then: so a whole training step
+takes that share longer, whatever it costs on this machine. With ``--busy`` another process computes now and then, for
+seconds at a time, as neighbours do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from seqbench.disk import replace_file
+from seqbench.gate.measure import Places, Plan, measure_times, places, revisions, workroom
+from seqbench.gate.verdict import LEAST, Change, Limits
+from seqbench.report.text import listed, table
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "results" / "board"
+NODES = [f"test_{step}_step[{model}-small]" for step in ("training", "inference") for model in
+         ("rnn", "lstm", "gru", "bilstm", "transformer")] + ["test_training_step[rnn-real]"]  # fmt: skip
+SLOWED = [node for node in NODES if "training" in node]
+SLOW = """
+
+def _waiting(forward, share):
+    import time
+
+    before, waited = None, 0.0
+
+    def slowed(self, *given, **named):
+        nonlocal before, waited
+        now = time.perf_counter()
+        step = 0.0 if before is None else now - before - waited
+        waited = share * step if step < 1.0 else 0.0
+        before = now
+        while time.perf_counter() - now < waited:
+            pass
+        return forward(self, *given, **named)
+
+    return slowed
+
+
+SequenceModel.forward = _waiting(SequenceModel.forward, {share})
+"""
+
+
+def make_slower(side: Places, share: float) -> None:
+    """Change what is installed on one side."""
+    file = side.path[0] / "seqbench" / "models" / "backbone.py"
+    file.write_text(file.read_text() + SLOW.replace("{share}", repr(share)))
+
+
+@contextmanager
+def neighbour(*, busy: bool) -> Iterator[None]:
+    """Another process that computes now and then."""
+    if not busy:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=_compute, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _compute() -> None:
+    """For 1 to 8 seconds, then a pause of as many."""
+    chance = random.Random(0)
+    while True:
+        until = time.monotonic() + chance.uniform(1, 8)
+        while time.monotonic() < until:
+            sum(range(100_000))
+        time.sleep(chance.uniform(1, 8))
+
+
+def compare_once(sides: tuple[Places, Places], node: str, work: Path) -> dict[str, Any]:
+    """One comparison of one benchmark."""
+    plan = Plan(Path("tests/benchmarks"), only=(node,), limits=Limits())
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        started = time.monotonic()
+        changes = measure_times(sides, plan, Path(folder), work, lambda line: None)
+        seconds = time.monotonic() - started
+    timed = next(change for change in changes if change.kind == "time")
+    return {
+        "node": node,
+        "seconds": round(seconds, 2),
+        "verdict": timed.verdict,
+        "memory": next((change.verdict for change in changes if change.kind == "memory"), None),
+        "ratio": timed.ratio,
+        "p": timed.p,
+        "processes": timed.processes[0],
+        "alarm": any(_alarm(change) for change in changes),
+    }
+
+
+def _alarm(change: Change) -> bool:
+    """Something that would have stopped a pull request."""
+    return change.bad
+
+
+def run_series(slower: float, times: int, *, busy: bool, path: Path) -> None:
+    """Compare ``times`` times; a line is written after each, and what is there already is not measured again."""
+    name = f"{slower:g}{' busy' if busy else ''}"
+    known = json.loads(path.read_text()) if path.is_file() else {"series": {}}
+    series = known["series"].setdefault(name, {"slower": slower, "busy": busy, "runs": []})
+    nodes = SLOWED if slower else NODES
+    with workroom() as work, neighbour(busy=busy):
+        base, head = revisions(ROOT, "HEAD", "HEAD")
+        sides = places(ROOT, (base, head), work, print)
+        if slower:
+            make_slower(sides[1], slower)
+        while len(series["runs"]) < times:
+            run = compare_once(sides, nodes[len(series["runs"]) % len(nodes)], work)
+            series["runs"].append(run)
+            known["commit"] = base.commit
+            text = json.dumps(known, indent=1) + "\n"
+            replace_file(path, lambda file, text=text: file.write(text.encode()))
+            print(len(series["runs"]), run, flush=True)
+
+
+def report(path: Path) -> list[str]:
+    """The page."""
+    known = json.loads(path.read_text())
+    rows = []
+    for one in known["series"].values():
+        runs = one["runs"]
+        alarms = sum(run["alarm"] for run in runs)
+        rows.append(
+            [
+                f"slower by {one['slower']:.0%}" if one["slower"] else "itself",
+                "a process computes now and then" if one["busy"] else "idle",
+                str(len(runs)),
+                str(alarms),
+                f"{median(run['ratio'] for run in runs):.3f}",
+                f"{min(run['ratio'] for run in runs):.3f} to {max(run['ratio'] for run in runs):.3f}",
+                f"{median(run['seconds'] for run in runs):.1f} s",
+                str(sum(run["processes"] > 8 for run in runs)),
+            ]
+        )
+    headers = ["compared with", "the machine", "comparisons", "alarms", "median ratio", "all ratios",
+               "median duration", "measured again"]  # fmt: skip
+    return [
+        "# The gate, tested",
+        "",
+        "A revision was compared with itself, and with itself made slower, one benchmark at a time, as `regress run` "
+        f"does it: 8 processes on each side, at least {LEAST} of which a rank test needs; an alarm needs p < "
+        f"{Limits().alpha:g} and a ratio of at least {Limits().factor:.2f}. Where 8 left it open, or said slower, 8 "
+        "more were measured, and again 8.",
+        "",
+        *table(headers, rows, left=headers[:2]),
+        "",
+        f"Made by `python -m benchmarks.gate` on {known['device']} from {listed(_nodes(known))}.",
+        "",
+    ]
+
+
+def _nodes(known: dict[str, Any]) -> list[str]:
+    return sorted({f"`{run['node']}`" for one in known["series"].values() for run in one["runs"]})
+
+
+def main() -> None:
+    """Measure one series, then write the page of all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slower", type=float, default=0.0, help="share of a step that the head waits, such as 0.2")
+    parser.add_argument("--times", type=int, default=200, help="comparisons")
+    parser.add_argument("--busy", action="store_true", help="while another process computes now and then")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of gate.json and GATE.md")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "gate.json"
+    if not options.report:
+        run_series(options.slower, options.times, busy=options.busy, path=path)
+    known = json.loads(path.read_text())
+    known.setdefault("device", _device())
+    replace_file(path, lambda file: file.write((json.dumps(known, indent=1) + "\n").encode()))
+    replace_file(options.out / "GATE.md", lambda file: file.write("\n".join(report(path)).encode()))
+
+
+def _device() -> str:
+    import torch
+
+    from seqbench.device import device_name
+
+    return device_name(torch.device("cpu"))
+
+
+if __name__ == "__main__":
+    main()
