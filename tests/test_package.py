@@ -49,7 +49,7 @@ def test_nothing_is_pickled():
 def wheel(tmp_path_factory):
     """Built from a copy: in a checkout setuptools leaves a folder that the next wheel would contain, stale or not."""
     out, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
-    for folder in ("seqbench", "tasks"):
+    for folder in ("seqbench", "tasks", "tests/benchmarks"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -63,7 +63,8 @@ def test_the_wheel_has_one_top_level_package_with_tasks_and_data(wheel):
     assert {name.split("/")[0] for name in names} == {"seqbench", f"seqbench-{VERSION}.dist-info"}
     for name in ("seqbench/tasks/dna.py", "seqbench/tasks/data/dna.parquet", "seqbench/tasks/data/weather.parquet"):
         assert name in names
-    assert not any("test" in name for name in names)
+    benchmarks = {f"seqbench/benchmarks/{path.name}" for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
+    assert {name for name in names if "test" in name} == benchmarks
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "seqbench").rglob("*.py")}
     assert modules <= set(names), "a package that pyproject.toml does not list"
 
