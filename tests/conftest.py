@@ -12,7 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # for the toys; tests are not a package
-pytest.register_assert_rewrite("board_records", "checkpoint_runs", "hub_server", "reader_files")
+pytest.register_assert_rewrite("board_records", "gate_files", "checkpoint_runs", "hub_server", "reader_files")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from seqbench.stats import Estimate, detectable, estimate, holm, leave_one_out, rank_intervals
+from seqbench.stats import (
+    Estimate,
+    detectable,
+    estimate,
+    holm,
+    leave_one_out,
+    rank_intervals,
+    rank_test,
+    ratio_interval,
+)
 
 SIZES = np.tile([2, 4, 6, 8], 10)  # of the groups, which are not alike
 GROUPS = np.repeat(np.arange(len(SIZES)), SIZES)
@@ -307,3 +316,38 @@ def test_a_difference_of_the_least_detectable_size_is_found_in_about_four_of_fiv
         found += estimate(*figures(scores)).p_value() <= 0.05 / comparisons
     # exact for one part; with two of equal size the degrees of freedom that are estimated cost a little power
     assert at_least(0.8 if not test else 0.7) <= found / TIMES <= at_most(0.8)
+
+
+@pytest.mark.parametrize(("n", "m"), [(8, 8), (7, 12), (3, 2), (1, 1), (16, 16)])
+def test_the_rank_test_is_scipys_and_agrees_with_its_interval(n, m):
+    from scipy.stats import mannwhitneyu
+
+    rng = np.random.default_rng(n * m)
+    inside = 0
+    for _ in range(200):
+        first, second = np.exp(rng.normal(size=n)), np.exp(rng.normal(size=m))
+        p = rank_test(first, second)
+        assert p == pytest.approx(mannwhitneyu(first, second, method="exact").pvalue)
+        value, low, high = ratio_interval(first, second)
+        if math.isnan(low):
+            assert 2 / math.comb(n + m, n) > 0.05
+            continue
+        assert low <= value <= high
+        assert (p <= 0.05) == (not low <= 1 <= high)
+        inside += low <= 1 <= high
+    assert inside == 0 or inside >= 180
+
+
+def test_the_rank_test_by_hand():
+    assert rank_test([1, 2], [3, 4]) == pytest.approx(2 / 6)  # the rarest of six orders, on both sides
+    assert rank_test([1, 4], [2, 3]) == 1
+    assert rank_test([5] * 8, [5] * 8) == 1  # ties count half
+    assert rank_test(range(7), range(10, 17)) < 0.002 < rank_test(range(6), range(10, 16))
+    with pytest.raises(ValueError, match="each sample"):
+        rank_test([], [1.0])
+
+
+def test_the_ratio_is_the_median_of_all_ratios():
+    assert ratio_interval([1, 2], [2, 8]).value == pytest.approx(math.sqrt(2 * 4))  # of 1, 2, 4 and 8
+    value, low, high = ratio_interval([1.0] * 8, [1.5] * 8)
+    assert (value, low, high) == pytest.approx((1.5, 1.5, 1.5))

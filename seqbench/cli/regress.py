@@ -12,7 +12,7 @@ from seqbench.cli.common import FLAT, Common, show_json, speaker
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.options import MACHINE, OUTPUT, WHAT, Flag, Jobs, Parameter, Range, Texts, check_options
-from seqbench.report.terminal import print_text
+from seqbench.report.terminal import print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.gate.measure import Plan
@@ -236,7 +236,28 @@ class RegressTrend:
 
     def __call__(self) -> int:
         """Print the table, and draw if asked to."""
-        raise UserError("not built yet")
+        from seqbench.gate.trend import read_trend, trend_charts, trend_section
+        from seqbench.report.draw import draw, need_matplotlib
+
+        if self.plot is not None:
+            need_matplotlib()
+        trend = read_trend(self.folder)
+        section = trend_section(trend)
+        drawn = []
+        if self.plot is not None:
+            self.plot.mkdir(parents=True, exist_ok=True)
+            drawn = [draw(chart, self.plot / f"{name}.png") for name, chart in trend_charts(trend).items()]
+        if self.common.json:
+            rows = [dict(zip(section.headers, row, strict=True)) for row in section.rows]
+            show_json({"commits": len(trend.commits), "benchmarks": rows, "notes": section.notes, "pictures": drawn})
+            return 0
+        print_text(section.heading)
+        print_table(section.headers, section.rows)
+        for note in section.notes:
+            print_text(note)
+        for path in drawn:
+            print_path("", path)
+        return 0
 
 
 def _repository() -> Path:
