@@ -97,8 +97,8 @@ def _name(runs: Runs) -> str:
 # --- one pair --------------------------------------------------------------------------------------------------------
 
 
-def _compared(before: Runs, after: Runs) -> tuple[Change, float]:
-    """The change, not judged yet, and the difference in skill that it is (better is above 0; NaN: none)."""
+def _compared(before: Runs, after: Runs) -> tuple[Change, float | None]:
+    """The change, and if it is still to be judged the difference in skill that it is; better is above 0."""
     seeds = sorted(before.keys() & after.keys())
     ok = [_first(before), *(run for runs in (before, after) for run in runs.values() if run.outcome == "ok")]
     metric = next((run for run in ok if run.metric), ok[0])
@@ -111,13 +111,13 @@ def _compared(before: Runs, after: Runs) -> tuple[Change, float]:
         note=_notes(before, after),
     )
     if lost := sorted(before.keys() - after.keys()):
-        return replace(plain, verdict="missing", note=_joined(f"no run of seed {_listed(lost)}", plain.note)), math.nan
+        return replace(plain, verdict="missing", note=_joined(f"no run of seed {_listed(lost)}", plain.note)), None
     if bad := [run for run in after.values() if run.seed in before and _broke(before[run.seed], run)]:
         reason = f"seed {_listed(run.seed for run in bad)}: {bad[0].outcome} ({bad[0].reason or 'no reason given'})"
-        return replace(plain, verdict="failed", note=_joined(reason, plain.note)), math.nan
+        return replace(plain, verdict="failed", note=_joined(reason, plain.note)), None
     both = [seed for seed in seeds if before[seed].outcome == after[seed].outcome == "ok"]
     if not both:
-        return replace(plain, note=_joined(f"{_first(after).outcome} on both sides", plain.note)), math.nan
+        return replace(plain, note=_joined(f"{_first(after).outcome} on both sides", plain.note)), None
     return _difference([before[seed] for seed in both], [after[seed] for seed in both], plain)
 
 
@@ -143,17 +143,17 @@ def _notes(before: Runs, after: Runs) -> str:
     return _joined(*(f"{name} {first} -> {second}" for name, first, second in facts if first != second))
 
 
-def _difference(before: Sequence[Result], after: Sequence[Result], plain: Change) -> tuple[Change, float]:
+def _difference(before: Sequence[Result], after: Sequence[Result], plain: Change) -> tuple[Change, float | None]:
     """Head minus base over the seeds that both have."""
     values = np.array([[run.value or 0.0 for run in runs] for runs in (before, after)])
     means = values.mean(axis=1)
     change = replace(plain, before=float(means[0]), after=float(means[1]))
     if any(old.data_sha256 != new.data_sha256 for old, new in zip(before, after, strict=True)):
         note = _joined("the data differ, so these are scores of different tests", plain.note)
-        return replace(change, verdict="not told", note=note), math.nan
+        return replace(change, verdict="not told", note=note), None
     if all(_identical(old, new) for old, new in zip(before, after, strict=True)):
         note = _joined("identical", plain.note)
-        return replace(change, ratio=1.0, low=0.0, high=0.0, p=1.0, note=note), 0.0
+        return replace(change, ratio=1.0, low=0.0, high=0.0, p=1.0, note=note), None
     told = estimate(values[1] - values[0], _left_out(after) - _left_out(before))
     low, high = told.interval()[1:]
     change = replace(change, low=low, high=high, p=told.p_value())
@@ -188,13 +188,12 @@ def _scale(run: Result, before: float) -> float:
 # --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-def _judged(compared: Sequence[tuple[Change, float]], relevant: float) -> list[Change]:
+def _judged(compared: Sequence[tuple[Change, float | None]], relevant: float) -> list[Change]:
     """With verdicts; p-values of all that is not identical are one family."""
-    open_ones = [change.verdict == "same" and skill != 0 and not math.isnan(skill) for change, skill in compared]
-    adjusted = iter(holm([change.p for (change, _), is_open in zip(compared, open_ones, strict=True) if is_open]))
+    adjusted = iter(holm([change.p for change, skill in compared if skill is not None]))
     changes = []
-    for (change, skill), is_open in zip(compared, open_ones, strict=True):
-        if not is_open:
+    for change, skill in compared:
+        if skill is None:
             changes.append(change)
             continue
         p = next(adjusted)
