@@ -213,6 +213,7 @@ def seqbench_command(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     def run(*words):
-        subprocess.run([*command, *words], cwd=tmp_path, env=environment, check=True, capture_output=True)
+        done = subprocess.run([*command, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
     return run

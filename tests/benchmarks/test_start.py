@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-SMALLEST = ("--task", "weather", "--model", "rnn", "--budget", "smoke", "--hidden", "8", "--device", "cpu")
+SMALLEST = ("--task", "stock", "--model", "rnn", "--budget", "smoke", "--hidden", "8", "--device", "cpu")
 
 
 @pytest.mark.benchmark(group="start")
