@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Worker:
         self._errors: dict[str, str] = {}
         self._status: Path | None = None  # where a process that measures says how it went, and what it measured
         self._result: Path | None = None
+        self._forked = False
 
     def pytest_collectreport(self, report: Any) -> None:
         """A file that can't be imported."""
@@ -57,6 +59,7 @@ class Worker:
             pid = os.fork()
             if pid == 0:
                 os.setsid()  # so that it can be killed with all that it starts
+                self._forked = True
                 return self._begin(session, request)
             self._tell({"born": pid})
             _, status = os.waitpid(pid, 0)
@@ -82,6 +85,11 @@ class Worker:
             "python_version": platform.python_version(),
         }
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_generate_commit_info(self) -> dict[str, Any]:
+        """The gate knows the commits; to ask git again takes longer than some benchmarks."""
+        return {"id": None}
+
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Keep what was measured, without the single rounds."""
@@ -90,11 +98,16 @@ class Worker:
         if self._result is not None:
             self._result.write_text(json.dumps(output_json, default=float), encoding="utf-8")
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        """How it went; a process that ends without this was killed."""
+    @pytest.hookimpl(tryfirst=True, wrapper=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        """How it went; a process that ends without this was killed. What was forked has nothing to add to that."""
         if self._status is not None:
             self._status.write_text(json.dumps(self._errors), encoding="utf-8")
+        done = yield
+        if self._forked:
+            sys.stdout.flush()
+            os._exit(0)  # summaries of pytest's plug-ins can take longer than the benchmark
+        return done
 
     def _tell(self, message: dict[str, Any]) -> None:
         print(json.dumps(message), file=self._answers, flush=True)
