@@ -14,7 +14,6 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -92,22 +91,22 @@ class Worker:
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
-        """Keep what was measured, without the single rounds."""
+        """Keep what was measured, without the single rounds. That is the last thing that a forked process does: what
+        pytest's plug-ins do at the end of a session can take longer than the benchmark.
+        """
         for one in output_json["benchmarks"]:
             one["stats"].pop("data", None)
         if self._result is not None:
             self._result.write_text(json.dumps(output_json, default=float), encoding="utf-8")
-
-    @pytest.hookimpl(tryfirst=True, wrapper=True)
-    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
-        """How it went; a process that ends without this was killed. What was forked has nothing to add to that."""
-        if self._status is not None:
-            self._status.write_text(json.dumps(self._errors), encoding="utf-8")
-        done = yield
         if self._forked:
             sys.stdout.flush()
-            os._exit(0)  # summaries of pytest's plug-ins can take longer than the benchmark
-        return done
+            os._exit(0)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """How it went; a process that ends without this was killed."""
+        if self._status is not None:
+            self._status.write_text(json.dumps(self._errors), encoding="utf-8")
 
     def _tell(self, message: dict[str, Any]) -> None:
         print(json.dumps(message), file=self._answers, flush=True)
