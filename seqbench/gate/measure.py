@@ -226,7 +226,7 @@ class _Worker:
         self._begin = functools.partial(_start, side, folder, plan, work, log)
         self._work = work
         self._log = log
-        self._open()
+        self._process, self._requests, self._answers = self._begin()
 
     def __enter__(self) -> _Worker:
         return self
@@ -236,12 +236,15 @@ class _Worker:
     ) -> None:
         self._close()
 
-    def _open(self) -> None:
-        self._process, self._requests, self._answers = self._begin()
+    def wait(self) -> None:
+        """Until it has collected; several that were started at once do so side by side.
+
+        Raises:
+            UserError: pytest could not, whatever the reason.
+        """
         self._heard = b""
         ready = self._hear(START)
         if ready is None:
-            self._close()
             raise UserError(f"pytest could not collect the benchmarks: {_tail(self._log)}")
         self.nodes, self.errors = ready["nodes"], ready["errors"]
         self.seqbench: str | None = ready["seqbench"]
@@ -262,7 +265,8 @@ class _Worker:
         """What pytest-benchmark writes of one benchmark in a process of its own, and why it failed, if it did."""
         if not self._fresh and not self._forks:
             self._close()
-            self._open()
+            self._process, self._requests, self._answers = self._begin()
+            self.wait()
         self._fresh = False
         result, status = self._work / "result.json", self._work / "status.json"
         for file in (result, status):
@@ -382,7 +386,9 @@ def measure_times(sides: tuple[Places, Places], plan: Plan, out: Path, work: Pat
             room.mkdir(exist_ok=True)
             log = stack.enter_context((out / f"{name}.log").open("w+b"))
             workers.append(stack.enter_context(_Worker(side, folder, plan, room, log)))
-            _check_origin(workers[-1], side)
+        for found, side in zip(workers, sides, strict=True):
+            found.wait()
+            _check_origin(found, side)
         run = _Run(workers, plan, out, say)
         run.all()
     vanished = _only_in_base(sides, plan, folder, work, out) - set(run.nodes)
@@ -425,6 +431,7 @@ def _only_in_base(sides: tuple[Places, Places], plan: Plan, folder: Path, work: 
     room = work / "base" / "own"
     room.mkdir(exist_ok=True)
     with (out / "base.log").open("w+b") as log, _Worker(sides[0], own, plan, room, log) as found:
+        found.wait()
         return set(_chosen(found.nodes, plan))
 
 

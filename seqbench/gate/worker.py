@@ -63,6 +63,7 @@ class Worker:
             self._tell({"born": pid})
             _, status = os.waitpid(pid, 0)
             self._tell({"ended": os.waitstatus_to_exitcode(status)})
+        self._end()
         return True
 
     def _begin(self, session: Any, request: dict[str, Any]) -> bool | None:
@@ -99,14 +100,20 @@ class Worker:
         if self._result is not None:
             self._result.write_text(json.dumps(output_json, default=float), encoding="utf-8")
         if self._forked:
-            sys.stdout.flush()
-            os._exit(0)
+            self.pytest_sessionfinish()
+            self._end()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         """How it went; a process that ends without this was killed."""
         if self._status is not None:
             self._status.write_text(json.dumps(self._errors), encoding="utf-8")
+
+    def _end(self) -> None:
+        """Without the farewell of a session, of which there is nothing to tell."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(0)
 
     def _tell(self, message: dict[str, Any]) -> None:
         print(json.dumps(message), file=self._answers, flush=True)
