@@ -40,9 +40,11 @@ class Worker:
             self._errors[report.nodeid] = _last_line(report)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """A benchmark that fails, or is skipped and so gives no figure."""
+        """A benchmark that fails; in a process that measures, how it went."""
         if report.failed:
             self._errors.setdefault(report.nodeid, _last_line(report))
+        if self._status is not None and report.when == "teardown":
+            self._status.write_text(json.dumps(self._errors), encoding="utf-8")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: Any) -> bool | None:
@@ -100,14 +102,7 @@ class Worker:
         if self._result is not None:
             self._result.write_text(json.dumps(output_json, default=float), encoding="utf-8")
         if self._forked:
-            self.pytest_sessionfinish()
             self._end()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
-        """How it went; a process that ends without this was killed."""
-        if self._status is not None:
-            self._status.write_text(json.dumps(self._errors), encoding="utf-8")
 
     def _end(self) -> None:
         """Without the farewell of a session, of which there is nothing to tell."""

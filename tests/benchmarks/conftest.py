@@ -10,6 +10,8 @@ Environment variables:
     SEQBENCH_GATE: set by `regress run`, which leaves out what is read by hand (denormal numbers).
 """
 
+import contextlib
+import importlib
 import os
 import resource
 import statistics
@@ -51,6 +53,21 @@ def pytest_configure(config):
         seqbench.__path__.append(str(checkout))  # as run_bench.py does
     for file in filter(None, os.environ.get("SEQBENCH_BENCH_PLUGINS", "").split(os.pathsep)):
         seqbench.load_plugin(file)
+
+
+def pytest_collection_finish():
+    """Import what benchmarks will, so that processes which `regress run` forks from this one need not."""
+    if not os.environ.get("SEQBENCH_GATE"):
+        return
+    import torch
+
+    for name in ("board", "device", "experiment", "models.backbone", "training"):
+        with contextlib.suppress(ImportError):  # an older revision may not have it
+            importlib.import_module(f"seqbench.{name}")
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.AdamW([weight], fused=True)  # the first one imports a thousand modules
+    weight.sum().backward()
+    optimizer.step()
 
 
 def pytest_generate_tests(metafunc):
