@@ -23,6 +23,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -379,6 +380,8 @@ def measure_times(sides: tuple[Places, Places], plan: Plan, out: Path, work: Pat
         UserError: benchmarks can't be collected, or a side does not run its own revision of seqbench.
     """
     folder = _benchmarks(sides[1], plan)
+    if any(side.python == Path(sys.executable) and find_spec("pytest_benchmark") is None for side in sides):
+        raise UserError("regress run needs pytest and pytest-benchmark: pip install 'seqbench[gate]'.")
     with contextlib.ExitStack() as stack:
         workers = []
         for name, side in zip(("base", "head"), sides, strict=True):
