@@ -1,10 +1,10 @@
 """Does the gate itself hold? ``python -m benchmarks.gate`` compares a revision with itself, many times, and with itself
-made slower, and counts the alarms.
+made slower or worse, and counts the alarms.
 
 A comparison is one benchmark, in processes of its own as `regress run` has them. To make a side slower, its model waits
 in each forward pass for a share of the time since the one before, less what it waited then: so a whole training step
 takes that share longer, whatever it costs on this machine. With ``--busy`` another process computes now and then, for
-seconds at a time, as neighbours do.
+seconds at a time, as neighbours do. ``--worse`` commits a mistake to a clone and lets `regress run` train its grid.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import argparse
 import json
 import multiprocessing
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -53,6 +55,16 @@ def _waiting(forward, share):
 
 SequenceModel.forward = _waiting(SequenceModel.forward, {share})
 """
+
+
+MISTAKES = {  # file, what stands there, what stands there by mistake
+    "the forget gate of the LSTM is wired to its input gate": (
+        "seqbench/models/kernels/cells.h", "c1 = f * c0 + i * u", "c1 = i * c0 + i * u",
+    ),
+    "dropout is applied twice": (
+        "seqbench/models/backbone.py", "self.dropout(y)", "self.dropout(self.dropout(y))",
+    ),
+}  # fmt: skip
 
 
 def make_slower(side: Places, share: float) -> None:
@@ -131,6 +143,30 @@ def run_series(slower: float, times: int, *, busy: bool, path: Path) -> None:
             print(len(series["runs"]), run, flush=True)
 
 
+def run_mistakes(path: Path) -> None:
+    """Each mistake as a commit of its own in a clone, and what `regress run` says of it."""
+    known = json.loads(path.read_text()) if path.is_file() else {"series": {}}
+    known["mistakes"] = {}
+    for name, (file, right, wrong) in MISTAKES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            clone, out = Path(folder) / "clone", Path(folder) / "out"
+            _git(ROOT, "clone", "-q", str(ROOT), str(clone))
+            text = (clone / file).read_text()
+            if right not in text:
+                raise SystemExit(f"{file} has no {right!r} any more: write down the mistake anew.")
+            (clone / file).write_text(text.replace(right, wrong))
+            _git(clone, *IDENTITY, "commit", "-qam", name)
+            words = ["regress", "run", "--base", "HEAD~1", "--head", "HEAD", "--processes", "0", "--out", str(out)]
+            done = subprocess.run([sys.executable, str(ROOT / "run_bench.py"), *words], cwd=clone)
+            rows = json.loads((out / "regress.json").read_text())["rows"]
+        known["mistakes"][name] = {"exit code": done.returncode, "rows": rows}
+        replace_file(path, lambda file, known=known: file.write((json.dumps(known, indent=1) + "\n").encode()))
+
+
+def _git(repository: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", str(repository), *words], check=True)
+
+
 def report(path: Path) -> list[str]:
     """The page."""
     known = json.loads(path.read_text())
@@ -162,9 +198,33 @@ def report(path: Path) -> list[str]:
         "",
         *table(headers, rows, left=headers[:2]),
         "",
+        *_mistakes(known),
         f"Made by `python -m benchmarks.gate` on {known['device']} from {listed(_nodes(known))}.",
         "",
     ]
+
+
+def _mistakes(known: dict[str, Any]) -> list[str]:
+    """What the grid of training said of each mistake."""
+    rows = [
+        [
+            name,
+            row["name"],
+            f"{row['before']:.4g}",
+            f"{row['after']:.4g}",
+            f"{row['low']:+.3g} to {row['high']:+.3g}",
+            row["verdict"],
+            str(one["exit code"]),
+        ]
+        for name, one in known.get("mistakes", {}).items()
+        for row in one["rows"]
+        if row["kind"] == "quality"
+    ]
+    headers = ["mistake", "run", "before", "after", "difference, 95%", "verdict", "exit code"]
+    if not rows:
+        return []
+    said = "Mistakes were committed to a clone, and the grid of training (5 seeds at `smoke`) was compared:"
+    return [said, "", *table(headers, rows, left=headers[:2]), ""]
 
 
 def _nodes(known: dict[str, Any]) -> list[str]:
@@ -177,12 +237,15 @@ def main() -> None:
     parser.add_argument("--slower", type=float, default=0.0, help="share of a step that the head waits, such as 0.2")
     parser.add_argument("--times", type=int, default=200, help="comparisons")
     parser.add_argument("--busy", action="store_true", help="while another process computes now and then")
+    parser.add_argument("--worse", action="store_true", help="commit mistakes that cost quality, in place of the times")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of gate.json and GATE.md")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "gate.json"
-    if not options.report:
+    if options.worse:
+        run_mistakes(path)
+    elif not options.report:
         run_series(options.slower, options.times, busy=options.busy, path=path)
     known = json.loads(path.read_text())
     known.setdefault("device", _device())

@@ -21,7 +21,8 @@ README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md"]
 UNDER_REVIEW = {"2": "under review: measured with a net that was too small"}  # until it is measured again
-GROUPS = ("run", "list", "data show", "data prepare", "data fetch", "predict", "leaderboard", "claims", "config")
+GROUPS = ("run", "list", "data show", "data prepare", "data fetch", "predict", "leaderboard", "claims", "config",
+          "regress run", "regress compare", "regress trend")  # fmt: skip
 PROBES = ("memory", "gradient", "cost", "parallel", "context")
 EVERYWHERE = {"--help", "--json", "--version", "--plugin", "--debug"}
 
@@ -218,6 +219,11 @@ def test_the_map_of_the_house_is_complete():
 def test_files_of_examples_are_shown_and_short(example):
     assert f"examples/{example.name}" in " ".join(text_of(page) for page in DOCS)
     assert len(text_of(example).splitlines()) <= 120 and ast.get_docstring(ast.parse(text_of(example)))
+
+
+def test_the_workflow_that_is_shown_is_the_example():
+    shown = re.search(r"```yaml\n(.*?)```", text_of(ROOT / "docs" / "regress.md"), flags=re.DOTALL)[1]
+    assert shown == text_of(ROOT / "docs" / "examples" / "regress.yml")
 
 
 def test_the_file_of_options_that_is_shown_is_the_example():

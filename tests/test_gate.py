@@ -1,10 +1,12 @@
 """The gate's verdicts: what is real is caught, noise is not, and nothing is left out silently."""
 
+import importlib
 import json
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from gate_files import write_process, write_side
 
 from seqbench.errors import UserError
@@ -262,6 +264,13 @@ def test_junit_has_a_case_for_each_figure():
 
 def test_the_order_is_by_verdict_then_size():
     assert [change.name for change in ordered(CHANGES)] == ["slowest", "slow", "weather lstm smoke", "quick", "quiet"]
+
+
+def test_what_is_published_of_the_gate_is_made_from_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    gate = importlib.import_module("benchmarks.gate")
+    published = ROOT / "results" / "board"
+    assert (published / "GATE.md").read_text() == "\n".join(gate.report(published / "gate.json"))
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

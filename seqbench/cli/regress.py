@@ -12,7 +12,7 @@ from seqbench.cli.common import FLAT, Common, show_json, speaker
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.options import MACHINE, OUTPUT, WHAT, Flag, Jobs, Parameter, Range, Texts, check_options
-from seqbench.report.terminal import print_path, print_table, print_text
+from seqbench.report.terminal import in_terminal, print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
     from seqbench.gate.measure import Plan
@@ -66,8 +66,10 @@ class Judging:
             show_json(as_json(found))
         elif kind == "junit":
             sys.stdout.write(as_junit(found))
+        elif kind is None and in_terminal(sys.stdout):
+            _show_short(found)
         else:
-            print_text(as_markdown(found).removesuffix("\n"))
+            print(as_markdown(found), end="")
         if kind is not None:
             print(f"regress: {found.headline}", file=sys.stderr)
         return code
@@ -128,8 +130,8 @@ class RegressRun:
     """Folder of benchmarks in the repository; by default tests/benchmarks, or with --model those of seqbench."""
     only: Annotated[Texts, Parameter(group=WHAT, metavar="TEXT")] = ()
     """Only benchmarks with this in their names, and no training; may be given again."""
-    processes: Annotated[int, Range(ge=7, le=100), Parameter(group=WHAT, metavar="N")] = 8
-    """Processes on each side at first; more are measured where these leave it open."""
+    processes: Annotated[int, Range(ge=0, le=100), Parameter(group=WHAT, metavar="N")] = 8
+    """Processes on each side at first, at least 7; more are measured where these leave it open. 0 leaves times out."""
     seeds: Annotated[int, Range(ge=0, le=100), Parameter(group=WHAT, metavar="N")] = 5
     """Seeds of the small grid of training; 0 leaves it out."""
     jobs: Jobs = 2
@@ -141,6 +143,8 @@ class RegressRun:
     def __post_init__(self) -> None:
         """Refuse what can't be measured."""
         check_options(self)
+        if 0 < self.processes < 7:
+            raise UserError(f"--processes {self.processes}: a rank test needs at least 7 (0 leaves times out).")
         if len(self.common.plugin) > 1:
             raise UserError("regress run takes one --plugin, the file that is judged.")
         if self.common.plugin and not self.model:
@@ -167,8 +171,9 @@ class RegressRun:
         with workroom() as work:
             sides = places(repository, (base, head), work, say)
             changes = self._grid(sides, plan, out, work) if self.seeds and not self.only else []
-            changes += measure_times(sides, plan, out, work, say)
-        device = check_devices([read_side(out / name) for name in ("base", "head")], others=False)
+            changes += measure_times(sides, plan, out, work, say) if self.processes else []
+        measured = [read_side(out / name) for name in ("base", "head")] if self.processes else []
+        device = check_devices(measured, others=False)
         found = Comparison(
             base=base,
             head=head,
@@ -258,6 +263,21 @@ class RegressTrend:
         for path in drawn:
             print_path("", path)
         return 0
+
+
+def _show_short(found: Comparison) -> None:
+    """In a terminal: what changed as a table, what did not as a count."""
+    from seqbench.gate.page import as_sections, legend
+
+    print_text(f"{found.headline}\n{found.about}\n")
+    for section in as_sections(found):
+        if section.heading:
+            print_text(section.heading)
+        else:
+            print_table(section.headers, section.rows)
+            print()
+    for line in (*found.notes, *legend(found)):
+        print_text(line)
 
 
 def _repository() -> Path:

@@ -10,16 +10,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 from seqbench.gate.verdict import BAD, Change, Limits, ordered
-from seqbench.report.text import NONE, counted, escape, listed, rounded, table
+from seqbench.report.text import NONE, Section, counted, escape, listed, rounded, table
 
-__all__ = ["SCHEMA", "Comparison", "Revision", "as_json", "as_junit", "as_markdown"]
+__all__ = ["SCHEMA", "Comparison", "Revision", "as_json", "as_junit", "as_markdown", "as_sections", "legend"]
 
 SCHEMA = 1  # of regress.json
 FORBIDDEN = {code: " " for code in range(32) if chr(code) not in "\t\n\r"} | {0xFFFE: " ", 0xFFFF: " "}  # in XML
-WORDS = {
-    "failed": "**fails**", "missing": "**missing**", "slower": "**slower**", "more memory": "**more memory**",
-    "worse": "**worse**", "open": "same, as far as can be told",
-}  # fmt: skip
+QUIET = ("same", "open")
+HEADERS = ("what", "before", "after", "ratio or difference", "95% interval", "verdict", "")
+LEFT = ("what", "verdict", "")
+WORDS = {"failed": "fails", "open": "same, as far as can be told"}
 COUNTED = {  # what a verdict says of one benchmark
     "failed": "failed", "missing": "vanished", "slower": "slower", "more memory": "took more memory", "worse": "worse",
     "not told": "can't be told", "new": "new", "faster": "faster", "less memory": "took less memory",
@@ -55,6 +55,11 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     @property
+    def about(self) -> str:
+        """Which revisions, and where."""
+        return f"{self.base} → {self.head}, on {self.device}"
+
+    @property
     def headline(self) -> str:
         """One sentence."""
         bad = Counter(change.verdict for change in self.changes if change.bad)
@@ -68,38 +73,40 @@ class Comparison:
         return f"Regression: {listed(parts)}."
 
 
+def as_sections(found: Comparison) -> list[Section]:
+    """What changed, and what did not, as tables of plain text; either is left out where it has no row."""
+    changes = ordered(found.changes)
+    loud = [change for change in changes if change.verdict not in QUIET]
+    quiet = [change for change in changes if change.verdict in QUIET]
+    still = f"{counted(len(quiet), 'figure')} without a change that counts"
+    return [Section(heading, HEADERS, [_row(c) for c in part]) for heading, part in (("", loud), (still, quiet)) if part]
+
+
 def as_markdown(found: Comparison) -> str:
     """A page: the sentence, a table of what changed, and behind a fold what did not."""
-    changes = ordered(found.changes)
-    loud = [change for change in changes if change.verdict not in ("same", "open")]
-    quiet = [change for change in changes if change.verdict in ("same", "open")]
-    lines = [f"## {found.headline}", "", f"{escape(found.base)} → {escape(found.head)}, on {escape(found.device)}", ""]
-    if loud:
-        lines += [*_table(loud), ""]
-    if quiet:
-        lines += [f"<details><summary>{counted(len(quiet), 'figure')} without a change that counts</summary>", ""]
-        lines += [*_table(quiet), "", "</details>", ""]
-    lines += [*(escape(note) for note in found.notes), *([""] if found.notes else []), *_legend(found)]
+    lines = [f"## {escape(found.headline)}", "", escape(found.about), ""]
+    bad = sum(change.bad for change in found.changes)  # these stand first
+    for section in as_sections(found):
+        rows = [[*map(escape, row)] for row in section.rows]
+        if section.heading:
+            lines += [f"<details><summary>{section.heading}</summary>", ""]
+        else:
+            rows = [[*row[:5], f"**{row[5]}**" if i < bad else row[5], *row[6:]] for i, row in enumerate(rows)]
+        lines += [*table(HEADERS, rows, left=LEFT), ""]
+        lines += ["</details>", ""] if section.heading else []
+    lines += [*(escape(note) for note in found.notes), *([""] if found.notes else []), *legend(found)]
     return "\n".join(lines) + "\n"
 
 
-def _table(changes: Sequence[Change]) -> list[str]:
-    headers = ["what", "before", "after", "ratio or difference", "95% interval", "verdict", ""]
-    return table(headers, [_row(change) for change in changes], left=("what", "verdict", ""))
-
-
 def _row(change: Change) -> list[str]:
-    name = escape(change.name) + (", memory" if change.kind == "memory" else "")
-    verdict = WORDS.get(change.verdict, change.verdict)
-    if change.accepted is not None:
-        verdict = f"{change.verdict}, accepted: {escape(change.accepted)}"
+    """One line of a table."""
     return [
-        name,
+        change.name + (", memory" if change.kind == "memory" else ""),
         _figure(change.before, change.unit),
         _figure(change.after, change.unit),
         *_size(change),
-        verdict,
-        escape(change.note) if change.note else "",
+        WORDS.get(change.verdict, change.verdict) + (f", accepted: {change.accepted}" if change.accepted else ""),
+        change.note,
     ]
 
 
@@ -112,7 +119,7 @@ def _figure(value: float | None, unit: str) -> str:
     if unit == "s":
         scale, name = next((pair for pair in ((1.0, "s"), (1e-3, "ms")) if value >= pair[0]), (1e-6, "µs"))
         return f"{rounded(value / scale, 4)} {name}"
-    return f"{rounded(value, 4)} {escape(unit)}".strip()
+    return f"{rounded(value, 4)} {unit}".strip()
 
 
 def _size(change: Change) -> list[str]:
@@ -127,8 +134,8 @@ def _size(change: Change) -> list[str]:
     return [f"{change.ratio:.3f}" if math.isfinite(change.ratio) else NONE, ends]
 
 
-def _legend(found: Comparison) -> list[str]:
-    """How the verdicts came about, in as many words as it takes."""
+def legend(found: Comparison) -> list[str]:
+    """How the verdicts came about, one sentence or two for each kind."""
     counts = sorted({change.processes for change in found.changes if change.kind == "time" and all(change.processes)})
     said = []
     if counts:

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -125,14 +124,17 @@ def _can_fork() -> bool:
     """Not beside other threads, whose locks nobody would open, and not once a GPU is in use."""
     torch = sys.modules.get("torch")
     used = torch is not None and torch.cuda.is_initialized()
-    return hasattr(os, "fork") and len(_threads()) == 1 and not used and os.environ.get("SEQBENCH_FORK") != "0"
+    return len(_threads()) == 1 and not used and os.environ.get("SEQBENCH_FORK") != "0"
 
 
 def _threads() -> list[str]:
-    """Names of this process's threads, but for the one of jemalloc, which sees to forks itself (pyarrow starts it)."""
+    """Names of this process's threads, but for the one of jemalloc, which sees to forks itself (pyarrow starts it).
+
+    Empty where the system does not list them: Linux does. Elsewhere libraries of the system may not survive a fork.
+    """
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
-        return [thread.name for thread in threading.enumerate()]
+        return []
     names = [(task / "comm").read_text(encoding="utf-8").strip() for task in tasks.iterdir()]
     return [name for name in names if not name.startswith("jemalloc_bg")]
 
