@@ -103,7 +103,7 @@ def compare_once(sides: tuple[Places, Places], node: str, work: Path) -> dict[st
     plan = Plan(Path("tests/benchmarks"), only=(node,), limits=Limits())
     with tempfile.TemporaryDirectory(dir=work) as folder:
         started = time.monotonic()
-        changes = measure_times(sides, plan, Path(folder), work, lambda line: None)
+        changes = measure_times(ROOT, sides, plan, Path(folder), lambda line: None)
         seconds = time.monotonic() - started
     timed = next(change for change in changes if change.kind == "time")
     return {

@@ -112,6 +112,7 @@ def test_benchmarks_that_vanished_are_new_or_failed_are_named():
 
 def test_what_fails_in_the_base_only_is_new():
     (change,) = compare_times(side(), side(a=times()), failures=({"a": "no such module"}, {}))
+    assert compare_times(side(a=times()), side(a=times()), failures=({"a": "now and then"}, {}))[0].verdict == "new"
     assert change.verdict == "new" and "fails in the base: no such module" in change.note
 
 
@@ -129,10 +130,19 @@ def test_a_renamed_benchmark_is_compared_if_it_says_so_or_has_only_moved():
 
 
 def test_a_comparison_of_nothing_is_a_mistake():
-    with pytest.raises(UserError, match="nothing was compared"):
-        exit_code([])
-    with pytest.raises(UserError, match="nothing was compared"):
-        exit_code(compare_times(side(), side(a=times())))
+    assert exit_code([]) == 2
+    assert exit_code(compare_times(side(), side(a=times()))) == 2
+    assert comparison(compare_times(side(), side(a=times()))).headline == "Nothing was compared."
+
+
+def test_what_fails_or_is_skipped_on_both_sides_is_nothing_new():
+    reasons = {"a": "skipped: no GPU", "b": "it broke"}
+    changes = compare_times(side(c=times()), side(c=times()), failures=(reasons, reasons))
+    assert {change.name: change.verdict for change in changes} == {"a": "same", "b": "same", "c": "same"}
+    assert exit_code(changes) == 0
+    assert "2 without a figure on either side" in comparison(changes).headline
+    (gone, broke) = compare_times(side(a=times(), b=times()), side(), failures=({}, reasons))
+    assert (gone.verdict, broke.verdict) == ("missing", "failed")
 
 
 # --- what is wanted --------------------------------------------------------------------------------------------------
@@ -149,6 +159,15 @@ def test_a_wanted_change_passes_as_far_as_it_was_announced():
     (other,) = accept(changes, [Accepted.parse("test_inference*: no")])
     assert other.accepted is None
     assert accept(both(times(), times()), [wanted])[0].accepted is None  # nothing to accept
+
+
+def test_what_is_wanted_up_to_a_size_does_not_cover_a_crash_nor_memory():
+    crash, memory = Change("time", "test_x", "g", verdict="failed"), Change("memory", "test_x", "g", 1, 2, verdict="more memory")
+    assert not accept([crash], [Accepted.parse("test_x up to 3: slower")])[0].accepted
+    assert accept([crash], [Accepted.parse("test_x: removed")])[0].accepted
+    assert not accept([memory], [Accepted.parse("test_x: slower")])[0].accepted
+    larger = Change("memory", "test_x", "g", 1, 2, ratio=2.0, verdict="more memory")
+    assert accept([larger], [Accepted.parse("memory:test_x up to 2.5: larger")])[0].accepted
 
 
 @pytest.mark.parametrize("text", ["", "lstm", "lstm up to 1.3", "lstm: ", "lstm up to 1.2.3: why", ": why"])
@@ -296,10 +315,13 @@ def test_mistakes_are_one_sentence(here, tmp_path):
     write_side(tmp_path / "b", {STEP: times()}, device="another machine")
     write_side(tmp_path / "c", {OTHER: times()})
     (tmp_path / "empty").mkdir()
+    write_side(tmp_path / "whole" / "base", {STEP: times()})
+    (tmp_path / "whole" / "regress.json").write_text("{}")
     for words, said in [
         (("a", "nowhere"), "nowhere: no such file or directory"),
         (("a", "b"), "different devices"),
         (("empty", "empty"), "nothing was compared"),
+        (("whole", "a"), "holds a whole comparison: name one side of it"),
     ]:
         done = here("regress", "--baseline", words[0], "--candidate", words[1])
         assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

@@ -103,6 +103,23 @@ def test_scores_of_other_data_can_not_be_compared(tmp_path):
     assert change.verdict == "not told" and "the data differ" in change.note
 
 
+def test_scores_in_another_metric_or_with_other_test_groups_can_not_be_compared(tmp_path):
+    before = records(tmp_path / "a")
+    after = records(tmp_path / "b", values=0.7 + NOISE, primary__name="macro_f1")
+    (change,) = compared(before, after)
+    assert change.verdict == "not told" and "the metric is another one" in change.note
+    for seed, value in enumerate(0.7 + NOISE):
+        write(tmp_path / "c", "lstm", seed, value)  # four groups in place of twenty
+    (change,) = compared(before, tmp_path / "c")
+    assert change.verdict == "not told"
+
+
+def test_of_a_folder_within_records_only_what_is_below_it_counts(tmp_path):
+    root = records(records(tmp_path / "a", "gru", 0.6 + NOISE), "lstm")
+    assert {run.model for run in read_records(root)} == {"gru", "lstm"}
+    assert {run.model for run in read_records(root / "toy" / "gru")} == {"gru"}
+
+
 def test_one_seed_can_not_tell(tmp_path):
     (change,) = compared(records(tmp_path / "a", values=[0.8]), records(tmp_path / "b", values=[0.7]))
     assert change.verdict == "not told"

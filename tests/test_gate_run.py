@@ -155,6 +155,59 @@ def test_what_crashes_vanishes_or_can_not_be_imported_is_named(repository, regre
     assert "no | luck" in found["test_raises.py::test_raises"]["note"]
 
 
+def test_what_was_renamed_or_fails_in_the_base_is_said(repository, regress, tmp_path):
+    moved = BENCHMARK.replace("def test_other", "def test_renamed").replace(
+        "    benchmark.pedantic(work.other", "    benchmark.extra_info['formerly'] = 'test_work.py::test_other'\n    benchmark.pedantic(work.other"
+    )
+    moved += "\n\ndef test_new(benchmark):\n    benchmark(work.new)\n"
+    repository.commit(work=WORK + "\n\ndef new():\n    pass\n", tests__benchmarks__test_work=moved)
+    done = regress("--head", "HEAD", base="HEAD~1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = rows(tmp_path)
+    assert {name: row["verdict"] for name, row in found.items()} == {
+        "test_work.py::test_step": "same", "test_work.py::test_renamed": "same", "test_work.py::test_new": "new",
+    }  # fmt: skip
+    assert found["test_work.py::test_renamed"]["note"].startswith("was test_work.py::test_other")
+    assert "fails in the base" in found["test_work.py::test_new"]["note"]
+    broken = WORK.replace("def other", "def another")
+    repository.commit(work=broken)
+    repository.commit(work=WORK)
+    wrong = regress("--head", "HEAD", base="HEAD~1", out="out2")
+    assert wrong.returncode == 1, wrong.stdout + wrong.stderr
+    assert rows(tmp_path, "out2")["test_work.py::test_renamed"]["verdict"] == "not told"
+
+
+def test_a_project_in_a_package_layout_is_measured_by_its_own_code_on_each_side(tmp_path, regress):
+    """Benchmarks that pytest puts on the path with the folder above them, and a project that pytest's options find."""
+    repository = Repository(tmp_path)
+    repository.write("pyproject.toml", '[tool.pytest.ini_options]\npythonpath = ["src"]\naddopts = "-n 2"\n')
+    repository.commit(src__work=WORK, tests____init__="", tests__benchmarks____init__="", tests__benchmarks__test_work=BENCHMARK)
+    repository.commit(src__work=WORK.replace("0.002", "0.004"))
+    done = regress("--only", "test_step", "--head", "HEAD", base="HEAD~1")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert rows(tmp_path)["test_work.py::test_step"]["ratio"] > 1.5
+
+
+def test_code_of_the_working_tree_is_not_measured_as_that_of_a_commit(repository, regress, tmp_path):
+    """As where a project in a subfolder is installed in editable mode: both sides would import the working tree."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "work.py").rename(tmp_path / "lib" / "work.py")
+    finds = f"import sys\n\nsys.path.append({str(tmp_path / 'lib')!r})\n"
+    repository.commit("moved", tests__benchmarks__conftest=finds)
+    done = regress("--head", "HEAD")
+    assert done.returncode == 2 and "which is not its own" in done.stderr, done.stdout + done.stderr
+
+
+def test_a_benchmark_that_needs_what_is_not_here_is_skipped_on_both_sides(repository, regress, tmp_path):
+    skipped = BENCHMARK + "\n\n@pytest.mark.skip(reason='no GPU here')\ndef test_gpu(benchmark):\n    pass\n"
+    skipped += "\n\ndef test_helper():\n    pass\n"
+    repository.commit(tests__benchmarks__test_work=skipped)
+    done = regress()
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = rows(tmp_path)
+    assert "no GPU here" in found["test_work.py::test_gpu"]["note"] and "test_work.py::test_helper" not in found
+
+
 def test_the_base_is_where_the_branch_left_it(repository, regress, tmp_path):
     repository.git("checkout", "-q", "-b", "mine")
     repository.commit("mine", other="x = 1")

@@ -286,8 +286,9 @@ def _module(name: str) -> Any:
 
 def _group(name: str, words: Sequence[str]) -> Commands:
     """The commands whose first word is ``name``, of which ``words`` follow."""
-    for path in _values(words, "--plugin"):  # a user's own probe is a command, too
-        load_plugin(path)
+    if name == "probe":
+        for path in _values(words, "--plugin"):  # a user's own probe is a command, too
+            load_plugin(path)
     commands: Commands = _module(name).group(words[0])
     return commands
 
@@ -311,8 +312,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if strange := next((word for word in words if "\0" in word), None):
             raise UserError(f"{strange!r} holds the character NUL, which no name and no path can: leave it out.")
         command = parse(words, prog)
-        for path in command.common.plugin:
-            load_plugin(path)
+        if getattr(command, "loads_plugins", True):
+            for path in command.common.plugin:
+                load_plugin(path)
         return command()
     except UserError as error:
         code, message = 2, str(error)

@@ -15,9 +15,9 @@ from seqbench.options import MACHINE, OUTPUT, WHAT, Flag, Jobs, Parameter, Range
 from seqbench.report.terminal import in_terminal, print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
-    from seqbench.gate.measure import Plan
+    from seqbench.gate.measure import Places, Plan
     from seqbench.gate.page import Comparison
-    from seqbench.gate.verdict import Limits
+    from seqbench.gate.verdict import Change, Limits, Verdict
 
 __all__ = ["RegressCompare", "RegressRun", "RegressTrend", "group"]
 
@@ -56,11 +56,19 @@ class Judging:
         return Limits(factor=self.factor)
 
     def show(self, found: Comparison) -> int:
-        """Print it; the exit code that it deserves."""
-        from seqbench.gate.page import as_json, as_junit, as_markdown
+        """Print it; the exit code that it deserves, whether or not somebody reads to the end."""
         from seqbench.gate.verdict import exit_code
 
-        code = exit_code(found.changes)
+        try:
+            self._print(found)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            sys.stdout = None  # as nobody is there to read what is left
+        return exit_code(found.changes)
+
+    def _print(self, found: Comparison) -> None:
+        from seqbench.gate.page import as_json, as_junit, as_markdown
+
         kind = "json" if self.common.json else self.format
         if kind == "json":
             show_json(as_json(found))
@@ -70,9 +78,8 @@ class Judging:
             _show_short(found)
         else:
             print(as_markdown(found), end="")
-        if kind is not None:
+        if kind in ("json", "junit"):
             print(f"regress: {found.headline}", file=sys.stderr)
-        return code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +115,13 @@ class RegressCompare:
         found = Comparison(
             base=Revision(str(self.baseline)),
             head=Revision(str(self.candidate)),
-            device=device or "no clock",
+            device=device,
             changes=accept(changes, wanted),
             limits=self.judging.limits,
             relevant=self.judging.relevant,
         )
+        if not changes:
+            raise UserError("nothing was compared: neither side has a benchmark or a run.")
         return self.judging.show(found)
 
 
@@ -139,6 +148,7 @@ class RegressRun:
     out: Annotated[Path | None, Parameter(group=OUTPUT, metavar="DIR")] = None
     """Where figures, records and the page go: an empty folder; by default one below results/local/regress."""
     judging: Annotated[Judging, FLAT] = field(default_factory=Judging)
+    loads_plugins = False  # each side loads its own
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured."""
@@ -166,18 +176,18 @@ class RegressRun:
         repository = _repository()
         base, head = revisions(repository, self.base, self.head)
         wanted = [Accepted.parse(text) for text in self.judging.accept] + accepted_in(repository, base, head)
-        out = self._folder(base.commit or "", head.commit or "")
         plan = self._plan(repository)
+        out = self._folder(base.commit or "", head.commit or "")
         with workroom() as work:
             sides = places(repository, (base, head), work, say)
-            changes = self._grid(sides, plan, out, work) if self.seeds and not self.only else []
-            changes += measure_times(sides, plan, out, work, say) if self.processes else []
+            _check_plugin(sides, plan)
+            changes = self._grid(sides, plan, out)
+            changes += measure_times(repository, sides, plan, out, say) if self.processes else []
         measured = [read_side(out / name) for name in ("base", "head")] if self.processes else []
-        device = check_devices(measured, others=False)
         found = Comparison(
             base=base,
             head=head,
-            device=device or "no clock",
+            device=check_devices(measured, others=True),
             changes=accept(changes, wanted),
             limits=self.judging.limits,
             relevant=self.judging.relevant,
@@ -188,10 +198,13 @@ class RegressRun:
         return code
 
     def _folder(self, base: str, head: str) -> Path:
-        """An empty folder for what is measured."""
+        """An empty folder for what is measured; by default one that git ignores."""
         out = self.out
         if out is None:
-            place = Path("results/local/regress") / f"{base[:10]}-{head[:10]}"
+            home = Path("results/local/regress")
+            home.mkdir(parents=True, exist_ok=True)
+            (home / ".gitignore").write_text("*\n", encoding="ascii")
+            place = home / f"{base[:10]}-{head[:10]}"
             out = next(f for n in range(1, 10_000) if not (f := place.with_name(f"{place.name}-{n}")).exists())
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out {out} is not empty: name another folder, or remove it.")
@@ -208,25 +221,28 @@ class RegressRun:
         models = tuple(filter(None, self.model.split(",")))
         return Plan(benchmarks, models, plugin, self.only, self.processes, self.judging.limits)
 
-    def _grid(self, sides: Any, plan: Plan, out: Path, work: Path) -> list[Any]:
-        """The small grid of training on both sides, compared."""
+    def _grid(self, sides: tuple[Places, Places], plan: Plan, out: Path) -> list[Change]:
+        """The small grid of training on both sides, compared; nothing where neither trains what the revisions hold."""
         from seqbench.gate.measure import run_grid_of
         from seqbench.gate.quality import compare_quality, read_records
         from seqbench.gate.verdict import Change
 
-        say = speaker("regress")
-        wrong, records = {}, []
+        if not self.seeds or self.only or not (plan.plugin or all(side.is_seqbench for side in sides)):
+            return []
+        models = self.model or MODELS
+        words = ["--task", TASKS, "--model", models, "--seeds", str(self.seeds), "--budget", "smoke"]
+        wrong, records = [], []
         for name, side in zip(("base", "head"), sides, strict=True):
-            say(f"{name}: training {TASKS} with {self.model or MODELS}, {self.seeds} seeds at smoke")
+            speaker("regress")(f"{name}: training {TASKS} with {models}, {self.seeds} seeds at smoke")
             place = out / "quality" / name
-            wrong[name] = run_grid_of(side, plan, TASKS, self.model or MODELS, self.seeds, place, work, self.jobs)
-            records.append(read_records(place) if place.is_dir() else [])
-        if wrong["head"]:
-            return [Change("quality", "the grid of training", "quality", verdict="failed", note=wrong["head"])]
-        if wrong["base"]:
-            note = f"fails in the base: {wrong['base']}"
-            return [Change("quality", "the grid of training", "quality", verdict="new", note=note)]
-        return [*compare_quality(records[0], records[1], self.judging.relevant)]
+            wrong.append(run_grid_of(side, plan, [*words, "--jobs", str(self.jobs)], place))
+            records.append(read_records(place))
+        changes = compare_quality(records[0], records[1], self.judging.relevant)
+        if not any(wrong):
+            return changes
+        both = f"on both sides: {wrong[1]}" if all(wrong) else wrong[1] or f"fails in the base: {wrong[0]}"
+        verdict: Verdict = "same" if all(wrong) else "failed" if wrong[1] else "not told"
+        return [*changes, Change("quality", "the grid of training", "quality", verdict=verdict, note=both)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +315,13 @@ def _inside(path: Path, repository: Path) -> Path:
     if not whole.is_relative_to(repository.resolve()):
         raise UserError(f"{path} is not in this repository, so that its revisions do not have it.")
     return whole.relative_to(repository.resolve())
+
+
+def _check_plugin(sides: tuple[Places, Places], plan: Plan) -> None:
+    """Refuse a file that a side does not have: there is nothing to compare it with."""
+    for side in sides:
+        if plan.plugin is not None and not (side.tree / plan.plugin).is_file():
+            raise UserError(f"the {side.tree.parent.name} has no {plan.plugin}: there is nothing to compare.")
 
 
 def _write(found: Comparison, out: Path) -> None:

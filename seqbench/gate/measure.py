@@ -2,7 +2,8 @@
 
 Each benchmark runs in processes of its own: base, head, head, base, base, head ... so that what disturbs the machine
 for a while disturbs both alike. Where eight on each side leave it open, or say that it is slower, more are measured.
-Both are measured by the benchmarks of the head, as by one ruler; what only the base's own benchmarks have is named.
+Both are measured by the benchmarks of the head, as by one ruler: these are put in the place of the base's own, so that
+each side finds its own code. What only the base's own benchmarks have is named.
 """
 
 from __future__ import annotations
@@ -12,28 +13,30 @@ import filecmp
 import functools
 import json
 import os
+import re
 import select
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from seqbench.disk import replace_file
+from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
 from seqbench.gate import worker
 from seqbench.gate.page import Revision
-from seqbench.gate.timings import Side, parse_json, read_side
-from seqbench.gate.verdict import Accepted, Change, Limits, compare_times
+from seqbench.gate.timings import Side, read_file, read_side
+from seqbench.gate.verdict import Accepted, Change, Limits, compare_times, look_alike, renamed
+from seqbench.report.text import short
 
 __all__ = ["Places", "Plan", "accepted_in", "measure_times", "places", "revisions", "run_grid_of", "workroom"]
 
@@ -41,7 +44,9 @@ ROUND, MOST = 8, 24  # processes on each side at first, and at most
 PATIENCE = 600.0  # seconds after which one process is given up
 START = 300.0  # seconds for a worker to collect its benchmarks
 TRAILER = "Regress-Accepted"
-TOOLS = ("pytest", "pytest-benchmark")
+TOOLS = ("pytest>=8", "pytest-benchmark>=5.2")
+TRAINING = 3600.0  # seconds after which the grid of one side is given up
+SHOWN = 200  # characters of what a stranger's program said
 Say = Callable[[str], None]
 
 
@@ -67,10 +72,16 @@ class Plan:
 # --- revisions -------------------------------------------------------------------------------------------------------
 
 
-def _git(repository: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(repository), *words], capture_output=True, text=True)
+def _git(repository: Path, *words: str, **variables: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(repository), *words],
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        env={**os.environ, **variables},
+    )
     if done.returncode:
-        raise UserError(f"git {words[0]}: {' '.join(done.stderr.split()) or 'failed'}.")
+        raise UserError(f"git {words[0]}: {short(done.stderr, SHOWN) or 'failed'}.")
     return done.stdout.strip()
 
 
@@ -126,7 +137,13 @@ class Places:
         """Variables for a process of this side."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "SEQBENCH_BENCH"))}
         paths = os.pathsep.join(map(str, self.path))
-        return {**kept, "PYTHONPATH": paths, "PYTHONNOUSERSITE": "1", "OMP_NUM_THREADS": "1", **more}
+        alone = {"PYTHONNOUSERSITE": "1"} if self.python != Path(sys.executable) else {}
+        return {**kept, **alone, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
+
+    @property
+    def is_seqbench(self) -> bool:
+        """Whether the revision is one of seqbench itself."""
+        return any((path / "seqbench" / "__init__.py").is_file() for path in (*self.path, self.tree))
 
 
 def places(repository: Path, sides: Sequence[Revision], work: Path, say: Say) -> tuple[Places, Places]:
@@ -141,8 +158,8 @@ def places(repository: Path, sides: Sequence[Revision], work: Path, say: Say) ->
         tree.mkdir(parents=True)
         _export(repository, side, tree)
         trees.append(tree)
-    pins = [_pins(tree) for tree in trees]
-    apart = pins[0] != pins[1]
+    needs = [_needs(tree) for tree in trees]
+    apart = needs[0] != needs[1]
     if apart:
         say("the two sides need different packages: each gets an environment of its own")
     base, head = (_installed(tree, apart=apart, say=say) for tree in trees)
@@ -150,35 +167,46 @@ def places(repository: Path, sides: Sequence[Revision], work: Path, say: Say) ->
 
 
 def _export(repository: Path, side: Revision, tree: Path) -> None:
-    """The files of a commit, or of the working tree without what git ignores."""
-    if side.name == "working tree":
-        names = _git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-        for name in filter(None, names):
-            source, target = repository / name, tree / name
-            if source.is_file():  # not one that was deleted
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, target)
+    """The files of a commit, or of the working tree without what git ignores. Those of submodules are left out."""
+    if side.name != "working tree":
+        index = {"GIT_INDEX_FILE": str(tree.parent / "index")}  # not `git archive`, which may leave out tests
+        _git(repository, "read-tree", str(side.commit), **index)
+        _git(repository, "checkout-index", "--all", f"--prefix={tree}/", **index)
         return
-    with tempfile.TemporaryFile() as packed:
-        subprocess.run(["git", "-C", str(repository), "archive", str(side.commit)], stdout=packed, check=True)
-        packed.seek(0)
-        with tarfile.open(fileobj=packed) as archive:
-            archive.extractall(tree, filter="data")
+    names = _git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        source, target = repository / name, tree / name
+        if source.is_file() or source.is_symlink():  # neither deleted nor a submodule
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _pins(tree: Path) -> list[str]:
+def _pins(file: Path) -> list[str]:
+    """The packages that a lock file asks for, with those of the files that it names."""
+    if not file.is_file():
+        return []
+    pins = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        words = line.partition(" #")[0].split()
+        if len(words) == 2 and words[0] in ("-r", "-c", "--requirement", "--constraint"):
+            pins += _pins(file.parent / words[1])
+        elif words and not words[0].startswith("#"):
+            pins.append(" ".join(words))
+    return sorted(pins)
+
+
+def _project(tree: Path) -> dict[str, Any]:
+    """What pyproject.toml says; nothing where there is none."""
+    file = tree / "pyproject.toml"
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"the {tree.parent.name}'s pyproject.toml can't be read: {error}.") from None
+
+
+def _needs(tree: Path) -> list[str]:
     """The packages that a revision needs: the lines of its lock file, or what pyproject.toml asks for."""
-    lock, project = tree / "requirements.txt", tree / "pyproject.toml"
-    if lock.is_file():
-        lines = (line.partition(" #")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
-        return sorted(line for line in lines if line and not line.startswith("#"))
-    if project.is_file():
-        try:
-            about = tomllib.loads(project.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"pyproject.toml can't be read: {error}.") from None
-        return sorted(about.get("project", {}).get("dependencies", []))
-    return []
+    return _pins(tree / "requirements.txt") or sorted(_project(tree).get("project", {}).get("dependencies", []))
 
 
 def _installed(tree: Path, *, apart: bool, say: Say) -> Places:
@@ -187,46 +215,62 @@ def _installed(tree: Path, *, apart: bool, say: Say) -> Places:
     if apart:
         say(f"{side}: installing its packages")
         python = _environment(tree)
-    if not any((tree / name).is_file() for name in ("pyproject.toml", "setup.py")):
-        return Places(tree, (tree,), python)
+    project = _project(tree)
+    if not ({"project", "build-system"} & project.keys() or (tree / "setup.py").is_file()):
+        return Places(tree, (tree,), python)  # a pyproject.toml may configure tools only
     site = tree.parent / "site"
     say(f"{side}: installing")
-    _pip(python, side, "--no-deps", "--target", str(site), str(tree))
+    _pip(python, tree, "--no-deps", "--target", str(site), str(tree))
     return Places(tree, (site,), python)
 
 
 def _environment(tree: Path) -> Path:
     """A fresh environment with the packages that the revision in ``tree`` needs, and those that measure; its Python."""
     home = tree.parent / "env"
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-    lock, whole = tree / "requirements.txt", tree / "requirements-dev.txt"
-    wanted = [("-r", str(file)) for file in (whole, lock) if file.is_file()][:1]
-    _pip(python, tree.parent.name, *(wanted[0] if wanted else (str(tree),)), *TOOLS)
+    done = subprocess.run([sys.executable, "-m", "venv", str(home)], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"no environment could be made: {short(done.stdout + done.stderr, SHOWN)}.")
+    python = home / "bin" / "python"
+    files = [name for name in ("requirements-dev.txt", "requirements.txt") if (tree / name).is_file()][:1]
+    own = _project(tree).get("project", {}).get("name") == "seqbench"
+    _pip(python, tree, *(("-r", *files) if files else (str(tree),)), *TOOLS, *(() if own else (_this_seqbench(),)))
     return python
 
 
-def _pip(python: Path, side: str, *words: str) -> None:
-    """Raises `UserError` with pip's last words."""
+def _this_seqbench() -> str:
+    """What pip is to install to have the seqbench that runs here."""
+    checkout = Path(__file__).resolve().parents[2]
+    return str(checkout) if (checkout / "pyproject.toml").is_file() else f"seqbench=={seqbench_version()}"
+
+
+def _pip(python: Path, tree: Path, *words: str) -> None:
+    """Raises `UserError` with the line of pip that says what is wrong."""
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
+    variables = {**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": "0"}  # there is no history to take one from
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tree, env=variables)
     if done.returncode:
-        last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
-        raise UserError(f"the {side} can't be installed: {' '.join(last) or 'pip failed'}.")
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        wrong = [line for line in lines if re.match(r"\s*(error|[A-Za-z.]*Error)\b", line, re.IGNORECASE)] or lines
+        raise UserError(f"the {tree.parent.name} can't be installed: {short((wrong or ['pip failed'])[-1], SHOWN)}")
 
 
 # --- a worker --------------------------------------------------------------------------------------------------------
 
 
-class _Worker:
-    """The process of one side that has collected the benchmarks; a context."""
+class _Gone(Exception):
+    """A worker has ended that nobody told to."""
 
-    def __init__(self, side: Places, folder: Path, plan: Plan, work: Path, log: IO[bytes]) -> None:
+
+class _Worker:
+    """The process of one side that has collected the benchmarks; a context. It starts at once, and `wait` waits."""
+
+    def __init__(self, side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], log: IO[bytes]) -> None:
+        self.side = side
         self.nodes: list[str] = []
         self.errors: dict[str, str] = {}
-        self._begin = functools.partial(_start, side, folder, plan, work, log)
-        self._work = work
+        self._work = Path(tempfile.mkdtemp(dir=side.tree.parent))
         self._log = log
+        self._begin = functools.partial(_start, side, folder, plan, foreign, self._work, log)
         self._process, self._requests, self._answers = self._begin()
 
     def __enter__(self) -> _Worker:
@@ -241,18 +285,29 @@ class _Worker:
         """Until it has collected; several that were started at once do so side by side.
 
         Raises:
-            UserError: pytest could not, whatever the reason.
+            UserError: pytest could not, whatever the reason, or it found code that is not this side's.
         """
         self._heard = b""
+        self._child = 0
         ready = self._hear(START)
         if ready is None:
-            raise UserError(f"pytest could not collect the benchmarks: {_tail(self._log)}")
+            raise UserError(f"pytest could not collect the benchmarks of the {self._name}: {_tail(self._log)}")
+        if ready["foreign"]:
+            raise UserError(
+                f"the {self._name} would measure {short(ready['foreign'], SHOWN)}, which is not its own: install the "
+                "project that the benchmarks import from the repository itself, or put its pyproject.toml at the root."
+            )
         self.nodes, self.errors = ready["nodes"], ready["errors"]
-        self.seqbench: str | None = ready["seqbench"]
         self._forks = ready["forks"]
         self._fresh = True
 
+    @property
+    def _name(self) -> str:
+        return self.side.tree.parent.name
+
     def _close(self) -> None:
+        if self._child:
+            _kill_group(self._child)
         with contextlib.suppress(OSError):
             self._requests.close()
         try:
@@ -262,12 +317,29 @@ class _Worker:
             self._process.wait()
         os.close(self._answers)
 
+    def _again(self) -> None:
+        self._close()
+        self._process, self._requests, self._answers = self._begin()
+        self.wait()
+
     def measure(self, node: str) -> tuple[dict[str, Any] | None, str]:
-        """What pytest-benchmark writes of one benchmark in a process of its own, and why it failed, if it did."""
+        """What pytest-benchmark writes of one benchmark in a process of its own, and why it failed, if it did.
+
+        Raises:
+            UserError: its worker ended twice, as where there is too little memory.
+        """
+        try:
+            return self._measured(node)
+        except _Gone:
+            self._again()
+        try:
+            return self._measured(node)
+        except _Gone:
+            raise UserError(f"the {self._name}'s pytest ended twice at {node}: is there enough memory?") from None
+
+    def _measured(self, node: str) -> tuple[dict[str, Any] | None, str]:
         if not self._fresh and not self._forks:
-            self._close()
-            self._process, self._requests, self._answers = self._begin()
-            self.wait()
+            self._again()
         self._fresh = False
         result, status = self._work / "result.json", self._work / "status.json"
         for file in (result, status):
@@ -276,24 +348,30 @@ class _Worker:
         try:
             print(json.dumps(asked), file=self._requests, flush=True)
         except OSError:
-            return None, "its process has gone"
+            raise _Gone from None
         ended = self._forked_ended() if self._forks else self._itself_ended()
         if not status.is_file():
             return None, ended
         errors = json.loads(status.read_text(encoding="utf-8"))
         if errors:
             return None, next(iter(errors.values()))
-        raw = parse_json(result) if result.is_file() and result.stat().st_size else {}
-        return (raw, "") if raw.get("benchmarks") else (None, "it measured nothing (was it skipped?)")
+        try:
+            read_file(result)
+        except UserError as error:
+            return None, str(error).replace(str(result), "its result")
+        raw: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return (raw, "") if raw["benchmarks"] else (None, "it measured nothing")
 
     def _forked_ended(self) -> str:
         born = self._hear(PATIENCE)
         if born is None:
-            return "its process has gone"
+            raise _Gone
+        self._child = born["born"]
         ended = self._hear(PATIENCE)
+        _kill_group(self._child)  # and what it may have left behind
         if ended is None:
-            _kill_group(born["born"])
-            self._hear(10)
+            if self._hear(10) is None:
+                raise _Gone
             return f"it took more than {PATIENCE:.0f} s"
         return _ending(ended["ended"])
 
@@ -319,7 +397,7 @@ class _Worker:
 
 
 def _start(
-    side: Places, folder: Path, plan: Plan, work: Path, log: IO[bytes]
+    side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], work: Path, log: IO[bytes]
 ) -> tuple[subprocess.Popen[bytes], IO[str], int]:
     """pytest with the worker's plug-in, where requests go, and the descriptor that answers come from."""
     ours, theirs = os.pipe(), os.pipe()  # answers, requests
@@ -327,13 +405,13 @@ def _start(
     plugins.mkdir(exist_ok=True)
     shutil.copy(worker.__file__, plugins / "seqbench_gate_worker.py")
     words = ["-p", "seqbench_gate_worker", "-p", "no:cacheprovider", "--benchmark-only", "--benchmark-disable-gc"]
-    words += ["--continue-on-collection-errors", f"--benchmark-json={work / 'unused.json'}", "-q"]
-    words += [f"--rootdir={folder}", f"--confcutdir={folder}", str(folder)]
+    words += ["--continue-on-collection-errors", f"--benchmark-json={work / 'unused.json'}", "-q", "-o", "addopts="]
+    words += [f"--basetemp={work / 'tmp'}", f"--rootdir={folder}", f"--confcutdir={folder}", str(folder)]
     if plan.benchmarks is None:  # what surrounds an installed package is no configuration
-        (work / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n", encoding="utf-8")
+        (work / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         words += ["-c", str(work / "pytest.ini")]
     environment = Places(side.tree, (*side.path, plugins), side.python).environment(
-        **{worker.PIPES: f"{theirs[0]},{ours[1]}"},
+        **{worker.PIPES: f"{theirs[0]},{ours[1]}", worker.FOREIGN: os.pathsep.join(map(str, foreign))},
         SEQBENCH_BENCH_MODELS=",".join(plan.models),
         SEQBENCH_BENCH_PLUGINS=str(side.tree / plan.plugin) if plan.plugin else "",
         SEQBENCH_GATE="1",
@@ -367,46 +445,68 @@ def _tail(log: IO[bytes]) -> str:
     """The last lines that pytest wrote."""
     log.seek(max(0, log.seek(0, os.SEEK_END) - 2000))
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    return " ".join(" ".join(lines[-3:]).split()) or "it said nothing"
+    return short(" ".join(lines[-3:]), SHOWN) or "it said nothing"
 
 
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
-def measure_times(sides: tuple[Places, Places], plan: Plan, out: Path, work: Path, say: Say) -> list[Change]:
+def measure_times(
+    repository: Path, sides: tuple[Places, Places], plan: Plan, out: Path, say: Say
+) -> list[Change]:
     """Every benchmark on both sides, compared; the files of pytest-benchmark are in ``out``/base and ``out``/head.
 
     Raises:
-        UserError: benchmarks can't be collected, or a side does not run its own revision of seqbench.
+        UserError: benchmarks can't be collected, or a side would not run its own code.
     """
-    folder = _benchmarks(sides[1], plan)
     if any(side.python == Path(sys.executable) and find_spec("pytest_benchmark") is None for side in sides):
         raise UserError("regress run needs pytest and pytest-benchmark: pip install 'seqbench[gate]'.")
+    own, folders = _benchmarks(repository, sides, plan, out, say)
+    foreign = [_foreign(repository, sides, i) for i in (0, 1)]
     with contextlib.ExitStack() as stack:
         workers = []
-        for name, side in zip(("base", "head"), sides, strict=True):
-            room = work / name / "work"
-            room.mkdir(exist_ok=True)
-            log = stack.enter_context((out / f"{name}.log").open("w+b"))
-            workers.append(stack.enter_context(_Worker(side, folder, plan, room, log)))
-        for found, side in zip(workers, sides, strict=True):
-            found.wait()
-            _check_origin(found, side)
+        for i, side in enumerate(sides):
+            log = stack.enter_context((out / f"{side.tree.parent.name}.log").open("w+b"))
+            workers.append(stack.enter_context(_Worker(side, folders[i], plan, foreign[i], log)))
+        for each in workers:
+            each.wait()
         run = _Run(workers, plan, out, say)
         run.all()
-    vanished = _only_in_base(sides, plan, folder, work, out) - set(run.nodes)
-    return [
-        *run.changes(),
-        *(Change("time", node, "", verdict="missing", note="the base has it") for node in sorted(vanished)),
-    ]
+    changes = run.changes(own)
+    if not any(change.before is not None and change.after is not None for change in changes):
+        changes.append(Change("time", "all benchmarks", "", verdict="not told", note="none ran on both sides"))
+    return changes
 
 
-def _benchmarks(head: Places, plan: Plan) -> Path:
-    """The folder with what measures."""
-    folder = head.tree / plan.benchmarks if plan.benchmarks is not None else _own_benchmarks()
-    if not folder.is_dir():
+def _benchmarks(
+    repository: Path, sides: tuple[Places, Places], plan: Plan, out: Path, say: Say
+) -> tuple[set[str] | None, list[Path]]:
+    """The names of the base's own benchmarks, None where these are the head's; and the folders that measure.
+
+    The head's benchmarks take the place of the base's.
+    """
+    if plan.benchmarks is None:
+        return None, [_own_benchmarks()] * 2
+    base, head = (side.tree / plan.benchmarks for side in sides)
+    if not head.is_dir():
         raise UserError(f"there are no benchmarks in {plan.benchmarks}: name their folder with --benchmarks.")
-    return folder
+    names: set[str] | None = set()
+    if base.is_dir() and _same_files(base, head):
+        names = None
+    elif base.is_dir():
+        names = _names_of(sides[0], base, plan, _foreign(repository, sides, 0), out, say)
+        shutil.rmtree(base)
+    if names is not None:
+        shutil.copytree(head, base, symlinks=True)
+    return names, [base, head]
+
+
+def _foreign(repository: Path, sides: Sequence[Places], side: int) -> list[Path]:
+    """Folders whose code one side must not import: the other side's, and the repository itself."""
+    others = [sides[1 - side].tree.parent]
+    if not others[0].is_relative_to(repository.resolve()):  # as where temporary files are kept in it
+        others.append(repository.resolve())
+    return others
 
 
 def _own_benchmarks() -> Path:
@@ -415,32 +515,23 @@ def _own_benchmarks() -> Path:
     return next((f for f in (package / "benchmarks", package.parent / "tests" / "benchmarks") if f.is_dir()), package)
 
 
-def _check_origin(found: _Worker, side: Places) -> None:
-    """A side that measured the package of another would compare it with itself."""
-    installed = [path / "seqbench" for path in side.path if (path / "seqbench").is_dir()]
-    if installed and found.seqbench and not Path(found.seqbench).resolve().is_relative_to(installed[0].resolve()):
-        raise UserError(
-            f"{side.tree.parent.name} would measure {found.seqbench}, not its own revision: unset PYTHONPATH."
-        )
-
-
-def _only_in_base(sides: tuple[Places, Places], plan: Plan, folder: Path, work: Path, out: Path) -> set[str]:
-    """What the base's own benchmarks are, where they differ from the head's."""
-    if plan.benchmarks is None:
+def _names_of(
+    side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], out: Path, say: Say
+) -> set[str]:
+    """What benchmarks the base has of its own; none where they can't be collected any more, which is said."""
+    try:
+        with (out / "base-own.log").open("w+b") as log, _Worker(side, folder, plan, foreign, log) as found:
+            found.wait()
+            return set(_chosen(found.nodes, plan))
+    except UserError as error:
+        say(f"what the base's own benchmarks are called is not known: {error}")
         return set()
-    own = sides[0].tree / plan.benchmarks
-    if not own.is_dir() or _same_files(own, folder):
-        return set()
-    room = work / "base" / "own"
-    room.mkdir(exist_ok=True)
-    with (out / "base.log").open("w+b") as log, _Worker(sides[0], own, plan, room, log) as found:
-        found.wait()
-        return set(_chosen(found.nodes, plan))
 
 
 def _same_files(first: Path, second: Path) -> bool:
-    """Whether both folders hold the same Python files."""
-    names = [sorted(file.relative_to(one).as_posix() for file in one.rglob("*.py")) for one in (first, second)]
+    """Whether both folders hold the same files."""
+    files = [{file.relative_to(one).as_posix() for file in one.rglob("*") if file.is_file()} for one in (first, second)]
+    names = [sorted(name for name in each if "__pycache__" not in name) for each in files]
     return names[0] == names[1] and not any(filecmp.cmpfiles(first, second, names[0], shallow=False)[1:])
 
 
@@ -458,31 +549,44 @@ class _Run:
         self._folders = [out / "base", out / "head"]
         self._files: list[dict[int, dict[str, Any]]] = [{}, {}]  # of each side, by the number of the process
         self._counts: dict[str, int] = {}
-        self.failures: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        self.nodes = _chosen(list(dict.fromkeys([*workers[1].nodes, *workers[0].nodes])), plan)
+        self._failures: tuple[dict[str, str], dict[str, str]] = (dict(workers[0].errors), dict(workers[1].errors))
+        self._nodes = _chosen(list(dict.fromkeys([*workers[1].nodes, *workers[0].nodes])), plan)
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
-        for found, failed in zip(workers, self.failures, strict=True):
-            for place, why in found.errors.items():
-                failed[place] = why
-        if not self.nodes and not any(self.failures):
+        if not self._nodes and not any(self._failures):
             raise UserError("no benchmark fits: see what there is with pytest --collect-only.")
 
     def all(self) -> None:
         """Some of every benchmark, then more of those that are still open."""
-        for at, node in enumerate(self.nodes, 1):
+        for at, node in enumerate(self._nodes, 1):
             started = time.monotonic()
             self._turns(node)
-            self._say(f"{at}/{len(self.nodes)} {node}: {self._told(node)} ({time.monotonic() - started:.0f} s)")
+            self._say(f"{at}/{len(self._nodes)} {self._told(node)} ({time.monotonic() - started:.0f} s)")
         while again := self._open():
             for node in again:
                 self._turns(node)
-                self._say(f"again {node}: {self._told(node)}")
+                self._say(f"again {self._told(node)}")
 
-    def changes(self) -> list[Change]:
-        """All of them, compared."""
-        base, head = self._sides()
-        return compare_times(base, head, self._plan.limits, self.failures)
+    def changes(self, own: set[str] | None) -> list[Change]:
+        """All of them, compared; ``own`` are the names of the base's own benchmarks, None where they are the head's."""
+        nodes = [set(each.nodes) for each in self._workers]
+        had = nodes[0] if own is None else own
+        sides = self._sides()
+        new = {name: sample for name, sample in sides[1].samples.items() if name not in had}
+        called = renamed(had - set(self._nodes), new)
+        changes = []
+        for change in compare_times(*sides, self._plan.limits, self._failures):
+            if change.verdict == "new" and change.name in self._failures[0] and change.name in had:
+                change = replace(change, verdict="not told")  # the base has it, and yet it has no figures
+            if change.name in called and change.verdict not in ("new", "failed"):
+                change = replace(change, note=f"was {called[change.name]}" + (f", {change.note}" if change.note else ""))
+            changes.append(change)
+        gone = (had - set(self._nodes) - set(called.values())) | (nodes[0] - nodes[1]) & set(self._nodes)
+        hints = {name: look_alike(name, list(new)) for name in sorted(gone)}
+        return changes + [
+            Change("time", name, "", verdict="missing", note=hint or "the head does not have it")
+            for name, hint in hints.items()
+        ]
 
     def _sides(self) -> tuple[Side, Side]:
         base, head = (read_side(folder) for folder in self._folders)
@@ -490,22 +594,21 @@ class _Run:
 
     def _open(self) -> list[str]:
         """Benchmarks of which more processes may change the verdict: too noisy, or said to be slower."""
-        wanted = {change.name for change in self.changes() if change.verdict in ("open", "slower", "more memory")}
-        return [node for node in self.nodes if node in wanted and self._counts[node] + self._plan.processes <= MOST]
+        changes = compare_times(*self._sides(), self._plan.limits)
+        wanted = {change.name for change in changes if change.verdict in ("open", "slower", "more memory")}
+        most = max(MOST, self._plan.processes)
+        return [node for node in self._nodes if node in wanted and self._counts[node] + self._plan.processes <= most]
 
     def _turns(self, node: str) -> None:
-        """base, head, head, base ...: as many of each as the plan says, if neither fails."""
+        """base, head, head, base ...: as many of each as the plan says, if the head does not fail."""
         done = self._counts.get(node, 0)
         for number in range(done, done + self._plan.processes):
             for side in (0, 1) if number % 2 == 0 else (1, 0):
-                if node in self.failures[side] or node in self.failures[1]:
+                if node in self._failures[side] or node in self._failures[1] or node not in self._workers[side].nodes:
                     continue  # what fails in the head needs no times
-                if node not in self._workers[side].nodes:
-                    self.failures[side][node] = "there is no such benchmark"
-                    continue
                 raw, why = self._workers[side].measure(node)
                 if raw is None:
-                    self.failures[side][node] = why
+                    self._failures[side][node] = short(why, SHOWN)
                 else:
                     self._keep(side, number, raw)
         self._counts[node] = done + self._plan.processes
@@ -521,43 +624,54 @@ class _Run:
     def _told(self, node: str) -> str:
         """How it stands."""
         for side, name in ((1, "head"), (0, "base")):
-            if node in self.failures[side]:
-                return f"fails in the {name}: {self.failures[side][node]}"
-        base, head = self._sides()
-        kept = [Side({node: side.samples[node]}, side.devices) for side in (base, head) if node in side.samples]
+            if node in self._failures[side]:
+                return f"{short(node, SHOWN)}: fails in the {name}: {self._failures[side][node]}"
+        kept = [Side({node: side.samples[node]}) for side in self._sides() if node in side.samples]
         if len(kept) < 2:
-            return "no figures"
+            return f"{short(node, SHOWN)}: only one side has it"
         change = compare_times(kept[0], kept[1], self._plan.limits)[0]
-        return f"{change.verdict}, ratio {change.ratio:.3f}"
+        return f"{short(node, SHOWN)}: {change.verdict}, ratio {change.ratio:.3f}"
 
 
 # --- quality ---------------------------------------------------------------------------------------------------------
 
 
-def run_grid_of(side: Places, plan: Plan, tasks: str, models: str, seeds: int, out: Path, work: Path, jobs: int) -> str:
-    """Train the small grid with one side's seqbench; records go to ``out``. What went wrong, or nothing.
+def run_grid_of(side: Places, plan: Plan, words: Sequence[str], out: Path) -> str:
+    """Train a grid with one side's seqbench: ``words`` are options of `run`; records go to ``out``. What went wrong.
 
     Each side prepares its data anew, in a cache of its own: a shared one would hide a change in how data is read.
     """
-    words = ["run", "--task", tasks, "--model", models, "--seeds", str(seeds), "--budget", "smoke", "--device", "cpu"]
-    words += ["--jobs", str(jobs), "--out", str(out)]
+    command = [str(side.python), "-P", "-m", "seqbench", "run", *words, "--device", "cpu", "--out", str(out)]
     if plan.plugin is not None:
-        words += ["--plugin", str(side.tree / plan.plugin)]
-    done = subprocess.run(
-        [str(side.python), "-P", "-m", "seqbench", *words],
-        cwd=work,
-        env=side.environment(SEQBENCH_CACHE=str(work / side.tree.parent.name / "cache")),
-        capture_output=True,
-        text=True,
-    )
+        command += ["--plugin", str(side.tree / plan.plugin)]
+    room = side.tree.parent
+    try:
+        done = subprocess.run(
+            command,
+            cwd=room,
+            env=side.environment(SEQBENCH_CACHE=str(room / "cache")),
+            capture_output=True,
+            text=True,
+            timeout=TRAINING,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took more than {TRAINING:.0f} s"
     if done.returncode in (0, 1) and any(out.rglob("record.json")):
         return ""  # cells that failed have left records that say so
     last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
-    return " ".join(last) or f"exit code {done.returncode}"
+    return short(" ".join(last), SHOWN) or f"exit code {done.returncode}"
 
 
 @contextlib.contextmanager
 def workroom() -> Iterator[Path]:
-    """A temporary folder for trees and packages."""
-    with tempfile.TemporaryDirectory(prefix="seqbench-regress-") as folder:
-        yield Path(folder)
+    """A temporary folder for trees and packages, which goes away when this is asked to end, too."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(f"ended by signal {number}; what was measured stays in --out, but is not compared")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with tempfile.TemporaryDirectory(prefix="seqbench-regress-") as folder:
+            yield Path(folder).resolve()
+    finally:
+        signal.signal(signal.SIGTERM, before)

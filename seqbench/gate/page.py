@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
-from seqbench.gate.verdict import BAD, Change, Limits, ordered
+from seqbench.gate.verdict import BAD, Change, Limits, compared, ordered
 from seqbench.report.text import NONE, Section, counted, escape, listed, rounded, table
 
 __all__ = ["SCHEMA", "Comparison", "Revision", "as_json", "as_junit", "as_markdown", "as_sections", "legend"]
 
 SCHEMA = 1  # of regress.json
-FORBIDDEN = {code: " " for code in range(32) if chr(code) not in "\t\n\r"} | {0xFFFE: " ", 0xFFFF: " "}  # in XML
-QUIET = ("same", "open")
+FORBIDDEN = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], " ")  # in XML
 HEADERS = ("what", "before", "after", "ratio or difference", "95% interval", "verdict", "")
 LEFT = ("what", "verdict", "")
 WORDS = {"failed": "fails", "open": "same, as far as can be told"}
@@ -57,18 +56,23 @@ class Comparison:
     @property
     def about(self) -> str:
         """Which revisions, and where."""
-        return f"{self.base} → {self.head}, on {self.device}"
+        return f"{self.base} → {self.head}" + (f", on {self.device}" if self.device else "")
 
     @property
     def headline(self) -> str:
         """One sentence."""
         bad = Counter(change.verdict for change in self.changes if change.bad)
         if not bad:
-            accepted = sum(change.accepted is not None for change in self.changes)
-            also = f" ({accepted} accepted)" if accepted else ""
-            untold = sum(change.verdict == "not told" and change.accepted is None for change in self.changes)
-            also += f"; {untold} can't be told" if untold else ""
-            return f"Nothing got slower, larger or worse{also}."
+            if not compared(self.changes):
+                return "Nothing was compared."
+            counts = {
+                "accepted": sum(change.accepted is not None for change in self.changes),
+                "can't be told": sum(c.verdict == "not told" and c.accepted is None for c in self.changes),
+                "too noisy to be sure": sum(change.verdict == "open" for change in self.changes),
+                "without a figure on either side": sum(c.verdict == "same" and c.after is None for c in self.changes),
+            }
+            also = [f"{count} {what}" for what, count in counts.items() if count]
+            return f"Nothing got slower, larger or worse{f' ({listed(also)})' if also else ''}."
         parts = [f"{count} {COUNTED[verdict]}" for verdict, count in sorted(bad.items(), key=lambda one: ORDER[one[0]])]
         return f"Regression: {listed(parts)}."
 
@@ -76,8 +80,8 @@ class Comparison:
 def as_sections(found: Comparison) -> list[Section]:
     """What changed, and what did not, as tables of plain text; either is left out where it has no row."""
     changes = ordered(found.changes)
-    loud = [change for change in changes if change.verdict not in QUIET]
-    quiet = [change for change in changes if change.verdict in QUIET]
+    quiet = [change for change in changes if _is_quiet(change, found.limits)]
+    loud = [change for change in changes if not _is_quiet(change, found.limits)]
     still = f"{counted(len(quiet), 'figure')} without a change that counts"
     return [Section(heading, HEADERS, [_row(c) for c in part]) for heading, part in (("", loud), (still, quiet)) if part]
 
@@ -96,6 +100,11 @@ def as_markdown(found: Comparison) -> str:
         lines += ["</details>", ""] if section.heading else []
     lines += [*(escape(note) for note in found.notes), *([""] if found.notes else []), *legend(found)]
     return "\n".join(lines) + "\n"
+
+
+def _is_quiet(change: Change, limits: Limits) -> bool:
+    """Whether nothing is to be seen: it did not change, or is noisy but not by so much as would count."""
+    return change.verdict == "same" or (change.verdict == "open" and change.ratio < limits.factor)
 
 
 def _row(change: Change) -> list[str]:

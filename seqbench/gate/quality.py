@@ -34,9 +34,11 @@ def read_records(path: Path) -> list[Result]:
     Raises:
         UserError: one is damaged or altered.
     """
-    homes = {file.resolve().parents[4] for file in path.rglob(RECORD) if len(file.resolve().parents) > 4}
+    place = path.resolve()
+    homes = {file.parents[4] for file in place.rglob(RECORD) if len(file.parents) > 4}
     roots = sorted(root for root in homes if any(root.glob(f"{RunRecord.PATTERN}/run-*")))  # not those of probes
-    return results_of(load_results(roots)) if roots else []
+    results = results_of(load_results(roots)) if roots else []
+    return [result for result in results if result.folder.is_relative_to(place)]
 
 
 def compare_quality(base: Iterable[Result], head: Iterable[Result], relevant: float = RELEVANT) -> list[Change]:
@@ -151,10 +153,15 @@ def _difference(before: Sequence[Result], after: Sequence[Result], plain: Change
     if any(old.data_sha256 != new.data_sha256 for old, new in zip(before, after, strict=True)):
         note = _joined("the data differ, so these are scores of different tests", plain.note)
         return replace(change, verdict="not told", note=note), None
+    if len({(run.metric, run.direction) for run in (*before, *after)}) > 1:
+        note = _joined("the metric is another one", plain.note)
+        return replace(change, verdict="not told", note=note), None
     if all(_identical(old, new) for old, new in zip(before, after, strict=True)):
         note = _joined("identical", plain.note)
         return replace(change, ratio=1.0, low=0.0, high=0.0, p=1.0, note=note), None
-    told = estimate(values[1] - values[0], _left_out(after) - _left_out(before))
+    rows = [_left_out(before), _left_out(after)]
+    groups = rows[1] - rows[0] if rows[0].shape == rows[1].shape else rows[0][:, :0]
+    told = estimate(values[1] - values[0], groups)
     low, high = told.interval()[1:]
     change = replace(change, low=low, high=high, p=told.p_value())
     return change, told.value / _scale(after[0], means[0])

@@ -6,7 +6,6 @@ Rounds of one process are not independent: they share its memory and its moment.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from seqbench.errors import UserError
 from seqbench.jobs.store import RECORD
 
-__all__ = ["OURS", "Sample", "Side", "check_devices", "parse_json", "read_side"]
+__all__ = ["COMPARISON", "Sample", "Side", "check_devices", "parse_json", "read_file", "read_side"]
 
-OURS = ("regress.json", RECORD)  # JSON that lies beside benchmarks and holds none
+COMPARISON = "regress.json"
+OURS = (COMPARISON, RECORD)  # JSON that lies beside benchmarks and holds none
 MEMORY = "peak_memory_bytes"  # in `extra_info`, as is the next
 COMPUTED = "cpu_seconds"
 FORMERLY = "formerly"
+BOUND = 1e300  # no figure is as large
 
 
 class _Part(BaseModel):
@@ -82,7 +83,7 @@ class Side:
             sample.seconds.append(one.stats.median)
             for key, figures in ((MEMORY, sample.memory), (COMPUTED, sample.computed)):
                 figure = one.extra_info.get(key)
-                if isinstance(figure, (int, float)) and math.isfinite(figure) and figure > 0:
+                if isinstance(figure, (int, float)) and 0 < figure < BOUND:
                     figures.append(float(figure))
             formerly = one.extra_info.get(FORMERLY)
             sample.formerly = formerly if isinstance(formerly, str) else sample.formerly
@@ -96,9 +97,11 @@ def read_side(path: Path) -> Side:
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or directory.")
+    if (path / COMPARISON).is_file():
+        raise UserError(f"{path} holds a whole comparison: name one side of it, such as {path / 'base'}.")
     side = Side()
     for file in _files(path):
-        side.add(_read(file))
+        side.add(read_file(file))
     return side
 
 
@@ -114,7 +117,8 @@ def _of_a_record(file: Path) -> bool:
     return (file.parent / RECORD).is_file()
 
 
-def _read(path: Path) -> _File:
+def read_file(path: Path) -> _File:
+    """One file of pytest-benchmark; raises `UserError` as `read_side` does."""
     raw = parse_json(path)
     if not isinstance(raw, dict) or "benchmarks" not in raw:
         raise UserError(f"{path} is no file of pytest-benchmark (it has no list of benchmarks): move it elsewhere.")

@@ -14,7 +14,6 @@ Quality is the same on all machines: there the level is the metric itself. Nothi
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -29,6 +28,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError
 
 from seqbench.errors import UserError
+from seqbench.gate.timings import COMPARISON, parse_json
 from seqbench.report.chart import COLOURS, DARK, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Region, Rule
 from seqbench.report.text import NONE, Section, counted, rounded, short
 from seqbench.stats import Interval
@@ -36,7 +36,6 @@ from seqbench.stats import Interval
 __all__ = ["TREND_HEADERS", "Drift", "History", "Level", "Trend", "read_trend", "trend_charts", "trend_rows",
            "trend_section"]  # fmt: skip
 
-FILE = "regress.json"
 SCHEMA_VERSION = 1
 DRIFT = 1.10  # the least product of ratios that is told as a drift, or its inverse
 PANELS = 12  # the most that one chart can show and still be read
@@ -112,15 +111,7 @@ class _File(_Lenient):
 
 
 def _read(path: Path) -> _File:
-    def refuse(constant: str) -> float:
-        raise ValueError(f"it holds {constant}")
-
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}. Remove it, or make it again.") from None
+    raw = parse_json(path)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         said = f"{path} has schema version {short(version)}"
@@ -213,13 +204,13 @@ def read_trend(directory: Path) -> Trend:
     Raises:
         UserError: there is none, one is damaged or from a newer version, or none compares two commits.
     """
-    paths = sorted(directory.rglob(FILE))
+    paths = sorted(directory.rglob(COMPARISON))
     if not paths:
-        raise UserError(f"there is no {FILE} below {directory}: run `regress run --base REV --head REV` first.")
+        raise UserError(f"there is no {COMPARISON} below {directory}: run `regress run --base REV --head REV` first.")
     found = [_read(path) for path in paths]
     usable, notes = _usable(found)
     if not usable:
-        raise UserError(f"no {FILE} below {directory} compares two commits: commit, and run `regress run` again.")
+        raise UserError(f"no {COMPARISON} below {directory} compares two commits: commit, and run `regress run` again.")
     times = {
         each.commit: each.time.astimezone(UTC)
         for file in usable

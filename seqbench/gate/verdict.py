@@ -21,9 +21,12 @@ from seqbench.errors import UserError
 from seqbench.gate.timings import Sample, Side
 from seqbench.stats import rank_test, ratio_interval
 
-__all__ = ["ALPHA", "BAD", "FACTOR", "Accepted", "Change", "Limits", "accept", "compare_times", "exit_code", "ordered"]
+__all__ = ["ALPHA", "BAD", "FACTOR", "Accepted", "Change", "Limits", "Verdict", "accept", "compare_times", "compared",
+           "exit_code", "look_alike", "ordered", "renamed"]  # fmt: skip
 
 ALPHA, FACTOR = 0.002, 1.10
+MEMORY = "memory:"
+SKIPPED = "skipped"  # what the reason begins with why a benchmark was not run
 LEAST = 7  # processes on each side from which a rank test can fall below ALPHA
 Kind = Literal["time", "memory", "quality"]
 Verdict = Literal[
@@ -87,40 +90,50 @@ def compare_times(
     failures: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
 ) -> list[Change]:
     """Every benchmark of either side; ``failures`` of base and head say by name how benchmarks failed there."""
-    renamed = _renamed(base, head)
+    called = renamed(base.samples.keys() - head.samples.keys(), _without(head.samples, base.samples))
     changes: list[Change] = []
     for name, after in head.samples.items():
-        before = base.samples.get(renamed.get(name, name))
+        before = base.samples.get(called.get(name, name))
         if name in failures[1]:
             continue
-        if before is None:
+        if before is None or name in failures[0]:
             why = failures[0].get(name)
-            note = f"fails in the base: {why}" if why else ""
-            changes.append(_alone(after, "new", note))
+            changes.append(_alone(after, "new", f"fails in the base: {why}" if why else ""))
         else:
             note = f"was {before.name}" if before.name != name else ""
             changes += _both(before, after, limits, note)
-    known = {*head.samples, *renamed.values(), *failures[1]}
+    known = {*head.samples, *called.values(), *failures[1]}
+    new = [name for name in head.samples if name not in base.samples]
     changes += [
-        _alone(sample, "missing", _look_alike(name, head, base))
-        for name, sample in base.samples.items()
-        if name not in known
+        _alone(sample, "missing", look_alike(name, new)) for name, sample in base.samples.items() if name not in known
     ]
-    for name, why in failures[1].items():
-        group = base.samples[name].group if name in base.samples else ""
-        also = " (as in the base)" if name in failures[0] else ""
-        changes.append(Change("time", name, group, verdict="failed", note=f"{why}{also}"))
-    return changes
+    return changes + [_failed(name, why, base, failures[0].get(name)) for name, why in failures[1].items()]
 
 
-def _renamed(base: Side, head: Side) -> dict[str, str]:
-    """From new names to old ones, as far as benchmarks say what they were called or have only moved to another file."""
-    gone, new = base.samples.keys() - head.samples.keys(), head.samples.keys() - base.samples.keys()
-    told = {name: old for name in new for old in [head.samples[name].formerly] if old in gone}
-    for name in new - told.keys():
-        moved = [old for old in gone - set(told.values()) if _own_name(old) == _own_name(name)]
+def _without(samples: Mapping[str, Sample], others: Mapping[str, Sample]) -> dict[str, Sample]:
+    return {name: sample for name, sample in samples.items() if name not in others}
+
+
+def _failed(name: str, why: str, base: Side, before: str | None) -> Change:
+    """A benchmark that fails, or is skipped, in the head; what does so in the base, too, is nothing new."""
+    group = base.samples[name].group if name in base.samples else ""
+    if before is not None:
+        return Change("time", name, group, note=f"on both sides: {why}")
+    return Change("time", name, group, verdict="missing" if why.startswith(SKIPPED) else "failed", note=why)
+
+
+def renamed(gone: Iterable[str], new: Mapping[str, Sample]) -> dict[str, str]:
+    """From names in ``new`` to those in ``gone``, as far as benchmarks say what they were called, or have only moved to
+    another file.
+    """
+    left = set(gone)
+    told = {name: old for name in sorted(new) for old in [new[name].formerly] if old in left}
+    left -= set(told.values())
+    for name in sorted(new.keys() - told.keys()):
+        moved = [old for old in sorted(left) if _own_name(old) == _own_name(name)]
         if len(moved) == 1:
             told[name] = moved[0]
+            left.discard(moved[0])
     return told
 
 
@@ -129,9 +142,8 @@ def _own_name(name: str) -> str:
     return name.partition("::")[2] or name
 
 
-def _look_alike(name: str, head: Side, base: Side) -> str:
-    """A hint at what a benchmark that vanished may be called now."""
-    new = [other for other in head.samples if other not in base.samples]
+def look_alike(name: str, new: Sequence[str]) -> str:
+    """A hint at which of the ``new`` benchmarks one that vanished may be; nothing where none is alike."""
     close = difflib.get_close_matches(name, new, n=1, cutoff=0.75)
     return f"perhaps renamed to {close[0]}: say so by extra_info['formerly'] there" if close else ""
 
@@ -198,7 +210,10 @@ def _waits(before: Sample, after: Sample, time: Change) -> str:
 
 
 class Accepted(NamedTuple):
-    """A bad verdict that is wanted: which names (a pattern as in a shell), up to which ratio or difference, and why."""
+    """A bad verdict that is wanted: which names (a pattern as in a shell), up to which ratio or difference, and why.
+
+    A pattern that begins with ``memory:`` is about memory, others are about time and quality.
+    """
 
     pattern: str
     most: float
@@ -225,12 +240,17 @@ class Accepted(NamedTuple):
 
     def covers(self, change: Change) -> bool:
         """Whether ``change`` is the one that is meant, and no larger than said."""
-        if self.pattern not in change.name and not fnmatch.fnmatchcase(change.name, self.pattern):
+        pattern = self.pattern.removeprefix(MEMORY)
+        if (self.pattern != pattern) != (change.kind == "memory"):
+            return False
+        if pattern not in change.name and not fnmatch.fnmatchcase(change.name, pattern):
             return False  # names hold brackets, which a pattern takes for a choice of letters
-        if change.kind != "quality":
-            return not change.ratio > self.most
-        size = abs((change.after or 0.0) - (change.before or 0.0))
-        return change.before is None or change.after is None or size <= self.most
+        if math.isinf(self.most):
+            return True
+        if change.before is None or change.after is None:
+            return False  # what failed or vanished has no size
+        size = abs(change.after - change.before) if change.kind == "quality" else change.ratio
+        return size <= self.most
 
 
 def accept(changes: Iterable[Change], wanted: Sequence[Accepted]) -> list[Change]:
@@ -263,16 +283,15 @@ def _relative(change: Change) -> float:
     return abs(change.after / change.before - 1)
 
 
-def exit_code(changes: Sequence[Change]) -> int:
-    """3 if something got worse, 1 if something can't be told, else 0.
+def compared(changes: Iterable[Change]) -> bool:
+    """Whether anything was: there is something that both sides have."""
+    return any(change.before is not None and change.after is not None for change in changes)
 
-    Raises:
-        UserError: nothing was compared: there is nothing that both sides have.
-    """
-    if not any(change.before is not None and change.after is not None for change in changes):
-        if any(change.bad for change in changes):
-            return 3
-        raise UserError("nothing was compared: the two sides have no benchmark and no run in common.")
+
+def exit_code(changes: Sequence[Change]) -> int:
+    """3 if something got worse, 1 if something can't be told, 2 if nothing was compared, else 0."""
     if any(change.bad for change in changes):
         return 3
-    return 1 if any(change.verdict == "not told" and change.accepted is None for change in changes) else 0
+    if any(change.verdict == "not told" and change.accepted is None for change in changes):
+        return 1
+    return 0 if compared(changes) else 2

@@ -9,6 +9,7 @@ next.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -18,14 +19,17 @@ from typing import Any
 
 import pytest
 
+FOREIGN = "SEQBENCH_GATE_FOREIGN"  # folders whose code is not this side's
 PIPES = "SEQBENCH_GATE_PIPES"  # numbers of two file descriptors, which requests come from and answers go to
+SKIPPED = "skipped"  # what such a reason begins with
 REASON = 300  # characters of why a benchmark failed
 
 
 class Worker:
     """The plug-in: collects what goes wrong, and serves requests in place of the loop over all tests."""
 
-    def __init__(self, requests: int, answers: int) -> None:
+    def __init__(self, requests: int, answers: int, others: tuple[str, ...], own: str) -> None:
+        self._others, self._own = others, own
         self._requests = os.fdopen(requests, "r", encoding="utf-8")
         self._answers = os.fdopen(answers, "w", encoding="utf-8")
         self._errors: dict[str, str] = {}
@@ -39,9 +43,13 @@ class Worker:
             self._errors[report.nodeid] = _last_line(report)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """A benchmark that fails; in a process that measures, how it went."""
+        """A benchmark that fails or is skipped; in a process that measures, how it went."""
         if report.failed:
             self._errors.setdefault(report.nodeid, _last_line(report))
+        if report.skipped:
+            self._errors.setdefault(report.nodeid, f"{SKIPPED}: {_last_line(report)}")
+        if foreign := self._foreign():
+            self._errors.setdefault(report.nodeid, f"it imported {foreign}, which is not of this revision")
         if self._status is not None and report.when == "teardown":
             self._status.write_text(json.dumps(self._errors), encoding="utf-8")
 
@@ -49,9 +57,8 @@ class Worker:
     def pytest_runtestloop(self, session: Any) -> bool | None:
         """Serve requests until there are no more. None in a process that measures: there pytest's own loop goes on."""
         forks = _can_fork()
-        file = getattr(sys.modules.get("seqbench"), "__file__", None)
-        nodes = [item.nodeid for item in session.items]
-        self._tell({"nodes": nodes, "errors": self._errors, "forks": forks, "seqbench": file})
+        nodes = [item.nodeid for item in session.items if "benchmark" in getattr(item, "fixturenames", ())]
+        self._tell({"nodes": nodes, "errors": self._errors, "forks": forks, "foreign": self._foreign()})
         for line in self._requests:
             request = json.loads(line)
             if not forks:
@@ -80,6 +87,7 @@ class Worker:
         """In place of pytest-benchmark's own, which takes a second to ask the processor about everything."""
         about = platform.uname()
         return {
+            "device_name": f"{_processor()} ({os.cpu_count()} cores)",
             "node": about.node,
             "machine": about.machine,
             "system": about.system,
@@ -99,9 +107,19 @@ class Worker:
         for one in output_json["benchmarks"]:
             one["stats"].pop("data", None)
         if self._result is not None:
-            self._result.write_text(json.dumps(output_json, default=float), encoding="utf-8")
+            self._result.write_text(json.dumps(output_json, default=_plain), encoding="utf-8")
         if self._forked:
             self._end()
+
+    def _foreign(self) -> str:
+        """A file that was imported and is not of this side; what is installed, and the benchmarks, may lie anywhere."""
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if not isinstance(file, str) or file.startswith(self._own) or "site-packages" in file:
+                continue
+            if file.startswith(self._others):
+                return file
+        return ""
 
     def _end(self) -> None:
         """Without the farewell of a session, of which there is nothing to tell."""
@@ -117,7 +135,26 @@ def pytest_configure(config: Any) -> None:
     """Take part if a gate has started this."""
     if pipes := os.environ.pop(PIPES, ""):
         requests, answers = map(int, pipes.split(","))
-        config.pluginmanager.register(Worker(requests, answers))
+        own = str(config.rootpath) + os.sep
+        others = [folder + os.sep for folder in os.environ.pop(FOREIGN, "").split(os.pathsep) if folder]
+        config.pluginmanager.register(Worker(requests, answers, tuple(others), own))
+
+
+def _plain(value: Any) -> float | str:
+    """What JSON can hold of a number of another kind, such as a Decimal; of anything else its text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _processor() -> str:
+    """What the processor calls itself: times are compared within one name only."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
 
 
 def _can_fork() -> bool:
@@ -144,4 +181,5 @@ def _last_line(report: Any) -> str:
     crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
     lines = [line for line in str(crash or report.longrepr or "no reason given").splitlines() if line.strip()]
     text = " ".join((lines[0] if crash else lines[-1]).split()) if lines else "no reason given"
+    text = text.encode("utf-8", "replace").decode("utf-8")  # without halves of letters, which nobody can write
     return text if len(text) <= REASON else text[:REASON] + " ..."
