@@ -270,6 +270,8 @@ class _Worker:
         self.errors: dict[str, str] = {}
         self._work = Path(tempfile.mkdtemp(dir=side.tree.parent))
         self._log = log
+        self._heard = b""
+        self._child = 0  # the process that measures, while there is one
         self._begin = functools.partial(_start, side, folder, plan, foreign, self._work, log)
         self._process, self._requests, self._answers = self._begin()
 
@@ -288,7 +290,6 @@ class _Worker:
             UserError: pytest could not, whatever the reason, or it found code that is not this side's.
         """
         self._heard = b""
-        self._child = 0
         ready = self._hear(START)
         if ready is None:
             raise UserError(f"pytest could not collect the benchmarks of the {self._name}: {_tail(self._log)}")
@@ -308,6 +309,7 @@ class _Worker:
     def _close(self) -> None:
         if self._child:
             _kill_group(self._child)
+            self._child = 0
         with contextlib.suppress(OSError):
             self._requests.close()
         try:
@@ -369,6 +371,7 @@ class _Worker:
         self._child = born["born"]
         ended = self._hear(PATIENCE)
         _kill_group(self._child)  # and what it may have left behind
+        self._child = 0
         if ended is None:
             if self._hear(10) is None:
                 raise _Gone
