@@ -57,6 +57,7 @@ SequenceModel.forward = _waiting(SequenceModel.forward, {share})
 """
 
 
+IDENTITY = ("-c", "user.name=gate", "-c", "user.email=gate@localhost", "-c", "commit.gpgsign=false")
 MISTAKES = {  # file, what stands there, what stands there by mistake
     "the forget gate of the LSTM is wired to its input gate": (
         "seqbench/models/kernels/cells.h", "c1 = f * c0 + i * u", "c1 = i * c0 + i * u",

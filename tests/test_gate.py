@@ -162,7 +162,8 @@ def test_a_wanted_change_passes_as_far_as_it_was_announced():
 
 
 def test_what_is_wanted_up_to_a_size_does_not_cover_a_crash_nor_memory():
-    crash, memory = Change("time", "test_x", "g", verdict="failed"), Change("memory", "test_x", "g", 1, 2, verdict="more memory")
+    crash = Change("time", "test_x", "g", verdict="failed")
+    memory = Change("memory", "test_x", "g", 1, 2, verdict="more memory")
     assert not accept([crash], [Accepted.parse("test_x up to 3: slower")])[0].accepted
     assert accept([crash], [Accepted.parse("test_x: removed")])[0].accepted
     assert not accept([memory], [Accepted.parse("test_x: slower")])[0].accepted

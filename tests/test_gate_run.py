@@ -156,9 +156,8 @@ def test_what_crashes_vanishes_or_can_not_be_imported_is_named(repository, regre
 
 
 def test_what_was_renamed_or_fails_in_the_base_is_said(repository, regress, tmp_path):
-    moved = BENCHMARK.replace("def test_other", "def test_renamed").replace(
-        "    benchmark.pedantic(work.other", "    benchmark.extra_info['formerly'] = 'test_work.py::test_other'\n    benchmark.pedantic(work.other"
-    )
+    says = "    benchmark.extra_info['formerly'] = 'test_work.py::test_other'\n"
+    moved = BENCHMARK.replace("def test_other(benchmark):\n", f"def test_renamed(benchmark):\n{says}")
     moved += "\n\ndef test_new(benchmark):\n    benchmark(work.new)\n"
     repository.commit(work=WORK + "\n\ndef new():\n    pass\n", tests__benchmarks__test_work=moved)
     done = regress("--head", "HEAD", base="HEAD~1")
@@ -181,7 +180,9 @@ def test_a_project_in_a_package_layout_is_measured_by_its_own_code_on_each_side(
     """Benchmarks that pytest puts on the path with the folder above them, and a project that pytest's options find."""
     repository = Repository(tmp_path)
     repository.write("pyproject.toml", '[tool.pytest.ini_options]\npythonpath = ["src"]\naddopts = "-n 2"\n')
-    repository.commit(src__work=WORK, tests____init__="", tests__benchmarks____init__="", tests__benchmarks__test_work=BENCHMARK)
+    for folder in ("tests", "tests/benchmarks"):
+        repository.write(f"{folder}/__init__.py", "")
+    repository.commit(src__work=WORK, tests__benchmarks__test_work=BENCHMARK)
     repository.commit(src__work=WORK.replace("0.002", "0.004"))
     done = regress("--only", "test_step", "--head", "HEAD", base="HEAD~1")
     assert done.returncode == 3, done.stdout + done.stderr

@@ -454,9 +454,7 @@ def _tail(log: IO[bytes]) -> str:
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
-def measure_times(
-    repository: Path, sides: tuple[Places, Places], plan: Plan, out: Path, say: Say
-) -> list[Change]:
+def measure_times(repository: Path, sides: tuple[Places, Places], plan: Plan, out: Path, say: Say) -> list[Change]:
     """Every benchmark on both sides, compared; the files of pytest-benchmark are in ``out``/base and ``out``/head.
 
     Raises:
@@ -518,9 +516,7 @@ def _own_benchmarks() -> Path:
     return next((f for f in (package / "benchmarks", package.parent / "tests" / "benchmarks") if f.is_dir()), package)
 
 
-def _names_of(
-    side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], out: Path, say: Say
-) -> set[str]:
+def _names_of(side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], out: Path, say: Say) -> set[str]:
     """What benchmarks the base has of its own; none where they can't be collected any more, which is said."""
     try:
         with (out / "base-own.log").open("w+b") as log, _Worker(side, folder, plan, foreign, log) as found:
@@ -582,7 +578,7 @@ class _Run:
             if change.verdict == "new" and change.name in self._failures[0] and change.name in had:
                 change = replace(change, verdict="not told")  # the base has it, and yet it has no figures
             if change.name in called and change.verdict not in ("new", "failed"):
-                change = replace(change, note=f"was {called[change.name]}" + (f", {change.note}" if change.note else ""))
+                change = replace(change, note=", ".join(filter(None, (f"was {called[change.name]}", change.note))))
             changes.append(change)
         gone = (had - set(self._nodes) - set(called.values())) | (nodes[0] - nodes[1]) & set(self._nodes)
         hints = {name: look_alike(name, list(new)) for name in sorted(gone)}

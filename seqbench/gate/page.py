@@ -83,7 +83,8 @@ def as_sections(found: Comparison) -> list[Section]:
     quiet = [change for change in changes if _is_quiet(change, found.limits)]
     loud = [change for change in changes if not _is_quiet(change, found.limits)]
     still = f"{counted(len(quiet), 'figure')} without a change that counts"
-    return [Section(heading, HEADERS, [_row(c) for c in part]) for heading, part in (("", loud), (still, quiet)) if part]
+    parts = {"": loud, still: quiet}
+    return [Section(heading, HEADERS, [_row(change) for change in part]) for heading, part in parts.items() if part]
 
 
 def as_markdown(found: Comparison) -> str:
