@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 from seqbench.disk import replace_file
-from seqbench.gate.measure import Places, Plan, measure_times, places, revisions, workroom
+from seqbench.gate.measure import Installed, Order, install_both, measure_times, revisions, workroom
 from seqbench.gate.verdict import LEAST, Change, Limits
 from seqbench.report.text import listed, table
 
@@ -68,7 +68,7 @@ MISTAKES = {  # file, what stands there, what stands there by mistake
 }  # fmt: skip
 
 
-def make_slower(side: Places, share: float) -> None:
+def make_slower(side: Installed, share: float) -> None:
     """Change what is installed on one side."""
     file = side.path[0] / "seqbench" / "models" / "backbone.py"
     file.write_text(file.read_text() + SLOW.replace("{share}", repr(share)))
@@ -99,9 +99,9 @@ def _compute() -> None:
         time.sleep(chance.uniform(1, 8))
 
 
-def compare_once(sides: tuple[Places, Places], node: str, work: Path) -> dict[str, Any]:
+def compare_once(sides: tuple[Installed, Installed], node: str, work: Path) -> dict[str, Any]:
     """One comparison of one benchmark."""
-    plan = Plan(Path("tests/benchmarks"), only=(node,), limits=Limits())
+    plan = Order(Path("tests/benchmarks"), only=(node,), limits=Limits())
     with tempfile.TemporaryDirectory(dir=work) as folder:
         started = time.monotonic()
         changes = measure_times(ROOT, sides, plan, Path(folder), lambda line: None)
@@ -132,7 +132,7 @@ def run_series(slower: float, times: int, *, busy: bool, path: Path) -> None:
     nodes = SLOWED if slower else NODES
     with workroom() as work, neighbour(busy=busy):
         base, head = revisions(ROOT, "HEAD", "HEAD")
-        sides = places(ROOT, (base, head), work, print)
+        sides = install_both(ROOT, (base, head), work, print)
         if slower:
             make_slower(sides[1], slower)
         while len(series["runs"]) < times:

@@ -10,8 +10,8 @@ from conftest import ROOT
 from gate_files import write_process, write_side
 
 from seqbench.errors import UserError
-from seqbench.gate.page import Comparison, Revision, as_json, as_junit, as_markdown
-from seqbench.gate.timings import Sample, Side, check_devices, read_side
+from seqbench.gate.page import Findings, Revision, as_json, as_junit, as_markdown
+from seqbench.gate.timings import Timing, Timings, check_devices, read_side
 from seqbench.gate.verdict import Accepted, Change, Limits, accept, compare_times, exit_code, ordered
 
 STEP, OTHER = "test_models.py::test_training_step[lstm-small]", "test_models.py::test_inference_step[gru-real]"
@@ -23,11 +23,13 @@ def times(factor=1.0):
 
 
 def side(device="this machine", **figures):
-    return Side({name: Sample(name, "training", each) for name, each in figures.items()}, {device})
+    return Timings({name: Timing(name, "training", each) for name, each in figures.items()}, {device})
 
 
 def both(before, after):
-    return compare_times(Side({STEP: Sample(STEP, "training", before)}), Side({STEP: Sample(STEP, "training", after)}))
+    return compare_times(
+        Timings({STEP: Timing(STEP, "training", before)}), Timings({STEP: Timing(STEP, "training", after)})
+    )
 
 
 # --- time and memory -------------------------------------------------------------------------------------------------
@@ -75,14 +77,14 @@ def test_too_few_processes_are_said_and_do_not_pass():
 
 
 def test_the_limits_can_be_set():
-    sides = [Side({STEP: Sample(STEP, "training", times(factor))}) for factor in (1.0, 1.2)]
+    sides = [Timings({STEP: Timing(STEP, "training", times(factor))}) for factor in (1.0, 1.2)]
     assert compare_times(*sides, Limits(factor=1.5))[0].verdict == "same"
     assert compare_times(*sides, Limits(alpha=1e-5))[0].verdict == "open"
 
 
 def test_memory_is_judged_beside_the_time():
-    before = Side({STEP: Sample(STEP, "training", times(), [100e6] * 8)})
-    after = Side({STEP: Sample(STEP, "training", times(), [150e6] * 8)})
+    before = Timings({STEP: Timing(STEP, "training", times(), [100e6] * 8)})
+    after = Timings({STEP: Timing(STEP, "training", times(), [150e6] * 8)})
     time, memory = compare_times(before, after)
     assert (time.verdict, memory.verdict, memory.unit) == ("same", "more memory", "bytes")
     assert memory.bad and exit_code([time, memory]) == 3
@@ -90,9 +92,9 @@ def test_memory_is_judged_beside_the_time():
 
 
 def test_what_waits_is_told_from_what_computes():
-    before = Side({STEP: Sample(STEP, "training", times(), computed=times())})
-    waits = Side({STEP: Sample(STEP, "training", times(2.0), computed=times())})
-    computes = Side({STEP: Sample(STEP, "training", times(2.0), computed=times(2.0))})
+    before = Timings({STEP: Timing(STEP, "training", times(), computed=times())})
+    waits = Timings({STEP: Timing(STEP, "training", times(2.0), computed=times())})
+    computes = Timings({STEP: Timing(STEP, "training", times(2.0), computed=times(2.0))})
     assert "it waits" in compare_times(before, waits)[0].note
     assert "it waits" not in compare_times(before, computes)[0].note
 
@@ -228,7 +230,7 @@ def test_sides_of_different_devices_are_refused_unless_wanted():
 
 
 def comparison(changes):
-    return Comparison(Revision("main", "a" * 40), Revision("working tree", "b" * 40, None, True), "a machine", changes)
+    return Findings(Revision("main", "a" * 40), Revision("working tree", "b" * 40, None, True), "a machine", changes)
 
 
 CHANGES = [

@@ -242,7 +242,7 @@ def edited(change):
     ("damage", "said"),
     [
         (lambda text: text[:-20], "is not valid JSON"),
-        (lambda text: text.replace('"p": 0.5', '"p": NaN'), "it holds NaN"),
+        (lambda text: text.replace('"p": 0.5', '"p": NaN'), "holds NaN"),
         (lambda text: text.replace('"ratio": 1.5', '"ratio": 1e999'), "rows.0.ratio"),
         (lambda text: "[" * 100_000, "is not valid JSON"),
         (lambda text: "[]", "top level"),

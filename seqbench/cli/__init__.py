@@ -222,12 +222,15 @@ def _today(words: Sequence[str]) -> list[str]:
     return _with_places(new)
 
 
+FOLDERS = ("leaderboard", "trend")  # commands that draw into a folder
+
+
 def _with_places(words: Sequence[str]) -> list[str]:
     """``words`` with ``auto`` after a --plot that no place follows: the parser has no option that may lack a value."""
     filled: list[str] = []
     for word, after in zip(words, (*words[1:], "-"), strict=True):
         filled.append(word)
-        a_place = not after.startswith("-") and (words[0] == "leaderboard" or "." in after or "/" in after)
+        a_place = not after.startswith("-") and (words[0] in FOLDERS or "." in after or "/" in after)
         if word == "--plot" and not a_place:
             filled.append(AUTO)
     return filled

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from seqbench.cli.common import FLAT, Common, show_json, speaker
+from seqbench.cli.common import AUTO, FLAT, Common, show_json, speaker
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.options import MACHINE, OUTPUT, WHAT, Flag, Jobs, Parameter, Range, Texts, check_options
 from seqbench.report.terminal import in_terminal, print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
-    from seqbench.gate.measure import Places, Plan
-    from seqbench.gate.page import Comparison
+    from seqbench.gate.measure import Installed, Order
+    from seqbench.gate.page import Findings
     from seqbench.gate.verdict import Change, Limits, Verdict
 
 __all__ = ["RegressCompare", "RegressRun", "RegressTrend", "group"]
@@ -55,7 +55,7 @@ class Judging:
 
         return Limits(factor=self.factor)
 
-    def show(self, found: Comparison) -> int:
+    def show(self, found: Findings) -> int:
         """Print it; the exit code that it deserves, whether or not somebody reads to the end."""
         from seqbench.gate.verdict import exit_code
 
@@ -66,7 +66,7 @@ class Judging:
             sys.stdout = None  # as nobody is there to read what is left
         return exit_code(found.changes)
 
-    def _print(self, found: Comparison) -> None:
+    def _print(self, found: Findings) -> None:
         from seqbench.gate.page import as_json, as_junit, as_markdown
 
         kind = "json" if self.common.json else self.format
@@ -101,7 +101,7 @@ class RegressCompare:
 
     def __call__(self) -> int:
         """Print what changed; the exit code says whether that is a regression."""
-        from seqbench.gate.page import Comparison, Revision
+        from seqbench.gate.page import Findings, Revision
         from seqbench.gate.quality import compare_quality, read_records
         from seqbench.gate.timings import check_devices, read_side
         from seqbench.gate.verdict import Accepted, accept, compare_times
@@ -112,7 +112,7 @@ class RegressCompare:
         device = check_devices(sides, others=self.other_device)
         changes = compare_times(sides[0], sides[1], self.judging.limits)
         changes += compare_quality(records[0], records[1], self.judging.relevant)
-        found = Comparison(
+        found = Findings(
             base=Revision(str(self.baseline)),
             head=Revision(str(self.candidate)),
             device=device,
@@ -167,8 +167,8 @@ class RegressRun:
 
     def __call__(self) -> int:
         """Measure, write and print; the exit code says whether something got worse."""
-        from seqbench.gate.measure import accepted_in, measure_times, places, revisions, workroom
-        from seqbench.gate.page import Comparison
+        from seqbench.gate.measure import accepted_in, install_both, measure_times, revisions, workroom
+        from seqbench.gate.page import Findings
         from seqbench.gate.timings import check_devices, read_side
         from seqbench.gate.verdict import Accepted, accept
 
@@ -179,12 +179,12 @@ class RegressRun:
         plan = self._plan(repository)
         out = self._folder(base.commit or "", head.commit or "")
         with workroom() as work:
-            sides = places(repository, (base, head), work, say)
+            sides = install_both(repository, (base, head), work, say)
             _check_plugin(sides, plan)
             changes = self._grid(sides, plan, out)
             changes += measure_times(repository, sides, plan, out, say) if self.processes else []
         measured = [read_side(out / name) for name in ("base", "head")] if self.processes else []
-        found = Comparison(
+        found = Findings(
             base=base,
             head=head,
             device=check_devices(measured, others=True),
@@ -211,17 +211,17 @@ class RegressRun:
         out.mkdir(parents=True, exist_ok=True)
         return out.resolve()
 
-    def _plan(self, repository: Path) -> Plan:
-        from seqbench.gate.measure import Plan
+    def _plan(self, repository: Path) -> Order:
+        from seqbench.gate.measure import Order
 
         benchmarks = self.benchmarks or (None if self.model else OWN_BENCHMARKS)
         plugin = _inside(self.common.plugin[0], repository) if self.common.plugin else None
         if benchmarks is not None:
             benchmarks = _inside(benchmarks, repository) if benchmarks.exists() else benchmarks
         models = tuple(filter(None, self.model.split(",")))
-        return Plan(benchmarks, models, plugin, self.only, self.processes, self.judging.limits)
+        return Order(benchmarks, models, plugin, self.only, self.processes, self.judging.limits)
 
-    def _grid(self, sides: tuple[Places, Places], plan: Plan, out: Path) -> list[Change]:
+    def _grid(self, sides: tuple[Installed, Installed], plan: Order, out: Path) -> list[Change]:
         """The small grid of training on both sides, compared; nothing where neither trains what the revisions hold."""
         from seqbench.gate.measure import run_grid_of
         from seqbench.gate.quality import compare_quality, read_records
@@ -251,8 +251,8 @@ class RegressTrend:
 
     folder: Annotated[Path, Parameter(metavar="DIR")] = field(kw_only=False)
     """Folder that holds what `regress run` left: every regress.json in it is read."""
-    plot: Annotated[Path | None, Parameter(group=OUTPUT, metavar="DIR")] = None
-    """Draw one picture for each group of benchmarks into this folder."""
+    plot: Annotated[Path | None, Parameter(group=OUTPUT, metavar="[DIR]")] = None
+    """Draw one picture for each group of benchmarks into this folder; by default plots, in DIR."""
     common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
@@ -266,8 +266,9 @@ class RegressTrend:
         section = trend_section(trend)
         drawn = []
         if self.plot is not None:
-            self.plot.mkdir(parents=True, exist_ok=True)
-            drawn = [draw(chart, self.plot / f"{name}.png") for name, chart in trend_charts(trend).items()]
+            place = self.folder / "plots" if str(self.plot) == AUTO else self.plot
+            place.mkdir(parents=True, exist_ok=True)
+            drawn = [draw(chart, place / f"{name}.png") for name, chart in trend_charts(trend).items()]
         if self.common.json:
             rows = [dict(zip(section.headers, row, strict=True)) for row in section.rows]
             show_json({"commits": len(trend.commits), "benchmarks": rows, "notes": section.notes, "pictures": drawn})
@@ -281,7 +282,7 @@ class RegressTrend:
         return 0
 
 
-def _show_short(found: Comparison) -> None:
+def _show_short(found: Findings) -> None:
     """In a terminal: what changed as a table, what did not as a count."""
     from seqbench.gate.page import as_sections, legend
 
@@ -317,14 +318,14 @@ def _inside(path: Path, repository: Path) -> Path:
     return whole.relative_to(repository.resolve())
 
 
-def _check_plugin(sides: tuple[Places, Places], plan: Plan) -> None:
+def _check_plugin(sides: tuple[Installed, Installed], plan: Order) -> None:
     """Refuse a file that a side does not have: there is nothing to compare it with."""
     for side in sides:
         if plan.plugin is not None and not (side.tree / plan.plugin).is_file():
             raise UserError(f"the {side.tree.parent.name} has no {plan.plugin}: there is nothing to compare.")
 
 
-def _write(found: Comparison, out: Path) -> None:
+def _write(found: Findings, out: Path) -> None:
     """As data, as a page and as JUnit."""
     from seqbench.gate.page import as_json, as_junit, as_markdown
 

@@ -34,11 +34,20 @@ from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
 from seqbench.gate import worker
 from seqbench.gate.page import Revision
-from seqbench.gate.timings import Side, read_file, read_side
-from seqbench.gate.verdict import Accepted, Change, Limits, compare_times, look_alike, renamed
+from seqbench.gate.timings import Timings, read_file, read_side
+from seqbench.gate.verdict import Accepted, Change, Limits, compare_times, is_skipped, look_alike, renamed
 from seqbench.report.text import short
 
-__all__ = ["Places", "Plan", "accepted_in", "measure_times", "places", "revisions", "run_grid_of", "workroom"]
+__all__ = [
+    "Installed",
+    "Order",
+    "accepted_in",
+    "install_both",
+    "measure_times",
+    "revisions",
+    "run_grid_of",
+    "workroom",
+]  # fmt: skip
 
 ROUND, MOST = 8, 24  # processes on each side at first, and at most
 PATIENCE = 600.0  # seconds after which one process is given up
@@ -51,7 +60,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Order:
     """What is to be measured.
 
     Attributes:
@@ -126,7 +135,7 @@ def accepted_in(repository: Path, base: Revision, head: Revision) -> list[Accept
 
 
 @dataclass(frozen=True)
-class Places:
+class Installed:
     """One side on disk: its files, what stands on Python's path, and the Python that runs it."""
 
     tree: Path
@@ -146,7 +155,7 @@ class Places:
         return any((path / "seqbench" / "__init__.py").is_file() for path in (*self.path, self.tree))
 
 
-def places(repository: Path, sides: Sequence[Revision], work: Path, say: Say) -> tuple[Places, Places]:
+def install_both(repository: Path, sides: Sequence[Revision], work: Path, say: Say) -> tuple[Installed, Installed]:
     """Write the files of both revisions below ``work`` and install what they hold, each beside the other.
 
     Raises:
@@ -209,7 +218,7 @@ def _needs(tree: Path) -> list[str]:
     return _pins(tree / "requirements.txt") or sorted(_project(tree).get("project", {}).get("dependencies", []))
 
 
-def _installed(tree: Path, *, apart: bool, say: Say) -> Places:
+def _installed(tree: Path, *, apart: bool, say: Say) -> Installed:
     """The side whose files are in ``tree``; a project is installed, other files are found where they are."""
     side, python = tree.parent.name, Path(sys.executable)
     if apart:
@@ -217,11 +226,11 @@ def _installed(tree: Path, *, apart: bool, say: Say) -> Places:
         python = _environment(tree)
     project = _project(tree)
     if not ({"project", "build-system"} & project.keys() or (tree / "setup.py").is_file()):
-        return Places(tree, (tree,), python)  # a pyproject.toml may configure tools only
+        return Installed(tree, (tree,), python)  # a pyproject.toml may configure tools only
     site = tree.parent / "site"
     say(f"{side}: installing")
     _pip(python, tree, "--no-deps", "--target", str(site), str(tree))
-    return Places(tree, (site,), python)
+    return Installed(tree, (site,), python)
 
 
 def _environment(tree: Path) -> Path:
@@ -264,7 +273,7 @@ class _Gone(Exception):
 class _Worker:
     """The process of one side that has collected the benchmarks; a context. It starts at once, and `wait` waits."""
 
-    def __init__(self, side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], log: IO[bytes]) -> None:
+    def __init__(self, side: Installed, folder: Path, plan: Order, foreign: Sequence[Path], log: IO[bytes]) -> None:
         self.side = side
         self.nodes: list[str] = []
         self.errors: dict[str, str] = {}
@@ -400,7 +409,7 @@ class _Worker:
 
 
 def _start(
-    side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], work: Path, log: IO[bytes]
+    side: Installed, folder: Path, plan: Order, foreign: Sequence[Path], work: Path, log: IO[bytes]
 ) -> tuple[subprocess.Popen[bytes], IO[str], int]:
     """pytest with the worker's plug-in, where requests go, and the descriptor that answers come from."""
     ours, theirs = os.pipe(), os.pipe()  # answers, requests
@@ -413,7 +422,7 @@ def _start(
     if plan.benchmarks is None:  # what surrounds an installed package is no configuration
         (work / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         words += ["-c", str(work / "pytest.ini")]
-    environment = Places(side.tree, (*side.path, plugins), side.python).environment(
+    environment = Installed(side.tree, (*side.path, plugins), side.python).environment(
         **{worker.PIPES: f"{theirs[0]},{ours[1]}", worker.FOREIGN: os.pathsep.join(map(str, foreign))},
         SEQBENCH_BENCH_MODELS=",".join(plan.models),
         SEQBENCH_BENCH_PLUGINS=str(side.tree / plan.plugin) if plan.plugin else "",
@@ -454,7 +463,9 @@ def _tail(log: IO[bytes]) -> str:
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
-def measure_times(repository: Path, sides: tuple[Places, Places], plan: Plan, out: Path, say: Say) -> list[Change]:
+def measure_times(
+    repository: Path, sides: tuple[Installed, Installed], plan: Order, out: Path, say: Say
+) -> list[Change]:
     """Every benchmark on both sides, compared; the files of pytest-benchmark are in ``out``/base and ``out``/head.
 
     Raises:
@@ -480,7 +491,7 @@ def measure_times(repository: Path, sides: tuple[Places, Places], plan: Plan, ou
 
 
 def _benchmarks(
-    repository: Path, sides: tuple[Places, Places], plan: Plan, out: Path, say: Say
+    repository: Path, sides: tuple[Installed, Installed], plan: Order, out: Path, say: Say
 ) -> tuple[set[str] | None, list[Path]]:
     """The names of the base's own benchmarks, None where these are the head's; and the folders that measure.
 
@@ -502,7 +513,7 @@ def _benchmarks(
     return names, [base, head]
 
 
-def _foreign(repository: Path, sides: Sequence[Places], side: int) -> list[Path]:
+def _foreign(repository: Path, sides: Sequence[Installed], side: int) -> list[Path]:
     """Folders whose code one side must not import: the other side's, and the repository itself."""
     others = [sides[1 - side].tree.parent]
     if not others[0].is_relative_to(repository.resolve()):  # as where temporary files are kept in it
@@ -516,7 +527,7 @@ def _own_benchmarks() -> Path:
     return next((f for f in (package / "benchmarks", package.parent / "tests" / "benchmarks") if f.is_dir()), package)
 
 
-def _names_of(side: Places, folder: Path, plan: Plan, foreign: Sequence[Path], out: Path, say: Say) -> set[str]:
+def _names_of(side: Installed, folder: Path, plan: Order, foreign: Sequence[Path], out: Path, say: Say) -> set[str]:
     """What benchmarks the base has of its own; none where they can't be collected any more, which is said."""
     try:
         with (out / "base-own.log").open("w+b") as log, _Worker(side, folder, plan, foreign, log) as found:
@@ -534,14 +545,14 @@ def _same_files(first: Path, second: Path) -> bool:
     return names[0] == names[1] and not any(filecmp.cmpfiles(first, second, names[0], shallow=False)[1:])
 
 
-def _chosen(nodes: Sequence[str], plan: Plan) -> list[str]:
+def _chosen(nodes: Sequence[str], plan: Order) -> list[str]:
     return [node for node in nodes if not plan.only or any(part in node for part in plan.only)]
 
 
 class _Run:
     """Benchmarks in turns, as many processes as it takes."""
 
-    def __init__(self, workers: Sequence[_Worker], plan: Plan, out: Path, say: Say) -> None:
+    def __init__(self, workers: Sequence[_Worker], plan: Order, out: Path, say: Say) -> None:
         self._workers = workers
         self._plan = plan
         self._say = say
@@ -568,13 +579,14 @@ class _Run:
 
     def changes(self, own: set[str] | None) -> list[Change]:
         """All of them, compared; ``own`` are the names of the base's own benchmarks, None where they are the head's."""
-        nodes = [set(each.nodes) for each in self._workers]
+        nodes = [set(_chosen(each.nodes, self._plan)) for each in self._workers]
         had = nodes[0] if own is None else own
         sides = self._sides()
         new = {name: sample for name, sample in sides[1].samples.items() if name not in had}
         called = renamed(had - set(self._nodes), new)
+        failures = (self._failures[0] if own is None else self._of_the_base(own), self._failures[1])
         changes = []
-        for change in compare_times(*sides, self._plan.limits, self._failures):
+        for change in compare_times(*sides, self._plan.limits, failures):
             if change.verdict == "new" and change.name in self._failures[0] and change.name in had:
                 change = replace(change, verdict="not told")  # the base has it, and yet it has no figures
             if change.name in called and change.verdict not in ("new", "failed"):
@@ -587,7 +599,13 @@ class _Run:
             for name, hint in hints.items()
         ]
 
-    def _sides(self) -> tuple[Side, Side]:
+    def _of_the_base(self, own: set[str]) -> dict[str, str]:
+        """What failed in the base, without what the head's benchmarks, which run there, broke or skip themselves."""
+        base, head = self._failures
+        broken = {name for name, why in head.items() if name in base and (name in own or not is_skipped(why))}
+        return {name: why for name, why in base.items() if name not in broken}
+
+    def _sides(self) -> tuple[Timings, Timings]:
         base, head = (read_side(folder) for folder in self._folders)
         return base, head
 
@@ -625,7 +643,7 @@ class _Run:
         for side, name in ((1, "head"), (0, "base")):
             if node in self._failures[side]:
                 return f"{short(node, SHOWN)}: fails in the {name}: {self._failures[side][node]}"
-        kept = [Side({node: side.samples[node]}) for side in self._sides() if node in side.samples]
+        kept = [Timings({node: side.samples[node]}) for side in self._sides() if node in side.samples]
         if len(kept) < 2:
             return f"{short(node, SHOWN)}: only one side has it"
         change = compare_times(kept[0], kept[1], self._plan.limits)[0]
@@ -635,7 +653,7 @@ class _Run:
 # --- quality ---------------------------------------------------------------------------------------------------------
 
 
-def run_grid_of(side: Places, plan: Plan, words: Sequence[str], out: Path) -> str:
+def run_grid_of(side: Installed, plan: Order, words: Sequence[str], out: Path) -> str:
     """Train a grid with one side's seqbench: ``words`` are options of `run`; records go to ``out``. What went wrong.
 
     Each side prepares its data anew, in a cache of its own: a shared one would hide a change in how data is read.

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from seqbench.gate.verdict import BAD, Change, Limits, compared, ordered
 from seqbench.report.text import NONE, Section, counted, escape, listed, rounded, table
 
-__all__ = ["SCHEMA", "Comparison", "Revision", "as_json", "as_junit", "as_markdown", "as_sections", "legend"]
+__all__ = ["SCHEMA", "Findings", "Revision", "as_json", "as_junit", "as_markdown", "as_sections", "legend"]
 
 SCHEMA = 1  # of regress.json
 FORBIDDEN = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], " ")  # in XML
@@ -42,7 +42,7 @@ class Revision:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Findings:
     """Everything that was compared, worst first, and on what it rests."""
 
     base: Revision
@@ -77,7 +77,7 @@ class Comparison:
         return f"Regression: {listed(parts)}."
 
 
-def as_sections(found: Comparison) -> list[Section]:
+def as_sections(found: Findings) -> list[Section]:
     """What changed, and what did not, as tables of plain text; either is left out where it has no row."""
     changes = ordered(found.changes)
     quiet = [change for change in changes if _is_quiet(change, found.limits)]
@@ -87,7 +87,7 @@ def as_sections(found: Comparison) -> list[Section]:
     return [Section(heading, HEADERS, [_row(change) for change in part]) for heading, part in parts.items() if part]
 
 
-def as_markdown(found: Comparison) -> str:
+def as_markdown(found: Findings) -> str:
     """A page: the sentence, a table of what changed, and behind a fold what did not."""
     lines = [f"## {escape(found.headline)}", "", escape(found.about), ""]
     bad = sum(change.bad for change in found.changes)  # these stand first
@@ -144,7 +144,7 @@ def _size(change: Change) -> list[str]:
     return [f"{change.ratio:.3f}" if math.isfinite(change.ratio) else NONE, ends]
 
 
-def legend(found: Comparison) -> list[str]:
+def legend(found: Findings) -> list[str]:
     """How the verdicts came about, one sentence or two for each kind."""
     counts = sorted({change.processes for change in found.changes if change.kind == "time" and all(change.processes)})
     said = []
@@ -165,7 +165,7 @@ def legend(found: Comparison) -> list[str]:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def as_json(found: Comparison) -> dict[str, Any]:
+def as_json(found: Findings) -> dict[str, Any]:
     """What regress.json holds; a figure that does not exist is null."""
     return {
         "schema_version": SCHEMA,
@@ -188,7 +188,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_junit(found: Comparison) -> str:
+def as_junit(found: Findings) -> str:
     """One test case for each figure; it fails where the change is bad and not accepted, and is skipped if not told."""
     changes = ordered(found.changes)
     counts: dict[str, int] = {

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from seqbench.errors import UserError
 from seqbench.jobs.store import RECORD
 
-__all__ = ["COMPARISON", "Sample", "Side", "check_devices", "parse_json", "read_file", "read_side"]
+__all__ = ["COMPARISON", "Timing", "Timings", "check_devices", "parse_json", "read_file", "read_side"]
 
 COMPARISON = "regress.json"
 OURS = (COMPARISON, RECORD)  # JSON that lies beside benchmarks and holds none
@@ -49,7 +49,7 @@ class _File(_Part):
 
 
 @dataclass
-class Sample:
+class Timing:
     """One benchmark on one side; the lists hold a figure per process.
 
     Attributes:
@@ -68,10 +68,10 @@ class Sample:
 
 
 @dataclass
-class Side:
+class Timings:
     """All benchmarks of one side by name, and the devices they were measured on."""
 
-    samples: dict[str, Sample] = field(default_factory=dict)
+    samples: dict[str, Timing] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
 
     def add(self, file: _File) -> None:
@@ -79,7 +79,7 @@ class Side:
         if file.benchmarks:
             self.devices.add(_device(file.machine_info))
         for one in file.benchmarks:
-            sample = self.samples.setdefault(one.fullname, Sample(one.fullname, one.group or ""))
+            sample = self.samples.setdefault(one.fullname, Timing(one.fullname, one.group or ""))
             sample.seconds.append(one.stats.median)
             for key, figures in ((MEMORY, sample.memory), (COMPUTED, sample.computed)):
                 figure = one.extra_info.get(key)
@@ -89,7 +89,7 @@ class Side:
             sample.formerly = formerly if isinstance(formerly, str) else sample.formerly
 
 
-def read_side(path: Path) -> Side:
+def read_side(path: Path) -> Timings:
     """All files of pytest-benchmark at or below ``path``.
 
     Raises:
@@ -99,7 +99,7 @@ def read_side(path: Path) -> Side:
         raise UserError(f"{path}: no such file or directory.")
     if (path / COMPARISON).is_file():
         raise UserError(f"{path} holds a whole comparison: name one side of it, such as {path / 'base'}.")
-    side = Side()
+    side = Timings()
     for file in _files(path):
         side.add(read_file(file))
     return side
@@ -127,7 +127,7 @@ def read_file(path: Path) -> _File:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path} can't be used: {place}: {first['msg']}. Measure this side again.") from None
+        raise UserError(f"{path} can't be used: {place}: {first['msg']}. Measure again.") from None
 
 
 def parse_json(path: Path) -> Any:
@@ -138,15 +138,15 @@ def parse_json(path: Path) -> Any:
     """
 
     def refuse(word: str) -> None:
-        raise UserError(f"{path} holds {word}, which is no figure: measure this side again.")
+        raise UserError(f"{path} holds {word}, which is no figure: measure again.")
 
     try:
         text = path.read_text(encoding="utf-8")
         if not text.strip():
-            raise UserError(f"{path} is empty: measure this side again.")
+            raise UserError(f"{path} is empty: measure again.")
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise UserError(f"{path} is damaged or cut off: it is not valid JSON. Measure this side again.") from None
+        raise UserError(f"{path} is damaged or cut off: it is not valid JSON. Measure again.") from None
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}).") from None
 
@@ -159,7 +159,7 @@ def _device(machine: dict[str, Any]) -> str:
     return " ".join(str(name).split())
 
 
-def check_devices(sides: Iterable[Side], *, others: bool) -> str:
+def check_devices(sides: Iterable[Timings], *, others: bool) -> str:
     """The device of all ``sides``; several are taken only if ``others`` are.
 
     Raises:

@@ -18,11 +18,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from seqbench.errors import UserError
-from seqbench.gate.timings import Sample, Side
+from seqbench.gate.timings import Timing, Timings
 from seqbench.stats import rank_test, ratio_interval
 
 __all__ = ["ALPHA", "BAD", "FACTOR", "Accepted", "Change", "Limits", "Verdict", "accept", "compare_times", "compared",
-           "exit_code", "look_alike", "ordered", "renamed"]  # fmt: skip
+           "exit_code", "is_skipped", "look_alike", "ordered", "renamed"]  # fmt: skip
 
 ALPHA, FACTOR = 0.002, 1.10
 MEMORY = "memory:"
@@ -84,8 +84,8 @@ class Limits(NamedTuple):
 
 
 def compare_times(
-    base: Side,
-    head: Side,
+    base: Timings,
+    head: Timings,
     limits: Limits = Limits(),  # noqa: B008 - immutable
     failures: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
 ) -> list[Change]:
@@ -110,19 +110,24 @@ def compare_times(
     return changes + [_failed(name, why, base, failures[0].get(name)) for name, why in failures[1].items()]
 
 
-def _without(samples: Mapping[str, Sample], others: Mapping[str, Sample]) -> dict[str, Sample]:
+def _without(samples: Mapping[str, Timing], others: Mapping[str, Timing]) -> dict[str, Timing]:
     return {name: sample for name, sample in samples.items() if name not in others}
 
 
-def _failed(name: str, why: str, base: Side, before: str | None) -> Change:
+def _failed(name: str, why: str, base: Timings, before: str | None) -> Change:
     """A benchmark that fails, or is skipped, in the head; what does so in the base, too, is nothing new."""
     group = base.samples[name].group if name in base.samples else ""
     if before is not None:
         return Change("time", name, group, note=f"on both sides: {why}")
-    return Change("time", name, group, verdict="missing" if why.startswith(SKIPPED) else "failed", note=why)
+    return Change("time", name, group, verdict="missing" if is_skipped(why) else "failed", note=why)
 
 
-def renamed(gone: Iterable[str], new: Mapping[str, Sample]) -> dict[str, str]:
+def is_skipped(why: str) -> bool:
+    """Whether that is the reason of a benchmark that was not run, and not of one that failed."""
+    return why.startswith(SKIPPED)
+
+
+def renamed(gone: Iterable[str], new: Mapping[str, Timing]) -> dict[str, str]:
     """From names in ``new`` to those in ``gone``, as far as benchmarks say what they were called, or have only moved to
     another file.
     """
@@ -148,7 +153,7 @@ def look_alike(name: str, new: Sequence[str]) -> str:
     return f"perhaps renamed to {close[0]}: say so by extra_info['formerly'] there" if close else ""
 
 
-def _alone(sample: Sample, verdict: Verdict, note: str) -> Change:
+def _alone(sample: Timing, verdict: Verdict, note: str) -> Change:
     """A benchmark that only one side has."""
     seconds, count = float(np.median(sample.seconds)), len(sample.seconds)
     before, after = (None, seconds) if verdict == "new" else (seconds, None)
@@ -156,7 +161,7 @@ def _alone(sample: Sample, verdict: Verdict, note: str) -> Change:
     return Change("time", sample.name, sample.group, before, after, verdict=verdict, processes=processes, note=note)
 
 
-def _both(before: Sample, after: Sample, limits: Limits, note: str) -> list[Change]:
+def _both(before: Timing, after: Timing, limits: Limits, note: str) -> list[Change]:
     """Its time, and its memory where both sides have that."""
     time = _compared("time", after, before.seconds, after.seconds, limits)
     waits = _waits(before, after, time)
@@ -166,7 +171,7 @@ def _both(before: Sample, after: Sample, limits: Limits, note: str) -> list[Chan
     return changes
 
 
-def _compared(kind: Kind, about: Sample, first: Sequence[float], second: Sequence[float], limits: Limits) -> Change:
+def _compared(kind: Kind, about: Timing, first: Sequence[float], second: Sequence[float], limits: Limits) -> Change:
     """One figure of a benchmark, judged."""
     p, (ratio, low, high) = rank_test(first, second), ratio_interval(first, second)
     real = p < limits.alpha
@@ -197,7 +202,7 @@ def _compared(kind: Kind, about: Sample, first: Sequence[float], second: Sequenc
     )
 
 
-def _waits(before: Sample, after: Sample, time: Change) -> str:
+def _waits(before: Timing, after: Timing, time: Change) -> str:
     """Where the time went, if a benchmark is slower although it computes no longer."""
     if time.verdict != "slower" or not before.computed or not after.computed or time.before is None:
         return ""
