@@ -124,15 +124,15 @@ def _alarm(change: Change) -> bool:
     return change.bad
 
 
-def run_series(slower: float, times: int, *, busy: bool, path: Path) -> None:
+def run_series(slower: float, times: int, machine: str, *, busy: bool, path: Path) -> None:
     """Compare ``times`` times; a line is written after each, and what is there already is not measured again."""
-    name = f"{slower:g}{' busy' if busy else ''}"
+    name = f"{slower:g}, {machine}"
     known = json.loads(path.read_text()) if path.is_file() else {"series": {}}
-    series = known["series"].setdefault(name, {"slower": slower, "busy": busy, "runs": []})
+    series = known["series"].setdefault(name, {"slower": slower, "machine": machine, "runs": []})
     nodes = SLOWED if slower else NODES
     with workroom() as work, neighbour(busy=busy):
         base, head = revisions(ROOT, "HEAD", "HEAD")
-        sides = install_both(ROOT, (base, head), work, print)
+        sides = install_both(ROOT, (base, head), Order(Path("tests/benchmarks")), work, print)
         if slower:
             make_slower(sides[1], slower)
         while len(series["runs"]) < times:
@@ -178,7 +178,7 @@ def report(path: Path) -> list[str]:
         rows.append(
             [
                 f"slower by {one['slower']:.0%}" if one["slower"] else "itself",
-                "a process computes now and then" if one["busy"] else "idle",
+                one["machine"],
                 str(len(runs)),
                 str(alarms),
                 f"{median(run['ratio'] for run in runs):.3f}",
@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--slower", type=float, default=0.0, help="share of a step that the head waits, such as 0.2")
     parser.add_argument("--times", type=int, default=200, help="comparisons")
     parser.add_argument("--busy", action="store_true", help="while another process computes now and then")
+    parser.add_argument("--machine", help="what else the machine does, in words")
     parser.add_argument("--worse", action="store_true", help="commit mistakes that cost quality, in place of the times")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of gate.json and GATE.md")
     parser.add_argument("--report", action="store_true", help="measure nothing")
@@ -247,7 +248,8 @@ def main() -> None:
     if options.worse:
         run_mistakes(path)
     elif not options.report:
-        run_series(options.slower, options.times, busy=options.busy, path=path)
+        machine = options.machine or ("a process computes now and then" if options.busy else "idle")
+        run_series(options.slower, options.times, machine, busy=options.busy, path=path)
     known = json.loads(path.read_text())
     known.setdefault("device", _device())
     replace_file(path, lambda file: file.write((json.dumps(known, indent=1) + "\n").encode()))

@@ -12,7 +12,7 @@ from gate_files import write_process, write_side
 from seqbench.errors import UserError
 from seqbench.gate.page import Findings, Revision, as_json, as_junit, as_markdown
 from seqbench.gate.timings import Timing, Timings, check_devices, read_side
-from seqbench.gate.verdict import Accepted, Change, Limits, accept, compare_times, exit_code, ordered
+from seqbench.gate.verdict import Accepted, Change, Limits, accept, compare_times, exit_code, not_used, ordered
 
 STEP, OTHER = "test_models.py::test_training_step[lstm-small]", "test_models.py::test_inference_step[gru-real]"
 FLAT = [0.0100, 0.0101, 0.0102, 0.0103, 0.0099, 0.0098, 0.0097, 0.01005]
@@ -161,6 +161,14 @@ def test_a_wanted_change_passes_as_far_as_it_was_announced():
     (other,) = accept(changes, [Accepted.parse("test_inference*: no")])
     assert other.accepted is None
     assert accept(both(times(), times()), [wanted])[0].accepted is None  # nothing to accept
+
+
+def test_what_is_accepted_in_part_or_in_vain_is_said():
+    changes = both(times(), times(1.4))
+    wanted = [Accepted.parse("test_training up to 1.2: why"), Accepted.parse("zzz: why")]
+    (larger,) = accept(changes, wanted)
+    assert larger.note == "accepted only up to 1.2" and larger.bad
+    assert not_used(changes, wanted) == ["'zzz' is accepted, but is the name of nothing here."]
 
 
 def test_what_is_wanted_up_to_a_size_does_not_cover_a_crash_nor_memory():
@@ -323,7 +331,8 @@ def test_mistakes_are_one_sentence(here, tmp_path):
     for words, said in [
         (("a", "nowhere"), "nowhere: no such file or directory"),
         (("a", "b"), "different devices"),
-        (("empty", "empty"), "nothing was compared"),
+        (("empty", "empty"), "empty holds no figures"),
+        (("a", "empty"), "empty holds no figures"),
         (("whole", "a"), "holds a whole comparison: name one side of it"),
     ]:
         done = here("regress", "--baseline", words[0], "--candidate", words[1])
@@ -331,5 +340,3 @@ def test_mistakes_are_one_sentence(here, tmp_path):
     assert here("regress", "--baseline", "a", "--candidate", "b", "--other-device").returncode == 0
     gone = here("regress", "--baseline", "a", "--candidate", "c")
     assert gone.returncode == 3 and "**missing**" in gone.stdout
-    half = here("regress", "--baseline", "a", "--candidate", "empty")
-    assert half.returncode == 3 and "**missing**" in half.stdout

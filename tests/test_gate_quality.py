@@ -97,6 +97,16 @@ def test_another_default_is_compared_and_named(tmp_path):
     assert "dropout 0.1 -> 0.3" in change.note and "parameters 12345 -> 999" in change.note
 
 
+def test_two_configurations_of_one_model_are_told_apart(tmp_path):
+    for side in ("a", "b"):
+        records(tmp_path / side)
+        records(tmp_path / side, config__dropout=0.5)
+    assert sorted(change.name for change in compared(tmp_path / "a", tmp_path / "b")) == [
+        "toy lstm quick dropout 0.1",
+        "toy lstm quick dropout 0.5",
+    ]
+
+
 def test_scores_of_other_data_can_not_be_compared(tmp_path):
     after = records(tmp_path / "b", values=0.7 + NOISE, task__data_sha256="1" * 64)
     (change,) = compared(records(tmp_path / "a"), after)

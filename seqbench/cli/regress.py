@@ -23,7 +23,11 @@ __all__ = ["RegressCompare", "RegressRun", "RegressTrend", "group"]
 
 REGRESSION = 3  # exit code
 OWN_BENCHMARKS = Path("tests/benchmarks")
-TASKS, MODELS = "weather,textgen", "lstm,gru"  # of the small grid
+MODELS = "lstm,gru"  # of the small grid
+GRID = (
+    ["--task", "weather,textgen"],
+    ["--task", "textgen", "--dropout", "0.5"],
+)  # where dropout is strong enough to show
 Factor = Annotated[float, Range(gt=1, le=100), Parameter(group=WHAT, metavar="X")]
 Loss = Annotated[float, Range(ge=0, le=1), Parameter(group=WHAT, metavar="X")]
 
@@ -104,11 +108,14 @@ class RegressCompare:
         from seqbench.gate.page import Findings, Revision
         from seqbench.gate.quality import compare_quality, read_records
         from seqbench.gate.timings import check_devices, read_side
-        from seqbench.gate.verdict import Accepted, accept, compare_times
+        from seqbench.gate.verdict import Accepted, accept, compare_times, not_used
 
         wanted = [Accepted.parse(text) for text in self.judging.accept]
         sides = [read_side(path) for path in (self.baseline, self.candidate)]
         records = [read_records(path) for path in (self.baseline, self.candidate)]
+        for path, timings, runs in zip((self.baseline, self.candidate), sides, records, strict=True):
+            if not timings.samples and not runs:
+                raise UserError(f"{path} holds no figures: neither files of pytest-benchmark nor records.")
         device = check_devices(sides, others=self.other_device)
         changes = compare_times(sides[0], sides[1], self.judging.limits)
         changes += compare_quality(records[0], records[1], self.judging.relevant)
@@ -119,9 +126,8 @@ class RegressCompare:
             changes=accept(changes, wanted),
             limits=self.judging.limits,
             relevant=self.judging.relevant,
+            notes=tuple(not_used(changes, wanted)),
         )
-        if not changes:
-            raise UserError("nothing was compared: neither side has a benchmark or a run.")
         return self.judging.show(found)
 
 
@@ -130,7 +136,7 @@ class RegressRun:
     """Measure two revisions of the repository here, in turns, and compare them. Exit code 3: something got worse."""
 
     base: Annotated[str, Parameter(group=WHAT, metavar="REV")]
-    """Revision to compare with: a branch, a tag, a hash. Taken is the commit where the head left it."""
+    """Revision to compare with: a branch, tag or hash; of a branch that went on, the commit where the head left it."""
     head: Annotated[str | None, Parameter(group=WHAT, metavar="REV")] = None
     """Revision that is judged; by default the working tree as it is."""
     model: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = ""
@@ -140,9 +146,9 @@ class RegressRun:
     only: Annotated[Texts, Parameter(group=WHAT, metavar="TEXT")] = ()
     """Only benchmarks with this in their names, and no training; may be given again."""
     processes: Annotated[int, Range(ge=0, le=100), Parameter(group=WHAT, metavar="N")] = 8
-    """Processes on each side at first, at least 7; more are measured where these leave it open. 0 leaves times out."""
+    """Processes on each side at first, at least 7; more where these leave it open. 0: no times are measured."""
     seeds: Annotated[int, Range(ge=0, le=100), Parameter(group=WHAT, metavar="N")] = 5
-    """Seeds of the small grid of training; 0 leaves it out."""
+    """Seeds of the small grid of training, which a repository of seqbench or a --plugin has; 0: nothing is trained."""
     jobs: Jobs = 2
     """Trainings that run at once; what reads a clock runs alone."""
     out: Annotated[Path | None, Parameter(group=OUTPUT, metavar="DIR")] = None
@@ -153,6 +159,8 @@ class RegressRun:
     def __post_init__(self) -> None:
         """Refuse what can't be measured."""
         check_options(self)
+        if not self.processes and not self.seeds:
+            raise UserError("--processes 0 and --seeds 0 leave nothing to compare.")
         if 0 < self.processes < 7:
             raise UserError(f"--processes {self.processes}: a rank test needs at least 7 (0 leaves times out).")
         if len(self.common.plugin) > 1:
@@ -170,19 +178,22 @@ class RegressRun:
         from seqbench.gate.measure import accepted_in, install_both, measure_times, revisions, workroom
         from seqbench.gate.page import Findings
         from seqbench.gate.timings import check_devices, read_side
-        from seqbench.gate.verdict import Accepted, accept
+        from seqbench.gate.verdict import Accepted, accept, not_used
 
         say = speaker("regress")
         repository = _repository()
         base, head = revisions(repository, self.base, self.head)
-        wanted = [Accepted.parse(text) for text in self.judging.accept] + accepted_in(repository, base, head)
+        wanted, notes = accepted_in(repository, base, head)
+        wanted += [Accepted.parse(text) for text in self.judging.accept]
         plan = self._plan(repository)
         out = self._folder(base.commit or "", head.commit or "")
-        with workroom() as work:
-            sides = install_both(repository, (base, head), work, say)
-            _check_plugin(sides, plan)
-            changes = self._grid(sides, plan, out)
-            changes += measure_times(repository, sides, plan, out, say) if self.processes else []
+        try:
+            with workroom() as work:
+                sides = install_both(repository, (base, head), plan, work, say)
+                changes = self._grid(sides, plan, out)
+                changes += measure_times(repository, sides, plan, out, say) if self.processes else []
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; what was measured is in {out}, and is not compared.") from None
         measured = [read_side(out / name) for name in ("base", "head")] if self.processes else []
         found = Findings(
             base=base,
@@ -191,6 +202,7 @@ class RegressRun:
             changes=accept(changes, wanted),
             limits=self.judging.limits,
             relevant=self.judging.relevant,
+            notes=(*notes, *not_used(changes, wanted)),
         )
         _write(found, out)
         code = self.judging.show(found)
@@ -201,14 +213,18 @@ class RegressRun:
         """An empty folder for what is measured; by default one that git ignores."""
         out = self.out
         if out is None:
-            home = Path("results/local/regress")
-            home.mkdir(parents=True, exist_ok=True)
-            (home / ".gitignore").write_text("*\n", encoding="ascii")
-            place = home / f"{base[:10]}-{head[:10]}"
+            place = Path("results/local/regress") / f"{base[:10]}-{head[:10]}"
             out = next(f for n in range(1, 10_000) if not (f := place.with_name(f"{place.name}-{n}")).exists())
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.is_file():
+            raise UserError(f"--out {out} is a file: name a folder.")
+        if out.exists() and any(out.iterdir()):
             raise UserError(f"--out {out} is not empty: name another folder, or remove it.")
         out.mkdir(parents=True, exist_ok=True)
+        try:
+            (out / "base").mkdir()
+        except FileExistsError:
+            raise UserError(f"--out {out} is in use by another run: name another folder.") from None
+        (out / ".gitignore").write_text("*\n", encoding="ascii")  # it may lie in the repository that is measured
         return out.resolve()
 
     def _plan(self, repository: Path) -> Order:
@@ -230,12 +246,15 @@ class RegressRun:
         if not self.seeds or self.only or not (plan.plugin or all(side.is_seqbench for side in sides)):
             return []
         models = self.model or MODELS
-        words = ["--task", TASKS, "--model", models, "--seeds", str(self.seeds), "--budget", "smoke"]
+        words = ["--model", models, "--seeds", str(self.seeds), "--budget", "smoke", "--jobs", str(self.jobs)]
         wrong, records = [], []
         for name, side in zip(("base", "head"), sides, strict=True):
-            speaker("regress")(f"{name}: training {TASKS} with {models}, {self.seeds} seeds at smoke")
             place = out / "quality" / name
-            wrong.append(run_grid_of(side, plan, [*words, "--jobs", str(self.jobs)], place))
+            said = []
+            for part in GRID:
+                speaker("regress")(f"{name}: training {models}, {self.seeds} seeds at smoke, {' '.join(part)}")
+                said.append(run_grid_of(side, plan, [*part, *words], place))
+            wrong.append(" ".join(filter(None, said)))
             records.append(read_records(place))
         changes = compare_quality(records[0], records[1], self.judging.relevant)
         if not any(wrong):
@@ -316,13 +335,6 @@ def _inside(path: Path, repository: Path) -> Path:
     if not whole.is_relative_to(repository.resolve()):
         raise UserError(f"{path} is not in this repository, so that its revisions do not have it.")
     return whole.relative_to(repository.resolve())
-
-
-def _check_plugin(sides: tuple[Installed, Installed], plan: Order) -> None:
-    """Refuse a file that a side does not have: there is nothing to compare it with."""
-    for side in sides:
-        if plan.plugin is not None and not (side.tree / plan.plugin).is_file():
-            raise UserError(f"the {side.tree.parent.name} has no {plan.plugin}: there is nothing to compare.")
 
 
 def _write(found: Findings, out: Path) -> None:

@@ -54,6 +54,9 @@ PATIENCE = 600.0  # seconds after which one process is given up
 START = 300.0  # seconds for a worker to collect its benchmarks
 TRAILER = "Regress-Accepted"
 TOOLS = ("pytest>=8", "pytest-benchmark>=5.2")
+PIP_SAYS = (
+    r"\s*(note:|hint:|error: subprocess|\[end of output|[^\w\s\[(]+ )"  # around what matters, in boxes and arrows
+)
 TRAINING = 3600.0  # seconds after which the grid of one side is given up
 SHOWN = 200  # characters of what a stranger's program said
 Say = Callable[[str], None]
@@ -106,6 +109,10 @@ def revisions(repository: Path, base: str, head: str | None) -> tuple[Revision, 
     fork = _git(repository, "merge-base", *commits) if _related(repository, *commits) else commits[0]
     old, new = commits[0] if fork == commits[1] else fork, commits[1]
     name = base if old == commits[0] else f"where the head left {base}"
+    if fork == new != old:
+        name += ", which is later than the head"
+    elif not _related(repository, *commits):
+        name += ", which has no history in common with the head (is this a shallow clone?)"
     changed = head is None and bool(_git(repository, "status", "--porcelain"))
     times = [_git(repository, "show", "-s", "--format=%cI", commit) for commit in (old, new)]
     return Revision(name, old, times[0]), Revision(head or "working tree", new, times[1], changed)
@@ -124,11 +131,20 @@ def _related(repository: Path, *commits: str) -> bool:
     return subprocess.run(["git", "-C", str(repository), "merge-base", *commits], capture_output=True).returncode == 0
 
 
-def accepted_in(repository: Path, base: Revision, head: Revision) -> list[Accepted]:
-    """What the commits between both say is wanted, each in a line ``Regress-Accepted: PATTERN up to X: reason``."""
-    form = f"--format=%(trailers:key={TRAILER},valueonly,unfold)"
-    lines = _git(repository, "log", form, f"{base.commit}..{head.commit}").splitlines()
-    return [Accepted.parse(line) for line in lines if line.strip()]
+def accepted_in(repository: Path, base: Revision, head: Revision) -> tuple[list[Accepted], list[str]]:
+    """What the commits between both say is wanted, each in a line ``Regress-Accepted: PATTERN up to X: reason``; and
+    what is said of such lines that accept nothing.
+    """
+    form = f"--format=%x00%h%x00%(trailers:key={TRAILER},valueonly,unfold)"
+    words = _git(repository, "log", form, f"{base.commit}..{head.commit}").split("\0")[1:]
+    wanted, wrong = [], []
+    for commit, text in zip(words[::2], words[1::2], strict=True):
+        for line in filter(str.strip, text.splitlines()):
+            try:
+                wanted.append(Accepted.parse(line))
+            except UserError as error:
+                wrong.append(f"Commit {commit}: {error}")
+    return wanted, wrong
 
 
 # --- trees and packages ----------------------------------------------------------------------------------------------
@@ -155,11 +171,13 @@ class Installed:
         return any((path / "seqbench" / "__init__.py").is_file() for path in (*self.path, self.tree))
 
 
-def install_both(repository: Path, sides: Sequence[Revision], work: Path, say: Say) -> tuple[Installed, Installed]:
+def install_both(
+    repository: Path, sides: Sequence[Revision], order: Order, work: Path, say: Say
+) -> tuple[Installed, Installed]:
     """Write the files of both revisions below ``work`` and install what they hold, each beside the other.
 
     Raises:
-        UserError: a revision can't be installed; the sentence has pip's last words.
+        UserError: a revision lacks what is to be measured, or can't be installed; the sentence has pip's last words.
     """
     trees = []
     for name, side in zip(("base", "head"), sides, strict=True):
@@ -167,12 +185,26 @@ def install_both(repository: Path, sides: Sequence[Revision], work: Path, say: S
         tree.mkdir(parents=True)
         _export(repository, side, tree)
         trees.append(tree)
+    _check_files(trees, order)
     needs = [_needs(tree) for tree in trees]
     apart = needs[0] != needs[1]
     if apart:
         say("the two sides need different packages: each gets an environment of its own")
     base, head = (_installed(tree, apart=apart, say=say) for tree in trees)
     return base, head
+
+
+def _check_files(trees: Sequence[Path], order: Order) -> None:
+    """Before anything is installed."""
+    if order.benchmarks is not None and order.processes:
+        folder = trees[1] / order.benchmarks
+        if folder.is_file():
+            raise UserError(f"{order.benchmarks} is a file: name its folder, and the benchmark with --only.")
+        if not folder.is_dir():
+            raise UserError(f"there are no benchmarks in {order.benchmarks}: name their folder with --benchmarks.")
+    for tree in trees:
+        if order.plugin is not None and not (tree / order.plugin).is_file():
+            raise UserError(f"the {tree.parent.name} has no {order.plugin}: there is nothing to compare.")
 
 
 def _export(repository: Path, side: Revision, tree: Path) -> None:
@@ -255,12 +287,14 @@ def _this_seqbench() -> str:
 def _pip(python: Path, tree: Path, *words: str) -> None:
     """Raises `UserError` with the line of pip that says what is wrong."""
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
-    variables = {**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": "0"}  # there is no history to take one from
+    # there is no history to take a version from; what pip leaves behind when it is killed goes away with the rest
+    variables = {**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": "0", "TMPDIR": str(tree.parent)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tree, env=variables)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        wrong = [line for line in lines if re.match(r"\s*(error|[A-Za-z.]*Error)\b", line, re.IGNORECASE)] or lines
-        raise UserError(f"the {tree.parent.name} can't be installed: {short((wrong or ['pip failed'])[-1], SHOWN)}")
+        lines = [line for line in done.stderr.splitlines() if line.strip() and not re.match(PIP_SAYS, line)]
+        raise UserError(
+            f"the {tree.parent.name} can't be installed: {short(' '.join(lines[-3:]), SHOWN) or 'pip failed'}"
+        )
 
 
 # --- a worker --------------------------------------------------------------------------------------------------------
@@ -500,8 +534,6 @@ def _benchmarks(
     if plan.benchmarks is None:
         return None, [_own_benchmarks()] * 2
     base, head = (side.tree / plan.benchmarks for side in sides)
-    if not head.is_dir():
-        raise UserError(f"there are no benchmarks in {plan.benchmarks}: name their folder with --benchmarks.")
     names: set[str] | None = set()
     if base.is_dir() and _same_files(base, head):
         names = None
@@ -593,11 +625,18 @@ class _Run:
                 change = replace(change, note=", ".join(filter(None, (f"was {called[change.name]}", change.note))))
             changes.append(change)
         gone = (had - set(self._nodes) - set(called.values())) | (nodes[0] - nodes[1]) & set(self._nodes)
+        gone -= sides[0].samples.keys()  # these have been compared
+        changes = [change for change in changes if change.verdict != "missing" or not self._broken(change.name)]
+        gone = {name for name in gone if not self._broken(name)}
         hints = {name: look_alike(name, list(new)) for name in sorted(gone)}
         return changes + [
             Change("time", name, "", verdict="missing", note=hint or "the head does not have it")
             for name, hint in hints.items()
         ]
+
+    def _broken(self, name: str) -> bool:
+        """Whether its whole file can't be collected in the head, which is said once."""
+        return name.partition("::")[0] in self._failures[1]
 
     def _of_the_base(self, own: set[str]) -> dict[str, str]:
         """What failed in the base, without what the head's benchmarks, which run there, broke or skip themselves."""
@@ -684,11 +723,12 @@ def workroom() -> Iterator[Path]:
     """A temporary folder for trees and packages, which goes away when this is asked to end, too."""
 
     def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(f"ended by signal {number}; what was measured stays in --out, but is not compared")
+        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with tempfile.TemporaryDirectory(prefix="seqbench-regress-") as folder:
             yield Path(folder).resolve()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -65,16 +65,23 @@ class Findings:
         if not bad:
             if not compared(self.changes):
                 return "Nothing was compared."
+            same = [change for change in self.changes if change.verdict == "same"]
             counts = {
                 "accepted": sum(change.accepted is not None for change in self.changes),
                 "can't be told": sum(c.verdict == "not told" and c.accepted is None for c in self.changes),
                 "too noisy to be sure": sum(change.verdict == "open" for change in self.changes),
-                "without a figure on either side": sum(c.verdict == "same" and c.after is None for c in self.changes),
+                "without a figure on either side": sum(change.after is None for change in same),
+                "scored otherwise, not worse": sum(_is_other_score(change) for change in same),
             }
             also = [f"{count} {what}" for what, count in counts.items() if count]
             return f"Nothing got slower, larger or worse{f' ({listed(also)})' if also else ''}."
         parts = [f"{count} {COUNTED[verdict]}" for verdict, count in sorted(bad.items(), key=lambda one: ORDER[one[0]])]
         return f"Regression: {listed(parts)}."
+
+
+def _is_other_score(change: Change) -> bool:
+    """Whether it is a score that is not equal to the last bit."""
+    return change.kind == "quality" and change.after is not None and "identical" not in change.note
 
 
 def as_sections(found: Findings) -> list[Section]:
@@ -149,10 +156,10 @@ def legend(found: Findings) -> list[str]:
     counts = sorted({change.processes for change in found.changes if change.kind == "time" and all(change.processes)})
     said = []
     if counts:
-        sides = listed([f"{first} and {second}" if first != second else f"{first}" for first, second in counts])
+        sides = " or ".join(f"{first} and {second}" if first != second else f"{first}" for first, second in counts)
         said.append(
-            f"Times are medians over processes ({sides} on each side). Slower means: p < {found.limits.alpha:g} by a "
-            f"rank test, and a ratio of at least {found.limits.factor:.2f}; memory likewise."
+            f"Times are medians over processes, of which each side has {sides}. Slower means: p < "
+            f"{found.limits.alpha:g} by a rank test, and a ratio of at least {found.limits.factor:.2f}; memory likewise."
         )
     if any(change.kind == "quality" for change in found.changes):
         said.append(

@@ -44,14 +44,15 @@ def read_records(path: Path) -> list[Result]:
 def compare_quality(base: Iterable[Result], head: Iterable[Result], relevant: float = RELEVANT) -> list[Change]:
     """Every model on every task that either side has; ``relevant`` is the least loss of skill that counts."""
     before, after = _grouped(base), _grouped(head)
-    pairs = {key: (before[key], after[key]) for key in before.keys() & after.keys()}
-    left = [{key: runs for key, runs in side.items() if key not in pairs} for side in (before, after)]
-    changed = _paired_by_name(*left)
-    compared = [_compared(*pair) for pair in (*pairs.values(), *changed)]
-    done = {id(runs) for pair in changed for runs in pair}
-    alone = [_alone(runs, "missing") for runs in left[0].values() if id(runs) not in done]
-    alone += [_alone(runs, "new") for runs in left[1].values() if id(runs) not in done]
-    return [*_judged(compared, relevant), *alone]
+    pairs = [(before[key], after[key]) for key in before if key in after]
+    left = [{key: runs for key, runs in side.items() if key not in before.keys() & after.keys()} for side in
+            (before, after)]  # fmt: skip
+    pairs += _paired_by_name(*left)
+    done = {id(runs) for pair in pairs for runs in pair}
+    gone, new = ([runs for runs in side.values() if id(runs) not in done] for side in left)
+    changes = [*_judged([_compared(*pair) for pair in pairs], relevant)]
+    changes += [*(_alone(runs, "missing") for runs in gone), *(_alone(runs, "new") for runs in new)]
+    return _named(changes, [_facts(runs) for runs in (*(pair[1] for pair in pairs), *gone, *new)])
 
 
 def _alone(runs: Runs, verdict: Literal["missing", "new"]) -> Change:
@@ -84,6 +85,22 @@ def _paired_by_name(before: dict[str, Runs], after: dict[str, Runs]) -> list[tup
         for name in sides[0].keys() & sides[1].keys()
         if len(sides[0][name]) == len(sides[1][name]) == 1
     ]
+
+
+def _named(changes: Sequence[Change], facts: Sequence[dict[str, Any]]) -> list[Change]:
+    """Of several with one name, each with what tells it apart, such as its dropout."""
+    named = []
+    for change, own in zip(changes, facts, strict=True):
+        alike = [each for each, other in zip(facts, changes, strict=True) if other.name == change.name]
+        apart = [name for name in own if len({repr(each.get(name)) for each in alike}) > 1]
+        more = " ".join(f"{name.replace('_', ' ')} {own[name]}" for name in apart)
+        named.append(replace(change, name=f"{change.name} {more}".strip()))
+    return named
+
+
+def _facts(runs: Runs) -> dict[str, Any]:
+    first = _first(runs)
+    return {**first.config, "hidden": first.hidden, "learning_rate": first.learning_rate, "options": first.options}
 
 
 def _first(runs: Runs) -> Result:

@@ -23,6 +23,7 @@ OURS = (COMPARISON, RECORD)  # JSON that lies beside benchmarks and holds none
 MEMORY = "peak_memory_bytes"  # in `extra_info`, as is the next
 COMPUTED = "cpu_seconds"
 FORMERLY = "formerly"
+GROUP = "benchmarks"  # of those that name none
 BOUND = 1e300  # no figure is as large
 
 
@@ -79,7 +80,7 @@ class Timings:
         if file.benchmarks:
             self.devices.add(_device(file.machine_info))
         for one in file.benchmarks:
-            sample = self.samples.setdefault(one.fullname, Timing(one.fullname, one.group or ""))
+            sample = self.samples.setdefault(one.fullname, Timing(one.fullname, one.group or GROUP))
             sample.seconds.append(one.stats.median)
             for key, figures in ((MEMORY, sample.memory), (COMPUTED, sample.computed)):
                 figure = one.extra_info.get(key)

@@ -22,7 +22,7 @@ from seqbench.gate.timings import Timing, Timings
 from seqbench.stats import rank_test, ratio_interval
 
 __all__ = ["ALPHA", "BAD", "FACTOR", "Accepted", "Change", "Limits", "Verdict", "accept", "compare_times", "compared",
-           "exit_code", "is_skipped", "look_alike", "ordered", "renamed"]  # fmt: skip
+           "exit_code", "is_skipped", "look_alike", "not_used", "ordered", "renamed"]  # fmt: skip
 
 ALPHA, FACTOR = 0.002, 1.10
 MEMORY = "memory:"
@@ -243,13 +243,16 @@ class Accepted(NamedTuple):
             )
         return cls(wanted[1], most, wanted[3])
 
-    def covers(self, change: Change) -> bool:
-        """Whether ``change`` is the one that is meant, and no larger than said."""
+    def names(self, change: Change) -> bool:
+        """Whether ``change`` is one that is meant, whatever its size."""
         pattern = self.pattern.removeprefix(MEMORY)
         if (self.pattern != pattern) != (change.kind == "memory"):
             return False
-        if pattern not in change.name and not fnmatch.fnmatchcase(change.name, pattern):
-            return False  # names hold brackets, which a pattern takes for a choice of letters
+        # names hold brackets, which a pattern takes for a choice of letters
+        return pattern in change.name or fnmatch.fnmatchcase(change.name, pattern)
+
+    def covers(self, change: Change) -> bool:
+        """Whether it is, and no larger than said."""
         if math.isinf(self.most):
             return True
         if change.before is None or change.after is None:
@@ -260,11 +263,25 @@ class Accepted(NamedTuple):
 
 def accept(changes: Iterable[Change], wanted: Sequence[Accepted]) -> list[Change]:
     """The same, with the reason on each one that is bad, or can't be told, and is wanted."""
+    judged = []
+    for change in changes:
+        meant = [each for each in wanted if change.verdict in (*BAD, "not told") and each.names(change)]
+        reasons = [each.reason for each in meant if each.covers(change)]
+        if reasons:
+            change = replace(change, accepted=reasons[0])
+        elif meant:
+            note = f"accepted only up to {max(each.most for each in meant):g}"
+            change = replace(change, note=f"{note}, {change.note}" if change.note else note)
+        judged.append(change)
+    return judged
+
+
+def not_used(changes: Sequence[Change], wanted: Iterable[Accepted]) -> list[str]:
+    """What is said of patterns that fit nothing, as those with a slip of the pen do."""
     return [
-        replace(change, accepted=reasons[0])
-        if change.verdict in (*BAD, "not told") and (reasons := [each.reason for each in wanted if each.covers(change)])
-        else change
-        for change in changes
+        f"{each.pattern!r} is accepted, but is the name of nothing here."
+        for each in wanted
+        if not any(each.names(change) for change in changes)
     ]
 
 

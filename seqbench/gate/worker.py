@@ -178,6 +178,8 @@ def _threads() -> list[str]:
 
 def _last_line(report: Any) -> str:
     """What went wrong, on one line."""
+    if isinstance(report.longrepr, tuple):  # of what was skipped: file, line, reason
+        return str(report.longrepr[2]).removeprefix("Skipped: ")[:REASON]
     crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
     lines = [line for line in str(crash or report.longrepr or "no reason given").splitlines() if line.strip()]
     text = " ".join((lines[0] if crash else lines[-1]).split()) if lines else "no reason given"
