@@ -24,7 +24,7 @@ __all__ = ["RegressCompare", "RegressRun", "RegressTrend", "group"]
 REGRESSION = 3  # exit code
 OWN_BENCHMARKS = Path("tests/benchmarks")
 MODELS = "lstm,gru"  # of the small grid
-GRID = (
+GRID = ("--task weather,textgen", "--task textgen --dropout 0.5")  # where dropout is strong enough to show
     ["--task", "weather,textgen"],
     ["--task", "textgen", "--dropout", "0.5"],
 )  # where dropout is strong enough to show
@@ -252,8 +252,8 @@ class RegressRun:
             place = out / "quality" / name
             said = []
             for part in GRID:
-                speaker("regress")(f"{name}: training {models}, {self.seeds} seeds at smoke, {' '.join(part)}")
-                said.append(run_grid_of(side, plan, [*part, *words], place))
+                speaker("regress")(f"{name}: training {models}, {self.seeds} seeds at smoke, {part}")
+                said.append(run_grid_of(side, plan, [*part.split(), *words], place))
             wrong.append(" ".join(filter(None, said)))
             records.append(read_records(place))
         changes = compare_quality(records[0], records[1], self.judging.relevant)

@@ -159,7 +159,8 @@ def legend(found: Findings) -> list[str]:
         sides = " or ".join(f"{first} and {second}" if first != second else f"{first}" for first, second in counts)
         said.append(
             f"Times are medians over processes, of which each side has {sides}. Slower means: p < "
-            f"{found.limits.alpha:g} by a rank test, and a ratio of at least {found.limits.factor:.2f}; memory likewise."
+            f"{found.limits.alpha:g} by a rank test, and a ratio of at least {found.limits.factor:.2f}; "
+            "memory likewise."
         )
     if any(change.kind == "quality" for change in found.changes):
         said.append(
