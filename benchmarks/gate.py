@@ -1,9 +1,9 @@
 """Does the gate itself hold? ``python -m benchmarks.gate`` compares a revision with itself, many times, and with itself
 made slower or worse, and counts the alarms.
 
-A comparison is one benchmark, in processes of its own as `regress run` has them. To make a side slower, its model waits
-in each forward pass for a share of the time since the one before, less what it waited then: so a whole training step
-takes that share longer, whatever it costs on this machine. With ``--busy`` another process computes now and then, for
+A comparison is one benchmark, in processes of its own as `regress run` has them. To make a side slower, each training
+step waits, once the optimiser is done, for a share of the time since its forward pass began: so it takes that share
+longer, whatever it costs on this machine. With ``--busy`` another process computes now and then, for
 seconds at a time, as neighbours do. ``--worse`` commits a mistake to a clone and lets `regress run` train its grid.
 """
 
@@ -35,25 +35,29 @@ NODES = [f"test_{step}_step[{model}-small]" for step in ("training", "inference"
 SLOWED = [node for node in NODES if "training" in node]
 SLOW = """
 
-def _waiting(forward, share):
+def _wait_in_each_step(share):
     import time
 
-    before, waited = None, 0.0
+    from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    def slowed(self, *given, **named):
-        nonlocal before, waited
-        now = time.perf_counter()
-        step = 0.0 if before is None else now - before - waited
-        waited = share * step if step < 1.0 else 0.0
-        before = now
-        while time.perf_counter() - now < waited:
-            pass
+    forward, began = SequenceModel.forward, time.perf_counter()
+
+    def watched(self, *given, **named):
+        nonlocal began
+        began = time.perf_counter()
         return forward(self, *given, **named)
 
-    return slowed
+    def wait(*_):
+        until = time.perf_counter()
+        until += share * (until - began)
+        while time.perf_counter() < until:
+            pass
+
+    SequenceModel.forward = watched
+    register_optimizer_step_post_hook(wait)
 
 
-SequenceModel.forward = _waiting(SequenceModel.forward, {share})
+_wait_in_each_step({share})
 """
 
 

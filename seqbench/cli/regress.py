@@ -21,13 +21,9 @@ if TYPE_CHECKING:  # --help answers before any of these is imported
 
 __all__ = ["RegressCompare", "RegressRun", "RegressTrend", "group"]
 
-REGRESSION = 3  # exit code
 OWN_BENCHMARKS = Path("tests/benchmarks")
 MODELS = "lstm,gru"  # of the small grid
 GRID = ("--task weather,textgen", "--task textgen --dropout 0.5")  # where dropout is strong enough to show
-    ["--task", "weather,textgen"],
-    ["--task", "textgen", "--dropout", "0.5"],
-)  # where dropout is strong enough to show
 Factor = Annotated[float, Range(gt=1, le=100), Parameter(group=WHAT, metavar="X")]
 Loss = Annotated[float, Range(ge=0, le=1), Parameter(group=WHAT, metavar="X")]
 
