@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from seqbench.gate.measure import _needs
+
 BENCHMARK = """
 import time
 
@@ -263,3 +265,12 @@ def test_processes_that_can_not_be_forked_are_started(repository, cli, tmp_path)
     assert done.returncode == 0, done.stderr
     assert rows(tmp_path)["test_work.py::test_step"]["processes"][0] >= 7
     assert list((tmp_path / "out" / "head").iterdir())
+
+
+def test_needs_are_those_of_all_files_that_a_lock_file_names(tmp_path):
+    (tmp_path / "requirements.txt").write_text("# all\n-r base.txt\nnumpy==2.0  # why\n")
+    (tmp_path / "base.txt").write_text("-r requirements.txt\npandas==3.0\n")
+    assert _needs(tmp_path) == ["numpy==2.0", "pandas==3.0"]
+    (tmp_path / "requirements.txt").unlink()
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["torch>=2"]\n')
+    assert _needs(tmp_path) == ["torch>=2"]

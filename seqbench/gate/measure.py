@@ -222,15 +222,17 @@ def _export(repository: Path, side: Revision, tree: Path) -> None:
             shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _pins(file: Path) -> list[str]:
-    """The packages that a lock file asks for, with those of the files that it names."""
-    if not file.is_file():
+def _pins(file: Path, above: tuple[Path, ...] = ()) -> list[str]:
+    """The packages that a lock file asks for, with those of the files that it names; ``above`` are those it is named
+    in.
+    """
+    if not file.is_file() or file in above:
         return []
     pins = []
     for line in file.read_text(encoding="utf-8").splitlines():
         words = line.partition(" #")[0].split()
         if len(words) == 2 and words[0] in ("-r", "-c", "--requirement", "--constraint"):
-            pins += _pins(file.parent / words[1])
+            pins += _pins((file.parent / words[1]).resolve(), (*above, file))
         elif words and not words[0].startswith("#"):
             pins.append(" ".join(words))
     return sorted(pins)
@@ -247,7 +249,9 @@ def _project(tree: Path) -> dict[str, Any]:
 
 def _needs(tree: Path) -> list[str]:
     """The packages that a revision needs: the lines of its lock file, or what pyproject.toml asks for."""
-    return _pins(tree / "requirements.txt") or sorted(_project(tree).get("project", {}).get("dependencies", []))
+    return _pins((tree / "requirements.txt").resolve()) or sorted(
+        _project(tree).get("project", {}).get("dependencies", [])
+    )
 
 
 def _installed(tree: Path, *, apart: bool, say: Say) -> Installed:
