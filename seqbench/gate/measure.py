@@ -49,7 +49,7 @@ __all__ = [
     "workroom",
 ]  # fmt: skip
 
-ROUND, MOST = 8, 24  # processes on each side at first, and at most
+ROUND, MOST = 8, 24  # processes on each side at first, and usually at most
 PATIENCE = 600.0  # seconds after which one process is given up
 START = 300.0  # seconds for a worker to collect its benchmarks
 TRAILER = "Regress-Accepted"
@@ -653,11 +653,17 @@ class _Run:
         return base, head
 
     def _open(self) -> list[str]:
-        """Benchmarks of which more processes may change the verdict: too noisy, or said to be slower."""
-        changes = compare_times(*self._sides(), self._plan.limits)
-        wanted = {change.name for change in changes if change.verdict in ("open", "slower", "more memory")}
-        most = max(MOST, self._plan.processes)
-        return [node for node in self._nodes if node in wanted and self._counts[node] + self._plan.processes <= most]
+        """Benchmarks of which more processes may change the verdict: too noisy, or said to be slower.
+
+        What looks slower, but not surely so, gets twice as many: on a busy machine it takes them to be sure.
+        """
+        most: dict[str, int] = {}
+        for change in compare_times(*self._sides(), self._plan.limits):
+            if change.verdict in ("open", "slower", "more memory"):
+                unsure = change.verdict == "open" and change.ratio >= self._plan.limits.factor
+                most[change.name] = max(most.get(change.name, 0), 2 * MOST if unsure else MOST, self._plan.processes)
+        more = self._plan.processes
+        return [node for node in self._nodes if node in most and self._counts[node] + more <= most[node]]
 
     def _turns(self, node: str) -> None:
         """base, head, head, base ...: as many of each as the plan says, if the head does not fail."""
