@@ -176,6 +176,7 @@ def report(path: Path) -> list[str]:
     """The page."""
     known = json.loads(path.read_text())
     rows = []
+    most = max((run["processes"] for one in known["series"].values() for run in one["runs"]), default=0)
     for one in known["series"].values():
         runs = one["runs"]
         alarms = sum(run["alarm"] for run in runs)
@@ -198,8 +199,8 @@ def report(path: Path) -> list[str]:
         "",
         "A revision was compared with itself, and with itself made slower, one benchmark at a time, as `regress run` "
         f"does it: 8 processes on each side, at least {LEAST} of which a rank test needs; an alarm needs p < "
-        f"{Limits().alpha:g} and a ratio of at least {Limits().factor:.2f}. Where 8 left it open, or said slower, 8 "
-        "more were measured, and again 8.",
+        f"{Limits().alpha:g} and a ratio of at least {Limits().factor:.2f}. Where 8 left it open, or said slower, more "
+        f"were measured, at most {most}.",
         "",
         *table(headers, rows, left=headers[:2]),
         "",

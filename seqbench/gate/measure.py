@@ -311,7 +311,7 @@ class _Gone(Exception):
 class _Worker:
     """The process of one side that has collected the benchmarks; a context. It starts at once, and `wait` waits."""
 
-    def __init__(self, side: Installed, folder: Path, plan: Order, foreign: Sequence[Path], log: IO[bytes]) -> None:
+    def __init__(self, side: Installed, folder: Path, order: Order, foreign: Sequence[Path], log: IO[bytes]) -> None:
         self.side = side
         self.nodes: list[str] = []
         self.errors: dict[str, str] = {}
@@ -319,7 +319,7 @@ class _Worker:
         self._log = log
         self._heard = b""
         self._child = 0  # the process that measures, while there is one
-        self._begin = functools.partial(_start, side, folder, plan, foreign, self._work, log)
+        self._begin = functools.partial(_start, side, folder, order, foreign, self._work, log)
         self._process, self._requests, self._answers = self._begin()
 
     def __enter__(self) -> _Worker:
@@ -451,7 +451,7 @@ class _Worker:
 
 
 def _start(
-    side: Installed, folder: Path, plan: Order, foreign: Sequence[Path], work: Path, log: IO[bytes]
+    side: Installed, folder: Path, order: Order, foreign: Sequence[Path], work: Path, log: IO[bytes]
 ) -> tuple[subprocess.Popen[bytes], IO[str], int]:
     """pytest with the worker's plug-in, where requests go, and the descriptor that answers come from."""
     ours, theirs = os.pipe(), os.pipe()  # answers, requests
@@ -461,13 +461,13 @@ def _start(
     words = ["-p", "seqbench_gate_worker", "-p", "no:cacheprovider", "--benchmark-only", "--benchmark-disable-gc"]
     words += ["--continue-on-collection-errors", f"--benchmark-json={work / 'unused.json'}", "-q", "-o", "addopts="]
     words += [f"--basetemp={work / 'tmp'}", f"--rootdir={folder}", f"--confcutdir={folder}", str(folder)]
-    if plan.benchmarks is None:  # what surrounds an installed package is no configuration
+    if order.benchmarks is None:  # what surrounds an installed package is no configuration
         (work / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         words += ["-c", str(work / "pytest.ini")]
-    environment = Installed(side.tree, (*side.path, plugins), side.python).environment(
+    environment = replace(side, path=(*side.path, plugins)).environment(
         **{worker.PIPES: f"{theirs[0]},{ours[1]}", worker.FOREIGN: os.pathsep.join(map(str, foreign))},
-        SEQBENCH_BENCH_MODELS=",".join(plan.models),
-        SEQBENCH_BENCH_PLUGINS=str(side.tree / plan.plugin) if plan.plugin else "",
+        SEQBENCH_BENCH_MODELS=",".join(order.models),
+        SEQBENCH_BENCH_PLUGINS=str(side.tree / order.plugin) if order.plugin else "",
         SEQBENCH_GATE="1",
         PYTORCH_NVML_BASED_CUDA_CHECK="1",  # that there is a GPU can be told without using it, which no fork survives
     )
@@ -506,7 +506,7 @@ def _tail(log: IO[bytes]) -> str:
 
 
 def measure_times(
-    repository: Path, sides: tuple[Installed, Installed], plan: Order, out: Path, say: Say
+    repository: Path, sides: tuple[Installed, Installed], order: Order, out: Path, say: Say
 ) -> list[Change]:
     """Every benchmark on both sides, compared; the files of pytest-benchmark are in ``out``/base and ``out``/head.
 
@@ -515,16 +515,16 @@ def measure_times(
     """
     if any(side.python == Path(sys.executable) and find_spec("pytest_benchmark") is None for side in sides):
         raise UserError("regress run needs pytest and pytest-benchmark: pip install 'seqbench[gate]'.")
-    own, folders = _benchmarks(repository, sides, plan, out, say)
+    own, folders = _benchmarks(repository, sides, order, out, say)
     foreign = [_foreign(repository, sides, i) for i in (0, 1)]
     with contextlib.ExitStack() as stack:
         workers = []
         for i, side in enumerate(sides):
             log = stack.enter_context((out / f"{side.tree.parent.name}.log").open("w+b"))
-            workers.append(stack.enter_context(_Worker(side, folders[i], plan, foreign[i], log)))
+            workers.append(stack.enter_context(_Worker(side, folders[i], order, foreign[i], log)))
         for each in workers:
             each.wait()
-        run = _Run(workers, plan, out, say)
+        run = _Run(workers, order, out, say)
         run.all()
     changes = run.changes(own)
     if not any(change.before is not None and change.after is not None for change in changes):
@@ -533,20 +533,20 @@ def measure_times(
 
 
 def _benchmarks(
-    repository: Path, sides: tuple[Installed, Installed], plan: Order, out: Path, say: Say
+    repository: Path, sides: tuple[Installed, Installed], order: Order, out: Path, say: Say
 ) -> tuple[set[str] | None, list[Path]]:
     """The names of the base's own benchmarks, None where these are the head's; and the folders that measure.
 
     The head's benchmarks take the place of the base's.
     """
-    if plan.benchmarks is None:
+    if order.benchmarks is None:
         return None, [_own_benchmarks()] * 2
-    base, head = (side.tree / plan.benchmarks for side in sides)
+    base, head = (side.tree / order.benchmarks for side in sides)
     names: set[str] | None = set()
     if base.is_dir() and _same_files(base, head):
         names = None
     elif base.is_dir():
-        names = _names_of(sides[0], base, plan, _foreign(repository, sides, 0), out, say)
+        names = _names_of(sides[0], base, order, _foreign(repository, sides, 0), out, say)
         shutil.rmtree(base)
     if names is not None:
         shutil.copytree(head, base, symlinks=True)
@@ -567,12 +567,12 @@ def _own_benchmarks() -> Path:
     return next((f for f in (package / "benchmarks", package.parent / "tests" / "benchmarks") if f.is_dir()), package)
 
 
-def _names_of(side: Installed, folder: Path, plan: Order, foreign: Sequence[Path], out: Path, say: Say) -> set[str]:
+def _names_of(side: Installed, folder: Path, order: Order, foreign: Sequence[Path], out: Path, say: Say) -> set[str]:
     """What benchmarks the base has of its own; none where they can't be collected any more, which is said."""
     try:
-        with (out / "base-own.log").open("w+b") as log, _Worker(side, folder, plan, foreign, log) as found:
+        with (out / "base-own.log").open("w+b") as log, _Worker(side, folder, order, foreign, log) as found:
             found.wait()
-            return set(_chosen(found.nodes, plan))
+            return set(_chosen(found.nodes, order))
     except UserError as error:
         say(f"what the base's own benchmarks are called is not known: {error}")
         return set()
@@ -585,22 +585,22 @@ def _same_files(first: Path, second: Path) -> bool:
     return names[0] == names[1] and not any(filecmp.cmpfiles(first, second, names[0], shallow=False)[1:])
 
 
-def _chosen(nodes: Sequence[str], plan: Order) -> list[str]:
-    return [node for node in nodes if not plan.only or any(part in node for part in plan.only)]
+def _chosen(nodes: Sequence[str], order: Order) -> list[str]:
+    return [node for node in nodes if not order.only or any(part in node for part in order.only)]
 
 
 class _Run:
     """Benchmarks in turns, as many processes as it takes."""
 
-    def __init__(self, workers: Sequence[_Worker], plan: Order, out: Path, say: Say) -> None:
+    def __init__(self, workers: Sequence[_Worker], order: Order, out: Path, say: Say) -> None:
         self._workers = workers
-        self._plan = plan
+        self._order = order
         self._say = say
         self._folders = [out / "base", out / "head"]
         self._files: list[dict[int, dict[str, Any]]] = [{}, {}]  # of each side, by the number of the process
         self._counts: dict[str, int] = {}
         self._failures: tuple[dict[str, str], dict[str, str]] = (dict(workers[0].errors), dict(workers[1].errors))
-        self._nodes = _chosen(list(dict.fromkeys([*workers[1].nodes, *workers[0].nodes])), plan)
+        self._nodes = _chosen(list(dict.fromkeys([*workers[1].nodes, *workers[0].nodes])), order)
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
         if not self._nodes and not any(self._failures):
@@ -624,14 +624,14 @@ class _Run:
 
     def changes(self, own: set[str] | None) -> list[Change]:
         """All of them, compared; ``own`` are the names of the base's own benchmarks, None where they are the head's."""
-        nodes = [set(_chosen(each.nodes, self._plan)) for each in self._workers]
+        nodes = [set(_chosen(each.nodes, self._order)) for each in self._workers]
         had = nodes[0] if own is None else own
         sides = self._sides()
         new = {name: sample for name, sample in sides[1].samples.items() if name not in had}
         called = renamed(had - set(self._nodes), new)
         failures = (self._failures[0] if own is None else self._of_the_base(own), self._failures[1])
         changes = []
-        for change in compare_times(*sides, self._plan.limits, failures):
+        for change in compare_times(*sides, self._order.limits, failures):
             if change.verdict == "new" and change.name in self._failures[0] and change.name in had:
                 change = replace(change, verdict="not told")  # the base has it, and yet it has no figures
             if change.name in called and change.verdict not in ("new", "failed"):
@@ -667,17 +667,17 @@ class _Run:
         What looks slower, but not surely so, gets twice as many: on a busy machine it takes them to be sure.
         """
         most: dict[str, int] = {}
-        for change in compare_times(*self._sides(), self._plan.limits):
+        for change in compare_times(*self._sides(), self._order.limits):
             if change.verdict in ("open", "slower", "more memory"):
-                unsure = change.verdict == "open" and change.ratio >= self._plan.limits.factor
-                most[change.name] = max(most.get(change.name, 0), 2 * MOST if unsure else MOST, self._plan.processes)
-        more = self._plan.processes
+                unsure = change.verdict == "open" and change.ratio >= self._order.limits.factor
+                most[change.name] = max(most.get(change.name, 0), 2 * MOST if unsure else MOST, self._order.processes)
+        more = self._order.processes
         return [node for node in self._nodes if node in most and self._counts[node] + more <= most[node]]
 
     def _turns(self, node: str) -> None:
-        """base, head, head, base ...: as many of each as the plan says, if the head does not fail."""
+        """base, head, head, base ...: as many of each as the order says, if the head does not fail."""
         done = self._counts.get(node, 0)
-        for number in range(done, done + self._plan.processes):
+        for number in range(done, done + self._order.processes):
             for side in (0, 1) if number % 2 == 0 else (1, 0):
                 if node in self._failures[side] or node in self._failures[1] or node not in self._workers[side].nodes:
                     continue  # what fails in the head needs no times
@@ -686,7 +686,7 @@ class _Run:
                     self._failures[side][node] = short(why, SHOWN)
                 else:
                     self._keep(side, number, raw)
-        self._counts[node] = done + self._plan.processes
+        self._counts[node] = done + self._order.processes
 
     def _keep(self, side: int, number: int, raw: dict[str, Any]) -> None:
         """Put what one process measured beside what others of the same number did."""
@@ -704,21 +704,21 @@ class _Run:
         kept = [Timings({node: side.samples[node]}) for side in self._sides() if node in side.samples]
         if len(kept) < 2:
             return f"{short(node, SHOWN)}: only one side has it"
-        change = compare_times(kept[0], kept[1], self._plan.limits)[0]
+        change = compare_times(kept[0], kept[1], self._order.limits)[0]
         return f"{short(node, SHOWN)}: {change.verdict}, ratio {change.ratio:.3f}"
 
 
 # --- quality ---------------------------------------------------------------------------------------------------------
 
 
-def run_grid_of(side: Installed, plan: Order, words: Sequence[str], out: Path) -> str:
+def run_grid_of(side: Installed, order: Order, words: Sequence[str], out: Path) -> str:
     """Train a grid with one side's seqbench: ``words`` are options of `run`; records go to ``out``. What went wrong.
 
     Each side prepares its data anew, in a cache of its own: a shared one would hide a change in how data is read.
     """
     command = [str(side.python), "-P", "-m", "seqbench", "run", *words, "--device", "cpu", "--out", str(out)]
-    if plan.plugin is not None:
-        command += ["--plugin", str(side.tree / plan.plugin)]
+    if order.plugin is not None:
+        command += ["--plugin", str(side.tree / order.plugin)]
     room = side.tree.parent
     try:
         done = subprocess.run(
