@@ -24,7 +24,8 @@ from statistics import median
 from typing import Any
 
 from seqbench.disk import replace_file
-from seqbench.gate.measure import Installed, Order, install_both, measure_times, revisions, workroom
+from seqbench.gate.measure import measure_times
+from seqbench.gate.revisions import Installed, Order, install_both, revisions, workroom
 from seqbench.gate.verdict import LEAST, Change, Limits
 from seqbench.report.text import listed, table
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from seqbench.gate.measure import _needs
+from seqbench.gate.revisions import _needs
 
 BENCHMARK = """
 import time

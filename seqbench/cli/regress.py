@@ -15,8 +15,8 @@ from seqbench.options import MACHINE, OUTPUT, WHAT, Flag, Jobs, Parameter, Range
 from seqbench.report.terminal import in_terminal, print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
-    from seqbench.gate.measure import Installed, Order
     from seqbench.gate.page import Findings
+    from seqbench.gate.revisions import Installed, Order
     from seqbench.gate.verdict import Change, Limits, Verdict
 
 __all__ = ["RegressCompare", "RegressRun", "RegressTrend", "group"]
@@ -171,8 +171,9 @@ class RegressRun:
 
     def __call__(self) -> int:
         """Measure, write and print; the exit code says whether something got worse."""
-        from seqbench.gate.measure import accepted_in, install_both, measure_times, revisions, workroom
+        from seqbench.gate.measure import measure_times
         from seqbench.gate.page import Findings
+        from seqbench.gate.revisions import accepted_in, install_both, revisions, workroom
         from seqbench.gate.timings import check_devices, read_side
         from seqbench.gate.verdict import Accepted, accept, not_used
 
@@ -224,7 +225,7 @@ class RegressRun:
         return out.resolve()
 
     def _plan(self, repository: Path) -> Order:
-        from seqbench.gate.measure import Order
+        from seqbench.gate.revisions import Order
 
         benchmarks = self.benchmarks or (None if self.model else OWN_BENCHMARKS)
         plugin = _inside(self.common.plugin[0], repository) if self.common.plugin else None
