@@ -2,10 +2,14 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from seqbench.gate.revisions import _needs
+from seqbench.errors import UserError
+from seqbench.gate.measure import measure_times
+from seqbench.gate.revisions import Installed, Order, _needs
 
 BENCHMARK = """
 import time
@@ -273,3 +277,12 @@ def test_needs_are_those_of_all_files_that_a_lock_file_names(tmp_path):
     (tmp_path / "requirements.txt").unlink()
     (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["torch>=2"]\n')
     assert _needs(tmp_path) == ["torch>=2"]
+
+
+def test_without_pytest_it_says_what_to_install(monkeypatch, tmp_path):
+    side = Installed(tmp_path, (tmp_path,), Path(sys.executable))
+    monkeypatch.setattr("seqbench.gate.measure.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'seqbench\[gate\]'"):
+        measure_times(tmp_path, (side, side), Order(None), tmp_path, print)
+    code = "import sys; sys.modules['pytest'] = None; import seqbench.gate.measure"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0  # it is read where there is none

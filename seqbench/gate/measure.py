@@ -29,7 +29,6 @@ from typing import IO, Any
 
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
-from seqbench.gate import worker
 from seqbench.gate.revisions import SHOWN, Installed, Order, Say
 from seqbench.gate.timings import Timings, read_file, read_side
 from seqbench.gate.verdict import Change, compare_times, is_skipped, look_alike, renamed
@@ -196,6 +195,8 @@ def _start(
     side: Installed, folder: Path, order: Order, foreign: Sequence[Path], work: Path, log: IO[bytes]
 ) -> tuple[subprocess.Popen[bytes], IO[str], int]:
     """pytest with the worker's plug-in, where requests go, and the descriptor that answers come from."""
+    from seqbench.gate import worker  # imports pytest, which is not there everywhere
+
     ours, theirs = os.pipe(), os.pipe()  # answers, requests
     plugins = work / "plugin"
     plugins.mkdir(exist_ok=True)
@@ -255,7 +256,8 @@ def measure_times(
     Raises:
         UserError: benchmarks can't be collected, or a side would not run its own code.
     """
-    if any(side.python == Path(sys.executable) and find_spec("pytest_benchmark") is None for side in sides):
+    lacks = [name for name in ("pytest", "pytest_benchmark") if find_spec(name) is None]
+    if lacks and any(side.python == Path(sys.executable) for side in sides):
         raise UserError("regress run needs pytest and pytest-benchmark: pip install 'seqbench[gate]'.")
     own, folders = _benchmarks(repository, sides, order, out, say)
     foreign = [_foreign(repository, sides, i) for i in (0, 1)]
