@@ -120,6 +120,9 @@ def test_a_tree_against_itself_passes_and_a_sleep_is_caught_and_named_first(repo
     assert "working tree" in slower.stdout and "with uncommitted changes" in slower.stdout
     assert rows(tmp_path, "out2")["test_work.py::test_other"]["verdict"] in ("same", "open")
     assert rows(tmp_path, "out2")["test_work.py::test_step"]["processes"] == [24, 24]  # an alarm is measured again
+    short = regress("--minutes", "0", "--only", "test_step", out="out3")
+    assert rows(tmp_path, "out3")["test_work.py::test_step"]["processes"] == [8, 8]
+    assert short.returncode == 3 and "the time is over: 1 benchmark not measured again" in short.stderr
     again = regress("--head", "HEAD", out="out2")
     assert again.returncode == 2 and "is not empty" in again.stderr
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -145,6 +147,8 @@ class RegressRun:
     """Processes on each side at first, at least 7; more where these leave it open. 0: no times are measured."""
     seeds: Annotated[int, Range(ge=0, le=100), Parameter(group=WHAT, metavar="N")] = 5
     """Seeds of the small grid of training, which a repository of seqbench or a --plugin has; 0: nothing is trained."""
+    minutes: Annotated[float, Range(ge=0, le=10_000), Parameter(group=WHAT, metavar="X")] = 18
+    """Minutes after which nothing is measured again that the first processes leave open."""
     jobs: Jobs = 2
     """Trainings that run at once; what reads a clock runs alone."""
     out: Annotated[Path | None, Parameter(group=OUTPUT, metavar="DIR")] = None
@@ -177,12 +181,12 @@ class RegressRun:
         from seqbench.gate.timings import check_devices, read_side
         from seqbench.gate.verdict import Accepted, accept, not_used
 
-        say = speaker("regress")
+        say, started = speaker("regress"), time.monotonic()
         repository = _repository()
         base, head = revisions(repository, self.base, self.head)
         wanted, notes = accepted_in(repository, base, head)
         wanted += [Accepted.parse(text) for text in self.judging.accept]
-        plan = self._plan(repository)
+        plan = dataclasses.replace(self._plan(repository), until=started + 60 * self.minutes)
         out = self._folder(base.commit or "", head.commit or "")
         try:
             with workroom() as work:
@@ -243,16 +247,17 @@ class RegressRun:
         if not self.seeds or self.only or not (plan.plugin or all(side.is_seqbench for side in sides)):
             return []
         models = self.model or MODELS
-        words = ["--model", models, "--seeds", str(self.seeds), "--budget", "smoke", "--jobs", str(self.jobs)]
-        wrong, records = [], []
-        for name, side in zip(("base", "head"), sides, strict=True):
-            place = out / "quality" / name
-            said = []
-            for part in GRID:
-                speaker("regress")(f"{name}: training {models}, {self.seeds} seeds at smoke, {part}")
-                said.append(run_grid_of(side, plan, [*part.split(), *words], place))
-            wrong.append(" ".join(filter(None, said)))
-            records.append(read_records(place))
+        words = ["--model", models, "--seeds", str(self.seeds), "--budget", "smoke"]
+        places = [out / "quality" / name for name in ("base", "head")]
+        said: list[list[str]] = [[], []]
+        for part in GRID:
+            speaker("regress")(f"both sides: training {models}, {self.seeds} seeds at smoke, {part}")
+            for lines, line in zip(
+                said, run_grid_of(sides, plan, [*part.split(), *words], places, self.jobs), strict=True
+            ):
+                lines.append(line)
+        wrong = [" ".join(filter(None, lines)) for lines in said]
+        records = [read_records(place) for place in places]
         changes = compare_quality(records[0], records[1], self.judging.relevant)
         if not any(wrong):
             return changes

@@ -31,8 +31,8 @@ from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.gate.revisions import SHOWN, Installed, Order, Say
 from seqbench.gate.timings import Timings, read_file, read_side
-from seqbench.gate.verdict import Change, compare_times, is_skipped, look_alike, renamed
-from seqbench.report.text import short
+from seqbench.gate.verdict import Change, compare_times, is_skipped, look_alike, ordered, renamed
+from seqbench.report.text import counted, short
 
 __all__ = ["measure_times", "run_grid_of"]
 
@@ -343,6 +343,7 @@ class _Run:
         self._folders = [out / "base", out / "head"]
         self._files: list[dict[int, dict[str, Any]]] = [{}, {}]  # of each side, by the number of the process
         self._counts: dict[str, int] = {}
+        self._lasted: dict[str, float] = {}  # seconds that a benchmark's turns took
         self._failures: tuple[dict[str, str], dict[str, str]] = (dict(workers[0].errors), dict(workers[1].errors))
         self._nodes = _chosen(list(dict.fromkeys([*workers[1].nodes, *workers[0].nodes])), order)
         for folder in self._folders:
@@ -353,18 +354,23 @@ class _Run:
     def all(self) -> None:
         """Some of every benchmark, then more of those that are still open."""
         for at, node in enumerate(self._nodes, 1):
-            started = time.monotonic()
             self._turns(node)
-            self._say(f"{at}/{len(self._nodes)} {self._told(node)} ({time.monotonic() - started:.0f} s)")
-        while again := self._open():
+            self._say(f"{at}/{len(self._nodes)} {self._told(node)} ({self._lasted[node]:.0f} s)")
+        while again := [node for node in self._open() if self._has_time(node)]:
             # what is forked shares the layout of memory, which can make a side faster by luck: others get another one
             for each in self._workers:
                 each.restart()
             for each in self._workers:
                 each.wait()
-            for node in again:
+            for node in filter(self._has_time, again):
                 self._turns(node)
                 self._say(f"again {self._told(node)}")
+        if left := self._open():
+            self._say(f"the time is over: {counted(len(left), 'benchmark')} not measured again")
+
+    def _has_time(self, node: str) -> bool:
+        """Whether its turns would be over in time."""
+        return time.monotonic() + self._lasted[node] < self._order.until
 
     def changes(self, own: set[str] | None) -> list[Change]:
         """All of them, compared; ``own`` are the names of the base's own benchmarks, None where they are the head's."""
@@ -406,21 +412,21 @@ class _Run:
         return base, head
 
     def _open(self) -> list[str]:
-        """Benchmarks of which more processes may change the verdict: too noisy, or said to be slower.
+        """Benchmarks of which more processes may change the verdict: too noisy, or said to be slower; these first.
 
         What looks slower, but not surely so, gets twice as many: on a busy machine it takes them to be sure.
         """
-        most: dict[str, int] = {}
-        for change in compare_times(*self._sides(), self._order.limits):
+        most: dict[str, int] = {}  # in the order of the ratios, worst first
+        for change in ordered(compare_times(*self._sides(), self._order.limits)):
             if change.verdict in ("open", "slower", "more memory"):
                 unsure = change.verdict == "open" and change.ratio >= self._order.limits.factor
                 most[change.name] = max(most.get(change.name, 0), 2 * MOST if unsure else MOST, self._order.processes)
         more = self._order.processes
-        return [node for node in self._nodes if node in most and self._counts[node] + more <= most[node]]
+        return [node for node in most if node in self._counts and self._counts[node] + more <= most[node]]
 
     def _turns(self, node: str) -> None:
         """base, head, head, base ...: as many of each as the order says, if the head does not fail."""
-        done = self._counts.get(node, 0)
+        done, started = self._counts.get(node, 0), time.monotonic()
         for number in range(done, done + self._order.processes):
             for side in (0, 1) if number % 2 == 0 else (1, 0):
                 if node in self._failures[side] or node in self._failures[1] or node not in self._workers[side].nodes:
@@ -431,6 +437,7 @@ class _Run:
                 else:
                     self._keep(side, number, raw)
         self._counts[node] = done + self._order.processes
+        self._lasted[node] = time.monotonic() - started
 
     def _keep(self, side: int, number: int, raw: dict[str, Any]) -> None:
         """Put what one process measured beside what others of the same number did."""
@@ -455,27 +462,69 @@ class _Run:
 # --- quality ---------------------------------------------------------------------------------------------------------
 
 
-def run_grid_of(side: Installed, order: Order, words: Sequence[str], out: Path) -> str:
-    """Train a grid with one side's seqbench: ``words`` are options of `run`; records go to ``out``. What went wrong.
+def run_grid_of(
+    sides: Sequence[Installed], order: Order, words: Sequence[str], outs: Sequence[Path], jobs: int = 1
+) -> list[str]:
+    """Train a grid with the seqbench of each of ``sides``: ``words`` are options of `run`; records go to ``outs``.
 
-    Each side prepares its data anew, in a cache of its own: a shared one would hide a change in how data is read.
+    Each prepares its data anew, in a cache of its own: a shared one would hide a change in how data is read. Where
+    there are ``jobs`` enough both train at once, each with its share of these: no clock is read, and what takes one
+    core, such as the baselines, both do at once. What went wrong on each side is returned.
     """
-    command = [str(side.python), "-P", "-m", "seqbench", "run", *words, "--device", "cpu", "--out", str(out)]
-    if order.plugin is not None:
-        command += ["--plugin", str(side.tree / order.plugin)]
-    room = side.tree.parent
-    try:
-        done = subprocess.run(
+    at_once = len(sides) if jobs >= len(sides) else 1
+    words = [*words, "--device", "cpu", "--jobs", str(max(1, jobs // at_once))]
+    wrong = []
+    for first in range(0, len(sides), at_once):
+        with contextlib.ExitStack() as stack:
+            pairs = list(zip(sides, outs, strict=True))[first : first + at_once]
+            started = [stack.enter_context(_Training(side, order, words, out)) for side, out in pairs]
+            wrong += [training.wrong() for training in started]
+    return wrong
+
+
+class _Training:
+    """The process that trains the grid of one side; a context, at whose end it is no more."""
+
+    def __init__(self, side: Installed, order: Order, words: Sequence[str], out: Path) -> None:
+        command = [str(side.python), "-P", "-m", "seqbench", "run", *words, "--out", str(out)]
+        if order.plugin is not None:
+            command += ["--plugin", str(side.tree / order.plugin)]
+        room = side.tree.parent
+        self._out = out
+        self._log = (room / "training.log").open("w+b")
+        self._process = subprocess.Popen(
             command,
             cwd=room,
             env=side.environment(SEQBENCH_CACHE=str(room / "cache")),
-            capture_output=True,
-            text=True,
-            timeout=TRAINING,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return f"it took more than {TRAINING:.0f} s"
-    if done.returncode in (0, 1) and any(out.rglob("record.json")):
-        return ""  # cells that failed have left records that say so
-    last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
-    return short(" ".join(last), SHOWN) or f"exit code {done.returncode}"
+
+    def __enter__(self) -> _Training:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)  # it ends its own processes, which have groups of their own
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+        _kill_group(self._process.pid)
+        self._process.wait()
+        self._log.close()
+
+    def wrong(self) -> str:
+        """Waits for its end. What went wrong, in a sentence; cells that failed have left records that say so."""
+        try:
+            code = self._process.wait(TRAINING)
+        except subprocess.TimeoutExpired:
+            return f"it took more than {TRAINING:.0f} s"
+        if code in (0, 1) and any(self._out.rglob("record.json")):
+            return ""
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        last = [line for line in lines if line.strip()][-1:]
+        return short(" ".join(last), SHOWN) or _ending(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -43,6 +44,7 @@ class Order:
         models, plugin: the models to measure by these, and the user's file (relative to the repository) that has them.
         only: parts of names of the benchmarks to run; empty: all.
         processes: on each side, at first.
+        until: when, by `time.monotonic`, nothing is measured again any more that these leave open.
     """
 
     benchmarks: Path | None
@@ -51,6 +53,7 @@ class Order:
     only: tuple[str, ...] = ()
     processes: int = ROUND
     limits: Limits = field(default_factory=Limits)
+    until: float = math.inf
 
 
 # --- revisions -------------------------------------------------------------------------------------------------------

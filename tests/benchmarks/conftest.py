@@ -167,18 +167,22 @@ def device(request):
 def measure(benchmark):
     """``measure(function, seconds, setup)`` times calls of ``function`` for about so many ``seconds``.
 
-    The first call is never timed. It shows how much memory is taken, and ``setup`` is called before every call. Beside
-    the times, ``extra_info`` holds ``device``, ``cpu_seconds`` (the median over the rounds; far below the time where
-    something was waited for) and ``peak_memory_bytes``, as `seqbench.device.peak_memory` has it; that is left out where
-    the work is done by ``children``.
+    The first call is not timed, and shows how much memory is taken; or it is the only one, if it is made ``once``, as
+    what takes seconds is. ``setup`` is called before every call. Beside the times, ``extra_info`` holds ``device``,
+    ``cpu_seconds`` (the median over the rounds; far below the time where something was waited for) and
+    ``peak_memory_bytes``, as `seqbench.device.peak_memory` has it; that is left out where the work is done by
+    ``children``.
     """
 
-    def run(function, seconds=0.3, setup=None, *, children=False):
+    def run(function, seconds=0.15, setup=None, *, children=False, once=False):
+        import torch
+
+        from seqbench.device import peak_memory, reset_peak_memory
+
         prepare = setup or (lambda: None)
-        benchmark.extra_info["device"] = _device_type(benchmark.group)
-        memory, estimate = _first_calls(function, prepare, seconds, _device_type(benchmark.group))
-        if not children:
-            benchmark.extra_info["peak_memory_bytes"] = memory
+        device = torch.device(_device_type(benchmark.group))
+        reset_peak_memory(device)
+        rounds, memory = (1, None) if once else _first_calls(function, prepare, seconds, device)
         used = []
 
         def begin():
@@ -188,21 +192,18 @@ def measure(benchmark):
         def end():
             used[-1] += cpu_seconds()
 
-        rounds = _rounds(estimate, seconds)
         result = benchmark.pedantic(function, setup=begin, teardown=end, rounds=rounds)
-        benchmark.extra_info["cpu_seconds"] = statistics.median(used)
+        benchmark.extra_info |= {"device": device.type, "cpu_seconds": statistics.median(used)}
+        if not children:
+            benchmark.extra_info["peak_memory_bytes"] = peak_memory(device) if memory is None else memory
         return result
 
     return run
 
 
-def _first_calls(function, prepare, seconds, device_type):
-    """The peak of the memory in the first call, and how long a call takes."""
-    import torch
-
-    from seqbench.device import peak_memory, reset_peak_memory, synchronize
-
-    device = torch.device(device_type)
+def _first_calls(function, prepare, seconds, device):
+    """How many rounds fill ``seconds``, and the peak of the memory in the first call."""
+    from seqbench.device import peak_memory, synchronize
 
     def call():
         prepare()
@@ -212,11 +213,10 @@ def _first_calls(function, prepare, seconds, device_type):
         synchronize(device)
         return time.perf_counter() - started
 
-    reset_peak_memory(device)
     first = call()
     memory = peak_memory(device)
     # a first call can take much longer than the others; it is repeated where that costs little
-    return memory, (call() if first < 2 * seconds else first)
+    return _rounds(call() if first < 2 * seconds else first, seconds), memory
 
 
 def _rounds(estimate, seconds):

@@ -38,7 +38,7 @@ def test_fit(benchmark, measure, case):
     model, planned = case
     benchmark.extra_info["steps"] = STEPS
     budget = Budget(STEPS, BATCH, 1)
-    measure(lambda: fit(model, planned.prepared.spec, planned.data, planned.config, budget), seconds=0.8)
+    measure(lambda: fit(model, planned.prepared.spec, planned.data, planned.config, budget), seconds=0.4)
 
 
 @pytest.mark.benchmark(group="harness")
@@ -67,7 +67,7 @@ def test_bare_loop(benchmark, measure, case, device):
             optimizer.step()
 
     model.train()
-    measure(loop, seconds=0.8)
+    measure(loop, seconds=0.4)
 
 
 def batch_of(arrays, kind, indices):
