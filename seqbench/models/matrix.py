@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.mixer import Mixer, register_model, widened
+from seqbench.models.mixer import Mixer, register_model, starts, widened
 from seqbench.models.scan import scan
 
 __all__ = ["MLSTM", "GatedDeltaNet", "Mamba2"]
@@ -64,10 +64,10 @@ def _log_weights(total: Tensor) -> Tensor:
 def _before(keep: Tensor, added: Tensor) -> Tensor:
     """The memory (B, heads, chunks, rows, columns) before each chunk, of which each keeps a share and adds to."""
     if keep.shape[-1] == 1:
-        return torch.zeros_like(added)
+        return added.new_zeros(added.shape)
     by_chunk = widened(added).transpose(1, 2)
     after = scan(keep.transpose(1, 2)[:, :-1, :, None, None], by_chunk[:, :-1])
-    return torch.cat([torch.zeros_like(by_chunk[:, :1]), after], dim=1).transpose(1, 2)
+    return torch.cat([after.new_zeros(after[:, :1].shape), after], dim=1).transpose(1, 2)
 
 
 def _decayed(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _stabilised(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor) -
         m = torch.maximum(logs.amax(-1), total + before[..., None])
     scores = (q @ k.mT) * (logs - m[..., None]).exp()
     carried = (total + before[..., None] - m).exp()[..., None]
-    v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)  # the last column is n
+    v = torch.cat([v, v.new_ones((*v.shape[:-1], 1))], dim=-1)  # the last column is n
     added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
     memory = _before((total[..., -1] + before - after).exp(), added)
     y = widened(scores @ v + (q * carried) @ memory)
@@ -102,7 +102,7 @@ def _stabilised(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor) -
 
 def _maxima(total: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
     """m before and after each chunk (B, heads, chunks), 0 before the first."""
-    m = torch.zeros_like(total[..., 0])
+    m = total.new_zeros(total.shape[:-1])
     maxima = [m]
     for kept, new in zip(total.unbind(-1), largest.unbind(-1), strict=True):
         m = torch.maximum(m + kept, new)
@@ -125,7 +125,7 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
     new, seen = solved.split((v.shape[-1], k.shape[-1]), dim=-1)
     scores, carried = (q @ k.mT) * weights, q * total.exp()[..., None]
     left, keep = k * (total[..., -1:] - total).exp()[..., None], total[..., -1].exp()[..., None, None]
-    memory, outputs = torch.zeros_like(k[:, :, 0].mT @ v[:, :, 0]), []
+    memory, outputs = v.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]), []
     parts = [part.unbind(2) for part in (new, seen, scores, carried, left, keep)]
     for new_c, seen_c, scores_c, carried_c, left_c, keep_c in zip(*parts, strict=True):
         w = new_c - seen_c @ memory
@@ -170,10 +170,13 @@ def _root_mean_square(x: Tensor, weight: Tensor) -> Tensor:
     return x * (x.pow(2).mean(dim=-1, keepdim=True) + EPSILON).pow(-0.5) * weight
 
 
-def _initial_step_sizes(heads: int) -> Tensor:
-    """What softplus takes to sizes between .001 and .1, even in their logarithm (Gu and Dao 2023)."""
-    size = torch.exp(torch.rand(heads) * math.log(100.0) + math.log(0.001))
-    return size + torch.log(-torch.expm1(-size))
+@torch.no_grad()
+def _start_decays(bias: nn.Parameter, log_rate: nn.Parameter) -> None:
+    """Step sizes softplus(bias) between .001 and .1, even in their logarithm; rates even between 1 and 16."""
+    if starts(bias, log_rate):
+        size = torch.exp(torch.rand(bias.shape) * math.log(100.0) + math.log(0.001))
+        bias.copy_(size + torch.log(-torch.expm1(-size)))
+        log_rate.copy_((1 + 15 * torch.rand(log_rate.shape)).log())
 
 
 # ---- the layers ---------------------------------------------------------------------------------------------------
@@ -197,8 +200,8 @@ class Mamba2(Mixer):
         self.inner = 2 * d_out
         self.enter = nn.Linear(d_in, 2 * self.inner + 2 * STATE + HEADS, bias=False)
         self.convolution = _ShortConvolution(self.inner + 2 * STATE)
-        self.step_size = nn.Parameter(_initial_step_sizes(HEADS))
-        self.log_rate = nn.Parameter((1 + 15 * torch.rand(HEADS)).log())
+        self.step_size, self.log_rate = (nn.Parameter(torch.empty(HEADS)) for _ in range(2))
+        _start_decays(self.step_size, self.log_rate)
         self.through = nn.Parameter(torch.ones(HEADS, 1))
         self.scale = nn.Parameter(torch.ones(self.inner))
         self.leave = nn.Linear(self.inner, d_out, bias=False)
@@ -262,10 +265,11 @@ class MLSTM(Mixer):
         self.map = nn.Linear(d_in, 4 * d_out)  # q, k, v, o
         self.gates = nn.Linear(d_in, 2 * HEADS)  # i, f
         self.scale = nn.Parameter(torch.ones(d_out))
-        with torch.no_grad():
-            self.gates.weight.zero_()
-            self.gates.bias[:HEADS].normal_(std=0.1)
-            self.gates.bias[HEADS:].copy_(torch.linspace(3.0, 6.0, HEADS))
+        if starts(*self.parameters()):
+            with torch.no_grad():
+                self.gates.weight.zero_()
+                self.gates.bias[:HEADS].normal_(std=0.1)
+                self.gates.bias[HEADS:].copy_(torch.linspace(3.0, 6.0, HEADS))
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (..., heads, width), o (..., d_out), log i and log f (..., heads)."""
@@ -321,8 +325,8 @@ class GatedDeltaNet(Mixer):
         super().__init__(d_in, d_out, causal=True)
         self.enter = nn.Linear(d_in, 4 * d_out + 2 * HEADS, bias=False)  # q, k, v, gate, then a and b
         self.convolution = _ShortConvolution(3 * d_out)
-        self.step_size = nn.Parameter(_initial_step_sizes(HEADS))
-        self.log_rate = nn.Parameter((1 + 15 * torch.rand(HEADS)).log())
+        self.step_size, self.log_rate = (nn.Parameter(torch.empty(HEADS)) for _ in range(2))
+        _start_decays(self.step_size, self.log_rate)
         self.scale = nn.Parameter(torch.ones(d_out // HEADS))
         self.leave = nn.Linear(d_out, d_out, bias=False)
 

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from seqbench.registry import Registry
 
-__all__ = ["MODELS", "Embedded", "Mixer", "ModelSpec", "real_steps", "register_model", "reverse_within", "widened"]
+__all__ = [
+    "MODELS",
+    "Embedded",
+    "Mixer",
+    "ModelSpec",
+    "real_steps",
+    "register_model",
+    "reverse_within",
+    "starts",
+    "widened",
+]
 
 State = Any  # a tensor or a tuple of tensors, as the mixer likes
 M = TypeVar("M", bound="type[Mixer]")
@@ -117,6 +127,14 @@ def reverse_within(x: Tensor, lengths: Tensor | None) -> Tensor:
     steps = torch.arange(x.shape[1], device=x.device)
     source = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return x.gather(1, source[:, :, None].expand_as(x))
+
+
+def starts(*parameters: nn.Parameter) -> bool:
+    """Whether ``parameters`` have values to start from: on the meta device they have shapes only.
+
+    Arithmetic there would import PyTorch's compiler, and `--params` builds a model a dozen times.
+    """
+    return not any(parameter.is_meta for parameter in parameters)
 
 
 def widened(x: Tensor) -> Tensor:

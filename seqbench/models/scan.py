@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from seqbench.models.mixer import Mixer, register_model, widened
+from seqbench.models.mixer import Mixer, register_model, starts, widened
 
 __all__ = ["LRU", "MinGRU", "MinLSTM", "looped", "scan"]
 
@@ -44,7 +44,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         if b.is_meta:  # it has no product to count
-            return torch.empty_like(b)
+            return b.new_empty(b.shape)
         h = _steps(a.expand_as(b), b)
         ctx.save_for_backward(a, h)
         return h
@@ -167,9 +167,8 @@ class MinLSTM(_Minimal):
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         f, i, h = widened(self.map(x)).chunk(3, dim=-1)
-        i = torch.sigmoid(i)
-        a = torch.sigmoid(f)
-        a = a / (a + i)
+        f, i = torch.sigmoid(f), torch.sigmoid(i)
+        a = f / (f + i)
         return a, (1 - a) * _candidate(h)
 
 
@@ -189,18 +188,24 @@ class LRU(Mixer):
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)
         self.enter = nn.Identity() if d_in == d_out else nn.Linear(d_in, d_out)
-        low, high = (radius**2 for radius in self.RADII)
-        squared = low + (high - low) * torch.rand(d_out)  # |lambda|^2
-        self.nu = nn.Parameter((-squared.log() / 2).log())
-        self.theta = nn.Parameter((2 * math.pi * torch.rand(d_out)).log())
-        self.gamma = nn.Parameter((1 - squared).log() / 2)
+        self.nu, self.theta, self.gamma = (nn.Parameter(torch.empty(d_out)) for _ in range(3))
         self.write = nn.Linear(d_out, 2 * d_out, bias=False)  # the real parts of B, then the imaginary ones
         self.read = nn.Linear(2 * d_out, d_out, bias=False)  # C, of which only the real part is read
-        self.through = nn.Parameter(torch.randn(d_out))  # D
+        self.through = nn.Parameter(torch.empty(d_out))  # D
         self.leave = nn.Linear(d_out, 2 * d_out)
-        with torch.no_grad():
-            self.write.weight.normal_(std=(2 * d_out) ** -0.5)
-            self.read.weight.normal_(std=d_out**-0.5)
+        if starts(*self.parameters()):
+            self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        low, high = (radius**2 for radius in self.RADII)
+        squared = low + (high - low) * torch.rand(self.d_out)  # |lambda|^2
+        self.nu.copy_((-squared.log() / 2).log())
+        self.theta.copy_((2 * math.pi * torch.rand(self.d_out)).log())
+        self.gamma.copy_((1 - squared).log() / 2)
+        self.write.weight.normal_(std=(2 * self.d_out) ** -0.5)
+        self.read.weight.normal_(std=self.d_out**-0.5)
+        self.through.normal_()
 
     def _writes(self, u: Tensor) -> Tensor:
         """gamma (B u), complex."""

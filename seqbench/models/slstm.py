@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.mixer import Mixer, register_model, widened
+from seqbench.models.mixer import Mixer, register_model, starts, widened
 
 __all__ = ["SLSTM"]
 
@@ -35,9 +35,10 @@ class SLSTM(Mixer):
         self.map = nn.Linear(d_in, 4 * d_out)  # for each head z, i, f and o of its units
         self.recurrent = nn.Parameter(torch.empty(HEADS, self.units, 4 * self.units))
         self.scale = nn.Parameter(torch.ones(d_out))
-        nn.init.uniform_(self.recurrent, -(self.units**-0.5), self.units**-0.5)
-        with torch.no_grad():
-            self.map.bias.view(HEADS, 4, self.units)[:, 2] = torch.linspace(3.0, 6.0, self.units)
+        if starts(*self.parameters()):
+            nn.init.uniform_(self.recurrent, -(self.units**-0.5), self.units**-0.5)
+            with torch.no_grad():
+                self.map.bias.view(HEADS, 4, self.units)[:, 2] = torch.linspace(3.0, 6.0, self.units)
 
     def _update(self, gates: Tensor, state: tuple[Tensor, ...], *, fixed: bool) -> tuple[Tensor, ...]:
         """h, c, n and m from the pre-activations (heads, B, 4 units) and c, n and m before, (heads, B, units) each.
@@ -78,7 +79,7 @@ class SLSTM(Mixer):
 
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         zeros = self.scale.new_zeros(batch, HEADS, self.units)
-        return zeros, zeros, zeros, torch.full_like(zeros, NOTHING)
+        return zeros, zeros, zeros, zeros + NOTHING
 
     def step(self, x_t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         h, *rest = (part.transpose(0, 1) for part in state)

@@ -1,5 +1,5 @@
 """The temporal convolutional network, TCN (Bai, Kolter and Koltun 2018, "An empirical evaluation of generic
-convolutional and recurrent networks for sequence modeling"): residual blocks of causal convolutions, ever further apart.
+convolutional and recurrent networks for sequence modeling"): residual blocks of causal convolutions, wider and wider.
 
 One layer here is all of its blocks, since a single one sees a few steps only. Each convolution is one product with
 the shifted inputs side by side, which on a CPU takes less time than torch's own. As in the paper the weights are
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.mixer import Mixer, register_model
+from seqbench.models.mixer import Mixer, register_model, starts
 
 __all__ = ["TCN"]
 
@@ -30,8 +30,11 @@ class _Convolution(nn.Module):
         self.dilation = dilation
         bound = 1 / math.sqrt(KERNEL * d_in)
         self.direction = nn.Parameter(torch.empty(d_out, KERNEL * d_in).uniform_(-bound, bound))
-        self.length = nn.Parameter(self.direction.detach().square().sum(1, keepdim=True).sqrt())
+        self.length = nn.Parameter(torch.empty(d_out, 1))
         self.bias = nn.Parameter(torch.empty(d_out).uniform_(-bound, bound))
+        if starts(self.length):
+            with torch.no_grad():
+                self.length.copy_(self.direction.norm(dim=1, keepdim=True))
 
     def _apply_to(self, taps: list[Tensor]) -> Tensor:
         """Of the inputs that one output reads, the oldest first."""
