@@ -66,10 +66,7 @@ class _Scan(torch.autograd.Function):
 def _steps(a: Tensor, b: Tensor, *, back: bool = False) -> Tensor:
     """h_t = a_t h_(t-1) + b_t, or ``back``: h_t = a_(t+1) h_(t+1) + b_t."""
     if b.device.type != "cpu":
-        if not back:
-            return _doubled(a, b)
-        a = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], dim=1)
-        return _doubled(a.flip(1), b.flip(1)).flip(1)
+        return _doubled_back(a, b) if back else _doubled(a, b)
     h = torch.empty(b.shape, dtype=b.dtype)
     rows = [a.unbind(1), b.unbind(1), h.unbind(1)]
     if back:
@@ -91,6 +88,12 @@ def _doubled(a: Tensor, b: Tensor) -> Tensor:
             a = torch.cat([a[:, :reach], a[:, reach:] * a[:, :-reach]], dim=1)
         reach *= 2
     return b
+
+
+def _doubled_back(a: Tensor, b: Tensor) -> Tensor:
+    """h_t = a_(t+1) h_(t+1) + b_t."""
+    following = torch.cat([a[:, 1:], a.new_zeros(a[:, :1].shape)], dim=1)
+    return _doubled(following.flip(1), b.flip(1)).flip(1)
 
 
 class _Minimal(Mixer):
