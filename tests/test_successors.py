@@ -7,11 +7,13 @@ import math
 import pytest
 import torch
 from torch.autograd import gradcheck
+from torch.utils.flop_counter import FlopCounterMode
 
 from seqbench.models import matrix, scan, slstm
 from seqbench.models.kernels import layer
 from seqbench.models.mixer import MODELS
 from seqbench.models.scan import LRU, MinGRU, MinLSTM, looped
+from seqbench.models.sizing import count_flops
 from seqbench.models.tcn import DILATIONS, TCN
 
 D, H = 5, 16
@@ -420,6 +422,16 @@ def test_peepholes_run_on_the_kernels_and_elsewhere_step_by_step():
     fast = mixer(x)
     mixer.choice = "torch"
     assert torch.allclose(mixer(x), fast, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_flops_are_those_of_the_operations_that_run(name):
+    """On a real device, where nothing is left out because shapes alone count."""
+    mixer = MODELS.get(name).mixer(D, H, True)
+    mixer.choice = "torch"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        mixer(torch.randn(2, 70, D))
+    assert count_flops(mixer, torch.zeros(2, 70, D, device="meta")) == counter.get_total_flops() > 0
 
 
 @pytest.mark.parametrize("name", EQUATIONS)

@@ -54,7 +54,7 @@ Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
 class Look(NamedTuple):
-    """Colour and marker; together they tell the models that come with seqbench apart, each alone the five usual ones."""
+    """Colour and marker: together they tell the models that come with seqbench apart, each alone the usual ones."""
 
     colour: str
     marker: str = "o"
