@@ -13,6 +13,7 @@ import venv
 import pandas as pd
 import pytest
 from conftest import ROOT
+from test_models import BUILT_IN
 
 from seqbench.config import RunConfig
 from seqbench.errors import UserError
@@ -45,7 +46,7 @@ def test_help_imports_nothing_heavy_and_list_tasks_no_torch():
 def test_list_names_tasks_and_models(cli):
     listed = json.loads(cli("list", "--json").stdout)
     assert {task["name"] for task in listed["tasks"]} == {"dna", "fault", "sentiment", "stock", "textgen", "weather"}
-    assert {model["name"] for model in listed["models"]} == {"rnn", "lstm", "bilstm", "gru", "transformer"}
+    assert {model["name"] for model in listed["models"]} == set(BUILT_IN)
     assert set(listed) == {"tasks", "models", "baselines", "budgets"} and len(listed["budgets"]) == 24
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
     text = cli("list").stdout

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from test_models import BUILT_IN, CAUSAL
 
 from seqbench.config import RunConfig
 from seqbench.device import settings
 from seqbench.experiment import resolve, run_cell
 from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, check_causal, shape_of
-from seqbench.models.mixer import MODELS as REGISTERED
+from seqbench.models.mixer import MODELS
 from seqbench.prepare import prepare
 from seqbench.task import TASKS, Budget
 from seqbench.training import Checkpoint, fit, predict_split
@@ -18,7 +19,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
-MODELS = ["bilstm", "gru", "lstm", "rnn", "transformer"]
 
 
 def run(tmp_path, task, model, force=False, **config):
@@ -26,7 +26,7 @@ def run(tmp_path, task, model, force=False, **config):
     return run_cell(chosen, Store(tmp_path), force=force)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", BUILT_IN)
 @pytest.mark.parametrize("task", ["toy-first", "toy-wave", "toy-text"])
 def test_a_run_on_the_gpu_is_ok_and_repeats_itself(tmp_path, task, model):
     first = run(tmp_path, task, model, dropout=0.3, layers=2).record
@@ -38,7 +38,7 @@ def test_a_run_on_the_gpu_is_ok_and_repeats_itself(tmp_path, task, model):
     assert 0 < first.cost.peak_memory_bytes < 2**32
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", BUILT_IN)
 def test_cpu_and_gpu_agree_on_the_same_weights(model):
     data = prepare("toy-first", {}).data
     config = RunConfig(task="toy-first", model=model)
@@ -48,13 +48,13 @@ def test_cpu_and_gpu_agree_on_the_same_weights(model):
         assert np.allclose(on_cpu, predict_split(built.cuda(), data.test, config), atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "rnn", "transformer"])
+@pytest.mark.parametrize("model", CAUSAL)
 def test_causality_holds_on_the_gpu(model):
     data = prepare("toy-text", {}).data
     check_causal(build(model, "generate", shape_of("generate", data), (16,)).cuda(), data.train[[0]].inputs[:, :12])
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", BUILT_IN)
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_other_precisions_run(tmp_path, precision, model):
     assert run(tmp_path, "toy-first", model, precision=precision).record.status == "ok"
@@ -62,7 +62,7 @@ def test_other_precisions_run(tmp_path, precision, model):
 
 @pytest.mark.parametrize("model", ["bilstm", "gru", "lstm", "rnn"])
 def test_bf16_is_bf16_in_recurrent_kernels(model):
-    layer = REGISTERED.get(model).mixer(16, 16, True).cuda()
+    layer = MODELS.get(model).mixer(16, 16, True).cuda()
     with torch.autocast("cuda", torch.bfloat16):
         assert layer(torch.randn(2, 5, 16, device="cuda")).dtype == torch.bfloat16
 
@@ -107,7 +107,7 @@ FIXED = ["toy-wave", "toy-text"]  # where all sequences have one length
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-@pytest.mark.parametrize("model", ["gru", "lstm", "rnn", "transformer"])
+@pytest.mark.parametrize("model", CAUSAL)
 @pytest.mark.parametrize("task", FIXED)
 def test_a_graph_trains_as_eager_steps_do_and_repeats_itself(task, model, precision):
     eager = Sized(task, model, graph=False, precision=precision)

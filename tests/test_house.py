@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT
 from house import arrows, importers, imports, modules, public_names
 
+from seqbench.models.mixer import MODELS
+
 LAYERS = [  # a module may import from its own row and from the rows below
     {"cli", "api", "__main__"},
     {"claims", "board", "probes", "gate"},
@@ -130,8 +132,8 @@ def test_what_reads_lists_and_shows_needs_no_torch(name):
 
 
 def test_no_engine_module_knows_a_task_or_a_model_by_name():
-    names = {"dna", "weather", "textgen", "fault", "sentiment", "stock", "lstm", "bilstm", "gru", "rnn", "transformer"}
-    defining = {"recurrent.py", "transformer.py"}
+    names = {"dna", "weather", "textgen", "fault", "sentiment", "stock", *MODELS.names()}
+    defining = {"recurrent.py", "transformer.py", "scan.py", "matrix.py", "slstm.py", "tcn.py"}
     for path in ROOT.glob("seqbench/**/*.py"):
         if path.name in defining or path.parent.name in ("claims", "kernels"):  # about models that texts name; of cells
             continue

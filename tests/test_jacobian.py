@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gradient_cases import CAUSAL, PROBE, measured, plan
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from seqbench.models.mixer import MODELS, Mixer, register_model
 from seqbench.probes.gradient import (
@@ -31,7 +32,7 @@ from seqbench.probes.shared.problems import Recall
 from seqbench.report.draw import draw
 
 SHAPE = Recall().shape
-CARRYING = ["gru", "lstm", "rnn"]
+CARRYING = ["gru", "lstm", "rnn", "lru", "mlstm", "slstm"]
 STEP = 1e-5  # of central differences
 
 
@@ -164,11 +165,12 @@ def test_state_jacobians_equal_central_differences(model, backbone):
     found = state_log_norms(net, inputs)
 
     def flat(state):
-        return torch.cat([part for layer in state for part in (layer if isinstance(layer, tuple) else (layer,))], 1)
+        return torch.cat([part.flatten(1) for part in tree_flatten(state)[0]], 1)
 
     def run(values, steps):
-        parts = iter(values.split(8, dim=1))
-        state = [(next(parts), next(parts)) if model == "lstm" else next(parts) for _ in range(2)]
+        parts, form = tree_flatten(net.initial_state(3))
+        pieces = values.split([part[0].numel() for part in parts], dim=1)
+        state = tree_unflatten([piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)], form)
         for t in steps:
             state = net.step(inputs[:, t], state)[1]
         return flat(state)
@@ -222,6 +224,12 @@ def test_a_nested_state_with_a_count_and_a_part_that_stays_is_differentiated_as_
     # 8 numbers shrink by 0.9 a step, 8 stay
     expected = np.log(8 * 0.81**k + 8) / 2
     assert state_log_norms(net, tokens(batch=2, length=10)).numpy() == pytest.approx(np.stack([expected] * 2, 1))
+
+
+def test_a_state_that_is_too_large_has_no_jacobian_and_that_is_said():
+    assert no_state(made("mamba2", width=16), 10) is None
+    assert no_state(made("mamba2", width=64), 10) == "its state of 4,672 numbers is too large (at most 2,048)"
+    assert no_state(made("tcn"), 10) == "its state grows with the length"
 
 
 # --- where theory knows the answer ---

@@ -308,10 +308,16 @@ def test_contrast_is_that_of_the_guidelines():
     assert contrast("#ffffff", "#0072b2") == contrast("#0072b2")
 
 
-def test_models_that_come_with_seqbench_differ_in_colour_and_in_marker():
+def test_no_two_models_that_come_with_seqbench_look_alike():
     names = [entry.name for entry in MODELS.entries() if entry.origin.startswith("seqbench.models.")]
+    assert len({look_of(name) for name in names}) == len(names) >= 14
+
+
+def test_the_five_usual_models_differ_in_colour_and_in_marker_and_look_as_they_did():
+    names = ["rnn", "lstm", "bilstm", "gru", "transformer"]
     looks = [look_of(name) for name in names]
-    assert len({look.marker for look in looks}) == len(names) >= 5
+    assert [look.marker for look in looks] == ["s", "v", "D", "X", "o"]
+    assert [charts.COLOURS.index(look.colour) for look in looks] == [1, 7, 2, 3, 5]
     hues = sorted(colorsys.rgb_to_hls(*(int(look.colour[at : at + 2], 16) for at in (1, 3, 5)))[0] for look in looks)
     gaps = [after - before for before, after in pairwise([*hues, hues[0] + 1])]
     assert min(gaps) > 0.08  # of the circle of hues: no two blues, no wine beside pink

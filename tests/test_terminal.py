@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from terminal import in_a_terminal, run_bench
+from test_models import BUILT_IN
 
 from seqbench.report import terminal as printing
 from seqbench.report.terminal import print_path, print_table, print_text
@@ -71,7 +72,7 @@ def test_runs_grids_and_probes_fit_80_columns(tmp_path):
 def test_a_pipe_gets_one_row_on_each_line(cli, tmp_path):
     lines = cli("list", "models").stdout.splitlines()
     assert lines[1].startswith("| name") and lines[2].startswith("|--")
-    assert [line.split()[1] for line in lines[3:] if line] == ["bilstm", "gru", "lstm", "rnn", "transformer"]
+    assert [line.split()[1] for line in lines[3:] if line] == BUILT_IN
     done = cli("--task", "toy-wave", "--model", "gru", *SMALL)
     rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len(rows) == 5 and len({len(row) for row in rows}) == 1  # heading, rule, the run and two baselines

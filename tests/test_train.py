@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from test_models import BUILT_IN
 
 import seqbench
 from seqbench.cli.run import metric_interval
@@ -35,7 +36,7 @@ def quality(record):
     return {name: getattr(record, name) for name in QUALITY}
 
 
-@pytest.mark.parametrize("model", ["bilstm", "gru", "lstm", "rnn", "transformer"])
+@pytest.mark.parametrize("model", BUILT_IN)
 @pytest.mark.parametrize("task", TOYS)
 def test_every_model_runs_on_every_kind_and_again_with_the_same_numbers(tmp_path, task, model):
     first = run(tmp_path, task, model)

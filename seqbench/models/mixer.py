@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from seqbench.registry import Registry
 
-__all__ = ["MODELS", "Embedded", "Mixer", "ModelSpec", "real_steps", "register_model", "reverse_within"]
+__all__ = [
+    "MODELS",
+    "Embedded",
+    "Mixer",
+    "ModelSpec",
+    "real_steps",
+    "register_model",
+    "reverse_within",
+    "starts",
+    "widened",
+]
 
 State = Any  # a tensor or a tuple of tensors, as the mixer likes
 M = TypeVar("M", bound="type[Mixer]")
@@ -117,3 +127,16 @@ def reverse_within(x: Tensor, lengths: Tensor | None) -> Tensor:
     steps = torch.arange(x.shape[1], device=x.device)
     source = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return x.gather(1, source[:, :, None].expand_as(x))
+
+
+def starts(*parameters: nn.Parameter) -> bool:
+    """Whether ``parameters`` have values to start from: on the meta device they have shapes only.
+
+    Arithmetic there would import PyTorch's compiler, and `--params` builds a model a dozen times.
+    """
+    return not any(parameter.is_meta for parameter in parameters)
+
+
+def widened(x: Tensor) -> Tensor:
+    """``x``, in 32 bits where autocast has made it 16: what is added up over many steps needs them."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

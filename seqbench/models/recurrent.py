@@ -1,5 +1,6 @@
 """The recurrent mixers: RNN (Elman 1990), LSTM (Hochreiter and Schmidhuber 1997; forget gate Gers et al. 2000), BiLSTM
-(Schuster and Paliwal 1997), GRU (Cho et al. 2014, with the reset gate applied after the product, as in cuDNN).
+(Schuster and Paliwal 1997), GRU (Cho et al. 2014, with the reset gate applied after the product, as in cuDNN), and the
+LSTM with peepholes (Gers and Schmidhuber 2000).
 
 The weights are those of torch.nn's layers. The whole sequence runs in torch's own kernel (oneDNN or cuDNN) or in one of
 `seqbench.models.kernels`, whichever is faster; `step` is the same update written out, for generation. Initialisation:
@@ -16,15 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.kernels.layer import Layer, engine_for, over_steps, over_symbols, weights_of
+from seqbench.models.kernels.layer import Layer, Peepholes, engine_for, over_steps, over_symbols, weights_of
 from seqbench.models.mixer import Embedded, Mixer, register_model, reverse_within
 
-__all__ = ["GRU", "LSTM", "RNN", "BiLSTM"]
+__all__ = ["GRU", "LSTM", "RNN", "BiLSTM", "PeepholeLSTM"]
 
 
 def _torch(kernel: Layer, x: Tensor) -> Tensor:
     """``kernel(x)`` in the type that autocast asks for: left to itself, it would run cuDNN's cells in fp16, always."""
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or isinstance(kernel, Peepholes) or not torch.is_autocast_enabled(x.device.type):
         output: Tensor = kernel(x)[0]
         return output
     dtype = torch.get_autocast_dtype(x.device.type)
@@ -162,6 +163,24 @@ class LSTM(_Recurrent):
         i, f, g, o = (wx + uh).chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
+        return h, (h, c)
+
+
+@register_model("peephole-lstm", aliases=("peephole",))
+class PeepholeLSTM(LSTM):
+    """LSTM whose gates see the cell state (peepholes), forget bias 1."""
+
+    kernel: Peepholes
+
+    def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
+        _Recurrent.__init__(self, d_in, d_out, causal)
+        self.kernel = Peepholes(d_in, d_out)
+        _keep_at_first(self.kernel)
+
+    def step(self, x_t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, c = state
+        wx, uh = self._projections(x_t, h)
+        h, c = self.kernel.update(wx + uh, c)
         return h, (h, c)
 
 

@@ -116,6 +116,12 @@ def _concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return tensors[0].new_empty(shape)
 
 
+def _stacked(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    shape = list(tensors[0].shape)
+    shape.insert(dim % (len(shape) + 1), len(tensors))
+    return tensors[0].new_empty(shape)
+
+
 def _elementwise(*args: Any, **kwargs: Any) -> Tensor:
     tensors = [x for x in args if isinstance(x, Tensor)]
     return tensors[0].new_empty(np.broadcast_shapes(*(x.shape for x in tensors)))
@@ -123,6 +129,11 @@ def _elementwise(*args: Any, **kwargs: Any) -> Tensor:
 
 def _in_place(x: Tensor, *unused: Any, out: Tensor | None = None, **kwargs: Any) -> Tensor:
     return x if out is None else out
+
+
+def _solved(a: Tensor, b: Tensor, **kwargs: Any) -> Tensor:
+    """Shape of the solution of ``a x = b``, whose operations torch has no formula for."""
+    return b.new_empty(b.shape)
 
 
 def _reduced(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
@@ -146,7 +157,8 @@ ELEMENTWISE = [
     *(aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.neg.default, aten.flip.default),
     *(aten.tanh.default, aten.sigmoid.default, aten.relu.default, aten.gelu.default, aten.silu.default),
     *(aten.exp.default, aten.sin.default, aten.cos.default, aten._softmax.default, aten.pow.Tensor_Scalar),
-    *(aten.pow.Scalar, aten.masked_fill.Scalar, aten.clone.default),
+    *(aten.pow.Scalar, aten.masked_fill.Scalar, aten.clone.default, aten.rsub.Scalar, aten.softplus.default),
+    *(aten.abs.default, aten.maximum.default, aten.gt.Tensor),
 ]
 SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels import the compiler
     aten.mm.default: _last_product,
@@ -155,12 +167,15 @@ SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels impor
     aten.baddbmm.default: _sum_with_product,
     aten.embedding.default: _embedded,
     aten.cat.default: _concatenated,
+    aten.stack.default: _stacked,
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), _numbers),
     aten.addcmul_.default: _in_place,
     aten.mul.out: _in_place,
     aten.sum.dim_IntList: _reduced,
     aten.mean.dim: _reduced,
+    aten.amax.default: _reduced,
+    aten.linalg_solve_triangular.default: _solved,
     aten.native_layer_norm.default: _normalised,
 }
 

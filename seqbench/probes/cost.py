@@ -313,7 +313,7 @@ def _compared(track: str, models: Sequence[str], hidden: int, preferred: str | N
     from seqbench.probes.shared.timing import loops, mixer_parameters, width_of
 
     recurrent = [name for name in models if loops(name)] or models
-    plainest = min(recurrent, key=lambda name: (mixer_parameters(name, hidden), name))
+    plainest = min(recurrent, key=lambda name: (mixer_parameters(name, hidden), len(name), name))  # rnn, not mingru
     reference = preferred if preferred is not None and preferred in models else plainest
     if track == "width":
         return reference, dict.fromkeys(models, hidden)

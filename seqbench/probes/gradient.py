@@ -223,6 +223,7 @@ class GradientSetting:
 # ln of the smallest norm that is still exact: a part of it that is smaller by the precision is a normal number, too
 FLOOR = math.log(sys.float_info.min / sys.float_info.epsilon)
 ENTRIES = 1 << 24  # of the state Jacobians that are worked on together
+LARGEST = 2048  # numbers of a state: its Jacobian takes as many copies of the net at every step
 
 
 def double_copy(net: SequenceModel, device: torch.device | str) -> SequenceModel:
@@ -280,6 +281,8 @@ def no_state(net: SequenceModel, length: int) -> str | None:
         return "it carries no state"
     if any(part.shape[:1] != (2,) for part in reals):
         return "its state does not have one row per sequence"
+    if (size := sum(part[0].numel() for part in reals)) > LARGEST:
+        return f"its state of {size:,} numbers is too large (at most {LARGEST:,})"
     return None
 
 

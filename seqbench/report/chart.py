@@ -43,7 +43,9 @@ __all__ = [
 COLOURS = ("#0072b2", "#d55e00", "#00855f", "#b3588a", "#a06b00", "#2a84b8", "#882255", "#666633")
 MARKERS = "osD^vPX"
 DARK, GREY = "#333333", "#6b6b6b"
-SALT = 1270  # such that the models that come with seqbench differ clearly in colour, and in marker
+# such that of the models that come with seqbench no two look alike, and the five usual ones differ in colour and in
+# marker, each as in pictures that were published before there were others
+SALT = 168_094_007
 BOUND = 1e100  # values beyond it are not drawn
 TINY = 1e-280  # values below it count as zero
 Scale = Literal["linear", "log2", "log10"]
@@ -52,7 +54,7 @@ Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
 class Look(NamedTuple):
-    """Colour and marker; each alone tells the models that come with seqbench apart."""
+    """Colour and marker: together they tell the models that come with seqbench apart, each alone the usual ones."""
 
     colour: str
     marker: str = "o"

@@ -17,6 +17,7 @@ from seqbench.models.kernels.written import Written
 
 __all__ = [
     "Layer",
+    "Peepholes",
     "Weights",
     "engine_for",
     "over_steps",
@@ -25,8 +26,42 @@ __all__ = [
     "weights_of",
 ]
 
+
+class Peepholes(nn.LSTM):
+    """A layer of nn.LSTM whose gates see the cell, too (Gers and Schmidhuber 2000; torch has none).
+
+    ``peepholes`` (3 H,) are the weights of i and f, which see the cell before the step, and of o, which sees the one
+    after it. `forward` runs step by step: what is left where no kernel does.
+    """
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__(d_in, d_out, batch_first=True)
+        self.peepholes = nn.Parameter(torch.empty(3 * d_out).uniform_(-(d_out**-0.5), d_out**-0.5))
+
+    def update(self, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """States h and c (B, H) from the pre-activations (B, 4 H) of i, f, g and o, and from the cell before."""
+        i, f, g, o = gates.chunk(4, dim=1)
+        to_i, to_f, to_o = self.peepholes.chunk(3)
+        c_next = torch.sigmoid(f + to_f * c) * c + torch.sigmoid(i + to_i * c) * torch.tanh(g)
+        return torch.sigmoid(o + to_o * c_next) * torch.tanh(c_next), c_next
+
+    def forward(  # type: ignore[override]  # no sequence in it is packed and no state is given
+        self, x: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(B, T, D) to (B, T, H), and the last states."""
+        if x.is_meta:  # its products are those of the plain cell
+            output: tuple[Tensor, tuple[Tensor, Tensor]] = super().forward(x)
+            return output
+        h = c = x.new_zeros(len(x), self.hidden_size)
+        states = []
+        for gates in F.linear(x, self.weight_ih_l0, self.bias_ih_l0 + self.bias_hh_l0).unbind(1):
+            h, c = self.update(gates + F.linear(h, self.weight_hh_l0), c)
+            states.append(h)
+        return torch.stack(states, dim=1), (h, c)
+
+
 Layer = nn.RNN | nn.LSTM | nn.GRU
-CELLS: dict[type[nn.Module], str] = {nn.RNN: "rnn", nn.LSTM: "lstm", nn.GRU: "gru"}
+CELLS: dict[type[nn.Module], str] = {nn.RNN: "rnn", nn.LSTM: "lstm", nn.GRU: "gru", Peepholes: "lstm"}
 
 
 def cell_of(layer: Layer) -> str:
@@ -65,9 +100,12 @@ def _engine(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, folde
     kind = like.device.type
     if torch.is_autocast_enabled(kind):
         return None
+    alone = isinstance(layer, Peepholes)  # without a kernel of torch's to compare with: a loop is always slower
     if kind != "cpu":
-        return Written() if choice == "fast" else None
+        return Written() if alone or choice == "fast" else None
     engine = _on_cpu()
+    if alone:
+        return engine
     name = engine.name.partition(" ")[0]
     sizes, gradient = (max(1, shape[0]), layer.hidden_size), like.requires_grad
     faster = is_faster(name, cell_of(layer), *sizes, folded=folded, gradient=gradient)
@@ -106,7 +144,7 @@ def weights_of(layer: Layer, engine: Engine) -> Weights:
     w, u, b, b_state = (getattr(layer, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     cell, H = cell_of(layer), layer.hidden_size
     wide = -(-H // engine.multiple(w.dtype)) * engine.multiple(w.dtype)
-    extra = None
+    extra = layer.peepholes if isinstance(layer, Peepholes) else None
     if cell == "gru":  # from r, z, n to n, r, z, as their gradients lie
         extra = b_state[2 * H :]
         b = torch.cat([b[2 * H :], b[: 2 * H] + b_state[: 2 * H]])
@@ -118,7 +156,8 @@ def weights_of(layer: Layer, engine: Engine) -> Weights:
         w = F.pad(w.unflatten(0, (gates, H)), (0, 0, 0, more)).flatten(0, 1)
         u = F.pad(u.unflatten(0, (gates, H)), (0, more, 0, more)).flatten(0, 1)
         b = F.pad(b.unflatten(0, (gates, H)), (0, more)).flatten()
-        extra = None if extra is None else F.pad(extra, (0, more))
+        if extra is not None:
+            extra = F.pad(extra.unflatten(0, (-1, H)), (0, more)).flatten()
     return Weights(w, b, u, extra)
 
 
