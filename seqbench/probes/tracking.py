@@ -253,8 +253,8 @@ def _cells(row: TrackingRow) -> dict[str, str]:
     return cells
 
 
-READING = """Reached: the longest length with an accuracy of .9 at every tested one up to it (>=: no longer one was tested; 0:
-not even 64, where training ended). Accuracies: mean over seeds and 95% interval (Student's t over seeds)."""
+READING = """Reached: the longest length with an accuracy of .9 at every tested one up to it (>=: none beyond was tried;
+0: not even 64, where training ended). Accuracies: mean over seeds and 95% interval (Student's t over seeds)."""
 
 
 # ---- chart --------------------------------------------------------------------------------------------------------
