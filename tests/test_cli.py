@@ -45,7 +45,7 @@ def test_help_imports_nothing_heavy_and_list_tasks_no_torch():
 def test_list_names_tasks_and_models(cli):
     listed = json.loads(cli("list", "--json").stdout)
     assert {task["name"] for task in listed["tasks"]} == {"dna", "fault", "sentiment", "stock", "textgen", "weather"}
-    assert {model["name"] for model in listed["models"]} == {"rnn", "lstm", "bilstm", "gru", "transformer"}
+    assert {model["name"] for model in listed["models"]} == {"rnn", "lstm", "bilstm", "gru", "ntm", "transformer"}
     assert set(listed) == {"tasks", "models", "baselines", "budgets"} and len(listed["budgets"]) == 24
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
     text = cli("list").stdout

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
-MODELS = ["bilstm", "gru", "lstm", "rnn", "transformer"]
+MODELS = ["bilstm", "gru", "lstm", "ntm", "rnn", "transformer"]
 
 
 def run(tmp_path, task, model, force=False, **config):
@@ -48,7 +48,7 @@ def test_cpu_and_gpu_agree_on_the_same_weights(model):
         assert np.allclose(on_cpu, predict_split(built.cuda(), data.test, config), atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "rnn", "transformer"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "ntm", "rnn", "transformer"])
 def test_causality_holds_on_the_gpu(model):
     data = prepare("toy-text", {}).data
     check_causal(build(model, "generate", shape_of("generate", data), (16,)).cuda(), data.train[[0]].inputs[:, :12])

@@ -12,8 +12,8 @@ from seqbench.models.backbone import SequenceModel, build, check_causal, count_p
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import flops_per_sample, width_for
 
-BUILT_IN = ["bilstm", "gru", "lstm", "rnn", "transformer"]
-CAUSAL = ["gru", "lstm", "rnn", "transformer"]
+BUILT_IN = ["bilstm", "gru", "lstm", "ntm", "rnn", "transformer"]
+CAUSAL = ["gru", "lstm", "ntm", "rnn", "transformer"]
 BACKBONES = ["bare", "residual"]
 TOLERANCE = 1e-12
 
@@ -44,7 +44,7 @@ def mixer(name, d_in=8, d_out=16, causal=False):
     return MODELS.get(name).mixer(d_in, d_out, causal).eval()
 
 
-def test_the_five_models_are_registered():
+def test_the_models_are_registered():
     assert set(BUILT_IN) <= set(MODELS.names())
 
 
