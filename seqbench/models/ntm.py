@@ -125,7 +125,7 @@ class NeuralTuringMachine(Mixer):
         reading, writing = weights.unbind(1)
         read = (reading[:, None] @ memory)[:, 0]  # equation 2
         where = writing[:, :, None]
-        memory = memory * (1 - where * asked.erase) + where * asked.add  # equations 3 and 4
+        memory = memory + where * (asked.add - memory * asked.erase)  # equations 3 and 4
         return _State(h, c, read, weights, memory)
 
     def _asked(self, h: Tensor) -> _Asked:

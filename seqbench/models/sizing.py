@@ -116,6 +116,12 @@ def _concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return tensors[0].new_empty(shape)
 
 
+def _stacked(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    shape = list(tensors[0].shape)
+    shape.insert(dim % (len(shape) + 1), len(tensors))
+    return tensors[0].new_empty(shape)
+
+
 def _elementwise(*args: Any, **kwargs: Any) -> Tensor:
     tensors = [x for x in args if isinstance(x, Tensor)]
     return tensors[0].new_empty(np.broadcast_shapes(*(x.shape for x in tensors)))
@@ -128,6 +134,13 @@ def _in_place(x: Tensor, *unused: Any, out: Tensor | None = None, **kwargs: Any)
 def _reduced(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **kwargs: Any) -> Tensor:
     over = {dim % x.ndim for dim in dims or range(x.ndim)}
     return x.new_empty([1 if i in over else n for i, n in enumerate(x.shape) if keepdim or i not in over])
+
+
+def _norm(
+    x: Tensor, order: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False, **kwargs: Any
+) -> Tensor:
+    """Shape of the lengths of vectors."""
+    return _reduced(x, dims, keepdim)
 
 
 def _normalised(x: Tensor, shape: Sequence[int], *unused: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,6 +160,7 @@ ELEMENTWISE = [
     *(aten.tanh.default, aten.sigmoid.default, aten.relu.default, aten.gelu.default, aten.silu.default),
     *(aten.exp.default, aten.sin.default, aten.cos.default, aten._softmax.default, aten.pow.Tensor_Scalar),
     *(aten.pow.Scalar, aten.masked_fill.Scalar, aten.clone.default),
+    *(aten.clamp.default, aten.log.default, aten.softplus.default, aten.roll.default),
 ]
 SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels import the compiler
     aten.mm.default: _last_product,
@@ -155,6 +169,8 @@ SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels impor
     aten.baddbmm.default: _sum_with_product,
     aten.embedding.default: _embedded,
     aten.cat.default: _concatenated,
+    aten.stack.default: _stacked,
+    aten.linalg_vector_norm.default: _norm,
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), _numbers),
     aten.addcmul_.default: _in_place,
