@@ -19,6 +19,7 @@ __all__ = [
     "holm",
     "jackknife_interval",
     "leave_one_out",
+    "over_seeds",
     "rank_intervals",
     "rank_test",
     "ratio_interval",
@@ -171,6 +172,13 @@ def estimate(values: Array, left_out: Array) -> Estimate:
     if 1 < n_seeds < ENOUGH_SEEDS:
         df = min(df, n_seeds - 1)  # NaN stays NaN
     return Estimate(float(np.mean(values)), seeds, test, df)
+
+
+def over_seeds(values: Iterable[float | None]) -> Interval:
+    """Mean and 95% interval by Student's t over seeds; NaN if one is missing, as a mean of the rest would flatter."""
+    known: Array = np.array(list(values), dtype=float)  # None is NaN
+    spread = float(known.var(ddof=1)) / len(known) if len(known) > 1 else math.nan
+    return Estimate(float(known.mean()), spread, 0.0, len(known) - 1.0).interval()
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

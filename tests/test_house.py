@@ -123,8 +123,9 @@ def test_tasks_import_public_modules_only_and_never_torch(path):
 @pytest.mark.parametrize(
     "name",
     ["api", "board", "cli.data", "cli.leaderboard", "cli.list", "cli.run", "data", "files", "gate.trend", "jobs.pool",
-     "jobs.record", "jobs.store", "metrics", "probes.context", "probes.cost", "probes.gradient", "probes.memory",
-     "probes.parallel", "registry", "report.chart", "report.draw", "report.text", "stats", "task"],
+     "jobs.record", "jobs.store", "metrics", "probes.context", "probes.copy", "probes.cost", "probes.gradient",
+     "probes.memory", "probes.parallel", "probes.tracking", "registry", "report.chart", "report.draw", "report.text",
+     "stats", "task"],
 )  # fmt: skip
 def test_what_reads_lists_and_shows_needs_no_torch(name):
     code = f"import sys, seqbench.{name}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
@@ -133,7 +134,7 @@ def test_what_reads_lists_and_shows_needs_no_torch(name):
 
 def test_no_engine_module_knows_a_task_or_a_model_by_name():
     names = {"dna", "weather", "textgen", "fault", "sentiment", "stock", *MODELS.names()}
-    defining = {"recurrent.py", "transformer.py", "scan.py", "matrix.py", "slstm.py", "tcn.py"}
+    defining = {"recurrent.py", "transformer.py", "scan.py", "matrix.py", "slstm.py", "tcn.py", "ntm.py"}
     for path in ROOT.glob("seqbench/**/*.py"):
         if path.name in defining or path.parent.name in ("claims", "kernels"):  # about models that texts name; of cells
             continue

@@ -12,8 +12,8 @@ from seqbench.models.backbone import SequenceModel, build, check_causal, count_p
 from seqbench.models.mixer import MODELS, Mixer
 from seqbench.models.sizing import flops_per_sample, width_for
 
-BUILT_IN = ["bilstm", "deltanet", "gru", "lru", "lstm", "mamba2", "mingru", "minlstm", "mlstm", "peephole-lstm", "rnn",
-            "slstm", "tcn", "transformer"]  # fmt: skip
+BUILT_IN = ["bilstm", "deltanet", "gru", "lru", "lstm", "mamba2", "mingru", "minlstm", "mlstm", "ntm",
+            "peephole-lstm", "rnn", "slstm", "tcn", "transformer"]  # fmt: skip
 CAUSAL = [name for name in BUILT_IN if name != "bilstm"]
 BACKBONES = ["bare", "residual"]
 TOLERANCE = 1e-12

@@ -141,6 +141,13 @@ def _reduced(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False
     return x.new_empty([1 if i in over else n for i, n in enumerate(x.shape) if keepdim or i not in over])
 
 
+def _norm(
+    x: Tensor, order: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False, **kwargs: Any
+) -> Tensor:
+    """Shape of the lengths of vectors."""
+    return _reduced(x, dims, keepdim)
+
+
 def _normalised(x: Tensor, shape: Sequence[int], *unused: Any) -> tuple[Tensor, Tensor, Tensor]:
     """With the mean and the inverse deviation."""
     moments = x.shape[: x.ndim - len(shape)] + (1,) * len(shape)
@@ -158,7 +165,7 @@ ELEMENTWISE = [
     *(aten.tanh.default, aten.sigmoid.default, aten.relu.default, aten.gelu.default, aten.silu.default),
     *(aten.exp.default, aten.sin.default, aten.cos.default, aten._softmax.default, aten.pow.Tensor_Scalar),
     *(aten.pow.Scalar, aten.masked_fill.Scalar, aten.clone.default, aten.rsub.Scalar, aten.softplus.default),
-    *(aten.abs.default, aten.maximum.default, aten.gt.Tensor),
+    *(aten.abs.default, aten.maximum.default, aten.gt.Tensor, aten.clamp.default, aten.log.default, aten.roll.default),
 ]
 SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels import the compiler
     aten.mm.default: _last_product,
@@ -168,6 +175,7 @@ SHAPES: dict[Any, Callable[..., Any]] = {  # operations whose meta kernels impor
     aten.embedding.default: _embedded,
     aten.cat.default: _concatenated,
     aten.stack.default: _stacked,
+    aten.linalg_vector_norm.default: _norm,
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), _numbers),
     aten.addcmul_.default: _in_place,

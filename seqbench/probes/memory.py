@@ -283,14 +283,10 @@ class _Climb:
 
     def fresh(self, length: int = 0, attempt: int = 1) -> tuple[SequenceModel, Generator]:
         """A net and a generator of data that depend on the seed, the length and the attempt, not on what ran before."""
-        import numpy as np  # not above: --help must not wait for it
-        import torch
+        from seqbench.probes.shared.nets import fresh_net
 
-        of_weights, of_data = np.random.SeedSequence([self.spec.seed, length, attempt]).generate_state(2).tolist()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(of_weights)
-            net = self.ladder.net(self.spec.models[0])
-        return net.to(self.spec.device), torch.Generator(self.spec.device).manual_seed(of_data)
+        build = partial(self.ladder.net, self.spec.models[0])
+        return fresh_net(build, self.spec.device, self.spec.seed, length, attempt)
 
     def note(self, trained: Attempt, attempt: int) -> bool:
         """Keep an attempt; whether it solved its length."""

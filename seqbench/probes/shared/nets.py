@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,8 @@ __all__ = [
     "check_fits",
     "check_length",
     "check_mixer",
+    "fresh_net",
+    "generator_of",
     "initialisations",
     "pick_names",
     "seeds_outermost",
@@ -73,6 +76,23 @@ def build_net(
         assert isinstance(layer, Mixer)
         layer.initialise(start)
     return net
+
+
+def fresh_net(build: Callable[[], SequenceModel], device: str, *place: int) -> tuple[SequenceModel, torch.Generator]:
+    """What ``build`` builds, and a generator of data, both on ``device`` and decided by the numbers ``place`` alone.
+
+    Nothing that ran before matters, so an attempt at one length, say, can be repeated by itself.
+    """
+    of_weights, of_data = np.random.SeedSequence(place).generate_state(2).tolist()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(of_weights)
+        net = build()
+    return net.to(device), torch.Generator(device).manual_seed(of_data)
+
+
+def generator_of(device: str, *place: int) -> torch.Generator:
+    """A generator on ``device`` that is decided by the numbers ``place`` alone."""
+    return torch.Generator(device).manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
 
 def pick_names(asked: str, known: Sequence[str], noun: str) -> list[str]:

@@ -1,11 +1,14 @@
-"""Made problems whose difficulty is a length: recall, adding, copy, selective recall.
+"""Made problems whose difficulty is a length: recall, adding, copy, selective recall; bits to say again, and products.
 
 Each draws fresh data on the device and knows what a learner without memory gets, so that a score is 0 for remembering
-nothing and 1 for a perfect answer (`training.score_of`). None can be answered from its last step alone.
+nothing and 1 for a perfect answer (`training.score_of`). None can be answered from its last step alone. Those of the
+probe `memory` are in `PROBLEMS`; `Bits` and `Product` belong to the probes `copy` and `tracking`.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,10 +20,12 @@ from torch import Generator, Tensor
 
 from seqbench.models.heads import Shape
 
-__all__ = ["PROBLEMS", "Adding", "Copy", "Problem", "Recall", "Selective", "make_problem"]
+__all__ = ["PROBLEMS", "Adding", "Bits", "Copy", "Problem", "Product", "Recall", "Selective", "make_problem"]
 
 SYMBOLS = 8  # that may have to be remembered; as many to distract
 COPIED = 10  # symbols that `Copy` asks for
+WIDE = 8  # bits of each vector of `Bits`
+SCORED = 8  # steps at the end by which `Product` is scored
 Device = torch.device | str
 
 
@@ -235,6 +240,110 @@ class Selective(Problem):
     def chance(self, length: int) -> float:
         """1/K."""
         return 1 / length
+
+
+@dataclass(frozen=True)
+class Bits(Problem):
+    """L random vectors of 8 bits, a delimiter, then to be said again (Graves et al. 2014, section 4.1).
+
+    Inputs are 2 L + 1 steps of 9 features: the vectors, a one in the ninth, and L steps of zeros, at which the targets
+    are the vectors. The loss is that of a whole sequence, summed over its 8 L bits: what the gradients of the paper,
+    and so the norms that they are clipped to, are about.
+    """
+
+    name: ClassVar[str] = "bits"
+    memoryless: ClassVar[str] = "guessing: half of the bits are wrong"
+
+    @property
+    def shape(self) -> Shape:
+        """Bits and delimiter in, logits of bits out at every step."""
+        return Shape(tokens=0, features=WIDE + 1, outputs=(WIDE,), every_step=True)
+
+    def steps(self, length: int) -> int:
+        """2 L + 1."""
+        return 2 * length + 1
+
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
+        """(B, 2 L + 1, 9) features and (B, L, 8) bits."""
+        bits = torch.randint(2, (batch, length, WIDE), generator=generator, device=device).float()
+        inputs = torch.zeros(batch, self.steps(length), WIDE + 1, device=device)
+        inputs[:, :length, :WIDE] = bits
+        inputs[:, length, WIDE] = 1.0
+        return inputs, bits
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats, summed over a sequence, mean over the batch."""
+        said = output[:, -targets.shape[1] :]
+        return F.binary_cross_entropy_with_logits(said, targets, reduction="sum") / len(targets)
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) share of the bits that is right."""
+        return ((output[:, -targets.shape[1] :] > 0) == (targets > 0)).float().mean(dim=(1, 2))
+
+    def chance(self, length: int) -> float:
+        """1/2."""
+        return 0.5
+
+    def memoryless_loss(self, length: int) -> float:
+        """8 L ln 2."""
+        return WIDE * length * math.log(2)
+
+
+@dataclass(frozen=True)
+class Product(Problem):
+    """After every step, what is the product of all permutations so far? The word problem of the group S_n.
+
+    Of 2 points there are two permutations, and the product is the parity of the swaps; of 3 there are six, and the
+    order matters. What a net carries need only be one of two or six things, and no step may be missed. Inputs and
+    targets are permutations by their place in `permutations`: ``1 1 0 1`` gives ``1 0 0 1`` with 2 points. The loss
+    counts every step, the quality the last eight.
+    """
+
+    points: int
+    name: ClassVar[str] = "product"
+    memoryless: ClassVar[str] = "guessing: one of 2, or of 6, is right"
+
+    @property
+    def shape(self) -> Shape:
+        """Permutations in, logits of permutations out at every step."""
+        return Shape(tokens=len(self.permutations), features=0, outputs=(len(self.permutations),), every_step=True)
+
+    @functools.cached_property
+    def permutations(self) -> list[tuple[int, ...]]:
+        """All of them, by the point that each point goes to; the first one leaves all where they are."""
+        return list(itertools.permutations(range(self.points)))
+
+    @functools.cached_property
+    def products(self) -> Tensor:
+        """(G, G) places: of a permutation after another one, [after, before]."""
+        place = {permutation: i for i, permutation in enumerate(self.permutations)}
+        rows = [[place[tuple(a[b[i]] for i in range(self.points))] for b in self.permutations] for a in place]
+        return torch.tensor(rows)
+
+    def steps(self, length: int) -> int:
+        """As many as permutations."""
+        return length
+
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
+        """(B, L) permutations and (B, L) products."""
+        inputs = torch.randint(len(self.permutations), (batch, length), generator=generator, device=device)
+        products, so_far, reach = self.products.to(device), inputs, 1
+        while reach < length:  # each holds the product of the last ``reach`` steps, then of twice as many
+            so_far = torch.cat([so_far[:, :reach], products[so_far[:, reach:], so_far[:, :-reach]]], dim=1)
+            reach *= 2
+        return inputs, so_far
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats, mean over all steps."""
+        return F.cross_entropy(output.flatten(0, 1), targets.flatten())
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) share of the last eight steps that is right."""
+        return (output.argmax(dim=2) == targets)[:, -SCORED:].float().mean(dim=1)
+
+    def chance(self, length: int) -> float:
+        """One over the number of permutations."""
+        return 1 / len(self.permutations)
 
 
 PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (Recall(), Adding(), Copy(), Selective())}

@@ -17,7 +17,7 @@ from seqbench.probes.shared import SOLVED
 from seqbench.probes.shared.problems import Problem
 from seqbench.training import AdamW
 
-__all__ = ["LEARNING_RATE", "Attempt", "Score", "assess", "stage_lengths", "train", "train_in_stages"]
+__all__ = ["LEARNING_RATE", "Attempt", "Score", "assess", "qualities_of", "stage_lengths", "train", "train_in_stages"]
 
 BATCH = 64
 LEARNING_RATE = 3e-3
@@ -146,6 +146,14 @@ def assess(
     net: SequenceModel, problem: Problem, length: int, generator: Generator, sequences: int = TESTED
 ) -> Score | None:
     """Score of ``net`` on fresh sequences of ``length``; None where an output is not finite."""
+    qualities = qualities_of(net, problem, length, generator, sequences)
+    return None if qualities is None else score_of(problem, qualities, length)
+
+
+def qualities_of(
+    net: SequenceModel, problem: Problem, length: int, generator: Generator, sequences: int
+) -> Tensor | None:
+    """(N,) `Problem.score` of each of so many fresh sequences, on the CPU; None where an output is not finite."""
     net.eval()
     together = max(1, min(CHECKED, AT_ONCE // problem.steps(length)))
     qualities, finite = [], torch.ones((), dtype=torch.bool, device=generator.device)
@@ -155,7 +163,7 @@ def assess(
             output = net(inputs, None)
             finite &= output.isfinite().all()
             qualities.append(problem.score(output, targets))
-    return score_of(problem, torch.cat(qualities).cpu(), length) if finite else None
+    return torch.cat(qualities).cpu() if finite else None
 
 
 def stage_lengths(longest: int, first: int = FIRST_STAGE) -> list[int]:
