@@ -224,9 +224,11 @@ def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> S
     import torch
 
     from seqbench.models.backbone import build
+    from seqbench.models.mixer import Regularisers
 
     def made() -> SequenceModel:
-        return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone)
+        how = {"backbone": record.model.backbone, "regularisers": Regularisers.of(record.config)}
+        return build(record.model.name, kind, shape, record.model.hidden, **how)
 
     try:
         with torch.device("meta"):
