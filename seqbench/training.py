@@ -414,7 +414,7 @@ class TrainingStep:
 def limit_norms(weights: Iterable[Tensor], most: float) -> None:
     """Scale each row of ``weights`` down to the norm ``most``, in place; rows of no more are left as they are.
 
-    The constraint of Srebro and Shraibman (2005), as it is used beside dropout by Srivastava et al. (2014, section 5.1).
+    The constraint of Srebro and Shraibman (2005), as Srivastava et al. (2014, section 5.1) use it beside dropout.
     """
     for weight in weights:
         norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)

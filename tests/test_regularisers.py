@@ -258,7 +258,18 @@ def test_options_that_ask_for_nothing_are_in_no_key_and_no_record():
     none = dataclasses.replace(plain, recurrent_dropout=0, zoneout=(0.0, 0), max_norm=None)
     assert resolve(none).job.key == resolve(plain).job.key
     assert sorted(resolve(plain).resolved) == [  # as before there were such options: other keys find no old record
-        *("backbone", "batch_size", "budget", "clip", "control", "dropout", "evaluations", "hidden", "kernel", "layers"),
+        *(
+            "backbone",
+            "batch_size",
+            "budget",
+            "clip",
+            "control",
+            "dropout",
+            "evaluations",
+            "hidden",
+            "kernel",
+            "layers",
+        ),
         *("learning_rate", "params", "patience", "precision", "seed", "steps", "threads", "warmup", "weight_decay"),
     ]
     lstm = dataclasses.replace(plain, model="lstm", zoneout=0.1)

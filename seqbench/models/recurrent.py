@@ -8,11 +8,11 @@ LSTM's forget gate and the GRU's update gate at a bias of 1 (one of the two bias
 there; Jozefowicz et al. 2015, Tallec and Ollivier 2018).
 
 Two regularisers act inside the recurrence, and then this package's kernels alone run the layer. Recurrent dropout: U is
-applied to h_{t-1} times a mask, one for each sequence and layer, the same for all gates and steps (Gal and Ghahramani
-2016, their equation 7, of the two masks that of the state), divided by what it lets through. Zoneout (Krueger et al.
-2016, their equations 4 and 5): in training each unit keeps its last value with probability p, h_t = d h_{t-1} +
-(1 - d) h'_t, and so do the cells of an LSTM, with masks of their own, where h'_t comes from the new cell, kept or not;
-in evaluation d is p.
+applied to h_{t-1} times a mask, one for each sequence, layer and direction, the same for all gates and steps (Gal and
+Ghahramani 2016, their LSTM with tied weights; of its two masks that of the state), divided by the share that it lets
+through. Zoneout (Krueger et al. 2016): in training each unit keeps its last value with probability p, h_t = d h_{t-1} +
+(1 - d) h'_t with d 1 or 0, and so do the cells of an LSTM, with masks of their own, where h'_t comes from the new cell,
+taken or not; in evaluation d is p.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Masks:
     Attributes:
         seen: recurrent dropout (Gal and Ghahramani 2016): (B, H) factors of the state as the recurrent product reads
             it, the same at all steps.
-        keeps_h, keeps_c: zoneout (Krueger et al. 2016): (T, B, H) true where a unit keeps its last state, its last cell.
+        keeps_h, keeps_c: zoneout (Krueger et al. 2016): (T, B, H) true where a unit keeps its last state or cell.
         share_h, share_c: where these are None, the share of its last state and cell that every unit keeps, beside
             1 - share of the new one: what zoneout gives on average.
     """
