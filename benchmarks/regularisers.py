@@ -1,4 +1,4 @@
-"""What recurrent dropout, zoneout and the constraint of norms cost, and whether they help where the plain cell overfits.
+"""What recurrent dropout, zoneout and the constraint of norms cost, and whether they help where plain cells overfit.
 
     python -m benchmarks.regularisers cost [--rounds N]
     python -m benchmarks.regularisers study [--jobs N] [--dry-run]

@@ -227,8 +227,8 @@ def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> S
     from seqbench.models.mixer import Regularisers
 
     def made() -> SequenceModel:
-        how = {"backbone": record.model.backbone, "regularisers": Regularisers.of(record.config)}
-        return build(record.model.name, kind, shape, record.model.hidden, **how)
+        about, regularisers = record.model, Regularisers.of(record.config)
+        return build(about.name, kind, shape, about.hidden, backbone=about.backbone, regularisers=regularisers)
 
     try:
         with torch.device("meta"):

@@ -65,9 +65,9 @@ def _run(
     if masks is not None:
         engine = regular_engine(kernel, x, choice)
         with torch.autocast(x.device.type, enabled=False):  # the kernels know single and double precision only
-            x = x.to(kernel.weight_hh_l0.dtype)
-            how = {"reverse": reverse, "lengths": lengths, "masks": masks}
-            return over_steps(kernel, engine, x, weights_of(kernel, engine), **how)
+            weights = weights_of(kernel, engine)
+            x = x.to(weights.recurrent.dtype)
+            return over_steps(kernel, engine, x, weights, reverse=reverse, lengths=lengths, masks=masks)
     engine = engine_for(kernel, x, x.shape[:2], choice)
     if engine is not None:
         return over_steps(kernel, engine, x, weights_of(kernel, engine), reverse=reverse, lengths=lengths)
@@ -128,7 +128,7 @@ class _Regular(Mixer):
         seen = keeps_h = keeps_c = None
         if self.dropped:
             dropped = self.chance.mask((B, H), self.dropped, device)
-            seen = (~dropped).to(kernel.weight_hh_l0.dtype).div_(1 - self.dropped)
+            seen = (~dropped).to(next(kernel.parameters()).dtype).div_(1 - self.dropped)
         if self.kept_h:
             keeps_h = self.chance.mask((T, B, H), self.kept_h, device)
         if self.kept_c:

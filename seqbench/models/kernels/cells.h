@@ -213,11 +213,13 @@ static void NAME(rnn_forward)(const void *call, long lo, long hi) {
     REAL *g = NAME(open)(q, t, H, lo, hi), *h = q->h + q->order * t * row;
     const REAL *before = t ? h - q->order * row : q->h0, *seen = NAME(masked)(q, before, lo, hi);
     NAME(product)(seen + lo * H, H, hi - lo, H, q->packed, H, g + lo * H, H, 1);
-    for (long i = lo * H; i < hi * H && !zoned; i += LANES) STORE(h + i, TANH(LOAD(g + i)));
-    for (long i = lo * H; i < hi * H && zoned; i += LANES) {
-      VEC next = TANH(LOAD(g + i));
-      STORE(g + i, next);  // the backward pass reads it, and not in h
-      STORE(h + i, MIX(SHARE(q->keeps_h, q->order * t * row + i, q->share_h), LOAD(before + i), next));
+    for (long i = lo * H; i < hi * H; i += LANES) {
+      VEC h1 = TANH(LOAD(g + i));
+      if (zoned) {
+        STORE(g + i, h1);  // for the backward pass, which can't read it in h
+        h1 = MIX(SHARE(q->keeps_h, q->order * t * row + i, q->share_h), LOAD(before + i), h1);
+      }
+      STORE(h + i, h1);
     }
     for (long b = lo; q->lengths && b < hi; b++)
       if (NAME(ended)(q, t, b)) NAME(zero)(h + b * H, H);
