@@ -122,7 +122,9 @@ class Masks:
         """For units up to ``width``; those that are added are 0 at all steps, whatever they keep."""
 
         def wide(mask: Tensor | None) -> Tensor | None:
-            return mask if mask is None else torch.nn.functional.pad(mask, (0, width - mask.shape[-1])).contiguous()
+            if mask is None or mask.shape[-1] == width:
+                return mask
+            return torch.nn.functional.pad(mask, (0, width - mask.shape[-1]))
 
         return replace(self, seen=wide(self.seen), keeps_h=wide(self.keeps_h), keeps_c=wide(self.keeps_c))
 
