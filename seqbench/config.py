@@ -24,6 +24,8 @@ from seqbench.options import (
     Jobs,
     Parameter,
     Range,
+    Share,
+    Shares,
     Texts,
     TimeLimit,
     Widths,
@@ -32,7 +34,7 @@ from seqbench.options import (
     parse_count,
 )
 
-__all__ = ["FLAGS", "DataOptions", "GridOptions", "RunConfig", "is_given", "parse_options_text"]
+__all__ = ["FLAGS", "LATER", "DataOptions", "GridOptions", "RunConfig", "is_given", "parse_options_text"]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -146,6 +148,8 @@ FLAGS = (
     *("sequence_length", "horizon", "season", "target", "features", "drop", "time", "series", "run", "group", "split"),
     *("date_format", "missing", "decimal"),
 )
+# fields of `RunConfig` that came after results were published: at their default they are in no record and in no key
+LATER = ("recurrent_dropout", "zoneout", "max_norm")
 LONGEST_NAME = 60
 
 
@@ -202,6 +206,12 @@ class RunConfig(DataOptions):
     """Peak learning rate of AdamW; by default the task's."""
     dropout: Annotated[float | None, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = None
     """Share of values dropped after each mixer layer in training; by default the task's."""
+    recurrent_dropout: Annotated[Share, Parameter(group=TRAINING, metavar="X")] = 0.0
+    """Share of the state that recurrent products do not see in training, the same at all steps of a sequence."""
+    zoneout: Annotated[Shares, Parameter(group=TRAINING)] = ()
+    """Probability that a unit keeps its last value at a step of training: of cells,states, or of both."""
+    max_norm: Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
+    """Norm to which the incoming weights of each unit of the mixer layers are scaled down after each step."""
     weight_decay: Annotated[float | None, Range(ge=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
     """Decoupled weight decay of AdamW; by default the task's."""
     warmup: Annotated[float, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = 0.05
@@ -227,11 +237,20 @@ class RunConfig(DataOptions):
         super().__post_init__()
         if not self.task and self.data is None:
             raise UserError("missing: --task (see `list tasks`), or a file of your own with --data FILE.")
+        self._tidy_zoneout()
         given = self.hidden or ()
         if self.layers is not None and len(given) > 1 and self.layers != len(given):
             raise UserError(f"--layers {self.layers} contradicts --hidden with {len(given)} widths: give one.")
         if self.params is not None and given:
             raise UserError("--params finds the width itself: leave --hidden out.")
+
+    def _tidy_zoneout(self) -> None:
+        """What means the same is written the same: none at all, or one share for both."""
+        if len(self.zoneout) > 2:
+            raise UserError("--zoneout takes one share, or two with a comma: of cells and of states.")
+        once = tuple(dict.fromkeys(self.zoneout))
+        shorter = once if len(once) < 2 else self.zoneout
+        object.__setattr__(self, "zoneout", shorter if any(shorter) else ())
 
     @property
     def name(self) -> str:

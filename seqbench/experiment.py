@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
 
-from seqbench.config import DataOptions, RunConfig
+from seqbench.config import LATER, DataOptions, RunConfig
 from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, denormals_flushed, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
@@ -49,11 +49,19 @@ from seqbench.jobs.record import (
     run_key,
 )
 from seqbench.jobs.store import LEFT_OUT, Store
-from seqbench.models.backbone import SequenceModel, build, check_causal, check_widths, count_parameters, shape_of
+from seqbench.models.backbone import (
+    SequenceModel,
+    build,
+    check_causal,
+    check_regularisers,
+    check_widths,
+    count_parameters,
+    shape_of,
+)
 from seqbench.models.heads import HEADS
 from seqbench.models.kernels.layer import slower_note
 from seqbench.models.kernels.used import forget_kernels, used_kernels
-from seqbench.models.mixer import MODELS, ModelSpec
+from seqbench.models.mixer import MODELS, ModelSpec, Regularisers
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
@@ -134,6 +142,7 @@ def resolve(
     parse_options(TASKS.get(config.task).at(config.source), config.task_options)
     if config.params is None:
         check_widths(config.model, config.widths)
+    check_regularisers(config.model, Regularisers.of(dataclasses.asdict(config)))
     device = resolve_device(config)
     ready()
     started = time.perf_counter()
@@ -167,6 +176,11 @@ def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
     elsewhere = {"task", "model", "device", *(item.name for item in dataclasses.fields(DataOptions))}
     chosen = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     chosen = {name: value for name, value in chosen.items() if name not in elsewhere}
+    for item in dataclasses.fields(config):
+        if item.name in LATER and chosen[item.name] == item.default:
+            del chosen[item.name]
+    if "zoneout" in chosen:
+        chosen["zoneout"] = list(config.zoneout)
     chosen["hidden"] = None if config.params else list(config.widths)
     chosen["layers"] = config.n_layers
     return {**chosen, **dataclasses.asdict(budget)}
@@ -285,7 +299,8 @@ def build_model(experiment: Experiment) -> SequenceModel:
     if config.params is not None:
         width = width_for(config.params, config.model, kind, shape, config.n_layers, config.backbone)
         widths = (width,) * config.n_layers
-    return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone, config.kernel)
+    regularisers = Regularisers.of(dataclasses.asdict(config))
+    return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone, config.kernel, regularisers)
 
 
 def _check_params(experiment: Experiment) -> None:

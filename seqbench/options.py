@@ -37,6 +37,8 @@ __all__ = [
     "Jobs",
     "Parameter",
     "Range",
+    "Share",
+    "Shares",
     "Texts",
     "TimeLimit",
     "Width",
@@ -89,6 +91,14 @@ def _read_widths(hint: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     return parse_widths(tokens[0].value)
 
 
+def _read_shares(hint: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
+    """``"0.1"`` or ``"0.5,0.05"`` to a tuple of numbers."""
+    try:
+        return tuple(float(part) for part in tokens[0].value.split(","))
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a number, or two like 0.5,0.05") from None
+
+
 def _read_count(hint: Any, tokens: Sequence[Token]) -> int:
     return parse_count(tokens[0].value)
 
@@ -96,6 +106,8 @@ def _read_count(hint: Any, tokens: Sequence[Token]) -> int:
 Width = Annotated[int, Range(ge=1, le=65_536)]
 COMMAS = Parameter(converter=_read_widths, n_tokens=1, metavar="N[,N...]")  # of whole numbers
 Widths = Annotated[tuple[Width, ...] | None, COMMAS]
+Share = Annotated[float, Range(ge=0, lt=1)]
+Shares = Annotated[tuple[Share, ...], Parameter(converter=_read_shares, n_tokens=1, metavar="X[,X]")]
 Count = Annotated[int | None, Parameter(converter=_read_count, n_tokens=1, metavar="N|Nk")]
 Flag = Annotated[bool, Parameter(negative="")]
 Texts = tuple[str, ...]  # an option that may be given again

@@ -224,9 +224,11 @@ def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> S
     import torch
 
     from seqbench.models.backbone import build
+    from seqbench.models.mixer import Regularisers
 
     def made() -> SequenceModel:
-        return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone)
+        about, regularisers = record.model, Regularisers.of(record.config)
+        return build(about.name, kind, shape, about.hidden, backbone=about.backbone, regularisers=regularisers)
 
     try:
         with torch.device("meta"):

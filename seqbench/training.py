@@ -63,6 +63,7 @@ __all__ = [
     "evaluation_order",
     "fit",
     "interrupted",
+    "limit_norms",
     "own_copy",
     "predict_split",
     "training_order",
@@ -379,6 +380,7 @@ class TrainingStep:
         self, model: SequenceModel, train: DeviceSplit, optimizer: AdamW, losses: Losses, config: RunConfig
     ) -> None:
         self.model, self.train, self.optimizer, self.losses, self.config = model, train, optimizer, losses, config
+        self.limited = model.incoming() if config.max_norm else []
 
     def __call__(self, indices: Indices, rate: float) -> None:
         """Train on ``indices`` (B,) at the learning rate ``rate``."""
@@ -395,6 +397,7 @@ class TrainingStep:
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip)
         self.optimizer.step(rate)
+        limit_norms(self.limited, self.config.max_norm or math.inf)
         self.losses.sum += loss.detach()
 
     def changed(self) -> list[Tensor]:
@@ -405,6 +408,17 @@ class TrainingStep:
     def direction(self) -> Tensor:
         """The optimiser's running means of the gradients, one vector on the CPU."""
         return torch.cat([own_copy(mean).float().flatten() for mean in self.optimizer.means])
+
+
+@torch.no_grad()
+def limit_norms(weights: Iterable[Tensor], most: float) -> None:
+    """Scale each row of ``weights`` down to the norm ``most``, in place; rows of no more are left as they are.
+
+    The constraint of Srebro and Shraibman (2005), as Srivastava et al. (2014, section 5.1) use it beside dropout.
+    """
+    for weight in weights:
+        norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+        weight.mul_((most / norms).clamp(max=1.0).view(-1, *[1] * (weight.dim() - 1)))
 
 
 class CapturedStep:

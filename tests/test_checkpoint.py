@@ -38,6 +38,18 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, undistu
     assert [path.name for path in outcome.folder.parent.iterdir()] == ["run-1"]
 
 
+@pytest.mark.parametrize("model", ["gru", "bilstm"])
+def test_a_regularised_run_that_was_killed_ends_as_one_that_was_not(tmp_path, undisturbed, model):
+    """All masks come from one generator, whose state is kept; of two layers and directions, beside dropout."""
+    cell = {"model": model, "dropout": 0.0, "recurrent_dropout": 0.3, "zoneout": (0.2,), "max_norm": 0.7}
+    expected = undisturbed(**cell)
+    assert expected["metrics"] != undisturbed(**{**cell, "zoneout": ()})["metrics"]
+    for check in (10, 30):
+        killed(tmp_path, check + 2, **cell)
+    outcome, reported = finished(tmp_path, **cell)
+    assert reported[0] == 31 and left(outcome) == expected
+
+
 MOMENTS = [  # which call of what dies, and the check that the next run goes on from
     ("report", 1, 0),
     ("report", 9, 0),

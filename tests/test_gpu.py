@@ -10,7 +10,7 @@ from seqbench.device import settings
 from seqbench.experiment import resolve, run_cell
 from seqbench.jobs.store import Store
 from seqbench.models.backbone import build, check_causal, shape_of
-from seqbench.models.mixer import MODELS
+from seqbench.models.mixer import MODELS, Regularisers
 from seqbench.prepare import prepare
 from seqbench.task import TASKS, Budget
 from seqbench.training import Checkpoint, fit, predict_split
@@ -88,7 +88,10 @@ class Sized:
         planned = resolve(chosen)
         kind, device, self.lines = planned.prepared.spec.kind, torch.device("cuda"), []
         with settings(device, planned.config):
-            built = build(model, kind, shape_of(kind, planned.data), chosen.widths, planned.config.dropout).to(device)
+            built = build(
+                model, kind, shape_of(kind, planned.data), chosen.widths, planned.config.dropout,
+                regularisers=Regularisers.of(vars(chosen)),
+            ).to(device)  # fmt: skip
             if layer is not None:
                 built.layers[0] = layer(built.layers[0])
             budget = Budget(STEPS, 16, 4)
@@ -120,6 +123,27 @@ def test_a_graph_trains_as_eager_steps_do_and_repeats_itself(task, model, precis
 
 def test_a_graph_trains_to_the_last_bit_as_eager_steps_do():
     assert Sized("toy-text", "lstm").same(Sized("toy-text", "lstm", graph=False))
+
+
+REGULAR = {"dropout": 0.0, "recurrent_dropout": 0.3, "max_norm": 0.8}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "rnn"])
+def test_a_regularised_model_trains_as_a_graph_and_repeats_itself(model, precision):
+    chosen = {**REGULAR, "zoneout": (0.2, 0.1) if model == "lstm" else (0.2,), "precision": precision}
+    graph, again = (Sized("toy-wave", model, **chosen) for _ in range(2))
+    assert graph.lines == [] and graph.fit.graph and graph.same(again)
+    assert graph.losses == pytest.approx(Sized("toy-wave", model, graph=False, **chosen).losses, rel=0.05)
+    assert graph.losses != Sized("toy-wave", model, **{**chosen, "zoneout": ()}).losses
+
+
+@pytest.mark.parametrize("model", ["bilstm", "gru", "lstm", "rnn"])
+def test_a_regularised_run_on_the_gpu_is_ok_and_repeats_itself(tmp_path, model):
+    """Of sequences of different lengths, so without a graph."""
+    chosen = {**REGULAR, "zoneout": (0.2,), "layers": 2}
+    first, again = (run(tmp_path, "toy-first", model, force=force, **chosen).record for force in (False, True))
+    assert first.status == "ok" and first.metrics == again.metrics and "written" in first.environment.kernel
 
 
 def test_masks_are_drawn_anew_in_every_replay():

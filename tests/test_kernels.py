@@ -38,6 +38,7 @@ def engines():
     return found
 
 
+FALSE = torch.zeros((), dtype=torch.bool)
 ENGINES = engines()
 if compiled.library() is not None:
     ENGINES["chosen"] = compiled.Compiled(*compiled.library())  # in the threads of torch's pool
@@ -176,26 +177,121 @@ def test_gradcheck(engine, cell):
 
 
 @every_engine
-def test_peepholes_are_those_of_the_equations(engine):
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("zoned", [False, True])
+def test_peepholes_are_those_of_the_equations(engine, zoned, order):
     """Gers, Schraudolph and Schmidhuber 2002: input and forget gate see the cell before the step, output after."""
     T, B, D, H = 9, 4, 3, 32
     x, w, b, u, p = (
         torch.randn(*s, dtype=torch.float64).mul_(0.3).requires_grad_()
         for s in ((T, B, D), (4 * H, D), (4 * H,), (4 * H, H), (3 * H,))
     )
+    masks = masks_of("zoneout", (B, T, D, H)) if zoned else sequence.Masks(share_h=0.0)
     h = c = x.new_zeros(B, H)
     pi, pf, po = p.split(H)
-    states = []
-    for t in range(T):
+    states = [None] * T
+    for t in range(T)[::order]:
         i, f, g, o = (x[t] @ w.t() + h @ u.t() + b).chunk(4, dim=1)
         i, f = torch.sigmoid(i + pi * c), torch.sigmoid(f + pf * c)
-        c = f * c + i * torch.tanh(g)
-        h = torch.sigmoid(o + po * c) * torch.tanh(c)
-        states.append(h)
-    found = sequence.states_of(sequence.Plan(engine, "lstm"), x, w, b, u, p)
+        new = f * c + i * torch.tanh(g)
+        h = torch.where(masks.keeps_h[t] if zoned else FALSE, h, torch.sigmoid(o + po * new) * torch.tanh(new))
+        c = torch.where(masks.keeps_c[t] if zoned else FALSE, c, new)
+        states[t] = h
+    found = sequence.states_of(sequence.Plan(engine, "lstm", reverse=order < 0, masks=masks), x, w, b, u, p)
     weight, leaves = torch.randn(T, B, H).double(), (x, w, b, u, p)
     truth = torch.autograd.grad((torch.stack(states) * weight).sum(), leaves)
     assert distance(torch.autograd.grad((found * weight).sum(), leaves), truth) < 1e-12
+
+
+def cell_by_cell(cell, module, x, masks, lengths=None, reverse=False):
+    """The equations, one step after the other: Gal and Ghahramani 2016, Krueger et al. 2016."""
+    w, u, b, b_state = (p for _, p in sorted(module.named_parameters(), key=lambda item: ORDER.index(item[0])))
+    h = c = x.new_zeros(len(x), u.shape[1])
+    states = [None] * x.shape[1]
+    for t in sorted(range(x.shape[1]), reverse=reverse):
+        d_h, d_c = (
+            share if keeps is None else keeps[t].to(x.dtype)
+            for keeps, share in ((masks.keeps_h, masks.share_h), (masks.keeps_c, masks.share_c))
+        )
+        wx, uh = x[:, t] @ w.t() + b, (h if masks.seen is None else h * masks.seen) @ u.t() + b_state
+        new_c = c
+        if cell == "rnn":
+            new = torch.tanh(wx + uh)
+        elif cell == "lstm":
+            i, f, g, o = (wx + uh).chunk(4, dim=1)
+            new_c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            new = torch.sigmoid(o) * torch.tanh(new_c)
+        else:
+            (rx, zx, nx), (rh, zh, nh) = wx.chunk(3, dim=1), uh.chunk(3, dim=1)
+            z = torch.sigmoid(zx + zh)
+            new = (1 - z) * torch.tanh(nx + torch.sigmoid(rx + rh) * nh) + z * h
+        h, c = d_h * h + (1 - d_h) * new, d_c * c + (1 - d_c) * new_c
+        if lengths is not None:
+            h, c = (torch.where((t < lengths)[:, None], state, 0.0) for state in (h, c))
+        states[t] = h
+    return torch.stack(states, dim=1)
+
+
+ORDER = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+def masks_of(kind, shape):
+    B, T, _, H = shape
+    seen = (torch.rand(B, H) > 0.3).double() / 0.7
+    keeps_h, keeps_c = torch.rand(T, B, H) < 0.4, torch.rand(T, B, H) < 0.2
+    return {
+        "dropout": sequence.Masks(seen),
+        "zoneout": sequence.Masks(None, keeps_h, keeps_c),
+        "states": sequence.Masks(None, keeps_h),
+        "cells": sequence.Masks(None, None, keeps_c),
+        "both": sequence.Masks(seen, keeps_h, keeps_c),
+        "mean": sequence.Masks(share_h=0.3, share_c=0.1),
+        "mean cells": sequence.Masks(share_c=0.1),
+    }[kind]
+
+
+@every_engine
+@every_cell
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("kind", ["dropout", "zoneout", "states", "cells", "both", "mean", "mean cells"])
+@pytest.mark.parametrize("shape", [(5, 7, 3, 20), (1, 9, 4, 160), (41, 12, 2, 100)], ids=str)
+def test_regularised_it_is_the_equations_cell_by_cell(engine, cell, reverse, kind, shape):
+    """The last shape in several calls of C, for what they write to stay in the cache."""
+    B, T, D, H = shape
+    module, masks = LAYERS[cell](D, H, batch_first=True).double(), masks_of(kind, shape)
+    x, weight = torch.randn(B, T, D).double(), torch.randn(B, T, H).double()
+    lengths = torch.randint(1, T + 1, (B,)) if reverse else None
+    truth = gradients(lambda x: cell_by_cell(cell, module, x, masks, lengths, reverse), module, x, weight)
+    found = gradients(
+        lambda x: ours(module, engine, x, reverse=reverse, lengths=lengths, masks=masks), module, x, weight
+    )
+    assert distance(found, truth) < 1e-12
+
+
+@every_engine
+@every_cell
+def test_regularised_symbols_from_a_table_are_the_same_as_embedded(engine, cell):
+    module, masks = LAYERS[cell](6, 40, batch_first=True).double(), masks_of("both", (4, 50, 6, 40))
+    table, weight = torch.randn(9, 6, dtype=torch.float64, requires_grad=True), torch.randn(4, 50, 40).double()
+    symbols, leaves = torch.randint(9, (4, 50)), [table, *module.parameters()]
+
+    def of(output):
+        return [output, *torch.autograd.grad((output * weight).sum(), leaves)]
+
+    found = layer.over_symbols(module, engine, symbols, table, layer.weights_of(module, engine), masks=masks)
+    assert distance(of(found), of(cell_by_cell(cell, module, table[symbols], masks))) < 1e-12
+
+
+@every_engine
+@every_cell
+def test_masks_that_mask_nothing_change_no_bit(engine, cell):
+    module, (B, T, D, H) = LAYERS[cell](5, 64, batch_first=True), (30, 40, 5, 64)
+    x, weight = torch.randn(B, T, D), torch.randn(B, T, H)
+    none = torch.zeros(T, B, H, dtype=torch.bool)
+    plain = gradients(lambda x: ours(module, engine, x), module, x, weight)
+    for masks in (sequence.Masks(torch.ones(B, H)), sequence.Masks(None, none, none)):
+        found = gradients(lambda x, masks=masks: ours(module, engine, x, masks=masks), module, x, weight)
+        assert torch.equal(found[0], plain[0]) and distance(found, plain) < 1e-5
 
 
 @every_engine

@@ -83,7 +83,10 @@ def test_a_stored_result_is_found_and_force_keeps_the_old_one(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"hidden": (24,)}, {"budget": "quick"}, {"dropout": 0.3}, {"sequence_length": 10}, {"threads": 2}],
+    [
+        *({"seed": 1}, {"hidden": (24,)}, {"budget": "quick"}, {"dropout": 0.3}, {"sequence_length": 10}),
+        *({"threads": 2}, {"recurrent_dropout": 0.3}, {"zoneout": (0.1,)}, {"max_norm": 2.0}),
+    ],
 )
 def test_whatever_decides_the_result_changes_the_key(change):
     config = RunConfig(task="toy-wave", model="rnn", hidden=(16,), budget="smoke")

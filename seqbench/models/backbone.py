@@ -19,10 +19,21 @@ from seqbench.data import TaskData
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.dropout import Dropout
 from seqbench.models.heads import HEADS, Head, Shape
-from seqbench.models.mixer import MODELS, Embedded, Mixer
+from seqbench.models.mixer import MODELS, Embedded, Mixer, Regularisers
 from seqbench.options import brief
 
-__all__ = ["SequenceModel", "build", "check_causal", "check_widths", "count_parameters", "shape_of"]
+__all__ = [
+    "SequenceModel",
+    "build",
+    "check_causal",
+    "check_regularisers",
+    "check_widths",
+    "count_parameters",
+    "shape_of",
+]
+
+
+NOTHING = Regularisers()
 
 
 class SequenceModel(nn.Module):
@@ -121,6 +132,16 @@ class SequenceModel(nn.Module):
         for i in range(len(self.layers)):
             self._mixer(i).choice = name
 
+    def regularise(self, regularisers: Regularisers) -> None:
+        """Regularise every layer as asked; all draw their masks from the generator of `dropout`."""
+        if {"recurrent_dropout", "zoneout"} & {*regularisers.names}:
+            for i in range(len(self.layers)):
+                self._mixer(i).regularise(regularisers, self.dropout.chance)
+
+    def incoming(self) -> list[nn.Parameter]:
+        """The weights of all layers whose rows are what one unit reads."""
+        return [weight for i in range(len(self.layers)) for weight in self._mixer(i).incoming()]
+
     def _mixer(self, i: int) -> Mixer:
         mixer = self.layers[i]
         assert isinstance(mixer, Mixer)
@@ -181,6 +202,7 @@ def build(
     dropout: float = 0.0,
     backbone: str = "bare",
     kernel: str = "auto",
+    regularisers: Regularisers = NOTHING,
 ) -> SequenceModel:
     """Model ``model`` with the head of ``kind`` for data of ``shape``.
 
@@ -188,14 +210,18 @@ def build(
 
     Raises:
         NotApplicable: the kind predicts the future and the model sees it.
-        UserError: a width that the mixer can't have.
+        UserError: a width that the mixer can't have, or a regulariser.
     """
     mixer, head = MODELS.get(model).mixer, HEADS.get(kind)
     if head.causal and not mixer.can_be_causal:
         raise NotApplicable(f"{model} sees later steps, and a {kind} task is to predict them")
     check_widths(model, widths)
+    check_regularisers(model, regularisers)
     built = SequenceModel(mixer, head, shape, widths, dropout, backbone)
     built.use_kernel(kernel)
+    built.regularise(regularisers)
+    if regularisers.max_norm and not built.incoming():
+        raise UserError(f"--max-norm is for the weights of units, and {model} has none that are known: leave it out.")
     return built
 
 
@@ -207,6 +233,17 @@ def check_widths(model: str, widths: tuple[int, ...]) -> None:
             below, above = width - width % multiple, width - width % multiple + multiple
             choice = f"{below} or {above}" if below else str(above)
             raise UserError(f"--hidden {width}: the width of {model} must be a multiple of {multiple}; take {choice}.")
+
+
+def check_regularisers(model: str, regularisers: Regularisers) -> None:
+    """Raise `UserError` for what the mixer of ``model`` can't be regularised by."""
+    mixer = MODELS.get(model).mixer
+    for name in regularisers.names:
+        if name not in mixer.regularisers:
+            able = ", ".join(other for other in MODELS.names() if name in MODELS.get(other).mixer.regularisers)
+            raise UserError(f"--{name.replace('_', '-')} is not for {model}: leave it out, or take one of {able}.")
+    if len(regularisers.zoneout) > 1 and not mixer.has_cells:
+        raise UserError(f"--zoneout of cells and states is not for {model}, which has no cells: give one share.")
 
 
 def count_parameters(model: nn.Module) -> int:

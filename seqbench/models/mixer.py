@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqbench.models.dropout import Chance
 from seqbench.registry import Registry
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Embedded",
     "Mixer",
     "ModelSpec",
+    "Regularisers",
     "real_steps",
     "register_model",
     "reverse_within",
@@ -44,6 +46,34 @@ class Embedded(NamedTuple):
         return F.linear(self.inputs, self.weight, self.bias)
 
 
+@dataclass(frozen=True)
+class Regularisers:
+    """What is asked of a layer against overfitting, beside the dropout after it; nothing by default.
+
+    Attributes:
+        recurrent_dropout: share of the state's entries that the recurrent product does not see in training, the same
+            at all steps of a sequence (Gal and Ghahramani 2016).
+        zoneout: probability with which a unit keeps its last value at a step of training (Krueger et al. 2016): of
+            cells and states, or of both; empty for none.
+        max_norm: the norm that no unit's incoming weights exceed after a step of training (Srebro and Shraibman 2005).
+    """
+
+    recurrent_dropout: float = 0.0
+    zoneout: tuple[float, ...] = ()
+    max_norm: float | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Regularisers:
+        """What ``config``, of a run or of its record, says; older records don't."""
+        chosen = {item.name: config[item.name] for item in fields(cls) if config.get(item.name)}
+        return cls(**{name: tuple(value) if name == "zoneout" else value for name, value in chosen.items()})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are asked for."""
+        return tuple(item.name for item in fields(self) if getattr(self, item.name))
+
+
 class Mixer(nn.Module):
     """``mixer(x, lengths) -> y``: (B, T, d_in) to (B, T, d_out).
 
@@ -55,12 +85,17 @@ class Mixer(nn.Module):
         width_multiple: d_out must be a multiple of this.
         initialisations: names of the ways in which its weights can start, the one that the constructor uses first;
             part of every result about memory.
+        regularisers: names of the fields of `Regularisers` that it can be given. ``max_norm`` needs no more than that
+            `incoming` finds its weights; for the others it must define `regularise`.
+        has_cells: whether its state has cells beside what it gives out, for which zoneout can be told apart.
         choice: which kernels it is to use where it has several, auto, torch or fast; set after it is built.
     """
 
     can_be_causal: ClassVar[bool] = True
     width_multiple: ClassVar[int] = 1
     initialisations: ClassVar[tuple[str, ...]] = ("default",)
+    regularisers: ClassVar[frozenset[str]] = frozenset({"max_norm"})
+    has_cells: ClassVar[bool] = False
     choice: str = "auto"
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
@@ -79,6 +114,19 @@ class Mixer(nn.Module):
     def initialise(self, name: str) -> None:
         """Start again as ``name``, one of `initialisations`, says; called right after the constructor, if at all."""
         raise TypeError(f"{type(self).__name__} must define initialise(name)")
+
+    def regularise(self, regularisers: Regularisers, chance: Chance) -> None:
+        """Regularise from now on as asked, in training with masks that are drawn from ``chance``; called at most once.
+
+        Without masks, in evaluation, zoneout keeps that share of each unit's last value, in `step`, too.
+        """
+        raise TypeError(f"{type(self).__name__} must define regularise(regularisers, chance)")
+
+    def incoming(self) -> list[nn.Parameter]:
+        """The weights whose rows are what one unit reads: those of torch's linear, convolution and recurrent layers."""
+        kinds = (nn.Linear, nn.Conv1d, nn.RNNBase, nn.MultiheadAttention)
+        layers = (module for module in self.modules() if isinstance(module, kinds))
+        return [weight for layer in layers for weight in layer.parameters(recurse=False) if weight.dim() > 1]
 
     def state_size(self, length: int) -> int:
         """Floats carried from step to step after ``length`` steps, for one sequence."""

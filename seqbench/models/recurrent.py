@@ -7,6 +7,13 @@ The weights are those of torch.nn's layers. The whole sequence runs in torch's o
 every weight and bias uniform in +-1/sqrt(d_out), torch's own, except that the gates that keep the state start open: the
 LSTM's forget gate and the GRU's update gate at a bias of 1 (one of the two bias vectors holds it, the other holds 0
 there; Jozefowicz et al. 2015, Tallec and Ollivier 2018).
+
+Two regularisers act inside the recurrence, and then this package's kernels alone run the layer. Recurrent dropout: U is
+applied to h_{t-1} times a mask, one for each sequence, layer and direction, the same for all gates and steps (Gal and
+Ghahramani 2016, their LSTM with tied weights; of its two masks that of the state), divided by the share that it lets
+through. Zoneout (Krueger et al. 2016): in training each unit keeps its last value with probability p, h_t = d h_{t-1} +
+(1 - d) h'_t with d 1 or 0, and so do the cells of an LSTM, with masks of their own, where h'_t comes from the new cell,
+taken or not; in evaluation d is p.
 """
 
 from __future__ import annotations
@@ -17,8 +24,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.models.kernels.layer import Layer, Peepholes, engine_for, over_steps, over_symbols, weights_of
-from seqbench.models.mixer import Embedded, Mixer, register_model, reverse_within
+from seqbench.models.dropout import Chance
+from seqbench.models.kernels.layer import (
+    Layer,
+    Peepholes,
+    engine_for,
+    over_steps,
+    over_symbols,
+    regular_engine,
+    weights_of,
+)
+from seqbench.models.kernels.sequence import Masks
+from seqbench.models.mixer import Embedded, Mixer, Regularisers, register_model, reverse_within
 
 __all__ = ["GRU", "LSTM", "RNN", "BiLSTM", "PeepholeLSTM"]
 
@@ -44,8 +61,22 @@ def _torch(kernel: Layer, x: Tensor) -> Tensor:
         return cell(x.to(dtype), zeros, *shape)[0]
 
 
-def _run(kernel: Layer, x: Tensor, choice: str, *, reverse: bool = False, lengths: Tensor | None = None) -> Tensor:
+def _run(
+    kernel: Layer,
+    x: Tensor,
+    choice: str,
+    *,
+    reverse: bool = False,
+    lengths: Tensor | None = None,
+    masks: Masks | None = None,
+) -> Tensor:
     """(B, T, D) to (B, T, H); ``reverse``: each row is read from its last real step to its first."""
+    if masks is not None:
+        engine = regular_engine(kernel, x, choice)
+        with torch.autocast(x.device.type, enabled=False):  # the kernels know single and double precision only
+            weights = weights_of(kernel, engine)
+            x = x.to(weights.recurrent.dtype)
+            return over_steps(kernel, engine, x, weights, reverse=reverse, lengths=lengths, masks=masks)
     engine = engine_for(kernel, x, x.shape[:2], choice)
     if engine is not None:
         return over_steps(kernel, engine, x, weights_of(kernel, engine), reverse=reverse, lengths=lengths)
@@ -55,21 +86,66 @@ def _run(kernel: Layer, x: Tensor, choice: str, *, reverse: bool = False, length
 
 
 def _run_embedded(
-    kernel: Layer, embedded: Embedded, choice: str, *, reverse: bool = False, lengths: Tensor | None = None
+    kernel: Layer,
+    embedded: Embedded,
+    choice: str,
+    *,
+    reverse: bool = False,
+    lengths: Tensor | None = None,
+    masks: Masks | None = None,
 ) -> Tensor:
     """`_run` of what is still to be embedded."""
     inputs, weight, bias = embedded
-    engine = engine_for(kernel, weight, inputs.shape[:2], choice, folded=True)
+    if masks is None:
+        engine = engine_for(kernel, weight, inputs.shape[:2], choice, folded=True)
+    else:
+        engine = None if torch.is_autocast_enabled(weight.device.type) else regular_engine(kernel, weight, choice)
     if engine is None:
-        return _run(kernel, embedded.values(), choice, reverse=reverse, lengths=lengths)
-    weights = weights_of(kernel, engine)
+        return _run(kernel, embedded.values(), choice, reverse=reverse, lengths=lengths, masks=masks)
+    weights, masks = weights_of(kernel, engine), masks or Masks()
     if bias is None:
-        return over_symbols(kernel, engine, inputs, weight, weights, reverse=reverse, lengths=lengths)
+        return over_symbols(kernel, engine, inputs, weight, weights, reverse=reverse, lengths=lengths, masks=masks)
     both = weights._replace(inputs=weights.inputs @ weight, bias=weights.bias + weights.inputs @ bias)
-    return over_steps(kernel, engine, inputs, both, reverse=reverse, lengths=lengths)
+    return over_steps(kernel, engine, inputs, both, reverse=reverse, lengths=lengths, masks=masks)
 
 
-class _Recurrent(Mixer):
+def _held(new: Tensor, last: Tensor, share: float) -> Tensor:
+    """``new``, but for the ``share`` that zoneout keeps of the ``last`` on average."""
+    return torch.lerp(new, last, share) if share > 0 else new
+
+
+class _Regular(Mixer):
+    """Common part of all recurrent layers: what regularises them."""
+
+    regularisers = frozenset({"recurrent_dropout", "zoneout", "max_norm"})
+    dropped = 0.0  # share of the state that the recurrent product does not see in training
+    kept_c = kept_h = 0.0  # probabilities of zoneout, of cells and states
+    chance: Chance
+
+    def regularise(self, regularisers: Regularisers, chance: Chance) -> None:
+        self.dropped, self.chance = regularisers.recurrent_dropout, chance
+        if regularisers.zoneout:
+            self.kept_c, self.kept_h = regularisers.zoneout[0] * self.has_cells, regularisers.zoneout[-1]
+
+    def _masks(self, kernel: Layer, like: Tensor, shape: torch.Size) -> Masks | None:
+        """Of one pass of ``kernel`` over a batch of ``shape`` (B, T); None where nothing regularises it."""
+        if like.is_meta or not (self.kept_c or self.kept_h or (self.training and self.dropped)):
+            return None
+        if not self.training:
+            return Masks(share_h=self.kept_h, share_c=self.kept_c)
+        (B, T), H, device = shape, kernel.hidden_size, like.device
+        seen = keeps_h = keeps_c = None
+        if self.dropped:
+            dropped = self.chance.mask((B, H), self.dropped, device)
+            seen = (~dropped).to(next(kernel.parameters()).dtype).div_(1 - self.dropped)
+        if self.kept_h:
+            keeps_h = self.chance.mask((T, B, H), self.kept_h, device)
+        if self.kept_c:
+            keeps_c = self.chance.mask((T, B, H), self.kept_c, device)
+        return Masks(seen, keeps_h, keeps_c)
+
+
+class _Recurrent(_Regular):
     """Common part of the one-directional cells: state (B, d_out), ``kernel`` a one-layer torch.nn recurrent module."""
 
     kernel: Layer
@@ -79,10 +155,11 @@ class _Recurrent(Mixer):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         # padding comes after the real steps and can't reach them
-        return _run(self.kernel, x, self.choice)
+        return _run(self.kernel, x, self.choice, masks=self._masks(self.kernel, x, x.shape[:2]))
 
     def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
-        return _run_embedded(self.kernel, embedded, self.choice)
+        masks = self._masks(self.kernel, embedded.weight, embedded.inputs.shape[:2])
+        return _run_embedded(self.kernel, embedded, self.choice, masks=masks)
 
     def _weights(self) -> list[Tensor]:
         """W, U, b and b' as torch.nn names them."""
@@ -119,7 +196,7 @@ class RNN(_Recurrent):
 
     def step(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         wx, uh = self._projections(x_t, state)
-        h = torch.tanh(wx + uh)
+        h = _held(torch.tanh(wx + uh), state, self.kept_h)
         return h, h
 
 
@@ -142,6 +219,7 @@ class LSTM(_Recurrent):
     """Long short-term memory with forget gate, forget bias 1."""
 
     initialisations = ("forget-bias-1", "forget-bias-0", "forget-bias-3")
+    has_cells = True
     kernel: nn.LSTM
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
@@ -161,9 +239,9 @@ class LSTM(_Recurrent):
         h, c = state
         wx, uh = self._projections(x_t, h)
         i, f, g, o = (wx + uh).chunk(4, dim=1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
-        return h, (h, c)
+        new = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = _held(torch.sigmoid(o) * torch.tanh(new), h, self.kept_h)
+        return h, (h, _held(new, c, self.kept_c))
 
 
 @register_model("peephole-lstm", aliases=("peephole",))
@@ -180,8 +258,9 @@ class PeepholeLSTM(LSTM):
     def step(self, x_t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         h, c = state
         wx, uh = self._projections(x_t, h)
-        h, c = self.kernel.update(wx + uh, c)
-        return h, (h, c)
+        new_h, new_c = self.kernel.update(wx + uh, c)
+        h = _held(new_h, h, self.kept_h)
+        return h, (h, _held(new_c, c, self.kept_c))
 
 
 @register_model("gru", version=2)
@@ -205,16 +284,17 @@ class GRU(_Recurrent):
         rh, zh, nh = uh.chunk(3, dim=1)
         z = torch.sigmoid(zx + zh)
         n = torch.tanh(nx + torch.sigmoid(rx + rh) * nh)
-        h = (1 - z) * n + z * state
+        h = _held((1 - z) * n + z * state, state, self.kept_h)
         return h, h
 
 
 @register_model("bilstm", version=2)
-class BiLSTM(Mixer):
+class BiLSTM(_Regular):
     """Two LSTMs of half the width, one reading backwards from the last real step; sees the future."""
 
     can_be_causal = False
     width_multiple = 2
+    has_cells = True
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal)
@@ -222,13 +302,16 @@ class BiLSTM(Mixer):
         self.back = _lstm(d_in, d_out // 2)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        ahead = _run(self.ahead, x, self.choice)
-        return torch.cat([ahead, _run(self.back, x, self.choice, reverse=True, lengths=lengths)], dim=2)
+        ahead, back = (self._masks(kernel, x, x.shape[:2]) for kernel in (self.ahead, self.back))
+        first = _run(self.ahead, x, self.choice, masks=ahead)
+        return torch.cat([first, _run(self.back, x, self.choice, reverse=True, lengths=lengths, masks=back)], dim=2)
 
     def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
-        ahead = _run_embedded(self.ahead, embedded, self.choice)
-        back = _run_embedded(self.back, embedded, self.choice, reverse=True, lengths=lengths)
-        return torch.cat([ahead, back], dim=2)
+        like, shape = embedded.weight, embedded.inputs.shape[:2]
+        ahead, back = (self._masks(kernel, like, shape) for kernel in (self.ahead, self.back))
+        first = _run_embedded(self.ahead, embedded, self.choice, masks=ahead)
+        last = _run_embedded(self.back, embedded, self.choice, reverse=True, lengths=lengths, masks=back)
+        return torch.cat([first, last], dim=2)
 
     def state_size(self, length: int) -> int:
         return 2 * self.d_out  # (h, c) of d_out / 2 in each direction

@@ -6,11 +6,16 @@
 // `order` is 1 or -1: the steps run forwards or backwards in memory, and the pointers point to the step that is run
 // first. `lengths` is NULL, or holds for each row how many steps are real; of a sequence that is read backwards the
 // steps from there on, which are run first, leave the state at zero. `first` is the index in memory of that first step.
+//
+// Recurrent dropout (Gal and Ghahramani 2016): the recurrent product reads the state times `seen`, which is the same at
+// all steps. Zoneout (Krueger et al. 2016): of its new value a unit takes the share 1 - k, of its last one the share k,
+// which is 1 or 0 as `keeps_h` and `keeps_c` say, or `share_h` and `share_c` where these are NULL.
 
 typedef REAL NAME(vec) __attribute__((vector_size(BYTES)));
 typedef WORD NAME(mask) __attribute__((vector_size(BYTES)));
 typedef unsigned WORD NAME(bits) __attribute__((vector_size(BYTES)));
 typedef REAL NAME(loose) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+typedef unsigned char NAME(flags) __attribute__((vector_size(BYTES / sizeof(REAL)), aligned(1), may_alias));
 #define VEC NAME(vec)
 #define MASK NAME(mask)
 #define LOOSE NAME(loose)
@@ -148,12 +153,48 @@ typedef struct {
   const REAL *dh;      // backward: gradients of h
   REAL *dgates;        // (steps, batch, gates x width), of the GRU four
   REAL *d, *dc;        // (batch, width) gradients of the states that are carried from step to step
+  const REAL *seen;    // NULL, or (batch, width): what the state is multiplied by before the recurrent product
+  REAL *spare;         // (batch, width), where there is `seen`
+  const unsigned char *keeps_h, *keeps_c; // NULL, or (steps, batch, width): 1 where a unit keeps its state, its cell
+  double share_h, share_c;                // the share that it keeps of them where these are NULL
 } NAME(Call);
 #define CALL NAME(Call)
 
 INLINE int NAME(ended)(const CALL *q, long t, long b) { return q->lengths && q->first + q->order * t >= q->lengths[b]; }
 
 INLINE void NAME(zero)(REAL *p, long n) { memset(p, 0, n * sizeof(REAL)); }
+
+INLINE int NAME(zoned)(const CALL *q) { return q->keeps_h || q->keeps_c || q->share_h > 0 || q->share_c > 0; }
+
+// the share of its last value that each unit keeps; with 1 and 0 what is mixed is the one or the other to the last bit
+INLINE VEC NAME(share)(const unsigned char *keeps, long at, double share) {
+  if (!keeps) return FILL((REAL)share);
+  return __builtin_convertvector(*(const NAME(flags) *)(keeps + at), VEC);
+}
+INLINE VEC NAME(mix)(VEC k, VEC last, VEC next) { return k * last + ((REAL)1 - k) * next; }
+#define SHARE NAME(share)
+#define MIX NAME(mix)
+
+// the rows lo to hi of the state as the recurrent product reads them
+INLINE const REAL *NAME(masked)(const CALL *q, const REAL *before, long lo, long hi) {
+  if (!q->seen) return before;
+  for (long i = lo * q->width; i < hi * q->width; i += LANES) STORE(q->spare + i, LOAD(before + i) * LOAD(q->seen + i));
+  return q->spare;
+}
+
+// d = or += the gradients (hi - lo, N) at g, through the recurrent product
+INLINE void NAME(carry)(const CALL *q, const REAL *g, long ldg, long N, long lo, long hi, int add) {
+  long H = q->width;
+  if (!q->seen) {
+    NAME(product)(g, ldg, hi - lo, N, q->packed, H, q->d + lo * H, H, add);
+    return;
+  }
+  NAME(product)(g, ldg, hi - lo, N, q->packed, H, q->spare + lo * H, H, 0);
+  for (long i = lo * H; i < hi * H; i += LANES) {
+    VEC d = LOAD(q->spare + i) * LOAD(q->seen + i);
+    STORE(q->d + i, add ? LOAD(q->d + i) + d : d);
+  }
+}
 
 // the pre-activations of step t in rows lo to hi, but for the recurrent part
 INLINE REAL *NAME(open)(const CALL *q, long t, long N, long lo, long hi) {
@@ -167,11 +208,19 @@ INLINE REAL *NAME(open)(const CALL *q, long t, long N, long lo, long hi) {
 static void NAME(rnn_forward)(const void *call, long lo, long hi) {
   const CALL *q = call;
   long H = q->width, row = q->batch * H;
+  int zoned = NAME(zoned)(q);
   for (long t = 0; t < q->steps; t++) {
     REAL *g = NAME(open)(q, t, H, lo, hi), *h = q->h + q->order * t * row;
-    const REAL *before = t ? h - q->order * row : q->h0;
-    NAME(product)(before + lo * H, H, hi - lo, H, q->packed, H, g + lo * H, H, 1);
-    for (long i = lo * H; i < hi * H; i += LANES) STORE(h + i, TANH(LOAD(g + i)));
+    const REAL *before = t ? h - q->order * row : q->h0, *seen = NAME(masked)(q, before, lo, hi);
+    NAME(product)(seen + lo * H, H, hi - lo, H, q->packed, H, g + lo * H, H, 1);
+    for (long i = lo * H; i < hi * H; i += LANES) {
+      VEC h1 = TANH(LOAD(g + i));
+      if (zoned) {
+        STORE(g + i, h1);  // for the backward pass, which can't read it in h
+        h1 = MIX(SHARE(q->keeps_h, q->order * t * row + i, q->share_h), LOAD(before + i), h1);
+      }
+      STORE(h + i, h1);
+    }
     for (long b = lo; q->lengths && b < hi; b++)
       if (NAME(ended)(q, t, b)) NAME(zero)(h + b * H, H);
   }
@@ -180,20 +229,27 @@ static void NAME(rnn_forward)(const void *call, long lo, long hi) {
 static void NAME(rnn_backward)(const void *call, long lo, long hi) {
   const CALL *q = call;
   long H = q->width, row = q->batch * H;
+  int zoned = NAME(zoned)(q);
+  const REAL *states = zoned ? q->gates : q->h;
   for (long t = q->steps - 1; t >= 0; t--) {
     long at = q->order * t * row;
     REAL *g = q->dgates + at;
     for (long b = lo; b < hi; b++) {
       if (NAME(ended)(q, t, b)) {
-        NAME(zero)(g + b * H, H);
+        NAME(zero)(g + b * H, H), NAME(zero)(q->d + b * H, H);
         continue;
       }
       for (long i = b * H; i < (b + 1) * H; i += LANES) {
-        VEC h = LOAD(q->h + at + i);
-        STORE(g + i, (LOAD(q->d + i) + LOAD(q->dh + at + i)) * ((REAL)1 - h * h));
+        VEC h = LOAD(states + at + i), d = LOAD(q->d + i) + LOAD(q->dh + at + i);
+        if (zoned) {
+          VEC k = SHARE(q->keeps_h, at + i, q->share_h);
+          STORE(q->d + i, k * d);
+          d *= (REAL)1 - k;
+        }
+        STORE(g + i, d * ((REAL)1 - h * h));
       }
     }
-    NAME(product)(g + lo * H, H, hi - lo, H, q->packed, H, q->d + lo * H, H, 0);
+    NAME(carry)(q, g + lo * H, H, H, lo, hi, zoned);
   }
 }
 
@@ -201,10 +257,12 @@ static void NAME(lstm_forward)(const void *call, long lo, long hi) {
   const CALL *q = call;
   long H = q->width, N = 4 * H, row = q->batch * H;
   const REAL *peep = q->bias;
+  int zoned = NAME(zoned)(q);
   for (long t = 0; t < q->steps; t++) {
     REAL *g = NAME(open)(q, t, N, lo, hi), *h = q->h + q->order * t * row, *c = q->c + q->order * t * row;
     const REAL *before = t ? h - q->order * row : q->h0, *cell = t ? c - q->order * row : q->c0;
-    NAME(product)(before + lo * H, H, hi - lo, H, q->packed, N, g + lo * N, N, 1);
+    const REAL *seen = NAME(masked)(q, before, lo, hi);
+    NAME(product)(seen + lo * H, H, hi - lo, H, q->packed, N, g + lo * N, N, 1);
     for (long b = lo; b < hi; b++) {
       if (NAME(ended)(q, t, b)) {
         NAME(zero)(h + b * H, H), NAME(zero)(c + b * H, H);
@@ -216,9 +274,14 @@ static void NAME(lstm_forward)(const void *call, long lo, long hi) {
         if (peep) ai += LOAD(peep + j) * c0, af += LOAD(peep + H + j) * c0;
         VEC i = SIGMOID(ai), f = SIGMOID(af), u = TANH(LOAD(a + 2 * H + j)), c1 = f * c0 + i * u;
         if (peep) ao += LOAD(peep + 2 * H + j) * c1;
-        VEC o = SIGMOID(ao);
+        VEC o = SIGMOID(ao), h1 = o * TANH(c1);
         STORE(a + j, i), STORE(a + H + j, f), STORE(a + 2 * H + j, u), STORE(a + 3 * H + j, o);
-        STORE(c + b * H + j, c1), STORE(h + b * H + j, o * TANH(c1));
+        if (zoned) {
+          long s = b * H + j, at = q->order * t * row + s;
+          h1 = MIX(SHARE(q->keeps_h, at, q->share_h), LOAD(before + s), h1);
+          c1 = MIX(SHARE(q->keeps_c, at, q->share_c), c0, c1);
+        }
+        STORE(c + b * H + j, c1), STORE(h + b * H + j, h1);
       }
     }
   }
@@ -228,6 +291,7 @@ static void NAME(lstm_backward)(const void *call, long lo, long hi) {
   const CALL *q = call;
   long H = q->width, N = 4 * H, row = q->batch * H;
   const REAL *peep = q->bias;
+  int zoned = NAME(zoned)(q);
   for (long t = q->steps - 1; t >= 0; t--) {
     long at = q->order * t * row;
     const REAL *cell = t ? q->c + at - q->order * row : q->c0;
@@ -236,22 +300,30 @@ static void NAME(lstm_backward)(const void *call, long lo, long hi) {
       const REAL *a = q->gates + (q->order * t * q->batch + b) * N;
       REAL *w = dg + b * N;
       if (NAME(ended)(q, t, b)) {
-        NAME(zero)(w, N), NAME(zero)(q->dc + b * H, H);
+        NAME(zero)(w, N), NAME(zero)(q->d + b * H, H), NAME(zero)(q->dc + b * H, H);
         continue;
       }
       for (long j = 0; j < H; j += LANES) {
         long s = b * H + j;
         VEC i = LOAD(a + j), f = LOAD(a + H + j), u = LOAD(a + 2 * H + j), o = LOAD(a + 3 * H + j);
-        VEC th = TANH(LOAD(q->c + at + s)), dh = LOAD(q->d + s) + LOAD(q->dh + at + s);
-        VEC d_o = dh * th * o * ((REAL)1 - o), dc = LOAD(q->dc + s) + dh * o * ((REAL)1 - th * th);
+        VEC c0 = LOAD(cell + s), c1 = LOAD(q->c + at + s), dh = LOAD(q->d + s) + LOAD(q->dh + at + s);
+        VEC below = LOAD(q->dc + s), kept = FILL(0);
+        if (zoned) {
+          VEC kh = SHARE(q->keeps_h, at + s, q->share_h), kc = SHARE(q->keeps_c, at + s, q->share_c);
+          STORE(q->d + s, kh * dh);
+          kept = kc * below, below *= (REAL)1 - kc, dh *= (REAL)1 - kh;
+          c1 = f * c0 + i * u;  // what is kept in c is not the one that the state came from
+        }
+        VEC th = TANH(c1), d_o = dh * th * o * ((REAL)1 - o), dc = below + dh * o * ((REAL)1 - th * th);
         if (peep) dc += d_o * LOAD(peep + 2 * H + j);
-        VEC di = dc * u * i * ((REAL)1 - i), df = dc * LOAD(cell + s) * f * ((REAL)1 - f), next = dc * f;
+        VEC di = dc * u * i * ((REAL)1 - i), df = dc * c0 * f * ((REAL)1 - f), next = dc * f;
         if (peep) next += di * LOAD(peep + j) + df * LOAD(peep + H + j);
+        if (zoned) next += kept;
         STORE(q->dc + s, next);
         STORE(w + j, di), STORE(w + H + j, df), STORE(w + 2 * H + j, dc * i * ((REAL)1 - u * u)), STORE(w + 3 * H + j, d_o);
       }
     }
-    NAME(product)(dg + lo * N, N, hi - lo, N, q->packed, H, q->d + lo * H, H, 0);
+    NAME(carry)(q, dg + lo * N, N, N, lo, hi, zoned);
   }
 }
 
@@ -260,11 +332,12 @@ static void NAME(lstm_backward)(const void *call, long lo, long hi) {
 static void NAME(gru_forward)(const void *call, long lo, long hi) {
   const CALL *q = call;
   long H = q->width, N = 3 * H, row = q->batch * H;
+  int zoned = NAME(zoned)(q);
   for (long t = 0; t < q->steps; t++) {
     REAL *g = NAME(open)(q, t, N, lo, hi), *h = q->h + q->order * t * row, *m = q->extra + q->order * t * row;
-    const REAL *before = t ? h - q->order * row : q->h0;
-    NAME(product)(before + lo * H, H, hi - lo, H, q->packed, 2 * H, g + lo * N + H, N, 1);
-    NAME(product)(before + lo * H, H, hi - lo, H, q->packed + 2 * H * H, H, m + lo * H, H, 0);
+    const REAL *before = t ? h - q->order * row : q->h0, *seen = NAME(masked)(q, before, lo, hi);
+    NAME(product)(seen + lo * H, H, hi - lo, H, q->packed, 2 * H, g + lo * N + H, N, 1);
+    NAME(product)(seen + lo * H, H, hi - lo, H, q->packed + 2 * H * H, H, m + lo * H, H, 0);
     for (long b = lo; b < hi; b++) {
       if (NAME(ended)(q, t, b)) {
         NAME(zero)(h + b * H, H);
@@ -276,7 +349,9 @@ static void NAME(gru_forward)(const void *call, long lo, long hi) {
         VEC u = LOAD(m + s) + LOAD(q->bias + j), r = SIGMOID(LOAD(a + H + j)), z = SIGMOID(LOAD(a + 2 * H + j));
         VEC n = TANH(LOAD(a + j) + r * u);
         STORE(m + s, u), STORE(a + j, n), STORE(a + H + j, r), STORE(a + 2 * H + j, z);
-        STORE(h + s, n + z * (LOAD(before + s) - n));
+        VEC h0 = LOAD(before + s), h1 = n + z * (h0 - n);
+        if (zoned) h1 = MIX(SHARE(q->keeps_h, q->order * t * row + s, q->share_h), h0, h1);
+        STORE(h + s, h1);
       }
     }
   }
@@ -285,6 +360,7 @@ static void NAME(gru_forward)(const void *call, long lo, long hi) {
 static void NAME(gru_backward)(const void *call, long lo, long hi) {
   const CALL *q = call;
   long H = q->width, N = 3 * H, M = 4 * H, row = q->batch * H;
+  int zoned = NAME(zoned)(q);
   for (long t = q->steps - 1; t >= 0; t--) {
     long at = q->order * t * row;
     const REAL *before = t ? q->h + at - q->order * row : q->h0;
@@ -299,13 +375,18 @@ static void NAME(gru_backward)(const void *call, long lo, long hi) {
       for (long j = 0; j < H; j += LANES) {
         long s = b * H + j;
         VEC n = LOAD(a + j), r = LOAD(a + H + j), z = LOAD(a + 2 * H + j), u = LOAD(q->extra + at + s);
-        VEC dh = LOAD(q->d + s) + LOAD(q->dh + at + s), dn = dh * ((REAL)1 - z) * ((REAL)1 - n * n);
+        VEC dh = LOAD(q->d + s) + LOAD(q->dh + at + s), kept = FILL(0);
+        if (zoned) {
+          VEC k = SHARE(q->keeps_h, at + s, q->share_h);
+          kept = k * dh, dh *= (REAL)1 - k;
+        }
+        VEC dn = dh * ((REAL)1 - z) * ((REAL)1 - n * n);
         STORE(w + j, dn), STORE(w + H + j, dn * u * r * ((REAL)1 - r));
         STORE(w + 2 * H + j, dh * (LOAD(before + s) - n) * z * ((REAL)1 - z)), STORE(w + 3 * H + j, dn * r);
-        STORE(q->d + s, dh * z);
+        STORE(q->d + s, zoned ? kept + dh * z : dh * z);
       }
     }
-    NAME(product)(dg + lo * M + H, M, hi - lo, N, q->packed, H, q->d + lo * H, H, 1);
+    NAME(carry)(q, dg + lo * M + H, M, N, lo, hi, 1);
   }
 }
 
@@ -346,5 +427,7 @@ void NAME(scatter_rows)(const REAL *g, long rows, long N, long ld, const long *s
 #undef FILL
 #undef SIGMOID
 #undef TANH
+#undef SHARE
+#undef MIX
 #undef BLOCK
 #undef CALL

@@ -17,7 +17,7 @@ __all__ = ["Compiled", "check_symbols", "library"]
 
 # as torch names what the processor can do; an older set runs on a newer one
 LIBRARIES = {"AVX512": ("avx512", "avx2", "base"), "AVX2": ("avx2", "base")}
-VERSION = 3  # of cells.c, raised with every change there: what was built before is left alone
+VERSION = 4  # of cells.c, raised with every change there: what was built before is left alone
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 LONG, POINTER = ctypes.c_long, ctypes.c_void_p
 
@@ -55,6 +55,8 @@ class _Call(ctypes.Structure):
         *((name, LONG) for name in ("steps", "batch", "width", "order", "first")),
         *((name, POINTER) for name in ("lengths", "gates", "table", "symbols", "packed", "bias", "h0", "c0")),
         *((name, POINTER) for name in ("h", "c", "extra", "dh", "dgates", "d", "dc")),
+        *((name, POINTER) for name in ("seen", "spare", "keeps_h", "keeps_c")),
+        *((name, ctypes.c_double) for name in ("share_h", "share_c")),
     )
 
 
@@ -106,11 +108,14 @@ class Compiled:
             width=stretch.h.shape[2],
             order=stretch.order,
             first=stretch.first,
+            share_h=stretch.share_h,
+            share_c=stretch.share_c,
         )
-        for field in ("gates", "symbols", "h", "c", "extra", "dh", "dgates"):  # by step: the one that is run first
+        by_step = ("gates", "symbols", "h", "c", "extra", "dh", "dgates", "keeps_h", "keeps_c")
+        for field in by_step:  # the one that is run first
             tensor = getattr(stretch, field)
             setattr(call, field, None if tensor is None else _address(tensor[-1] if backwards else tensor))
-        for field in ("lengths", "table", "packed", "bias", "h0", "c0", "d", "dc"):
+        for field in ("lengths", "table", "packed", "bias", "h0", "c0", "d", "dc", "seen", "spare"):
             setattr(call, field, _address(getattr(stretch, field)))
         self._function(name, stretch.h.dtype)(ctypes.byref(call), LONG(torch.get_num_threads()))
 

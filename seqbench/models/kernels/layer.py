@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqbench.models.kernels.choice import is_faster
 from seqbench.models.kernels.compiled import Compiled, check_symbols, library
-from seqbench.models.kernels.sequence import GATES, Engine, Plan, states_of
+from seqbench.models.kernels.sequence import GATES, Engine, Masks, Plan, states_of
 from seqbench.models.kernels.used import note_kernel
 from seqbench.models.kernels.written import Written
 
@@ -22,6 +22,7 @@ __all__ = [
     "engine_for",
     "over_steps",
     "over_symbols",
+    "regular_engine",
     "slower_note",
     "weights_of",
 ]
@@ -61,6 +62,7 @@ class Peepholes(nn.LSTM):
 
 
 Layer = nn.RNN | nn.LSTM | nn.GRU
+PLAIN = Masks()
 CELLS: dict[type[nn.Module], str] = {nn.RNN: "rnn", nn.LSTM: "lstm", nn.GRU: "gru", Peepholes: "lstm"}
 
 
@@ -110,6 +112,20 @@ def _engine(layer: Layer, like: Tensor, shape: torch.Size, choice: str, *, folde
     sizes, gradient = (max(1, shape[0]), layer.hidden_size), like.requires_grad
     faster = is_faster(name, cell_of(layer), *sizes, folded=folded, gradient=gradient)
     return engine if choice == "fast" or faster else None
+
+
+def regular_engine(layer: Layer, like: Tensor, choice: str) -> Engine:
+    """What runs ``layer`` with `Masks`, which torch's own kernels don't know: torch's operations where these are asked
+    for or the device is no CPU.
+
+    Raises:
+        TypeError: a layer that only torch's own kernel can run.
+    """
+    if not _is_plain(layer):
+        raise TypeError(f"{type(layer).__name__} is no layer that recurrent dropout and zoneout can be applied in")
+    engine = Written() if choice == "torch" or like.device.type != "cpu" else _on_cpu()
+    note_kernel(engine.name)
+    return engine
 
 
 def _is_plain(layer: nn.Module) -> bool:
@@ -162,10 +178,17 @@ def weights_of(layer: Layer, engine: Engine) -> Weights:
 
 
 def over_steps(
-    layer: Layer, engine: Engine, x: Tensor, weights: Weights, *, reverse: bool = False, lengths: Tensor | None = None
+    layer: Layer,
+    engine: Engine,
+    x: Tensor,
+    weights: Weights,
+    *,
+    reverse: bool = False,
+    lengths: Tensor | None = None,
+    masks: Masks = PLAIN,
 ) -> Tensor:
-    """(B, T, D) to (B, T, H); ``reverse`` and ``lengths`` as `Plan` has them."""
-    plan = Plan(engine, cell_of(layer), reverse=reverse, lengths=_counts(lengths))
+    """(B, T, D) to (B, T, H); ``reverse``, ``lengths`` and ``masks`` as `Plan` has them."""
+    plan = Plan(engine, cell_of(layer), reverse, _counts(lengths), None, masks.padded(weights.recurrent.shape[1]))
     by_step = x.transpose(0, 1).contiguous()
     states = states_of(plan, by_step, weights.inputs, weights.bias, weights.recurrent, weights.extra)
     return states[:, :, : layer.hidden_size].transpose(0, 1)
@@ -180,6 +203,7 @@ def over_symbols(
     *,
     reverse: bool = False,
     lengths: Tensor | None = None,
+    masks: Masks = PLAIN,
 ) -> Tensor:
     """`over_steps` of ``table[symbols]``, (B, T) and (V, D), of which only the V rows are multiplied by weights.
 
@@ -187,7 +211,8 @@ def over_symbols(
         IndexError: a symbol has no row in the table.
     """
     check_symbols(symbols, table)
-    plan = Plan(engine, cell_of(layer), reverse, _counts(lengths), _counts(symbols.t()))
+    wide = masks.padded(weights.recurrent.shape[1])
+    plan = Plan(engine, cell_of(layer), reverse, _counts(lengths), _counts(symbols.t()), wide)
     projected = torch.addmm(weights.bias, table, weights.inputs.t())
     states = states_of(plan, projected, None, None, weights.recurrent, weights.extra)
     return states[:, :, : layer.hidden_size].transpose(0, 1)

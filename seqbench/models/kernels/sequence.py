@@ -7,14 +7,14 @@ and right after it, while the gradients of the gates that it left are in the cac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["GATES", "Engine", "Plan", "Stretch", "states_of"]
+__all__ = ["GATES", "Engine", "Masks", "Plan", "Stretch", "states_of"]
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 BACK = {"gru": 4}  # gates whose gradients are told apart, where that is more
@@ -38,6 +38,8 @@ class Stretch:
         dh: gradients of ``h`` from outside.
         dgates: gradients of the pre-activations, of the gru n, r, z and U_n h + b.
         d, dc: gradients of the states that are carried to the steps that were run before.
+        seen, keeps_h, keeps_c, share_h, share_c: as `Masks` has them, of these steps.
+        spare: (batch, width) for the engine's own use, where there is ``seen``.
     """
 
     cell: str
@@ -58,6 +60,12 @@ class Stretch:
     dgates: Tensor | None = None
     d: Tensor | None = None
     dc: Tensor | None = None
+    seen: Tensor | None = None
+    spare: Tensor | None = None
+    keeps_h: Tensor | None = None
+    keeps_c: Tensor | None = None
+    share_h: float = 0.0
+    share_c: float = 0.0
 
 
 class Engine(Protocol):
@@ -88,6 +96,40 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
+class Masks:
+    """What regularises a layer in one pass over a batch; by default nothing does.
+
+    Attributes:
+        seen: recurrent dropout (Gal and Ghahramani 2016): (B, H) factors of the state as the recurrent product reads
+            it, the same at all steps.
+        keeps_h, keeps_c: zoneout (Krueger et al. 2016): (T, B, H) true where a unit keeps its last state or cell.
+        share_h, share_c: where these are None, the share of its last state and cell that every unit keeps, beside
+            1 - share of the new one: what zoneout gives on average.
+    """
+
+    seen: Tensor | None = None
+    keeps_h: Tensor | None = None
+    keeps_c: Tensor | None = None
+    share_h: float = 0.0
+    share_c: float = 0.0
+
+    @property
+    def zoned(self) -> bool:
+        """Whether a state is anything but the new one."""
+        return self.keeps_h is not None or self.keeps_c is not None or self.share_h > 0 or self.share_c > 0
+
+    def padded(self, width: int) -> Masks:
+        """For units up to ``width``; those that are added are 0 at all steps, whatever they keep."""
+
+        def wide(mask: Tensor | None) -> Tensor | None:
+            if mask is None or mask.shape[-1] == width:
+                return mask
+            return torch.nn.functional.pad(mask, (0, width - mask.shape[-1]))
+
+        return replace(self, seen=wide(self.seen), keeps_h=wide(self.keeps_h), keeps_c=wide(self.keeps_c))
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a layer is run; all that is not differentiated.
 
@@ -99,6 +141,7 @@ class Plan:
     reverse: bool = False
     lengths: Tensor | None = None
     symbols: Tensor | None = None
+    masks: Masks = Masks()  # as wide as the padded weights
 
 
 def states_of(
@@ -185,6 +228,7 @@ class _Layer:
         most = plan.engine.cached_bytes // (inputs.element_size() * max(1, self.batch) * written)
         self.chunk = max(1, min(self.steps, most))
         self.zeros = inputs.new_zeros(self.batch, self.width)
+        self.spare = torch.empty_like(self.zeros) if plan.masks.seen is not None else self.zeros
 
     def allocate(self, inputs: Tensor, *, kept: bool) -> None:
         """Room for a forward pass; of the gates for one stretch only, where no backward pass reads them."""
@@ -192,7 +236,7 @@ class _Layer:
         self.c = torch.empty_like(self.h) if self.plan.cell == "lstm" else None
         self.m = torch.empty_like(self.h) if self.plan.cell == "gru" else None
         # the gate of a plain RNN is its state, so it need not be kept
-        whole = kept and self.plan.cell != "rnn"
+        whole = kept and (self.plan.cell != "rnn" or self.plan.masks.zoned)
         self.gates = inputs.new_empty(self.steps if whole else self.chunk, self.batch, self.gates_wide * self.width)
 
     def chunks(self) -> list[tuple[int, int]]:
@@ -202,7 +246,7 @@ class _Layer:
 
     def stretch(self, lo: int, hi: int, packed: Tensor) -> Stretch:
         """Steps ``lo`` to ``hi``."""
-        reverse = self.plan.reverse
+        reverse, masks = self.plan.reverse, self.plan.masks
         before = hi if reverse else lo - 1  # the step whose states come before
         inside = 0 <= before < self.steps
         return Stretch(
@@ -219,6 +263,12 @@ class _Layer:
             c=None if self.c is None else self.c[lo:hi],
             extra=None if self.m is None else self.m[lo:hi],
             symbols=None if self.plan.symbols is None else self.plan.symbols[lo:hi],
+            seen=masks.seen,
+            spare=None if masks.seen is None else self.spare,
+            keeps_h=None if masks.keeps_h is None else masks.keeps_h[lo:hi],
+            keeps_c=None if masks.keeps_c is None else masks.keeps_c[lo:hi],
+            share_h=masks.share_h,
+            share_c=masks.share_c,
         )
 
 
@@ -262,6 +312,8 @@ class _Sums:
         else:
             first = max(lo, 1)
             before, after = layer.h[first - 1 : hi - 1], back[(first - lo) * layer.batch :]
+        if plan.masks.seen is not None:
+            before = before * plan.masks.seen
         self.recurrent.addmm_(after.t(), before.flatten(0, 1))
         if plan.cell == "gru":
             assert self.extra is not None
@@ -275,6 +327,8 @@ class _Sums:
         i, f, _, o = stretch.dgates.view(*stretch.h.shape[:2], 4, self.layer.width).unbind(2)
         rest, edge = (stretch.c[1:], stretch.c0[None]) if stretch.order < 0 else (stretch.c[:-1], stretch.c0[None])
         before = torch.cat([rest, edge] if stretch.order < 0 else [edge, rest])
-        self.extra += torch.cat(
-            [(gate * cell).sum((0, 1)) for gate, cell in ((i, before), (f, before), (o, stretch.c))]
-        )
+        after = stretch.c
+        if self.layer.plan.masks.zoned:  # the new cell, whatever was kept of the last one
+            gates = stretch.gates.view(*stretch.h.shape[:2], 4, self.layer.width).unbind(2)
+            after = gates[1] * before + gates[0] * gates[2]
+        self.extra += torch.cat([(gate * cell).sum((0, 1)) for gate, cell in ((i, before), (f, before), (o, after))])

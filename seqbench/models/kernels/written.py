@@ -65,10 +65,40 @@ def _ended(stretch: Stretch) -> list[Tensor] | None:
     return list((steps[:, None] >= stretch.lengths).unsqueeze(2).unbind(0))
 
 
+def _kept(s: Stretch, keeps: Tensor | None, share: float) -> Tensor | None:
+    """The share of its last value that each unit keeps at each step, to broadcast with (steps, batch, width); or None.
+
+    With 0 and 1 `torch.lerp` gives the new value or the last one to the last bit.
+    """
+    if keeps is not None:
+        return keeps.to(s.h.dtype)
+    return s.h.new_full((len(s.h), 1, 1), share) if share > 0 else None
+
+
+def _seen(s: Stretch, before: Tensor) -> Tensor:
+    """The state as the recurrent product reads it."""
+    return before if s.seen is None else torch.mul(before, s.seen, out=s.spare)
+
+
+def _carry(s: Stretch, dgates: Tensor, kept: Tensor | None) -> None:
+    """To ``d``, which is carried to the step before: through the recurrent product, and what is ``kept`` beside it."""
+    assert s.d is not None
+    if s.seen is not None:
+        through = torch.mm(dgates, s.packed, out=s.spare).mul_(s.seen)
+        s.d.copy_(through) if kept is None else torch.add(through, kept, out=s.d)
+    elif kept is not None:
+        torch.addmm(kept, dgates, s.packed, out=s.d)
+    else:
+        torch.mm(dgates, s.packed, out=s.d)
+
+
 def _rnn_forward(s: Stretch) -> None:
     gates, h, before, ended = s.gates.unbind(0), s.h.unbind(0), s.h0, _ended(s)
+    kept = _kept(s, s.keeps_h, s.share_h)
     for t in _order(s):
-        torch.addmm(gates[t], before, s.packed, out=h[t]).tanh_()
+        new = torch.addmm(gates[t], _seen(s, before), s.packed, out=h[t] if kept is None else gates[t]).tanh_()
+        if kept is not None:
+            torch.lerp(new, before, kept[t], out=h[t])
         if ended:
             h[t].masked_fill_(ended[t], 0.0)
         before = h[t]
@@ -76,12 +106,20 @@ def _rnn_forward(s: Stretch) -> None:
 
 def _rnn_backward(s: Stretch) -> None:
     assert s.dh is not None and s.dgates is not None and s.d is not None
-    slope = torch.addcmul(torch.ones((), dtype=s.h.dtype, device=s.h.device), s.h, s.h, value=-1)
+    kept = _kept(s, s.keeps_h, s.share_h)
+    new = s.h if kept is None else s.gates
+    slope = torch.addcmul(torch.ones((), dtype=s.h.dtype, device=s.h.device), new, new, value=-1)
+    if kept is not None:
+        slope.mul_(1 - kept)
+        kept = kept.expand_as(slope).clone()
+        _zero_ended(s, kept)
     _zero_ended(s, slope)
     dh, dgates, slopes = s.dh.unbind(0), s.dgates.unbind(0), slope.unbind(0)
     for t in reversed(_order(s)):
-        torch.add(s.d, dh[t], out=dgates[t]).mul_(slopes[t])
-        torch.mm(dgates[t], s.packed, out=s.d)
+        d = torch.add(s.d, dh[t], out=dgates[t])
+        rest = None if kept is None else d * kept[t]
+        d.mul_(slopes[t])
+        _carry(s, d, rest)
 
 
 def _zero_ended(s: Stretch, *slopes: Tensor) -> None:
@@ -99,8 +137,9 @@ def _lstm_forward(s: Stretch) -> None:
     both = s.gates[:, :, : 2 * H].unbind(0)
     pi, pf, po = (None, None, None) if s.bias is None else _parts(s.bias, H)
     before, cell = s.h0, s.c0
+    kept_h, kept_c = _kept(s, s.keeps_h, s.share_h), _kept(s, s.keeps_c, s.share_c)
     for t in _order(s):
-        torch.addmm(gates[t], before, s.packed, out=gates[t])
+        torch.addmm(gates[t], _seen(s, before), s.packed, out=gates[t])
         if pi is not None and pf is not None:
             gi[t].addcmul_(pi, cell)
             gf[t].addcmul_(pf, cell)
@@ -111,6 +150,10 @@ def _lstm_forward(s: Stretch) -> None:
         if ended:
             c[t].masked_fill_(ended[t], 0.0)
         torch.tanh(c[t], out=h[t]).mul_(go[t].sigmoid_())
+        if kept_h is not None:
+            torch.lerp(h[t], before, kept_h[t], out=h[t])
+        if kept_c is not None:
+            torch.lerp(c[t], cell, kept_c[t], out=c[t])
         before, cell = h[t], c[t]
 
 
@@ -119,11 +162,16 @@ def _lstm_backward(s: Stretch) -> None:
     H = s.h.shape[2]
     i, f, u, o = _parts(s.gates, H)
     cells = torch.cat([s.c[1:], s.c0[None]] if s.order < 0 else [s.c0[None], s.c[:-1]])
-    th = s.c.tanh()
+    kept_h, kept_c = _kept(s, s.keeps_h, s.share_h), _kept(s, s.keeps_c, s.share_c)
+    # not the cell that was kept, but the one that the state came from
+    th = (s.c if kept_c is None else torch.addcmul(f * cells, i, u)).tanh()
     # what each gradient is multiplied by, all steps at once: of the cell for i, f and u, of the state for o
     slope_i, slope_f, slope_u = u * i * (1 - i), cells * f * (1 - f), i * (1 - u * u)
     slope_o, through, keep = th * o * (1 - o), o * (1 - th * th), f.clone()
-    _zero_ended(s, slope_i, slope_f, slope_u, slope_o, through, keep)
+    kept_h, kept_c = (None if kept is None else kept.expand_as(th).clone() for kept in (kept_h, kept_c))
+    if kept_h is not None:  # of what comes from outside and from the step after, only the new state hands on
+        slope_o, through = slope_o * (1 - kept_h), through * (1 - kept_h)
+    _zero_ended(s, slope_i, slope_f, slope_u, slope_o, through, keep, *(k for k in (kept_h, kept_c) if k is not None))
     pi, pf, po = (None, None, None) if s.bias is None else _parts(s.bias, H)
     rows = [x.unbind(0) for x in (s.dh, s.dgates, slope_i, slope_f, slope_u, slope_o, through, keep)]
     di, df, du, do = (part.unbind(0) for part in _parts(s.dgates, H))
@@ -131,7 +179,8 @@ def _lstm_backward(s: Stretch) -> None:
         dh, dgates, ki, kf, ku, ko, a, k = (row[t] for row in rows)
         d = s.d.add_(dh)
         torch.mul(d, ko, out=do[t])
-        dc = s.dc.addcmul_(d, a)
+        below = None if kept_c is None else s.dc * kept_c[t]  # past the step
+        dc = (s.dc if below is None else s.dc.sub_(below)).addcmul_(d, a)
         if po is not None:
             dc.addcmul_(do[t], po)
         torch.mul(dc, ki, out=di[t])
@@ -140,7 +189,9 @@ def _lstm_backward(s: Stretch) -> None:
         dc.mul_(k)
         if pi is not None and pf is not None:
             dc.addcmul_(di[t], pi).addcmul_(df[t], pf)
-        torch.mm(dgates, s.packed, out=s.d)
+        if below is not None:
+            dc.add_(below)
+        _carry(s, dgates, None if kept_h is None else d * kept_h[t])
 
 
 def _gru_forward(s: Stretch) -> None:
@@ -150,11 +201,15 @@ def _gru_forward(s: Stretch) -> None:
     r, rz = s.gates[:, :, H : 2 * H].unbind(0), s.gates[:, :, H:].unbind(0)
     m, h, before = s.extra.unbind(0), s.h.unbind(0), s.h0
     for_gates, for_candidate = s.packed[:, : 2 * H].contiguous(), s.packed[:, 2 * H :].contiguous()
+    kept = _kept(s, s.keeps_h, s.share_h)
     for t in _order(s):
-        torch.addmm(rz[t], before, for_gates, out=rz[t]).sigmoid_()
-        torch.addmm(s.bias, before, for_candidate, out=m[t])
+        seen = _seen(s, before)
+        torch.addmm(rz[t], seen, for_gates, out=rz[t]).sigmoid_()
+        torch.addmm(s.bias, seen, for_candidate, out=m[t])
         n[t].addcmul_(r[t], m[t]).tanh_()
         torch.lerp(n[t], before, z[t], out=h[t])
+        if kept is not None:
+            torch.lerp(h[t], before, kept[t], out=h[t])
         if ended:
             h[t].masked_fill_(ended[t], 0.0)
         before = h[t]
@@ -170,14 +225,17 @@ def _gru_backward(s: Stretch) -> None:
     torch.mul(slope_n * s.extra, r * (1 - r), out=slopes[:, :, 1])
     torch.mul(before - n, z * (1 - z), out=slopes[:, :, 2])
     torch.mul(slope_n, r, out=slopes[:, :, 3])
-    keep = z.clone()
+    keep, kept = z.clone(), _kept(s, s.keeps_h, s.share_h)
+    if kept is not None:
+        slopes.mul_((1 - kept)[:, :, None])
+        keep = keep * (1 - kept) + kept
     _zero_ended(s, slopes.flatten(2), keep)
     rows = [x.unbind(0) for x in (s.dh, s.dgates.view(*s.h.shape[:2], 4, H), s.dgates[:, :, H:], slopes, keep)]
     for t in reversed(_order(s)):
-        dh, dgates, back, k, kept = (row[t] for row in rows)
+        dh, dgates, back, k, share = (row[t] for row in rows)
         d = s.d.add_(dh)
         torch.mul(d[:, None], k, out=dgates)
-        torch.addmm(d.mul_(kept), back, s.packed, out=s.d)
+        _carry(s, back, d.mul_(share))
 
 
 Step = Callable[[Stretch], None]
