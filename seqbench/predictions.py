@@ -226,7 +226,8 @@ def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> S
     from seqbench.models.backbone import build
 
     def made() -> SequenceModel:
-        return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone)
+        form = {"embedding": record.config.get("embedding"), "dense": tuple(record.config.get("dense") or ())}
+        return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone, **form)
 
     try:
         with torch.device("meta"):
