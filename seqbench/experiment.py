@@ -49,7 +49,15 @@ from seqbench.jobs.record import (
     run_key,
 )
 from seqbench.jobs.store import LEFT_OUT, Store
-from seqbench.models.backbone import SequenceModel, build, check_causal, check_widths, count_parameters, shape_of
+from seqbench.models.backbone import (
+    SequenceModel,
+    build,
+    check_causal,
+    check_embedding,
+    check_widths,
+    count_parameters,
+    shape_of,
+)
 from seqbench.models.heads import HEADS
 from seqbench.models.kernels.layer import slower_note
 from seqbench.models.kernels.used import forget_kernels, used_kernels
@@ -148,6 +156,7 @@ def resolve(
         usual["weight_decay"] = 0.0  # the task's is meant for AdamW, where it does something else
     chosen = {name: usual[name] for name in usual if getattr(config, name) is None}
     config = dataclasses.replace(config, task=spec.name, model=model.name, **chosen)
+    check_embedding(config.embedding, len(prepared.data.vocabulary))
     budget, short = _budget(config, spec, len(prepared.data.train))
     if device.type == "cuda" and prepared.data.train.sequence_length > CUDNN_LONGEST:
         raise UserError(f"sequences of more than {CUDNN_LONGEST} steps do not run on CUDA: take --device cpu.")

@@ -226,7 +226,10 @@ def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> S
     from seqbench.models.backbone import build
 
     def made() -> SequenceModel:
-        form = {"embedding": record.config.get("embedding"), "dense": tuple(record.config.get("dense") or ())}
+        form: dict[str, Any] = {
+            "embedding": record.config.get("embedding"),
+            "dense": tuple(record.config.get("dense") or ()),
+        }
         return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone, **form)
 
     try:

@@ -154,7 +154,7 @@ class AdamW:
     def __init__(self, parameters: Iterable[Tensor], weight_decay: float, *, decoupled: bool = True) -> None:
         self.parameters = list(parameters)
         self.weight_decay = weight_decay
-        self.update = adamw if decoupled else adam
+        self.update: Callable[..., None] = adamw if decoupled else adam
         self.fused = all(p.device.type in ("cpu", "cuda") for p in self.parameters)
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]

@@ -110,7 +110,7 @@ def _filled_in(words: list[str]) -> list[Any]:
     """
     files = _values(words, "--config")[-1:]
     settings = _file_settings(words, files[0]) if files else {}
-    names = _values(words, "--recipe")[-1:] or [settings[name] for name in ("recipe",) if name in settings]
+    names = _values(words, "--recipe")[-1:] or ([settings["recipe"]] if "recipe" in settings else [])
     if names and not {"--help", "-h"} & {*words}:
         settings = {**_recipe_settings(words, str(names[0]), settings), **settings}
     if not settings:

@@ -23,7 +23,7 @@ from seqbench.models.heads import HEADS, Head, Shape
 from seqbench.models.mixer import MODELS, Embedded, Mixer
 from seqbench.options import brief
 
-__all__ = ["SequenceModel", "build", "check_causal", "check_widths", "count_parameters", "shape_of"]
+__all__ = ["SequenceModel", "build", "check_causal", "check_embedding", "check_widths", "count_parameters", "shape_of"]
 
 
 class SequenceModel(nn.Module):
@@ -147,11 +147,16 @@ class SequenceModel(nn.Module):
 
 def _embedding(shape: Shape, width: int) -> tuple[nn.Module, int]:
     """What embeds inputs of ``shape`` in ``width``, and the width that comes out; 0: features stay as they are."""
+    check_embedding(width, shape.tokens)
     if shape.tokens:
-        if not width:
-            raise UserError("--embedding 0 is for inputs that are numbers, and this task's are symbols: give a width.")
         return nn.Embedding(shape.tokens, width), width
     return (nn.Linear(shape.features, width), width) if width else (nn.Identity(), shape.features)
+
+
+def check_embedding(width: int | None, tokens: int) -> None:
+    """Raise `UserError` where inputs of so many different ``tokens`` are to have no embedding."""
+    if tokens and width == 0:
+        raise UserError("--embedding 0 is for inputs that are numbers, and this task's are symbols: give a width.")
 
 
 def _is_changed(module: nn.Module) -> bool:
