@@ -385,7 +385,7 @@ LSTM_STOCK = Recipe(
         "early stopping and plateau watch the task's metric on validation and not the loss, which orders them alike "
         "but for the weight of dear days",
         "learning rate .001 and no gradient clipping, which the recipe does not mention: the usual of Adam",
-        "initialisation is this package's (forget gate at 1)",
+        "initialisation is this package's (forget gate at 1), and the state that did best on validation is scored",
     ),
 )
 OF_FILE: dict[str, Any] = {"load": load_file, "options": FileOptions}

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from checkpoint_runs import curve_of, finished, killed, left
 from conftest import ROOT
 from torch import nn
 
@@ -339,6 +340,14 @@ def test_the_scaler_of_all_days_leaks_the_limits_of_the_test_and_says_so():
     assert honest.data.fitted["drift"] == leaking.data.fitted["drift"]  # a baseline learns nothing of the test
 
 
+def test_a_run_that_leaks_says_so(here):
+    words = ("--task", "stock", "--model", "rnn", "--hidden", "4", "--budget", "smoke", "--option", "recipe=true")
+    assert "LEAK" not in here(*words, "--out", "out").stdout
+    assert "LEAK: prices and volumes are scaled by all days" in here(
+        *words, "--option", "scaler=all", "--out", "out"
+    ).stdout.replace("\n", " ")
+
+
 def test_documented_figures_of_persistence_are_those_of_the_prices_themselves():
     data, spec = prepare("stock", {"recipe": "true"}).data, TASKS.get("stock")
     truth = data.test.truth()
@@ -363,3 +372,16 @@ def test_perplexity_is_two_to_the_power_of_the_bits():
     scores = TASKS.get("textgen").score(np.array([10.0, 20.0]) * math.log(3), truth)
     assert scores["perplexity"] == pytest.approx(3.0) and scores["bits_per_character"] == pytest.approx(math.log2(3))
     assert shape_of("classify", prepare("toy-first", {}).data).tokens
+
+
+def test_a_run_that_was_killed_on_a_plateau_goes_on_as_if_it_had_not_been(tmp_path, undisturbed, short):
+    cell = {
+        "task": "toy-wave", "model": "lstm", "schedule": "plateau", "idle": 1, "learning_rate": 0.3, "warmup": 0.0,
+        "dropout": (0.1, 0.4), "dense": (4,), "optimizer": "adam",
+    }  # fmt: skip
+    expected = undisturbed(**cell)
+    for at in (21, 47):
+        killed(tmp_path, at, **cell)
+    outcome, reported = finished(tmp_path, **cell)
+    assert left(outcome) == expected and reported[0] > 40
+    assert curve_of(outcome)[-1]["drops"] > 1

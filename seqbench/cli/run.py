@@ -239,6 +239,9 @@ def _show_data(record: RunRecord) -> None:
 
     about = record.task.about
     if record.task.source != "path" or about is None:
+        for note in about.notes if about else ():
+            if note.startswith("LEAK"):
+                print_text(f"\n{note}\n")
         return
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
     counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]
