@@ -34,6 +34,7 @@ __all__ = [
     "ProbeSpec",
     "Ragged",
     "Range",
+    "Recipe",
     "Record",
     "Request",
     "Results",
@@ -111,7 +112,7 @@ _HOME = {
     "seqbench.registry": ("load_plugin",),
     "seqbench.report.text": ("aligned_table",),
     "seqbench.jobs.store": ("Store",),
-    "seqbench.task": ("Budget", "Metric", "Source", "TaskSpec", "Training", "register_task"),
+    "seqbench.task": ("Budget", "Metric", "Recipe", "Source", "TaskSpec", "Training", "register_task"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

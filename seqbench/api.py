@@ -42,7 +42,7 @@ from seqbench.options import brief
 from seqbench.registry import Entry, loaded_plugins
 from seqbench.report.text import NONE, Section, Shown, decimals, format_value, listed, rounded, with_reach
 from seqbench.stats import Interval
-from seqbench.task import TASKS, TaskSpec, parse_options
+from seqbench.task import TASKS, TaskSpec, filled, parse_options
 
 if TYPE_CHECKING:
     from seqbench.board.compare import Difference, MeanPairing, Pairing
@@ -124,7 +124,8 @@ def run(
         time_limit: seconds after which a cell is ended; cells then run in processes of their own.
         options: options of the tasks, such as ``{"ticker": "IBM"}``; they can be given by keyword, too.
         progress: False shows nothing on stderr while it runs.
-        config: any field of `RunConfig`, such as ``budget="smoke"``, ``hidden=(128, 64)`` or ``seed=1``.
+        config: any field of `RunConfig`, such as ``budget="smoke"``, ``hidden=(128, 64)`` or ``seed=1``; with
+            ``recipe="..."`` a documented configuration fills in what is not given, the model too.
 
     Raises:
         UserError: an unknown name or option, or a value that can't be used; nothing is run or written then.
@@ -139,6 +140,7 @@ def run(
         force=force,
     )
     _check_run(out, progress)
+    model, config = _with_recipe(model, options, config)
     many = not (task is None or _is_one(task)) or not _is_one(model) or seeds is not None or tune_learning_rate
     from seqbench.experiment import Grid, run_apart, run_cell, run_grid
     from seqbench.jobs.store import Store
@@ -170,6 +172,24 @@ def run(
             )  # fmt: skip
     results = Results.of(outcomes)
     return results if many else _single(results[0], stored=outcomes[0].stored)
+
+
+def _with_recipe(
+    model: Names, options: Mapping[str, Any] | None, config: dict[str, Any]
+) -> tuple[Names, dict[str, Any]]:
+    """The model and the configuration, with what the recipe says that ``config`` names and the user does not."""
+    name = config.get("recipe")
+    if name is None or isinstance(name, (bool, np.bool_)):  # a task may have an option of that name, which is a switch
+        return model, config
+    if not isinstance(name, str):
+        raise UserError(f"recipe={brief(name)} is no name: see `seqbench list recipes`.")
+    known, others = _merged(options, config)
+    named = {key: str(value) for key, value in others.items()}
+    pairs = (*known.get("option", ()), *(f"{key}={value}" for key, value in named.items()))
+    full = filled(name, {**known, "option": pairs})
+    model = model or full["model"]
+    more = {key: value for key, value in full.items() if key not in known and key not in ("model", "option")}
+    return model, {**config, **more, "option": (*known.get("option", ()), *full["option"][len(pairs) :])}
 
 
 def _single(result: RunResult, *, stored: bool) -> RunResult:
@@ -339,6 +359,8 @@ def _merged(options: Mapping[str, Any] | None, given: Mapping[str, Any]) -> tupl
     if options is not None and not isinstance(options, Mapping):
         raise UserError(f"options={brief(options)} is no dictionary: write options={{'name': value}}.")
     fields = {item.name for item in dataclasses.fields(RunConfig)}
+    if isinstance(given.get("recipe"), (bool, np.bool_)):
+        fields.remove("recipe")  # it is the option of a task, then
     known = {name: value for name, value in given.items() if name in fields}
     if "option" in known:
         texts = [known["option"]] if isinstance(known["option"], str) else _texts(known["option"])

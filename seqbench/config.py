@@ -28,13 +28,14 @@ from seqbench.options import (
     Shares,
     Texts,
     TimeLimit,
+    TwoShares,
     Widths,
     brief,
     check_options,
     parse_count,
 )
 
-__all__ = ["FLAGS", "LATER", "DataOptions", "GridOptions", "RunConfig", "is_given", "parse_options_text"]
+__all__ = ["ADDED", "FLAGS", "DataOptions", "GridOptions", "RunConfig", "is_given", "parse_options_text"]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -143,13 +144,16 @@ class DataOptions:
         return self.dataset or dataset_name(self.data)
 
 
+# fields of `RunConfig` that came after records were published: at its default one stands in no record, and in no key
+ADDED = (
+    *("recipe", "embedding", "dense", "epochs", "batch_size", "patience", "optimizer", "schedule", "idle"),
+    *("recurrent_dropout", "zoneout", "max_norm"),
+)
 # fields that are short for --option NAME=...
 FLAGS = (
     *("sequence_length", "horizon", "season", "target", "features", "drop", "time", "series", "run", "group", "split"),
     *("date_format", "missing", "decimal"),
 )
-# fields of `RunConfig` that came after results were published: at their default they are in no record and in no key
-LATER = ("recurrent_dropout", "zoneout", "max_norm")
 LONGEST_NAME = 60
 
 
@@ -194,6 +198,8 @@ class RunConfig(DataOptions):
     """Seed of initialisation, dropout and batch order; the split never depends on it."""
     control: Annotated[Literal["none", "shuffle-labels"], Parameter(group=WHAT)] = "none"
     """Train on permuted targets: what is then learned is an artefact."""
+    recipe: Annotated[str | None, Parameter(group=WHAT, metavar="NAME")] = None
+    """A documented configuration: lstm-stock, lstm-text (`list recipes`); options given beside it come first."""
     hidden: Annotated[Widths, Parameter(group=MODEL)] = None
     """Width of the mixer layers, one for each or one for all; by default 128."""
     layers: Annotated[int | None, Range(ge=1, le=1_000), Parameter(group=MODEL, metavar="N")] = None
@@ -202,18 +208,34 @@ class RunConfig(DataOptions):
     """Instead of --hidden: the width whose parameter count is nearest to this, like 100k."""
     backbone: Annotated[Literal["bare", "residual"], Parameter(group=MODEL)] = "bare"
     """Stack the layers as they are, or wrap each in norm and skip."""
+    embedding: Annotated[int | None, Range(ge=0, le=65_536), Parameter(group=MODEL, metavar="N")] = None
+    """Width in which inputs are embedded; by default that of the first layer; 0: numbers are read as they are."""
+    dense: Annotated[Widths, Parameter(group=MODEL)] = None
+    """Widths of dense layers with ReLU that stand before the output; by default there are none."""
+    epochs: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
+    """Instead of the budget's steps: so often each example, with validation after each time (`smoke` cuts it short)."""
+    batch_size: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
+    """Sequences in a step; by default the budget's (`list budgets`)."""
+    patience: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
+    """Stop after so many evaluations (of --epochs, epochs) without a better one; by default the budget's."""
+    optimizer: Annotated[Literal["adamw", "adam"], Parameter(group=TRAINING)] = "adamw"
+    """Optimiser; adam has no weight decay unless it is given, and adds it to the gradient."""
     learning_rate: Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
-    """Peak learning rate of AdamW; by default the task's."""
-    dropout: Annotated[float | None, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = None
-    """Share of values dropped after each mixer layer in training; by default the task's."""
+    """Peak learning rate; by default the task's."""
+    dropout: Annotated[Shares, Parameter(group=TRAINING)] = None
+    """Share of values dropped after each mixer layer in training, one for all or for each; by default the task's."""
     recurrent_dropout: Annotated[Share, Parameter(group=TRAINING, metavar="X")] = 0.0
     """Share of the state that recurrent products do not see in training, the same at all steps of a sequence."""
-    zoneout: Annotated[Shares, Parameter(group=TRAINING)] = ()
+    zoneout: Annotated[TwoShares, Parameter(group=TRAINING)] = ()
     """Probability that a unit keeps its last value at a step of training: of cells,states, or of both."""
     max_norm: Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
     """Norm to which the incoming weights of each unit of the mixer layers are scaled down after each step."""
     weight_decay: Annotated[float | None, Range(ge=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
-    """Decoupled weight decay of AdamW; by default the task's."""
+    """Weight decay, of AdamW decoupled; by default the task's."""
+    schedule: Annotated[Literal["cosine", "plateau"], Parameter(group=TRAINING)] = "cosine"
+    """After warm-up the learning rate falls along a cosine, or is divided by 10 where validation gets no better."""
+    idle: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
+    """Evaluations without a better one after which --schedule plateau does so; by default 5."""
     warmup: Annotated[float, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = 0.05
     """Share of the steps in which the learning rate rises; then it falls along a cosine to zero (`full`: stays)."""
     clip: Annotated[float, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = 1.0
@@ -243,6 +265,22 @@ class RunConfig(DataOptions):
             raise UserError(f"--layers {self.layers} contradicts --hidden with {len(given)} widths: give one.")
         if self.params is not None and given:
             raise UserError("--params finds the width itself: leave --hidden out.")
+        if self.idle is not None and self.schedule != "plateau":
+            raise UserError("--idle is for --schedule plateau: give that, too, or leave it out.")
+        self._check_dropout()
+
+    def _check_dropout(self) -> None:
+        """Hold --dropout to the number of layers; what is the same for all is written as one share."""
+        if not isinstance(self.dropout, tuple):
+            return
+        if len(self.dropout) not in (1, self.n_layers):
+            layers = f"{self.n_layers} layer{'s' * (self.n_layers > 1)}"
+            raise UserError(
+                f"--dropout gives {len(self.dropout)} shares, and the model has {layers}: give one share for each "
+                "layer, or one for all."
+            )
+        if len(set(self.dropout)) == 1:
+            object.__setattr__(self, "dropout", self.dropout[0])
 
     def _tidy_zoneout(self) -> None:
         """What means the same is written the same: none at all, or one share for both."""

@@ -58,18 +58,19 @@ FOREIGN = {  # options that other tools have, and what stands for them here
     "n-jobs": "jobs",
     "csv": "data",
     "file": "data",
+    "num-epochs": "epochs",
+    "bs": "batch-size",
+    "early-stopping": "patience",
+    "lr-schedule": "schedule",
+    "scheduler": "schedule",
+    "optim": "optimizer",
+    "optimiser": "optimizer",
 }
 FIXED = {  # options of other tools that nothing here stands for, and why
-    "epochs": "training is counted in steps that are the same for every model: choose a budget "
+    "steps": "training is counted in steps that are the same for every model: choose a budget "
     "(smoke, quick, standard or full)",
-    "num-epochs": "epochs",
-    "steps": "epochs",
-    "max-steps": "epochs",
-    "iterations": "epochs",
-    "batch-size": "the batch size belongs to the task and its budget, so that models can be compared; "
-    "`list budgets` shows it",
-    "bs": "batch-size",
-    "optimizer": "the optimiser is always AdamW; learning-rate and weight-decay set it",
+    "max-steps": "steps",
+    "iterations": "steps",
     "gpu": "choose the device: {device} cuda",
     "gpus": "gpu",
     "cuda": "gpu",

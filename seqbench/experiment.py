@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
 
-from seqbench.config import LATER, DataOptions, RunConfig
+from seqbench.config import ADDED, DataOptions, RunConfig
 from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, denormals_flushed, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
@@ -53,6 +53,7 @@ from seqbench.models.backbone import (
     SequenceModel,
     build,
     check_causal,
+    check_embedding,
     check_regularisers,
     check_widths,
     count_parameters,
@@ -65,7 +66,7 @@ from seqbench.models.mixer import MODELS, ModelSpec, Regularisers
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
-from seqbench.task import TASKS, Budget, parse_options
+from seqbench.task import TASKS, Budget, TaskSpec, changed_of, check_recipe, parse_options, recipe_of
 from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict_split
 
 __all__ = [
@@ -139,7 +140,9 @@ def resolve(
     listener = listener or Listener()
     git = git_state()
     model = MODELS.get(config.model)
-    parse_options(TASKS.get(config.task).at(config.source), config.task_options)
+    named = TASKS.get(config.task).at(config.source)
+    check_recipe(config.recipe, named)
+    parse_options(named, config.task_options)
     if config.params is None:
         check_widths(config.model, config.widths)
     check_regularisers(config.model, Regularisers.of(dataclasses.asdict(config)))
@@ -151,12 +154,15 @@ def resolve(
     data_seconds = time.perf_counter() - started
     spec = prepared.spec
     usual = dataclasses.asdict(spec.training)
+    if config.optimizer == "adam":
+        usual["weight_decay"] = 0.0  # the task's is meant for AdamW, where it does something else
     chosen = {name: usual[name] for name in usual if getattr(config, name) is None}
     config = dataclasses.replace(config, task=spec.name, model=model.name, **chosen)
-    budget = spec.budgets[config.budget]
+    check_embedding(config.embedding, len(prepared.data.vocabulary))
+    budget, short = _budget(config, spec, len(prepared.data.train))
     if device.type == "cuda" and prepared.data.train.sequence_length > CUDNN_LONGEST:
         raise UserError(f"sequences of more than {CUDNN_LONGEST} steps do not run on CUDA: take --device cpu.")
-    resolved = _resolved(config, budget)
+    resolved = {**_resolved(config, budget), **_about_recipe(config, short)}
     codes = TASKS.entry(spec.name).code, MODELS.entry(model.name).code
     task = {
         "name": spec.name,
@@ -166,21 +172,50 @@ def resolve(
         "source": prepared.source,
         "data_sha256": prepared.data_sha256,
     }
-    named = {"name": model.name, "version": model.version, "code_sha256": codes[1]}
-    job = Job(__name__, config, run_key(task, named, resolved, device.type))
+    own = {"name": model.name, "version": model.version, "code_sha256": codes[1]}
+    job = Job(__name__, config, run_key(task, own, resolved, device.type))
     return Experiment(config, prepared, model, budget, device, resolved, job, data_seconds, git, codes)
+
+
+def _budget(config: RunConfig, spec: TaskSpec, n_train: int) -> tuple[Budget, list[str]]:
+    """How much training: the task's, or what the user says; and in words what the budget `smoke` cut short of that."""
+    usual = spec.budgets[config.budget]
+    patience = usual.patience if config.patience is None else config.patience
+    budget = dataclasses.replace(usual, batch_size=config.batch_size or usual.batch_size, patience=patience)
+    if config.epochs is None:
+        return budget, []
+    steps = math.ceil(config.epochs * n_train / min(budget.batch_size, n_train))
+    if config.budget == "smoke" and steps > usual.steps:
+        return budget, [f"{usual.steps:,} of {steps:,} steps"]
+    return dataclasses.replace(budget, steps=steps, evaluations=config.epochs), []
+
+
+def _about_recipe(config: RunConfig, short: list[str]) -> dict[str, Any]:
+    """What the record says of a recipe: which settings the user changed, and what the budget `smoke` cut short."""
+    if config.recipe is not None and config.budget == "smoke":
+        recipe, _ = recipe_of(config.recipe)
+        smaller = {name: value for name, value in recipe.smoke.items() if getattr(config, name) == value}
+        full = {name: _listed(recipe.settings[name]) for name in smaller}
+        short = [*short, *(f"{name} {_listed(value)} for {full[name]}" for name, value in smaller.items())]
+    about = {"recipe_changed": list(changed_of(config)), "cut_short": short}
+    return {name: value for name, value in about.items() if value}
+
+
+def _listed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
     """What decides the result, apart from task, model and device, as JSON has it."""
     elsewhere = {"task", "model", "device", *(item.name for item in dataclasses.fields(DataOptions))}
+    elsewhere |= {
+        item.name
+        for item in dataclasses.fields(config)
+        if item.name in ADDED and getattr(config, item.name) == item.default
+    }
     chosen = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     chosen = {name: value for name, value in chosen.items() if name not in elsewhere}
-    for item in dataclasses.fields(config):
-        if item.name in LATER and chosen[item.name] == item.default:
-            del chosen[item.name]
-    if "zoneout" in chosen:
-        chosen["zoneout"] = list(config.zoneout)
+    chosen = {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
     chosen["hidden"] = None if config.params else list(config.widths)
     chosen["layers"] = config.n_layers
     return {**chosen, **dataclasses.asdict(budget)}
@@ -296,11 +331,12 @@ def build_model(experiment: Experiment) -> SequenceModel:
     """The untrained model of ``experiment``; raises `UserError` if none is as small as its ``params``."""
     config, kind = experiment.config, experiment.prepared.spec.kind
     shape, widths = shape_of(kind, experiment.prepared.data), config.widths
+    form: dict[str, Any] = {"embedding": config.embedding, "dense": config.dense or ()}
     if config.params is not None:
-        width = width_for(config.params, config.model, kind, shape, config.n_layers, config.backbone)
+        width = width_for(config.params, config.model, kind, shape, config.n_layers, config.backbone, **form)
         widths = (width,) * config.n_layers
-    regularisers = Regularisers.of(dataclasses.asdict(config))
-    return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone, config.kernel, regularisers)
+    form["regularisers"] = Regularisers.of(dataclasses.asdict(config))
+    return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone, config.kernel, **form)
 
 
 def _check_params(experiment: Experiment) -> None:
@@ -373,6 +409,8 @@ class _Run:
         assert model is not None
         experiment, data = self.experiment, self.experiment.prepared.data
         kept = None if experiment.config.budget in UNKEPT else checkpoint
+        if short := experiment.resolved.get("cut_short"):
+            self.listener.say(f"cut short by the budget smoke: {'; '.join(short)}")
         done: Fit | None = None
         try:
             check_sees_no_future(model, data, 8)
@@ -608,6 +646,8 @@ class Grid:
         if tune and base.learning_rate is not None:
             raise UserError("--tune-learning-rate finds the rate itself: leave --learning-rate out.")
         self.base, self.tasks, self.models, self.store = base, tuple(tasks), tuple(models), store
+        for task in self.tasks if base.recipe else ():
+            check_recipe(base.recipe, TASKS.get(task).at(base.source))
         self.seeds, self.tune = seeds, tune
         self._prepared: dict[str, Prepared] = {}
         self._experiments: dict[str, Experiment] = {}
@@ -790,7 +830,7 @@ def _like(one: RunRecord | Experiment) -> tuple[object, ...]:
         place, config, device = one.place, one.config, one.environment.device_name
     else:
         place, config, device = one.config.place, one.resolved, device_name(one.device)
-    names = ("hidden", "params", "layers", "backbone", "steps", "batch_size", "threads")
+    names = ("hidden", "params", "layers", "backbone", "embedding", "dense", "steps", "batch_size", "threads")
     return *place, device, *(str(config.get(name)) for name in names)
 
 

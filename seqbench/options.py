@@ -41,6 +41,7 @@ __all__ = [
     "Shares",
     "Texts",
     "TimeLimit",
+    "TwoShares",
     "Width",
     "Widths",
     "brief",
@@ -78,6 +79,15 @@ def parse_widths(text: str) -> tuple[int, ...]:
         raise ValueError(f"{text!r} is not a whole number, or several like 128,64") from None
 
 
+def parse_shares(text: str) -> float | tuple[float, ...]:
+    """``".3"`` to a share, ``".3,.2"`` to several."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number, or several like .3,.2") from None
+    return shares if len(shares) > 1 else shares[0]
+
+
 def parse_count(text: str) -> int:
     """``"100k"``, ``"1.5m"`` or ``"100000"`` to a whole number."""
     scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower())
@@ -91,12 +101,13 @@ def _read_widths(hint: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     return parse_widths(tokens[0].value)
 
 
-def _read_shares(hint: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
-    """``"0.1"`` or ``"0.5,0.05"`` to a tuple of numbers."""
-    try:
-        return tuple(float(part) for part in tokens[0].value.split(","))
-    except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is not a number, or two like 0.5,0.05") from None
+def _read_shares(hint: Any, tokens: Sequence[Token]) -> float | tuple[float, ...]:
+    return parse_shares(tokens[0].value)
+
+
+def _read_two_shares(hint: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
+    shares = parse_shares(tokens[0].value)
+    return shares if isinstance(shares, tuple) else (shares,)
 
 
 def _read_count(hint: Any, tokens: Sequence[Token]) -> int:
@@ -107,7 +118,8 @@ Width = Annotated[int, Range(ge=1, le=65_536)]
 COMMAS = Parameter(converter=_read_widths, n_tokens=1, metavar="N[,N...]")  # of whole numbers
 Widths = Annotated[tuple[Width, ...] | None, COMMAS]
 Share = Annotated[float, Range(ge=0, lt=1)]
-Shares = Annotated[tuple[Share, ...], Parameter(converter=_read_shares, n_tokens=1, metavar="X[,X]")]
+Shares = Annotated[Share | tuple[Share, ...] | None, Parameter(converter=_read_shares, n_tokens=1, metavar="X[,X...]")]
+TwoShares = Annotated[tuple[Share, ...], Parameter(converter=_read_two_shares, n_tokens=1, metavar="X[,X]")]
 Count = Annotated[int | None, Parameter(converter=_read_count, n_tokens=1, metavar="N|Nk")]
 Flag = Annotated[bool, Parameter(negative="")]
 Texts = tuple[str, ...]  # an option that may be given again
@@ -154,15 +166,17 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
         kinds = [kind for kind in typing.get_args(plain) if kind is not types.NoneType]
         if value is None:
             return None
+        if _is_several(value):  # one, or one for each
+            kinds = [kind for kind in kinds if typing.get_origin(_plain(kind)[0]) is tuple] or kinds
     (kind, inner) = _plain(kinds[0])
     if typing.get_origin(kind) is Literal:
         if not isinstance(value, str) or value not in typing.get_args(kind):
             raise UserError(unknown_choice(name, brief(value).strip("'"), typing.get_args(kind)))
     elif typing.get_origin(kind) is tuple:
-        several = value if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else (value,)
+        several = value if _is_several(value) else (value,)
         value = tuple(_fitting(name, one, typing.get_args(kind)[0]) for one in several)
-        if not value and name == "hidden":
-            raise UserError("--hidden is empty: give at least one width.")
+        if not value and name in ("hidden", "dense", "dropout"):
+            raise UserError(f"--{name} is empty: give at least one {'share' if name == 'dropout' else 'width'}.")
     elif kind is bool:
         if type(value).__name__ not in ("bool", "bool_"):  # numpy's, too
             raise UserError(f"{_dashed(name)} {brief(value)} is neither True nor False.")
@@ -173,6 +187,11 @@ def _fitting(name: str, value: Any, hint: Any) -> Any:
         value = _number(name, value, kind)
         _check_range(name, value, within or inner)
     return value
+
+
+def _is_several(value: Any) -> bool:
+    """Whether it is a list of values and no text."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
 
 
 def _number(name: str, value: Any, kind: type[Any]) -> Any:

@@ -227,8 +227,12 @@ def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> S
     from seqbench.models.mixer import Regularisers
 
     def made() -> SequenceModel:
-        about, regularisers = record.model, Regularisers.of(record.config)
-        return build(about.name, kind, shape, about.hidden, backbone=about.backbone, regularisers=regularisers)
+        form: dict[str, Any] = {
+            "embedding": record.config.get("embedding"),
+            "dense": tuple(record.config.get("dense") or ()),
+            "regularisers": Regularisers.of(record.config),
+        }
+        return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone, **form)
 
     try:
         with torch.device("meta"):

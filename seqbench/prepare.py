@@ -35,7 +35,7 @@ from seqbench.environment import seqbench_version
 from seqbench.errors import NotApplicable, UserError
 from seqbench.readers.archives import suffix_of, unchanged
 from seqbench.readers.downloads import fetched
-from seqbench.task import TASKS, Source, TaskSpec, parse_options
+from seqbench.task import ADDED_OPTION, TASKS, Source, TaskSpec, parse_options
 
 if TYPE_CHECKING:
     import datasets
@@ -102,7 +102,7 @@ def prepare(
     """
     spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
-    chosen = dataclasses.asdict(options)
+    chosen = _said(options)
     origin = find_source(spec, source, options, data, test)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
     code = _code(spec.load, spec.module) + _made_by(MAKERS) + (TASKS.entry(task).code or "")
@@ -124,6 +124,14 @@ def prepare(
             return spec.load(origin, options)
 
     return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
+
+
+def _said(options: Any) -> dict[str, Any]:
+    """``options`` by name, without those of metadata `ADDED_OPTION` that say nothing: keys of old records stay so."""
+    fields = {item.name: item for item in dataclasses.fields(options)}
+    said: dict[str, Any] = dataclasses.asdict(options)
+    quiet = {name for name, item in fields.items() if item.metadata == ADDED_OPTION and said[name] == item.default}
+    return {name: value for name, value in said.items() if name not in quiet}
 
 
 def find_source(

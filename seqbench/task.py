@@ -12,33 +12,42 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
+from seqbench.config import FLAGS, RunConfig, is_given, parse_options_text
 from seqbench.data import NewRows, Reading, TaskData, Truth
 from seqbench.errors import UserError, nearest
 from seqbench.registry import Registry
 from seqbench.stats import leave_one_out
 
 __all__ = [
+    "ADDED_OPTION",
     "BUDGETS",
     "SAME",
     "TASKS",
     "Budget",
     "Metric",
     "NoOptions",
+    "Recipe",
     "Source",
     "TaskSpec",
     "Training",
+    "changed_of",
+    "check_recipe",
+    "filled",
     "parse_options",
+    "recipe_of",
+    "recipes",
     "register_task",
 ]
 
 TASKS: Registry[TaskSpec] = Registry("task", "seqbench.tasks", "seqbench.files", group="seqbench.tasks")
+ADDED_OPTION = {"added": True}  # metadata of a task's option that came after records were published: see `prepare`
 BUDGETS = ("smoke", "quick", "standard", "full")
 Array = npt.NDArray[Any]
 
@@ -92,6 +101,39 @@ class Training:
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A configuration as documents describe it, as data: what ``--recipe`` fills in where the user says nothing.
+
+    Attributes:
+        about: the configuration in words.
+        source: where it is described.
+        settings: fields of `RunConfig`, the model among them; ``option`` holds the task's as ``name=value``.
+        smoke: fields that the budget ``smoke`` takes in their place, where it would not be over within a minute.
+        departures: where a run differs from the description, and why.
+    """
+
+    name: str
+    about: str
+    source: str
+    settings: Mapping[str, Any]
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+    departures: tuple[str, ...] = ()
+
+    def at(self, budget: str) -> dict[str, Any]:
+        """The settings at ``budget``."""
+        return {**self.settings, **(self.smoke if budget == "smoke" else {})}
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The task's options by name, as texts."""
+        return _plain_options(self.settings.get("option", ()))
+
+
+def _plain_options(pairs: Sequence[str]) -> dict[str, str]:
+    return {name.replace("-", "_"): value for name, value in parse_options_text(tuple(pairs)).items()}
 
 
 @dataclass(frozen=True)
@@ -154,6 +196,7 @@ class TaskSpec:
             a task has nothing of the kind.
         fetch: ``fetch(options)`` gives the `Download` of a source on the network.
         variants: for the sources `hub` and `path`, the fields that differ there.
+        recipes: configurations for this task that documents describe.
         own: whether there is no data but the user's own: a kind of task for files, not a task by itself.
     """
 
@@ -177,6 +220,7 @@ class TaskSpec:
     encode: Callable[[Source, Any, Reading], NewRows] | None = None
     fetch: Callable[[Any], Download] | None = None
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipes: tuple[Recipe, ...] = ()
     own: bool = False
     module: str = ""
 
@@ -240,6 +284,63 @@ def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
         return load
 
     return decorate
+
+
+def recipes() -> dict[str, tuple[Recipe, TaskSpec]]:
+    """Every recipe by name, with the task that it was described for."""
+    specs = [entry.value for entry in TASKS.entries()]
+    return {recipe.name: (recipe, spec) for spec in specs for recipe in spec.recipes}
+
+
+def recipe_of(name: str) -> tuple[Recipe, TaskSpec]:
+    """The recipe ``name`` and the task that it was described for; raises `UserError` if there is none."""
+    known = recipes()
+    if name not in known:
+        raise UserError(nearest(name, known, "recipe"))
+    return known[name]
+
+
+def check_recipe(name: str | None, spec: TaskSpec) -> None:
+    """Raise `UserError` unless the recipe ``name``, if there is one, can be used for ``spec``.
+
+    The task must be of the kind that the recipe was described for, and have the options that it sets.
+    """
+    if name is None:
+        return
+    recipe, home = recipe_of(name)
+    options = {item.name for item in dataclasses.fields(spec.options)}
+    if spec.kind != home.kind or not set(recipe.options) <= options:
+        raise UserError(
+            f"--recipe {name} was described for task {home.name} and can't be used for {spec.name}: leave it out, or "
+            f"give --task {home.name}."
+        )
+
+
+def filled(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given``, fields of `RunConfig`, and of the recipe ``name`` what is not given; raises `UserError` if unknown.
+
+    The recipe's options of the task are added to those that are given. A number of parameters stands for the widths.
+    """
+    recipe, _ = recipe_of(name)
+    settings = recipe.at(given.get("budget", "quick"))
+    if given.get("params") is not None:
+        settings.pop("hidden", None)
+    pairs = tuple(given.get("option", ()))
+    named = {*_plain_options(pairs), *(flag for flag in FLAGS if is_given(given.get(flag)))}
+    more = tuple(f"{option}={value}" for option, value in recipe.options.items() if option not in named)
+    return {**settings, **given, "recipe": name, "option": (*pairs, *more)}
+
+
+def changed_of(config: RunConfig) -> tuple[str, ...]:
+    """Which settings of the recipe that ``config`` names it has otherwise."""
+    if config.recipe is None:
+        return ()
+    recipe, _ = recipe_of(config.recipe)
+    settings = recipe.at(config.budget)
+    settings.pop("option", None)
+    given = {name.replace("-", "_"): str(value).lower() for name, value in config.task_options.items()}
+    changed = [name for name, value in settings.items() if getattr(config, name) != value]
+    return (*changed, *(f"option {name}" for name, value in recipe.options.items() if given.get(name) != value))
 
 
 def parse_options(spec: TaskSpec, given: Mapping[str, str | int | float | bool]) -> Any:

@@ -37,6 +37,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
+from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
 from seqbench.config import RunConfig
@@ -147,12 +148,14 @@ def evaluation_order(split: Split, batch_size: int) -> Iterator[Indices]:
 class AdamW:
     """Betas (0.9, 0.999), epsilon 1e-8; the learning rate is given at every step.
 
-    Equal to ``torch.optim.AdamW(fused=True)`` to the last bit. Parameters without a gradient are left alone.
+    Equal to ``torch.optim.AdamW(fused=True)`` to the last bit. Parameters without a gradient are left alone. Where the
+    weight decay is not ``decoupled`` it is added to the gradient, and this is Adam (Kingma and Ba 2015).
     """
 
-    def __init__(self, parameters: Iterable[Tensor], weight_decay: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], weight_decay: float, *, decoupled: bool = True) -> None:
         self.parameters = list(parameters)
         self.weight_decay = weight_decay
+        self.update: Callable[..., None] = adamw if decoupled else adam
         self.fused = all(p.device.type in ("cpu", "cuda") for p in self.parameters)
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
@@ -172,7 +175,7 @@ class AdamW:
     def step(self, learning_rate: float | Tensor) -> None:
         """Update every parameter by its gradient; a rate that is a tensor lies where they do."""
         used = [i for i, p in enumerate(self.parameters) if p.grad is not None]
-        adamw(
+        self.update(
             [self.parameters[i] for i in used],
             [grad for p in self.parameters if (grad := p.grad) is not None],
             [self.means[i] for i in used],
@@ -192,7 +195,9 @@ class AdamW:
 
 
 CHECKPOINT = "checkpoint.safetensors"
-FORMAT = 3  # of the file; 2: also the losses that are summed up since the last check; 3: the generator of masks
+# of the file; 2: also the losses that are summed up since the last check; 3: the generator of masks; 4: where the
+# learning rate stands on a plateau
+FORMAT = 4
 
 
 class Checkpoint:
@@ -323,7 +328,8 @@ def fit(
     device = next(model.parameters()).device
     train = DeviceSplit(data.train, device)
     batches = training_order(data.train, budget.batch_size, np.random.default_rng([config.seed, 0]))
-    optimizer = AdamW((p for p in model.parameters() if p.requires_grad), config.weight_decay or 0.0)
+    trained = (p for p in model.parameters() if p.requires_grad)
+    optimizer = AdamW(trained, config.weight_decay or 0.0, decoupled=config.optimizer == "adamw")
     checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(model, spec, data.val, config)
     losses = Losses(device)
@@ -340,7 +346,7 @@ def fit(
                 if budget.patience is not None and best.stale >= budget.patience:
                     break
                 indices = next(batches)
-                take(indices, learning_rate(step, budget.steps, config))
+                take(indices, learning_rate(step, budget.steps, config, best.drops))
                 done.count(step, data.train, indices)
                 check, reported = step in checks, step in checks or step % every == 0
                 if not reported and not ctrl_c.pressed:
@@ -636,6 +642,7 @@ class _Keeper:
         counts = {
             "fit": dataclasses.asdict(self.done),
             "best": [self.best.value, self.best.step, self.best.stale],
+            "plateau": [self.best.idle, self.best.drops],
             "losses": self.losses.count,
         }
         try:
@@ -662,6 +669,7 @@ class _Keeper:
                 tensor.copy_(tensors[f"{name}.{i}"])
         self.best.state = part("best.")
         self.best.value, self.best.step, self.best.stale = counts["best"]
+        self.best.idle, self.best.drops = counts["plateau"]
         self.losses.sum.copy_(tensors["loss.sum"])
         self.losses.count = counts["losses"]
         if MASKS in tensors:
@@ -678,13 +686,21 @@ def _check_steps(budget: Budget) -> set[int]:
     return {budget.steps * (i + 1) // budget.evaluations for i in range(budget.evaluations)}
 
 
+PLATEAU = 5  # evaluations without a better one after which the learning rate is divided, where none is given
+
+
 class _Best:
-    """The state of ``model`` with the best primary metric on the validation split so far."""
+    """The state of ``model`` with the best primary metric on the validation split so far.
+
+    ``stale`` evaluations have passed since then, and ``idle`` since then or since the learning rate was last divided,
+    which ``drops`` times it was: where the schedule is that of a plateau, after ``config.idle`` in a row.
+    """
 
     def __init__(self, model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> None:
         self.model, self.spec, self.split, self.config = model, spec, split, config
         self.value: float | None = None
-        self.step = self.stale = 0
+        self.step = self.stale = self.idle = self.drops = 0
+        self.wait = config.idle or PLATEAU if config.schedule == "plateau" else None
         self.state: dict[str, Tensor] = {}
 
     def check(self, step: int, loss: float, done: Fit) -> None:
@@ -694,6 +710,8 @@ class _Best:
         """
         score = evaluate(self.model, self.spec, self.split, self.config)
         figures = {f"val_{name}": value for name, value in score.items()}
+        if self.wait is not None:
+            figures["drops"] = float(self.drops)
         done.curve.append({"step": step, "seconds": done.train_seconds, "train_loss": loss, **figures})
         self._offer(step, score[self.spec.primary.name])
 
@@ -709,8 +727,11 @@ class _Best:
         if self.value is None or math.isnan(value) or metric.better(value, self.value):
             self.value, self.step, self.stale = value, step, 0
             self.state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.idle = 0
         else:
-            self.stale += 1
+            self.stale, self.idle = self.stale + 1, self.idle + 1
+            if self.idle == self.wait:
+                self.drops, self.idle = self.drops + 1, 0
 
 
 class _Clock:
@@ -742,10 +763,15 @@ class _Clock:
             done.eval_seconds += pause
 
 
-def learning_rate(step: int, steps: int, config: RunConfig) -> float:
-    """Linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017); `full` knows no end and stays at the peak."""
+def learning_rate(step: int, steps: int, config: RunConfig, drops: int = 0) -> float:
+    """Linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017); `full` knows no end and stays at the peak.
+
+    The schedule `plateau` stays at the peak, divided by 10 for each of the ``drops`` that validation has asked for.
+    """
     assert config.learning_rate is not None  # the plan has put the task's in place of none
     warm = max(1, round(config.warmup * steps))
+    if config.schedule == "plateau":
+        return config.learning_rate * min(1.0, step / warm) / 10**drops
     if config.budget == "full":
         return config.learning_rate * min(1.0, step / 1000)
     if step <= warm:

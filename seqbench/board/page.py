@@ -14,6 +14,7 @@ import pandas as pd
 
 from seqbench.board.compare import BoardTable, Comparison, Entrant, Overview, OverviewRow, Ranks, Row, overviews
 from seqbench.board.frame import Result
+from seqbench.config import ADDED
 from seqbench.rates import TRIAL_SEED
 from seqbench.report.text import (
     NONE,
@@ -206,7 +207,7 @@ class _Page:
             f"Data: {f'{about.dataset}, ' if about.dataset else ''}{about.source}, SHA-256 {about.data_sha256[:12]}",
             f"Metric: {metric if measure.metric else 'none measured'}",
             f"Training: budget {about.budget}, {training}, dropout {config.get('dropout')}, "
-            f"weight decay {config.get('weight_decay')}",
+            f"weight decay {config.get('weight_decay')}{_more_options(config)}",
             f"Models: {about.track}, {config.get('layers')} layer(s), {config.get('backbone')} backbone",
             f"Ran on: {about.device}, {about.precision}, {about.threads} thread(s)"
             + ("" if self.quality else f"; {_machines(table)}"),
@@ -383,6 +384,12 @@ def _figure(interval: Interval | None, places: int) -> str:
 
 def _reach(interval: Interval) -> float:
     return (interval.high - interval.low) / 2
+
+
+def _more_options(config: Mapping[str, Any]) -> str:
+    """A recipe and what else was asked for of training and model, which most runs do not have."""
+    told = {name: config[name] for name in ADDED if name in config and name not in ("batch_size", "patience")}
+    return "".join(f", {name} {value}" for name, value in told.items())
 
 
 def _control(table: BoardTable) -> list[str]:

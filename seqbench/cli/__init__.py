@@ -90,7 +90,7 @@ def parse(argv: Sequence[str], prog: str) -> Command:
         raise UserError(nearest(words[0], names, noun))
     for name, command in commands.items():
         app.command(_maker(command), name=name)
-    app.config = [*(_config_files(words) if words[0] == "run" else ()), _check_tokens]
+    app.config = [*(_filled_in(words) if words[0] == "run" else ()), _check_tokens]
     return _bound(app, f"{prog} {words[0]}", words)
 
 
@@ -103,28 +103,67 @@ def _command_first(argv: Sequence[str]) -> list[str]:
     return words[at:] + words[:at] if at < len(words) and words[at] in (*NAMES, *GROUPS) else words
 
 
-def _config_files(words: list[str]) -> list[Any]:
-    """What the file of ``--config`` says, for the parser; the task's options that ``words`` do not name go to these."""
+def _filled_in(words: list[str]) -> list[Any]:
+    """For the parser, what the file of ``--config`` says, and what neither says of the recipe that one of them names.
+
+    The task's options that ``words`` do not name go to these.
+    """
     files = _values(words, "--config")[-1:]
-    if not files:
+    settings = _file_settings(words, files[0]) if files else {}
+    names = _values(words, "--recipe")[-1:] or ([settings["recipe"]] if "recipe" in settings else [])
+    if names and not {"--help", "-h"} & {*words}:
+        settings = {**_recipe_settings(words, str(names[0]), settings), **settings}
+    if not settings:
         return []
     from cyclopts.config import Dict
 
+    return [Dict(settings, source=files[0] if files else f"recipe {names[0]}", use_commands_as_keys=False)]
+
+
+def _recipe_settings(words: list[str], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe ``name`` adds to ``words`` and to the ``settings`` of a file, as a file would say it."""
+    from seqbench.config import FLAGS
+    from seqbench.task import filled
+
+    for path in _values(words, "--plugin"):  # a user's own task may bring a recipe
+        load_plugin(path)
+    given: dict[str, Any] = {
+        flag: values[-1] for flag in (*FLAGS, "budget", "params") if (values := _values(words, _flag(flag)))
+    }
+    given = {**{key.replace("-", "_"): value for key, value in settings.items()}, **given}
+    given["option"] = tuple(_values(words, "--option"))
+    for option in filled(name, given)["option"][len(given["option"]) :]:
+        words += ["--option", option]
+    recipe = filled(name, {key: given[key] for key in ("budget", "params") if key in given})
+    recipe.pop("option")
+    return {
+        key.replace("_", "-"): ",".join(map(str, value)) if isinstance(value, tuple) else value
+        for key, value in recipe.items()
+        if key not in given or key == "recipe"
+    }
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _file_settings(words: list[str], file: str) -> dict[str, Any]:
+    """What the ``file`` of ``--config`` says, but for what is put into ``words``."""
     from seqbench.cli.config import read_settings
     from seqbench.config import FLAGS
 
-    settings = read_settings(Path(files[0]))
+    settings = read_settings(Path(file))
     given = {text.partition("=")[0].replace("-", "_") for text in _values(words, "--option")}
-    given |= {name for name in FLAGS if _values(words, f"--{name.replace('_', '-')}")}
+    given |= {name for name in FLAGS if _values(words, _flag(name))}
     for option in settings.pop("option", ()):
         if option.partition("=")[0].replace("-", "_") not in given:
             words += ["--option", option]
     if settings.get("test") == "" and not _values(words, "--test"):
-        raise UserError(f"--config {files[0]} is of a run whose test was a second file: give --test FILE, too.")
+        raise UserError(f"--config {file} is of a run whose test was a second file: give --test FILE, too.")
     data = settings.pop("data", None)  # the parser would take the name for the command's and leave it out
     if data is not None and not _values(words, "--data"):
         words += ["--data", str(data)]
-    return [Dict(settings, source=files[0], use_commands_as_keys=False)]
+    return settings
 
 
 def _check_tokens(app: App, commands: Sequence[str], arguments: Sequence[Argument]) -> None:

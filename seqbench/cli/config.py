@@ -116,7 +116,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path}: write options as name = value, and the task's own in a table [option].")
     if "option" in settings:
         settings["option"] = [f"{name}={value}" for name, value in options.items()]
-    several = ("task", "model", "hidden", "zoneout")
+    several = ("task", "model", "hidden", "dense", "dropout", "zoneout")
     return {
         name: ",".join(map(str, value)) if name in several and isinstance(value, list) else value
         for name, value in settings.items()

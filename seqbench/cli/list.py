@@ -126,21 +126,49 @@ def _budgets() -> list[dict[str, Any]]:
     ]
 
 
+def _recipes() -> list[dict[str, Any]]:
+    from seqbench.task import recipes
+
+    return [
+        {
+            "name": name,
+            "task": spec.name,
+            "kind": spec.kind,
+            "settings": dict(recipe.settings),
+            "smoke": dict(recipe.smoke),
+            "departures": list(recipe.departures),
+            "source": recipe.source,
+            "description": recipe.about,
+        }
+        for name, (recipe, spec) in sorted(recipes().items())
+    ]
+
+
 MIXER = "seqbench.models.mixer"  # what imports torch
-ONLY_JSON = {"version", "licence", "reference", "sources", "can_be_causal", "aliases"}  # would not fit a terminal
-LISTS = {"tasks": _tasks, "models": _models, "baselines": _baselines, "budgets": _budgets}
+ONLY_JSON = {
+    "version",
+    "licence",
+    "reference",
+    "sources",
+    "can_be_causal",
+    "aliases",
+    "settings",
+    "smoke",
+    "departures",
+}  # would not fit a terminal
+LISTS = {"tasks": _tasks, "models": _models, "baselines": _baselines, "budgets": _budgets, "recipes": _recipes}
 
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """List tasks, models, baselines and budgets."""
+    """List tasks, models, baselines, budgets and documented recipes."""
 
-    what: Literal["all", "tasks", "models", "baselines", "budgets"] = field(default="all", kw_only=False)
+    what: Literal["all", "tasks", "models", "baselines", "budgets", "recipes"] = field(default="all", kw_only=False)
     """Which."""
     common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __call__(self) -> int:
-        """Print one list, or all four."""
+        """Print one list, or all five."""
         chosen = {name: make() for name, make in LISTS.items() if self.what in ("all", name)}
         if self.common.json:
             show_json(chosen)

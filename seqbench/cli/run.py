@@ -213,9 +213,19 @@ def show_result(outcome: Outcome) -> RunRecord:
         _show_figures(record, outcome.folder)
     else:
         print_text(f"status  {record.status}: {record.reason}")
+    _show_recipe(record)
     _show_data(record)
     print_path("record  ", outcome.folder / "record.json")
     return record
+
+
+def _show_recipe(record: RunRecord) -> None:
+    """Which documented configuration it was, what of it the user changed, and what the budget cut short."""
+    name, changed = record.config.get("recipe"), record.config.get("recipe_changed")
+    if name is not None:
+        print_text(f"recipe  {name}, {'but for ' + ', '.join(changed) if changed else 'as documented'}")
+    if short := record.config.get("cut_short"):
+        print_text(f"        CUT SHORT by the budget smoke: {'; '.join(short)}")
 
 
 def _named(record: RunRecord) -> str:
@@ -229,6 +239,9 @@ def _show_data(record: RunRecord) -> None:
 
     about = record.task.about
     if record.task.source != "path" or about is None:
+        for note in about.notes if about else ():
+            if note.startswith("LEAK"):
+                print_text(f"\n{note}\n")
         return
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
     counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]

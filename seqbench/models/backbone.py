@@ -2,7 +2,8 @@
 
 `bare` stacks the mixers with dropout after each, as the textbooks' stacked LSTM; `residual` wraps each as
 x + dropout(mixer(norm(x))) with a last norm, as modern language models do. Tokens are embedded as N(0, 1) vectors of
-the first layer's width; features pass through one linear layer to that width.
+the first layer's width; features pass through one linear layer to that width. Another width can be given for the
+embedding, shares of dropout for each layer, and dense layers before the head's output.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
     "SequenceModel",
     "build",
     "check_causal",
+    "check_embedding",
     "check_regularisers",
     "check_widths",
     "count_parameters",
@@ -45,22 +47,25 @@ class SequenceModel(nn.Module):
         head: type[Head],
         shape: Shape,
         widths: tuple[int, ...],
-        dropout: float = 0.0,
+        dropout: float | tuple[float, ...] = 0.0,
         backbone: str = "bare",
+        embedding: int | None = None,
+        dense: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.widths = widths
         self.shape = shape
         self.tokens = shape.tokens > 0
-        self.embed: nn.Module = (
-            nn.Embedding(shape.tokens, widths[0]) if self.tokens else nn.Linear(shape.features, widths[0])
-        )
-        d_ins = (widths[0], *widths[:-1])
+        self.embed, embedded = _embedding(shape, widths[0] if embedding is None else embedding)
+        d_ins = (embedded, *widths[:-1])
         self.layers = nn.ModuleList(mixer(d_in, d, head.causal) for d_in, d in zip(d_ins, widths, strict=True))
         self.residual = backbone == "residual"
         self.norms = nn.ModuleList(nn.LayerNorm(d) for d in (*d_ins, widths[-1]) if self.residual)
-        self.dropout = Dropout(dropout)
+        self.shares = dropout if isinstance(dropout, tuple) else (dropout,) * len(widths)
+        self.dropout = Dropout(self.shares[0])
         self.head = head(widths[-1], shape)
+        if dense:
+            self.head.deepen(dense)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         # a head's own word, not one that it has from another: it may read more than that
@@ -91,7 +96,7 @@ class SequenceModel(nn.Module):
                 present, symbols = torch.unique(inputs, return_inverse=True)
                 table = F.embedding(present, table)
             return Embedded(symbols, self._enter(0, table), None)
-        if isinstance(self.embed, nn.Linear) and not self.residual and self.shape.features <= self.widths[0]:
+        if isinstance(self.embed, nn.Linear) and not self.residual and self.shape.features <= self.embed.out_features:
             return Embedded(inputs, self.embed.weight, self.embed.bias)
         return None
 
@@ -105,10 +110,10 @@ class SequenceModel(nn.Module):
         """What layer ``i``, which took ``x`` to ``y``, hands on; of the last one step T alone if ``last_only``."""
         if last_only and i == len(self.layers) - 1:  # no mask and no skip for what nobody reads
             x, y = x[:, -1:], y[:, -1:]
-        return self._skip(x, y)
+        return self._skip(i, x, y)
 
-    def _skip(self, x: Tensor, y: Tensor) -> Tensor:
-        dropped: Tensor = self.dropout(y)
+    def _skip(self, i: int, x: Tensor, y: Tensor) -> Tensor:
+        dropped: Tensor = self.dropout(y, self.shares[i])
         # no skip where the width changes
         return x + dropped if self.residual and x.shape == y.shape else dropped
 
@@ -121,7 +126,7 @@ class SequenceModel(nn.Module):
         x, following = self.embed(inputs_t), []
         for i in range(len(self.layers)):
             y, after = self._mixer(i).step(self._enter(i, x), state[i])
-            x = self._skip(x, y)
+            x = self._skip(i, x, y)
             following.append(after)
         x = self.norms[-1](x) if self.residual else x
         output: Tensor = self.head(x[:, None], None)
@@ -162,6 +167,20 @@ class SequenceModel(nn.Module):
         return sum(_whole(self._mixer(i).state_size(length), length) for i in range(len(self.layers)))
 
 
+def _embedding(shape: Shape, width: int) -> tuple[nn.Module, int]:
+    """What embeds inputs of ``shape`` in ``width``, and the width that comes out; 0: features stay as they are."""
+    check_embedding(width, shape.tokens)
+    if shape.tokens:
+        return nn.Embedding(shape.tokens, width), width
+    return (nn.Linear(shape.features, width), width) if width else (nn.Identity(), shape.features)
+
+
+def check_embedding(width: int | None, tokens: int) -> None:
+    """Raise `UserError` where inputs of so many different ``tokens`` are to have no embedding."""
+    if tokens and width == 0:
+        raise UserError("--embedding 0 is for inputs that are numbers, and this task's are symbols: give a width.")
+
+
 def _is_changed(module: nn.Module) -> bool:
     """Whether somebody has made more of ``module`` than what it was built as: calls of it must then be made."""
     plain = type(module) in (nn.Embedding, nn.Linear) or isinstance(module, Mixer)
@@ -199,25 +218,30 @@ def build(
     kind: str,
     shape: Shape,
     widths: tuple[int, ...],
-    dropout: float = 0.0,
+    dropout: float | tuple[float, ...] = 0.0,
     backbone: str = "bare",
     kernel: str = "auto",
+    embedding: int | None = None,
+    dense: tuple[int, ...] = (),
     regularisers: Regularisers = NOTHING,
 ) -> SequenceModel:
     """Model ``model`` with the head of ``kind`` for data of ``shape``.
 
     ``kernel`` is auto, torch (torch's own layers and operations) or fast (this package's), where a layer has both.
+    ``dropout`` is a share after every layer, or one for each. ``embedding`` is the width in which inputs are embedded,
+    by default that of the first layer; with 0 features are read as they are. ``dense`` layers stand before the output.
 
     Raises:
         NotApplicable: the kind predicts the future and the model sees it.
-        UserError: a width that the mixer can't have, or a regulariser.
+        UserError: a width or a regulariser that the mixer can't have, symbols without an embedding, a head without an
+            output layer.
     """
     mixer, head = MODELS.get(model).mixer, HEADS.get(kind)
     if head.causal and not mixer.can_be_causal:
         raise NotApplicable(f"{model} sees later steps, and a {kind} task is to predict them")
     check_widths(model, widths)
     check_regularisers(model, regularisers)
-    built = SequenceModel(mixer, head, shape, widths, dropout, backbone)
+    built = SequenceModel(mixer, head, shape, widths, dropout, backbone, embedding, dense)
     built.use_kernel(kernel)
     built.regularise(regularisers)
     if regularisers.max_norm and not built.incoming():

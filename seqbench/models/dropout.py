@@ -75,7 +75,10 @@ def least_kept(share: float) -> int:
 
 
 class Dropout(nn.Module):
-    """In training each value is 0 with probability ``share``, else divided by 1 - ``share``, which keeps the mean."""
+    """In training each value is 0 with probability ``share``, else divided by 1 - ``share``, which keeps the mean.
+
+    A call may name a share of its own, so that several layers draw from one generator.
+    """
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -84,30 +87,32 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         return f"share={self.share}"
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.share == 0:
+    def forward(self, x: Tensor, share: float | None = None) -> Tensor:
+        share = self.share if share is None else share
+        if not self.training or share == 0:
             return x
         if x.device.type != "cpu":
-            return F.dropout(x, self.share)
+            return F.dropout(x, share)
         if fused(x):
-            return drop(x, self.chance.words(x.shape), *self._how())
-        masked: Tensor = _Masked.apply(x, self.mask(x.shape, x.dtype))  # type: ignore[no-untyped-call]
+            return drop(x, self.chance.words(x.shape), *_how(share))
+        masked: Tensor = _Masked.apply(x, self.mask(x.shape, x.dtype, share))  # type: ignore[no-untyped-call]
         return masked
 
-    def mask(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    def mask(self, shape: torch.Size, dtype: torch.dtype, share: float | None = None) -> Tensor:
         """The next mask of ``shape`` on the CPU."""
-        least, scale = self._how()
+        least, scale = _how(self.share if share is None else share)
         return (self.chance.words(shape) >= least).to(dtype).mul_(scale)
 
-    def _how(self) -> tuple[int, float]:
-        """The least word of a value that is kept, and what it is multiplied by."""
-        least = least_kept(self.share)
-        return least, LEVELS / (LEVELS // 2 - least)
-
     def state(self) -> Tensor | None:
-        """Of `Chance`."""
+        """The generator's, as int64; None before the first mask."""
         return self.chance.state()
 
     def restore(self, state: Tensor) -> None:
-        """Of `Chance`."""
+        """Go on from what `state` gave."""
         self.chance.restore(state)
+
+
+def _how(share: float) -> tuple[int, float]:
+    """The least word of a value that is kept, and what it is multiplied by."""
+    least = least_kept(share)
+    return least, LEVELS / (LEVELS // 2 - least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -94,10 +95,24 @@ class Head(nn.Module):
     causal: ClassVar[bool] = False
     every_step: ClassVar[bool] = False
     last_only: ClassVar[bool] = False
+    out: nn.Module
 
     def __init__(self, d_in: int, shape: Shape) -> None:
         super().__init__()
         self.d_in = d_in
+
+    def deepen(self, widths: tuple[int, ...]) -> None:
+        """Put dense layers of ``widths``, each with ReLU, before the output layer ``out``, which is made anew.
+
+        Raises:
+            UserError: the head has no such layer.
+        """
+        last = getattr(self, "out", None)
+        if not isinstance(last, nn.Linear):
+            raise UserError(f"--dense: {type(self).__name__} has no output layer to put layers before; leave it out.")
+        sizes = (last.in_features, *widths)
+        layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+        self.out = nn.Sequential(*layers, nn.Linear(sizes[-1], last.out_features))
 
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:

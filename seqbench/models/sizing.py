@@ -25,15 +25,18 @@ __all__ = ["count_flops", "flops_per_sample", "nearest_width", "width_for"]
 WIDEST = 1 << 16
 
 
-def width_for(params: int, model: str, kind: str, shape: Shape, layers: int, backbone: str) -> int:
+def width_for(params: int, model: str, kind: str, shape: Shape, layers: int, backbone: str, **more: Any) -> int:
     """The width (all ``layers`` alike) whose parameter count is nearest to ``params``.
+
+    Args:
+        more: what else `build` is given of the model's form.
 
     Raises:
         UserError: even the narrowest model has more.
     """
 
     def count(width: int) -> int:
-        return count_parameters(build(model, kind, shape, (width,) * layers, backbone=backbone))
+        return count_parameters(build(model, kind, shape, (width,) * layers, backbone=backbone, **more))
 
     return nearest_width(params, model, count, MODELS.get(model).mixer.width_multiple)
 
