@@ -58,6 +58,7 @@ FOREIGN = {  # options that other tools have, and what stands for them here
     "n-jobs": "jobs",
     "csv": "data",
     "file": "data",
+    "bs": "batch-size",
 }
 FIXED = {  # options of other tools that nothing here stands for, and why
     "epochs": "training is counted in steps that are the same for every model: choose a budget "
@@ -66,9 +67,6 @@ FIXED = {  # options of other tools that nothing here stands for, and why
     "steps": "epochs",
     "max-steps": "epochs",
     "iterations": "epochs",
-    "batch-size": "the batch size belongs to the task and its budget, so that models can be compared; "
-    "`list budgets` shows it",
-    "bs": "batch-size",
     "optimizer": "the optimiser is always AdamW; learning-rate and weight-decay set it",
     "gpu": "choose the device: {device} cuda",
     "gpus": "gpu",

@@ -19,6 +19,7 @@ __all__ = [
     "holm",
     "jackknife_interval",
     "leave_one_out",
+    "mean_interval",
     "rank_intervals",
     "rank_test",
     "ratio_interval",
@@ -171,6 +172,16 @@ def estimate(values: Array, left_out: Array) -> Estimate:
     if 1 < n_seeds < ENOUGH_SEEDS:
         df = min(df, n_seeds - 1)  # NaN stays NaN
     return Estimate(float(np.mean(values)), seeds, test, df)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of ``values``, one per seed, with its interval by Student's t; NaN limits for a single one."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, math.nan, math.nan)
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    reach = _quantile(0.5 + level / 2, len(values) - 1) * error
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
