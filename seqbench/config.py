@@ -211,7 +211,7 @@ class RunConfig(DataOptions):
     """Peak learning rate of AdamW; by default the task's."""
     dropout: Annotated[float | None, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = None
     """Share of values dropped after each mixer layer in training; by default the task's."""
-    batch_size: Annotated[int | None, Range(ge=1, le=65_536), Parameter(group=TRAINING, metavar="N")] = None
+    batch_size: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
     """Sequences in a step; by default the task's. Steps are as many as read the budget's number of sequences."""
     weight_decay: Annotated[float | None, Range(ge=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
     """Decoupled weight decay of AdamW; by default the task's."""

@@ -19,7 +19,7 @@ __all__ = [
     "holm",
     "jackknife_interval",
     "leave_one_out",
-    "mean_interval",
+    "over_seeds",
     "rank_intervals",
     "rank_test",
     "ratio_interval",
@@ -174,14 +174,11 @@ def estimate(values: Array, left_out: Array) -> Estimate:
     return Estimate(float(np.mean(values)), seeds, test, df)
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of ``values``, one per seed, with its interval by Student's t; NaN limits for a single one."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, math.nan, math.nan)
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    reach = _quantile(0.5 + level / 2, len(values) - 1) * error
-    return Interval(mean, mean - reach, mean + reach)
+def over_seeds(values: Iterable[float | None]) -> Interval:
+    """Mean and 95% interval by Student's t over seeds; NaN if one is missing, as a mean of the rest would flatter."""
+    known: Array = np.array(list(values), dtype=float)  # None is NaN
+    spread = float(known.var(ddof=1)) / len(known) if len(known) > 1 else math.nan
+    return Estimate(float(known.mean()), spread, 0.0, len(known) - 1.0).interval()
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

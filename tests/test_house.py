@@ -11,7 +11,7 @@ from house import arrows, importers, imports, modules, public_names
 
 LAYERS = [  # a module may import from its own row and from the rows below
     {"cli", "api", "__main__"},
-    {"claims", "board", "probes", "gate"},
+    {"claims", "board", "probes", "gate", "tuning"},
     {"experiment", "predictions", "about"},
     {"jobs", "training", "report"},
     {"models", "tasks", "files", "baselines", "prepare"},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, picture_place, show_json, speaker
+from seqbench.cli.common import AUTO, FLAT, Common, Out, Picture, picture_place, show_json, speaker
 from seqbench.config import METHODS, RunConfig, TuneOptions
 from seqbench.errors import UserError
 from seqbench.options import OUTPUT, Flag, Parameter
@@ -56,6 +56,12 @@ class Tune:
         if self.plot is not None:
             need_matplotlib()
         found = self._searches()
+        if (
+            self.plot is not None
+            and str(self.plot) != AUTO
+            and len({(one.config.task, one.config.model) for one in found}) > 1
+        ):
+            raise UserError("--plot FILE is one picture, and these would be several: leave FILE out.")
         if self.dry_run:
             return self._show_plan(found)
         studies = self._run(found)
@@ -108,7 +114,7 @@ class Tune:
         each = f", {duration(seconds / self.options.jobs)} with --jobs {self.options.jobs}"
         about = f"about {duration(seconds)} one after the other" + (each if self.options.jobs > 1 else "")
         print_text(f"\n{counted(len(found), 'study').replace('studys', 'studies')} of {trials} trials: {about}, if all")
-        print_text("are random and none is pruned; pruning takes about half of that away")
+        print_text("are random and none is pruned")
         return 0
 
     def _show(self, studies: Sequence[Study], problems: Sequence[Sequence[Study]]) -> None:
@@ -134,8 +140,6 @@ class Tune:
 
         if self.plot is None:
             return
-        if len(problems) > 1 and picture_place(self.plot, self.out) != self.out:
-            raise UserError("--plot FILE is one picture, and these are several: leave FILE out.")
         for problem in problems:
             name = "-".join((*problem[0].names, problem[0].problem["budget"]))
             place = picture_place(self.plot, self.out / "tuning" / f"{name}.png")
@@ -207,9 +211,8 @@ def _show_trials(study: Study) -> None:
         print_text(f"\ndoubling improved nothing more after {counted(len(study.trials), 'trial')} of {study.wanted}")
     states = Counter(trial.state for trial in study.trials)
     shown = listed([f"{count} {state}" for state, count in states.items()])
-    print_text(
-        f"\n{counted(len(study.trials), 'trial')}, {shown}: {duration(study.seconds)} of training and evaluation"
-    )
+    took = f"{duration(study.seconds)} of training and evaluation"
+    print_text(f"\n{counted(len(study.trials), 'trial')}, {shown}: {took}")
 
 
 def _ending(trial: Trial) -> str:
@@ -235,7 +238,7 @@ def _show_studies(problem: Sequence[Study]) -> None:
 
 def _show_methods(problem: Sequence[Study]) -> None:
     """Each method's mean over seeds, and its difference to random search, paired by seed, where there are both."""
-    from seqbench.stats import mean_interval
+    from seqbench.stats import over_seeds
 
     methods = _bests(problem)
     if len(methods) < 2:
@@ -245,11 +248,11 @@ def _show_methods(problem: Sequence[Study]) -> None:
         pairs = [figures[seed] - other for seed, other in methods.get("random", {}).items() if seed in figures]
         difference = NONE
         if method != "random" and pairs:
-            interval = mean_interval(pairs)
+            interval = over_seeds(pairs)
             told = len(pairs) > 1 and (interval.low > 0 or interval.high < 0)
             difference = with_interval(interval, PLACES) + ("" if told else ", no difference is shown")
         seconds = [study.seconds for study in problem if study.method == method]
-        mean = with_interval(mean_interval(list(figures.values())), PLACES)
+        mean = with_interval(over_seeds(list(figures.values())), PLACES)
         rows.append([method, str(len(figures)), mean, difference, f"{sum(seconds) / len(seconds):.0f}"])
     print_text("\nthe methods, means over seeds with 95% intervals\n")
     print_table(["method", "seeds", f"best validation {first.metric}", "less random's, by seed", "seconds"], rows)
@@ -319,15 +322,14 @@ def study_chart(problem: Sequence[Study]) -> Chart:
     notes = [f"{first.metric}: {first.direction} is better. Pruned trials count in the cost, never as the best."]
     if seeds > 1:
         notes.append("Lines are means over seeds where all studies of a method have a figure; bands 95% intervals.")
-    about = (
-        f"{' '.join(first.names)} · {first.problem['budget']} · {counted(sum(len(s.trials) for s in problem), 'trial')}"
-    )
+    trials = counted(sum(len(study.trials) for study in problem), "trial")
+    about = f"{' '.join(first.names)} · {first.problem['budget']} · {trials}"
     return Chart(f"Tuning {about}", columns, notes=notes)
 
 
 def _progress(studies: Sequence[Study]) -> list[Mark]:
     """The line of one method: steps of a single study, else the mean with its interval at each cost."""
-    from seqbench.stats import mean_interval
+    from seqbench.stats import over_seeds
     from seqbench.tuning import best_so_far
 
     lines = [line for study in studies if (line := best_so_far(study))[0]]
@@ -340,7 +342,7 @@ def _progress(studies: Sequence[Study]) -> list[Mark]:
         return [Line(costs, figures, look, label=method, steps=True, marked=True)]
     start, end = max(costs[0] for costs, _ in lines), max(costs[-1] for costs, _ in lines)
     places = [start, *sorted({cost for costs, _ in lines for cost in costs if start < cost <= end})]
-    means = [mean_interval([_at(costs, figures, place) for costs, figures in lines]) for place in places]
+    means = [over_seeds([_at(costs, figures, place) for costs, figures in lines]) for place in places]
     values, lows, highs = zip(*means, strict=True)
     last = Points([places[-1]], [values[-1]], look)
     return [Line(places, values, look, low=lows, high=highs, label=method, steps=True), last]
