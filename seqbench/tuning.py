@@ -45,6 +45,7 @@ from seqbench.jobs.record import RunRecord, hash_of
 from seqbench.jobs.store import Store
 from seqbench.models.mixer import MODELS
 from seqbench.prepare import Prepared, fit_baselines, prepare
+from seqbench.report.text import listed
 from seqbench.task import BUDGETS, Metric
 
 __all__ = [
@@ -252,7 +253,7 @@ def need_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UserError('tune needs Optuna, which is not installed: pip install "seqbench[tune]".') from None
+        raise UserError("tune needs Optuna, which is not installed: pip install 'seqbench[tune]'.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
@@ -822,7 +823,9 @@ def importances(studies: Sequence[Study]) -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-SAME_SETTINGS = ("layers", "backbone", "control")  # of a run that uses what a study has found
+OF_THE_RUN = (  # settings in which a run may differ from the study whose values it takes
+    *("seed", "budget", "steps", "evaluations", "patience", "batch_size", "threads", "kernel", "precision"),
+)
 
 
 def tuned_values(config: RunConfig, root: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -832,33 +835,47 @@ def tuned_values(config: RunConfig, root: Path, say: Callable[[str], None]) -> d
     can't be scored.
 
     Raises:
-        UserError: there is no such study with a complete trial, or ``config`` gives a setting that was tuned.
+        UserError: there is no such study with a complete trial, ``config`` gives a setting that was tuned, or another
+            setting than those studies had.
     """
-    open_ = dataclasses.replace(config, hidden=None, params=None, learning_rate=None, dropout=None, batch_size=None)
-    experiment = resolve(_smallest(open_))
+    left_open = dict.fromkeys((one.name for one in SPACE), None)
+    experiment = resolve(_smallest(dataclasses.replace(config, params=None, **left_open)))
     if not experiment.can_be_scored:
         return {}
     about = f"{config.model} on {config.data_name or config.task}"
-    found = [study for study in kept_studies(root) if study.best is not None and _suits(study, experiment)]
+    found = [study for study in kept_studies(root) if study.best is not None]
+    found = [study for study in found if {what: study.problem[what] for what in experiment.named} == experiment.named]
     if not found:
         raise UserError(
             f"--tuned: {root} holds no finished trial of {about}: run tune with the same task, model and --out first."
         )
-    budgets = [study.problem["budget"] for study in found]
-    budget = config.budget if config.budget in budgets else max(budgets, key=BUDGETS.index)
-    sign = -1.0 if found[0].direction == "higher" else 1.0
-    bests = [(sign * (best.figure or 0.0), study.method, study.seed, best.number, best)
-             for study in found if study.problem["budget"] == budget and (best := study.best)]  # fmt: skip
-    _, method, seed, number, best = min(bests, key=lambda row: row[:4])
-    for name in best.values:
+    for name in {one.name for study in found for one in study.space}:
         if getattr(config, name) is not None or (name == "hidden" and config.params is not None):
             option = "params" if name == "hidden" and config.hidden is None else name.replace("_", "-")
             raise UserError(f"--tuned sets {name.replace('_', ' ')}: leave --{option} out.")
+    others = [_other_settings(study, config, experiment.prepared) for study in found]
+    found = [study for study, other in zip(found, others, strict=True) if not other]
+    if not found:
+        raise UserError(f"--tuned: the studies of {about} in {root} had another {listed(others[0])}: give the same.")
+    best, study = _best_of(found, config.budget)
     shown = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in best.values.items())
-    say(f"{about}: {shown}, of trial {number + 1} of {method} with seed {seed} at {budget}")
+    which = f"trial {best.number + 1} of {study.method} with seed {study.seed} at {study.problem['budget']}"
+    say(f"{about}: {shown}, of {which}")
     return _settings_of(best.values)
 
 
-def _suits(study: Study, experiment: Experiment) -> bool:
-    same = all(study.problem["settings"].get(name) == experiment.resolved[name] for name in SAME_SETTINGS)
-    return same and all(study.problem[what] == experiment.named[what] for what in ("task", "model"))
+def _other_settings(study: Study, config: RunConfig, prepared: Prepared) -> list[str]:
+    """Names of what ``study`` held fixed and a run of ``config`` with its best values would have otherwise."""
+    assert study.best is not None
+    own = resolve(dataclasses.replace(config, **_settings_of(study.best.values)), prepared=prepared).resolved
+    fixed = {name: value for name, value in study.problem["settings"].items() if name not in OF_THE_RUN}
+    return [name.replace("_", " ") for name, value in fixed.items() if own.get(name) != value]
+
+
+def _best_of(found: Sequence[Study], budget: str) -> tuple[Trial, Study]:
+    """The best trial, and its study: of those at ``budget``, or else at the most thorough one that there is."""
+    budgets = [study.problem["budget"] for study in found]
+    chosen = budget if budget in budgets else max(budgets, key=BUDGETS.index)
+    sign = -1.0 if found[0].direction == "higher" else 1.0
+    bests = [(best, study) for study in found if study.problem["budget"] == chosen and (best := study.best)]
+    return min(bests, key=lambda pair: (sign * (pair[0].figure or 0.0), pair[1].method, pair[1].seed))
