@@ -662,6 +662,8 @@ def searches(
         UserError: for a name or option that can't be used, or if no pair is left.
     """
     need_optuna()
+    for model in models:
+        _space_of(dataclasses.replace(config, task=tasks[0], model=model))
     found: list[Search] = []
     for task in tasks:
         base = dataclasses.replace(config, task=task, model=models[0])
