@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from seqbench.errors import UserError
+from seqbench.errors import UserError, nearest
 from seqbench.options import (
     COLUMNS,
     DATA,
@@ -35,7 +35,17 @@ from seqbench.options import (
     parse_count,
 )
 
-__all__ = ["ADDED", "FLAGS", "DataOptions", "GridOptions", "RunConfig", "is_given", "parse_options_text"]
+__all__ = [
+    "ADDED",
+    "FLAGS",
+    "METHODS",
+    "DataOptions",
+    "GridOptions",
+    "RunConfig",
+    "TuneOptions",
+    "is_given",
+    "parse_options_text",
+]
 
 
 def parse_options_text(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -215,7 +225,7 @@ class RunConfig(DataOptions):
     epochs: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
     """Instead of the budget's steps: so often each example, with validation after each time (`smoke` cuts it short)."""
     batch_size: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
-    """Sequences in a step; by default the budget's (`list budgets`)."""
+    """Sequences in a step; by default the budget's (`list budgets`). Steps are as many as read as many sequences."""
     patience: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
     """Stop after so many evaluations (of --epochs, epochs) without a better one; by default the budget's."""
     optimizer: Annotated[Literal["adamw", "adam"], Parameter(group=TRAINING)] = "adamw"
@@ -340,3 +350,38 @@ class GridOptions:
     def __post_init__(self) -> None:
         """Refuse what no grid could use."""
         check_options(self)
+
+
+METHODS = ("tpe", "random", "grid", "doubling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """How many trials of tuning, and how they are chosen and run."""
+
+    trials: Annotated[int, Range(ge=1, le=10_000), Parameter(group=WHAT, metavar="N")] = 20
+    """Trials of each study, the same number for every task and model."""
+    method: Annotated[str, Parameter(group=WHAT, metavar="NAME[,NAME...]")] = "tpe"
+    """How trials are chosen: tpe (Bayesian), random, grid or doubling; several with commas, a study of each."""
+    seeds: Annotated[int, Range(ge=1, le=10_000), Parameter(group=WHAT, metavar="N")] = 1
+    """Studies of each method, with seeds counted from --seed; a study's seed is that of its trainings, too."""
+    wave: Annotated[int, Range(ge=1, le=1_000), Parameter(group=WHAT, metavar="N")] = 4
+    """Trials that are chosen at once, from the results of those before them: the same ones whatever --jobs."""
+    no_pruning: Annotated[Flag, Parameter(group=TRAINING)] = False
+    """Train every trial to its end; else one ends when its validation figure is worse than the median before it."""
+    jobs: Jobs = 1
+    """Trials that run at once, each in a process of its own."""
+    time_limit: TimeLimit = None
+    """Seconds after which a trial is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no study could use."""
+        check_options(self)
+        for name in self.methods:
+            if name not in METHODS:
+                raise UserError(nearest(name, METHODS, "method"))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Each method once, in the order given."""
+        return tuple(dict.fromkeys(name.strip() for name in self.method.split(",")))

@@ -15,7 +15,7 @@ import platform
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +67,7 @@ from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
 from seqbench.task import TASKS, Budget, TaskSpec, changed_of, check_recipe, parse_options, recipe_of
-from seqbench.training import CHECKPOINT, Checkpoint, Fit, fit, interrupted, own_copy, predict_split
+from seqbench.training import CHECKPOINT, Checkpoint, Fit, Stop, fit, interrupted, own_copy, predict_split
 
 __all__ = [
     "Experiment",
@@ -82,7 +82,9 @@ __all__ = [
     "run_apart",
     "run_cell",
     "run_grid",
+    "run_jobs_of",
     "run_spec",
+    "run_stoppable",
 ]
 
 UNKEPT = ("smoke",)  # budgets that are over before a checkpoint is worth writing: what was interrupted starts again
@@ -112,6 +114,16 @@ class Experiment:
     data_seconds: float
     git: tuple[str | None, bool | None]
     codes: tuple[str | None, str | None]
+
+    @property
+    def named(self) -> dict[str, dict[str, Any]]:
+        """Which ``task``, with its options and data, and which ``model``, as JSON has it."""
+        return _named(self.prepared, self.model, self.codes)
+
+    @property
+    def can_be_scored(self) -> bool:
+        """Whether the model can honestly be scored: not where it would see what it is to predict."""
+        return self.model.mixer.can_be_causal or not HEADS.get(self.prepared.spec.kind).causal
 
     @property
     def data(self) -> TaskData:
@@ -164,6 +176,14 @@ def resolve(
         raise UserError(f"sequences of more than {CUDNN_LONGEST} steps do not run on CUDA: take --device cpu.")
     resolved = {**_resolved(config, budget), **_about_recipe(config, short)}
     codes = TASKS.entry(spec.name).code, MODELS.entry(model.name).code
+    named = _named(prepared, model, codes)
+    job = Job(__name__, config, run_key(named["task"], named["model"], resolved, device.type))
+    return Experiment(config, prepared, model, budget, device, resolved, job, data_seconds, git, codes)
+
+
+def _named(prepared: Prepared, model: ModelSpec, codes: tuple[str | None, str | None]) -> dict[str, dict[str, Any]]:
+    """Which task and which model, as keys hold them."""
+    spec = prepared.spec
     task = {
         "name": spec.name,
         "version": spec.version,
@@ -172,16 +192,16 @@ def resolve(
         "source": prepared.source,
         "data_sha256": prepared.data_sha256,
     }
-    own = {"name": model.name, "version": model.version, "code_sha256": codes[1]}
-    job = Job(__name__, config, run_key(task, own, resolved, device.type))
-    return Experiment(config, prepared, model, budget, device, resolved, job, data_seconds, git, codes)
+    return {"task": task, "model": {"name": model.name, "version": model.version, "code_sha256": codes[1]}}
 
 
 def _budget(config: RunConfig, spec: TaskSpec, n_train: int) -> tuple[Budget, list[str]]:
     """How much training: the task's, or what the user says; and in words what the budget `smoke` cut short of that."""
     usual = spec.budgets[config.budget]
+    if config.batch_size is not None:
+        usual = usual.in_batches_of(config.batch_size)
     patience = usual.patience if config.patience is None else config.patience
-    budget = dataclasses.replace(usual, batch_size=config.batch_size or usual.batch_size, patience=patience)
+    budget = dataclasses.replace(usual, patience=patience)
     if config.epochs is None:
         return budget, []
     steps = math.ceil(config.epochs * n_train / min(budget.batch_size, n_train))
@@ -246,7 +266,16 @@ def _tell_slower(config: RunConfig, listener: Listener) -> None:
         listener.say(note)
 
 
-def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -> Outcome:
+def run_stoppable(config: RunConfig, store: Store, stop: Stop, listener: Listener) -> Outcome:
+    """Run one cell that ``stop`` may end early, which its record says then: ``pruned``, with a curve and no figures.
+
+    What has a final record is not run again. A record of what was stopped is not final: whoever runs the cell without
+    ``stop`` gets all of it.
+    """
+    return _cell(config, store, force=False, listener=listener, stop=stop)
+
+
+def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener, stop: Stop | None = None) -> Outcome:
     """`run_cell` of one of many."""
     # a store that is there may be read-only and still hold the result
     experiment = resolve(config, listener, ready=lambda: None if store.root.is_dir() else store.check_writable())
@@ -258,7 +287,7 @@ def _cell(config: RunConfig, store: Store, *, force: bool, listener: Listener) -
         _tell_name(known, config, listener)
         return known
     with settings(experiment.device, experiment.config):
-        running = _Run(experiment, listener)
+        running = _Run(experiment, listener, stop)
         model, record = running.build()
         store.check_writable()
         number = store.number_after(store.runs(path.parent))
@@ -391,8 +420,8 @@ def environment_of(
 class _Run:
     """One run of an experiment, and what it leaves: the record, and the curve, predictions and weights beside it."""
 
-    def __init__(self, experiment: Experiment, listener: Listener) -> None:
-        self.experiment, self.listener, self.started = experiment, listener, now()
+    def __init__(self, experiment: Experiment, listener: Listener, stop: Stop | None = None) -> None:
+        self.experiment, self.listener, self.stop, self.started = experiment, listener, stop, now()
         self.kernel: str | None = None  # what has run the layers in training
 
     def build(self) -> tuple[SequenceModel, None] | tuple[None, RunRecord]:
@@ -425,8 +454,12 @@ class _Run:
                 kept,
                 self.begin,
                 self.listener.say,
+                stop=self.stop,
             )
             self.kernel = used_kernels()
+            if done.stopped:
+                _write_curve(folder, done)
+                return self.record("pruned", done.stopped, model, cost=self._cost(model, done))
             check_sees_no_future(model, data)
             return self.finish(model, done, folder)
         except KeyboardInterrupt as error:
@@ -486,8 +519,7 @@ class _Run:
         rows: list[Any] = [spec.leave_one_out(predictions, truth), *baselines_left_out(prepared, self.listener.say)]
         self.listener.phase("writing")
         np.save(folder / LEFT_OUT, np.stack(rows), allow_pickle=False)
-        lines = (json.dumps(_told(point), allow_nan=False) + "\n" for point in done.curve)
-        (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
+        _write_curve(folder, done)
         weights = {name: own_copy(tensor) for name, tensor in model.state_dict().items()}
         # not save_file: its error for a full disk is no OSError and would pass for the model's
         reading = json.dumps(dataclasses.asdict(data.reading), ensure_ascii=False, allow_nan=False).encode()
@@ -618,6 +650,11 @@ def about_data(data: TaskData) -> DataInfo:
     return DataInfo(**info)
 
 
+def _write_curve(folder: Path, done: Fit) -> None:
+    lines = (json.dumps(_told(point), allow_nan=False) + "\n" for point in done.curve)
+    (folder / "curve.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
 def _write_trace(folder: Path, trace: str) -> None:
     """Beside the record; half a surrogate in a message must not keep the rest from being written."""
     (folder / "traceback.txt").write_text(trace, encoding="utf-8", errors="backslashreplace")
@@ -636,19 +673,29 @@ def _small(predictions: np.ndarray) -> np.ndarray:
 class Grid:
     """Experiments with every task, model and seed; data is prepared once for each task. No state but the store.
 
+    ``chosen``: settings of a task and model that stand in place of those of ``base``.
+
     Raises:
         UserError: for a name, option or value that can't be used; before anything is run.
     """
 
     def __init__(
-        self, base: RunConfig, tasks: Sequence[str], models: Sequence[str], store: Store, *, seeds: int, tune: bool
+        self,
+        base: RunConfig,
+        tasks: Sequence[str],
+        models: Sequence[str],
+        store: Store,
+        *,
+        seeds: int,
+        tune: bool,
+        chosen: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     ) -> None:
         if tune and base.learning_rate is not None:
             raise UserError("--tune-learning-rate finds the rate itself: leave --learning-rate out.")
         self.base, self.tasks, self.models, self.store = base, tuple(tasks), tuple(models), store
         for task in self.tasks if base.recipe else ():
             check_recipe(base.recipe, TASKS.get(task).at(base.source))
-        self.seeds, self.tune = seeds, tune
+        self.seeds, self.tune, self.chosen = seeds, tune, chosen or {}
         self._prepared: dict[str, Prepared] = {}
         self._experiments: dict[str, Experiment] = {}
         self._widths: set[tuple[str, str]] = set()
@@ -687,7 +734,8 @@ class Grid:
         return self._experiments[job.key]
 
     def _experiment(self, task: str, model: str, seed: int, learning_rate: float | None) -> Experiment:
-        config = dataclasses.replace(self.base, task=task, model=model, seed=seed)
+        chosen = self.chosen.get((task, model), {})
+        config = dataclasses.replace(self.base, task=task, model=model, seed=seed, **chosen)
         if learning_rate is not None:
             config = dataclasses.replace(config, learning_rate=learning_rate)
         experiment = resolve(config, prepared=self._prepared[task])
@@ -754,6 +802,31 @@ def run_grid(
             _tell_name(outcome, grid.base, listener)
         outcomes |= {outcome.job.key: outcome for outcome in done}
     return list(outcomes.values())
+
+
+def run_jobs_of(
+    experiments: Mapping[str, Experiment],
+    jobs: Sequence[Job],
+    store: Store,
+    listener: Listener,
+    *,
+    slots: int,
+    limit: float | None = None,
+    plugins: Sequence[Path] = (),
+) -> list[Outcome]:
+    """Run ``jobs`` of ``experiments``, which are named by the jobs' keys, ``slots`` at once, each in its own process.
+
+    ``limit`` and ``plugins`` are those of `run_grid`, as is what is raised; the jobs may be of another kind than the
+    experiments' own.
+    """
+    first = experiments[jobs[0].key].config
+    executor = LocalProcesses(slots, _gpus(first), many=len(jobs) > 1)
+
+    def failed(job: Job, status: Status, reason: str) -> Record:
+        return _Run(experiments[job.key], Listener()).record(status, reason)
+
+    limit = limit or TIME_LIMITS[first.budget]
+    return run_jobs(jobs, store, executor, failed, listener, limit=limit, plugins=plugins)
 
 
 def _run_here(grid: Grid, todo: Sequence[Job], listener: Listener, *, force: bool) -> list[Outcome]:
@@ -836,7 +909,7 @@ def _like(one: RunRecord | Experiment) -> tuple[object, ...]:
 
 def _from_table(experiment: Experiment) -> float | None:
     """Seconds by the table of measured rates; None for what it does not know. What is refused takes none."""
-    if HEADS.get(experiment.prepared.spec.kind).causal and not experiment.model.mixer.can_be_causal:
+    if not experiment.can_be_scored:
         return 0.0
     config, budget, data = experiment.config, experiment.budget, experiment.prepared.data
     if experiment.device.type != "cpu" or config.threads != 1 or experiment.prepared.source != "embedded":

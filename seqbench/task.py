@@ -87,6 +87,11 @@ class Budget:
     evaluations: int
     patience: int | None = None
 
+    def in_batches_of(self, size: int) -> Budget:
+        """The same number of sequences in batches of ``size``, to the nearest step: fewer steps of larger batches."""
+        steps = max(1, round(self.steps * self.batch_size / size))
+        return dataclasses.replace(self, steps=steps, batch_size=size)
+
 
 @dataclass(frozen=True)
 class Training:

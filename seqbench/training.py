@@ -25,7 +25,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,7 @@ __all__ = [
     "DeviceSplit",
     "Fit",
     "Losses",
+    "Stop",
     "TrainingStep",
     "capture",
     "evaluate",
@@ -276,6 +277,7 @@ CHECKPOINT_SHARE = 0.01  # of the time of a run, at most, in which checkpoints a
 FIRST_WRITE = 0.01, 5e7  # what one takes before the first was timed: seconds, and bytes a second, of a slow disk
 
 Report = Callable[[int, float], None]
+Stop = Callable[[Sequence[dict[str, float]]], str | None]
 
 
 @dataclass
@@ -294,6 +296,7 @@ class Fit:
     resumed: bool = False  # from a checkpoint
     saved: int = 0  # step of the last checkpoint
     graph: bool = False  # whether the steps were replays of a CUDA graph
+    stopped: str = ""  # why it ended before its last step, where `fit` was told to stop it
 
     def count(self, step: int, split: Split, indices: npt.NDArray[np.int64]) -> None:
         """Add one step over the examples ``indices``; only real steps of a sequence count as tokens."""
@@ -314,12 +317,14 @@ def fit(
     say: Callable[[str], None] = lambda line: None,
     *,
     graph: bool = True,
+    stop: Stop | None = None,
 ) -> Fit:
     """Train ``model`` in place for ``budget`` and leave it in the state that did best on the validation split.
 
     With a ``checkpoint`` training goes on from there if it can, and leaves one now and then when validation was read.
     ``begin`` hears the step that it goes on from, or 0; ``say`` hears why no CUDA graph is used where one could be.
-    Without ``graph`` none is tried.
+    Without ``graph`` none is tried. ``stop`` sees the curve whenever validation was read, and says why training should
+    end there, or None.
 
     Raises:
         Diverged: a loss or score that is not finite.
@@ -357,6 +362,9 @@ def fit(
                     if check:
                         best.check(step, losses.mean(step), done)
                         losses.clear()
+                if check and stop is not None and (why := stop(done.curve)):
+                    done.stopped = why
+                    break
                 if ctrl_c.pressed or (check and keeper.can_afford()):
                     keeper.save(clock)
                 if ctrl_c.pressed:

@@ -311,7 +311,8 @@ def test_ctrl_c_ends_the_processes_of_a_grid(tmp_path):
 WRONG = [
     ({"lr": 0.1}, "there is no option lr: it is called learning_rate here."),
     ({"epochs": 3}, "there is no option epochs: training is counted in steps"),
-    ({"batch_size": 4}, "there is no option batch_size: the batch size belongs to the task"),
+    ({"bs": 4}, "there is no option bs: it is called batch_size here."),
+    ({"batch_size": 0}, "--batch-size 0 is out of range: take 1 to 1,000,000."),
     ({"hiden": 8}, "there is no option hiden: did you mean hidden?"),
     ({"ticker": "IBM"}, "there is no option ticker; there are backbone, "),
     ({"plugin": "mine.py"}, "seqbench.load_plugin"),

@@ -56,7 +56,15 @@ class Command(Protocol):
 
 
 Commands = Mapping[str, type[Any]]
-NAMES = ("run", "list", "predict", "leaderboard", "claims", "config")  # each is a module of this package; so are:
+NAMES = (
+    "run",
+    "tune",
+    "list",
+    "predict",
+    "leaderboard",
+    "claims",
+    "config",
+)  # each is a module of this package; so are:
 GROUPS = {  # commands of two words
     "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
@@ -265,12 +273,15 @@ FOLDERS = ("leaderboard", "trend")  # commands that draw into a folder
 
 
 def _with_places(words: Sequence[str]) -> list[str]:
-    """``words`` with ``auto`` after a --plot that no place follows: the parser has no option that may lack a value."""
+    """``words`` with ``auto`` after a --plot or --tuned that no place follows: the parser has no option that may lack a
+    value.
+    """
     filled: list[str] = []
     for word, after in zip(words, (*words[1:], "-"), strict=True):
         filled.append(word)
-        a_place = not after.startswith("-") and (words[0] in FOLDERS or "." in after or "/" in after)
-        if word == "--plot" and not a_place:
+        a_folder = words[0] in FOLDERS or word == "--tuned"
+        a_place = not after.startswith("-") and (a_folder or "." in after or "/" in after)
+        if word in ("--plot", "--tuned") and not a_place:
             filled.append(AUTO)
     return filled
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json, speaker
+from seqbench.cli.common import AUTO, FLAT, Common, Out, Picture, outcome_data, picture_place, show_json, speaker
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
-from seqbench.options import OUTPUT, WHAT, Flag, Parameter
+from seqbench.options import OUTPUT, TRAINING, WHAT, Flag, Parameter
 from seqbench.report.chart import COLOURS, DARK, Axis, Chart, Line, Look, Matrix, Panel, Points, Rule, look_of
 from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import counted, duration, format_value
@@ -45,6 +45,8 @@ class Run:
     """Directory of the records."""
     plot: Picture = None
     """Draw the learning curve and the predictions; by default beside the record."""
+    tuned: Annotated[Path | None, Parameter(group=TRAINING, metavar="[DIR]")] = None
+    """Take the settings that `tune` has found best on validation; by default those below --out."""
     settings: Annotated[Path | None, Parameter(name="--config", group=WHAT, metavar="FILE.toml")] = None
     """Take options from this file; those of the command line come first. `config RECORD` writes one."""
     common: Annotated[Common, FLAT] = field(default_factory=Common)
@@ -58,12 +60,24 @@ class Run:
             chosen = dataclasses.replace(config, task=task)
             if chosen != self.config:
                 return dataclasses.replace(self, config=chosen)()
+        if self.tuned is not None and self.grid.tune_learning_rate:
+            raise UserError("--tuned sets the learning rate: leave --tune-learning-rate out.")
         several = any(name == "all" or "," in name for name in (self.config.task, self.config.model))
         if several or self.dry_run or dataclasses.replace(self.grid, jobs=1, force=False) != GridOptions():
             return self._run_grid()
         return self._run_one()
 
+    def _tuned(self, config: RunConfig) -> dict[str, Any]:
+        """The settings that `tune` has found for the task and model of ``config``; none unless they are asked for."""
+        if self.tuned is None:
+            return {}
+        from seqbench.tuning import tuned_values
+
+        return tuned_values(config, self.out if str(self.tuned) == AUTO else self.tuned, speaker("tuned"))
+
     def _run_one(self) -> int:
+        if settings := self._tuned(self.config):
+            return dataclasses.replace(self, config=dataclasses.replace(self.config, **settings), tuned=None)._run_one()
         from seqbench.experiment import run_apart, run_cell
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
@@ -106,7 +120,10 @@ class Run:
             raise UserError("--plot draws a single run; leaderboard --plot draws what a grid has left.")
         config, options, store = self.config, self.grid, Store(self.out)
         tasks, models = TASKS.chosen(config.task), MODELS.chosen(config.model)
-        grid = Grid(config, tasks, models, store, seeds=options.seeds, tune=options.tune_learning_rate)
+        pairs = [(task, model) for task in tasks for model in models]
+        chosen = {pair: self._tuned(dataclasses.replace(config, task=pair[0], model=pair[1])) for pair in pairs}
+        tune = options.tune_learning_rate
+        grid = Grid(config, tasks, models, store, seeds=options.seeds, tune=tune, chosen=chosen)
         with Terminal(options.jobs) as terminal:
             if self.dry_run:
                 grid.prepare(terminal.say, baselines=False)

@@ -48,7 +48,8 @@ READING_SHA256 = "reading_sha256"  # in the header of model.safetensors: of the 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Figures = dict[str, float | None]  # None: it can't be told from this data
-Status = Literal["ok", "diverged", "oom", "timeout", "error", "not_applicable"]
+# pruned: tuning ended it early; it has a curve and a cost, and no figures
+Status = Literal["ok", "diverged", "oom", "timeout", "error", "not_applicable", "pruned"]
 
 
 class Strict(BaseModel):

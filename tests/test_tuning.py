@@ -1,0 +1,308 @@
+"""Tuning: what is tried next, that validation alone tells, and that a killed study ends as if it had not been."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+import seqbench
+from seqbench.cli import main
+from seqbench.cli.tune import study_chart
+from seqbench.config import METHODS, RunConfig
+from seqbench.errors import UserError
+from seqbench.experiment import resolve
+from seqbench.jobs.record import RunRecord
+from seqbench.jobs.store import Store
+from seqbench.tuning import (
+    SPACE,
+    Tuned,
+    best_so_far,
+    doubling_points,
+    grid_points,
+    importances,
+    kept_studies,
+    need_optuna,
+)
+
+TOYS = ROOT / "tests" / "toys.py"
+WAVE = ("tune", "--plugin", TOYS, "--task", "toy-wave", "--model", "rnn", "--budget", "smoke", "--hidden", "8")
+
+
+def records(out):
+    return [record for record, _ in Store(out / "tuning" / "records").records(RunRecord)]
+
+
+def told(out, method="tpe"):
+    """Of the only study of ``method`` what decides; not what the clock says."""
+    (study,) = [study for study in kept_studies(out) if study.method == method]
+    rows = [dataclasses.replace(trial, seconds=0.0) for trial in study.trials]
+    return rows, dataclasses.replace(study.best, seconds=0.0)
+
+
+# --- what is tried next ----------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_full_within_its_trials_and_has_its_levels_in_the_middle_of_equal_parts():
+    points = grid_points(SPACE, 20, seed=0)
+    assert len(points) == 16  # two levels of each of the four; three of the first would be 24
+    assert {point["learning_rate"] for point in points} == {0.0003162, 0.003162}
+    assert {point["hidden"] for point in points} == {64, 256} and {point["batch_size"] for point in points} == {32, 128}
+    assert {point["dropout"] for point in points} == {0.275, 0.425}
+    assert len({tuple(point.values()) for point in points}) == 16
+    again, other = grid_points(SPACE, 20, seed=0), grid_points(SPACE, 20, seed=1)
+    assert points == again != other and sorted(map(str, points)) == sorted(map(str, other))
+    assert [len(grid_points(SPACE, trials, seed=0)) for trials in (1, 2, 3, 24, 100)] == [1, 2, 3, 24, 81]
+    doubled = grid_points((SPACE[1],), 20, seed=0)
+    assert sorted(point["hidden"] for point in doubled) == [64, 128, 256, 512]  # there are no more
+
+
+def test_doubling_doubles_one_thing_while_that_is_better():
+    space = (Tuned("rate", 1, 10, "log"), Tuned("width", 64, 512, "doubled"))
+    peak = {"rate": 4, "width": 128}
+
+    def figure(point):
+        return -sum(abs(point[name] / peak[name] - 1) for name in peak)
+
+    points = doubling_points(space, lambda a, b: a > b)
+    tried, point = [], next(points)
+    with pytest.raises(StopIteration):
+        while True:
+            tried.append((point["rate"], point["width"]))
+            point = points.send(figure(point))
+    # the rate is doubled until 8 is worse, the width until 256 is; a second round has nothing new
+    assert tried == [(1, 64), (2, 64), (4, 64), (8, 64), (4, 128), (4, 256), (8, 128)]
+
+
+def test_doubling_takes_what_failed_or_was_pruned_for_no_better_and_ends_at_the_end_of_a_range():
+    space = (Tuned("rate", 1, 3),)
+    points = doubling_points(space, lambda a, b: a < b)
+    assert [next(points), points.send(0.5), points.send(0.4)] == [{"rate": 1}, {"rate": 2}, {"rate": 3}]
+    with pytest.raises(StopIteration):
+        points.send(0.3)
+    failing = doubling_points(space, lambda a, b: a < b)
+    assert [next(failing), failing.send(None)] == [{"rate": 1}, {"rate": 2}]
+    with pytest.raises(StopIteration):
+        failing.send(None)
+
+
+def test_an_edge_is_a_tenth_of_a_range_and_of_its_logarithm():
+    rate, width, _, dropout = SPACE
+    assert [rate.place(value) for value in (1e-4, 1.5e-4, 1.7e-4, 1e-3, 7e-3, 1e-2)] == [
+        *["at the lower edge"] * 2, *["inside"] * 2, *["at the upper edge"] * 2,
+    ]  # fmt: skip
+    assert [width.place(value) for value in (64, 128, 256, 512)] == [
+        "at the lower edge", "inside", "inside", "at the upper edge",
+    ]  # fmt: skip
+    assert [dropout.place(value) for value in (0.22, 0.24, 0.49)] == [
+        "at the lower edge",
+        "inside",
+        "at the upper edge",
+    ]
+
+
+def test_batches_of_another_size_read_as_many_sequences(tmp_path):
+    for size, steps in ((None, 6), (16, 6), (32, 3), (8, 12), (4096, 1)):
+        experiment = resolve(RunConfig(task="toy-first", model="rnn", budget="smoke", batch_size=size))
+        assert experiment.budget.steps == steps == experiment.resolved["steps"]
+    plain, same = (
+        resolve(RunConfig(task="toy-first", model="rnn", budget="smoke", batch_size=size)) for size in (None, 16)
+    )
+    assert plain.job.key == same.job.key  # what is already published keeps its key
+    result = seqbench.run("toy-first", "rnn", budget="smoke", batch_size=32, hidden=8, out=tmp_path)
+    assert result.record.config["batch_size"] == 32 and result.record.cost.steps == 3
+
+
+# --- whole studies ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, toys):
+    """A folder with a study of 12 trials that nothing disturbed, one process at a time."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert main([str(word) for word in (*WAVE, "--trials", 12, "--out", out)]) == 0
+    return out
+
+
+def test_a_study_has_its_trials_each_with_a_record_and_says_what_was_best(whole):
+    rows, best = told(whole)
+    found = {record.key: record for record in records(whole)}
+    assert [row.number for row in rows] == list(range(12)) and {row.key for row in rows} == set(found)
+    for row in rows:
+        config = found[row.key].config
+        assert {name: config[name] for name in row.values} == row.values and config["hidden"] == [8]
+        assert row.state == {"ok": "complete"}.get(found[row.key].status, found[row.key].status)
+    complete = [row for row in rows if row.state == "complete"]
+    assert best.figure == min(row.figure for row in complete)
+    assert all(row.figure == found[row.key].metrics["val"]["rmse"] for row in complete)
+
+
+def test_what_is_worse_than_the_median_before_it_is_pruned_and_has_no_figures(whole):
+    rows, _ = told(whole)
+    assert all(row.state == "complete" for row in rows[:4])  # nothing comes before the first wave
+    pruned = [row for row in rows if row.state == "pruned"]
+    assert pruned
+    for record in records(whole):
+        if record.status == "pruned":
+            assert record.metrics == {} and record.primary is None and record.skill is None
+            assert "the median before it" in record.reason and 0 < record.cost.steps < record.config["steps"]
+    for start in range(4, 12, 4):
+        reached = sorted(row.checks[0] for row in rows[:start])
+        middle = (reached[(len(reached) - 1) // 2] + reached[len(reached) // 2]) / 2
+        for row in rows[start : start + 4]:
+            if row.state == "pruned":
+                assert len(row.checks) == 1 and row.checks[0] > middle
+            elif row.checks:
+                assert row.checks[0] <= middle or len(row.checks) == 1  # a single step, validation read once
+
+
+def test_a_study_that_is_killed_ends_as_one_that_was_not_whatever_the_number_of_processes(whole, tmp_path):
+    words = [sys.executable, ROOT / "run_bench.py", *WAVE, "--trials", 12, "--jobs", 2, "--out", tmp_path / "out"]
+    for count in (3, 7):  # records that stand when it is killed: in the middle of a wave
+        with subprocess.Popen(
+            list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            end = time.monotonic() + 100
+            while len(list((tmp_path / "out").glob("tuning/records/*/*/*/run-*"))) < count and time.monotonic() < end:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+        assert not (tmp_path / "out" / "tuning" / "studies").is_dir() or len(records(tmp_path / "out")) < 12
+    journal = next((tmp_path / "out").glob("tuning/studies/*/*/*/journal.log"))
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')  # as a kill in the middle of a line leaves it
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert told(tmp_path / "out") == told(whole)
+    assert len(list((tmp_path / "out").glob("tuning/records/*/*/*/run-*"))) == 12
+
+
+def test_only_validation_is_read_and_records_are_enough(whole, tmp_path, capsys):
+    """The journal is lost, and what the records say of the test is absurd: nothing is trained, all is the same."""
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "tuning" / "studies")
+    (worst, *_) = sorted(told(whole)[0], key=lambda row: -(row.figure or 0))
+    for path in out.glob("tuning/records/*/*/*/run-1/record.json"):
+        raw = json.loads(path.read_text())
+        if raw["status"] == "ok":
+            absurd = 0.0 if raw["key"] == worst.key else 1e9
+            raw["metrics"]["test"] = {**raw["metrics"]["test"], "rmse": absurd}
+            raw["primary"]["value"], raw["skill"] = absurd, 1 - absurd
+            path.write_text(json.dumps(raw))
+    before = {path: path.read_bytes() for path in out.rglob("run-*/*")}
+    assert main([str(word) for word in (*WAVE, "--trials", 12, "--out", out)]) == 0
+    assert told(out) == told(whole)
+    assert {path: path.read_bytes() for path in out.rglob("run-*/*")} == before
+    said = capsys.readouterr()
+    assert "000000000" not in said.out + said.err  # nor is a test figure shown
+
+
+def test_methods_share_their_trials_are_compared_and_drawn(whole, tmp_path, here):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    words = (*WAVE, "--trials", 12, "--jobs", 2, "--out", out)
+    done = here(*words, "--method", "random,grid,doubling", "--plot")
+    assert done.returncode == 0, done.stderr
+    tpe, random = (told(out, method)[0] for method in ("tpe", "random"))
+    assert tpe[:8] == random[:8] and tpe[8:] != random[8:]  # TPE begins with random trials, the same ones
+    assert len(records(out)) < sum(len(study.trials) for study in kept_studies(out))
+    assert [len(told(out, "grid")[0]), told(out, "doubling")[0][0].values] == [
+        12, {"learning_rate": 1e-4, "batch_size": 32, "dropout": 0.2},
+    ]  # fmt: skip
+    assert re_all(done.stdout, "tpe", "random", "grid", "doubling", "less random's", "importance", "validation rmse")
+    assert "test" not in done.stdout
+    assert (out / "tuning" / "toy-wave-rnn-smoke.png").stat().st_size > 5000
+    shares = importances(kept_studies(out))
+    assert set(shares) == {"learning_rate", "batch_size", "dropout"} and sum(shares.values()) == pytest.approx(1)
+    chart = study_chart(kept_studies(out))
+    assert set(chart.legend()) == set(METHODS)
+    for study in kept_studies(out):
+        costs, figures = best_so_far(study)
+        assert costs == sorted(costs) and figures == sorted(figures, reverse=True) and figures[-1] == study.best.figure
+
+
+def re_all(text, *words):
+    return all(word in text for word in words)
+
+
+def test_run_tuned_takes_the_best_settings_and_says_which(whole, tmp_path, here):
+    _, best = told(whole)
+    words = ("--plugin", TOYS, "--task", "toy-wave", "--model", "rnn", "--budget", "smoke", "--hidden", 8)
+    done = here("run", *words, "--seed", 3, "--tuned", whole, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert f"trial {best.number + 1} of tpe with seed 0 at smoke" in done.stderr
+    (record,) = [record for record, _ in Store(tmp_path / "out").records(RunRecord)]
+    assert {name: record.config[name] for name in best.values} == best.values and record.seed == 3
+    grid = here("run", *words, "--seeds", 2, "--tuned", "--out", whole)  # alone it means the studies below --out
+    assert grid.returncode == 0, grid.stderr
+    found = [record for record, _ in Store(whole).records(RunRecord)]  # trials are not on the board
+    assert {record.seed for record in found} == {0, 1}
+    assert all(record.config["learning_rate"] == best.values["learning_rate"] for record in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--tuned", "--model", "rnn"), "the studies of rnn on toy-wave in"),
+        (("--tuned", "--model", "rnn", "--hidden", "16"), "had another hidden: give the same."),
+        (("--tuned", "--model", "gru"), "holds no finished trial of gru on toy-wave: run tune with the same task"),
+        (
+            ("--tuned", "--model", "rnn", "--learning-rate", ".1"),
+            "--tuned sets learning rate: leave --learning-rate out",
+        ),
+        (("--tuned", "--model", "rnn", "--tune-learning-rate"), "leave --tune-learning-rate out"),
+        (
+            ("--tuned", "--model", "rnn", "--hidden", "8", "--backbone", "residual"),
+            "had another backbone: give the same.",
+        ),
+    ],
+)
+def test_run_tuned_refuses_what_was_not_tuned(whole, here, words, sentence):
+    done = here("run", "--task", "toy-wave", "--budget", "smoke", "--out", whole, *words)
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--trials", "0"), "--trials 0 is out of range: take 1 to 10,000"),
+        (("--trials", "2.5"), "--trials 2.5: that is not a whole number"),
+        (("--method", "bayes"), "unknown method 'bayes'"),
+        (("--method", "tpe,"), "unknown method ''"),
+        (("--seeds", "0"), "--seeds 0 is out of range"),
+        (("--wave", "0"), "--wave 0 is out of range"),
+        (("--jobs", "0"), "--jobs 0 is out of range"),
+        (("--model", "rrn"), "did you mean rnn"),
+        (("--task", "toy-text", "--model", "bilstm"), "bilstm sees what it is to predict on toy-text"),
+        (("--hidden", "8", "--learning-rate", ".1", "--dropout", "0", "--batch-size", "16"), "nothing is left to tune"),
+        (("--model", "rnn,gru", "--plot", "one.png"), "--plot FILE is one picture"),
+        (("--plot", "one.pdf"), "must end in .png or .svg"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_runs(here, tmp_path, words, sentence):
+    given = [words[i] for i in range(0, len(words), 2)]
+    usual = [(name, value) for name, value in (("--task", "toy-wave"), ("--model", "rnn")) if name not in given]
+    done = here("tune", *(word for pair in usual for word in pair), "--budget", "smoke", "--out", "out", *words)
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_several_pairs_those_that_cannot_be_scored_are_said_and_left_out(here, tmp_path):
+    words = ("--task", "toy-text,toy-wave", "--model", "rnn,bilstm", "--method", "tpe,grid", "--dry-run", "--json")
+    done = here("tune", *words, "--budget", "smoke", "--hidden", "8", "--out", "out")
+    assert "toy-text bilstm is left out: bilstm sees what it is to predict there" in done.stderr
+    plan = json.loads(done.stdout)
+    assert len(plan["studies"]) == 6 and plan["trials"] == 120 and plan["seconds"] > 0  # the same number for each
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_optuna_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"tune needs Optuna.*pip install 'seqbench\[tune\]'"):
+        need_optuna()
