@@ -11,7 +11,7 @@ from house import arrows, importers, imports, modules, public_names
 
 LAYERS = [  # a module may import from its own row and from the rows below
     {"cli", "api", "__main__"},
-    {"claims", "board", "probes", "gate"},
+    {"claims", "board", "probes", "gate", "checks"},
     {"experiment", "predictions", "about"},
     {"jobs", "training", "report"},
     {"models", "tasks", "files", "baselines", "prepare"},
@@ -32,6 +32,7 @@ LAYERS = [  # a module may import from its own row and from the rows below
 ]
 PLUG_INS = (
     "baselines",
+    "checks",
     "claims",
     "cli",
     "models",

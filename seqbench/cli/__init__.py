@@ -56,7 +56,7 @@ class Command(Protocol):
 
 
 Commands = Mapping[str, type[Any]]
-NAMES = ("run", "list", "predict", "leaderboard", "claims", "config")  # each is a module of this package; so are:
+NAMES = ("run", "list", "predict", "check", "leaderboard", "claims", "config")  # modules of this package; so are:
 GROUPS = {  # commands of two words
     "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",
