@@ -151,7 +151,7 @@ BROKEN_TASKS = {
     "one group": ([("// NEIGHBOURS", "// 510 * (first > 0) + (first > VAL)")], "groups", "the test is one group"),
     "rows in two splits": ([("rows(0, VAL)", "rows(0, VAL + 50)")], "no overlap",
                            "50 of 270 inputs of val stand in training, too: drop what is double"),
-    "not finite": ([("/ deviation)", "/ deviation * np.nan)")], "values", "inputs of train are NaN or infinite: fill or"),
+    "not finite": ([("/ deviation)", "/ deviation * np.nan)")], "values", "inputs of train are NaN or infinite: fill"),
     "labels from 1": ([("labels[first:last], np", "labels[first:last] + 1, np")], "values", "number them from 0"),
     "a split without a class": ([("rows(VAL, TEST)", "rows(VAL, VAL + 5)")], "values", "have no example in val: split"),
     "unnamed features": ([("range(8)", "range(7)")], "values", "train has 8 features, and 7 are named"),

@@ -21,8 +21,8 @@ README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md"]
 UNDER_REVIEW = {"2": "under review: measured with a net that was too small"}  # until it is measured again
-GROUPS = ("run", "list", "data show", "data prepare", "data fetch", "predict", "check", "leaderboard", "claims", "config",
-          "regress run", "regress compare", "regress trend")  # fmt: skip
+GROUPS = ("run", "list", "data show", "data prepare", "data fetch", "predict", "check", "leaderboard", "claims",
+          "config", "regress run", "regress compare", "regress trend")  # fmt: skip
 PROBES = ("memory", "gradient", "cost", "parallel", "context")
 EVERYWHERE = {"--help", "--json", "--version", "--plugin", "--debug"}
 

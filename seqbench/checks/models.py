@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from seqbench.checks import Broken, NotChecked, register_check
 from seqbench.models.backbone import build
 from seqbench.models.heads import Shape
-from seqbench.models.mixer import MODELS, Mixer, real_steps
+from seqbench.models.mixer import MODELS, Mixer, ModelSpec, real_steps
 from seqbench.probes.shared.nets import check_mixer
+from seqbench.registry import Entry
 from seqbench.report.text import counted, listed, rounded
 from seqbench.training import AdamW
 
@@ -392,7 +393,10 @@ def plain_model() -> str:
     """The built-in causal model with the fewest parameters: what comes fast where any would do."""
     own = [entry for entry in MODELS.entries() if not entry.apart and entry.value.mixer.can_be_causal]
 
-    def size(entry: Any) -> tuple[int, str]:
-        return sum(p.numel() for p in entry.value.mixer(8, 8, True).parameters()), entry.name
+    def size(entry: Entry[ModelSpec]) -> tuple[int, str]:
+        mixer = entry.value.mixer
+        width = 8 + -8 % mixer.width_multiple
+        return sum(parameter.numel() for parameter in mixer(width, width, True).parameters()), entry.name
 
-    return min(own, key=size).name
+    with torch.random.fork_rng(devices=[]):
+        return min(own, key=size).name
