@@ -9,7 +9,10 @@ from conftest import ROOT
 from test_models import BUILT_IN
 
 from seqbench import load_plugin
-from seqbench.checks import CHECKED, checks_of, findings
+from seqbench.checks import CHECKED, checks_of, findings, running
+from seqbench.checks.running import check_file
+from seqbench.errors import UserError
+from seqbench.models.mixer import MODELS
 from seqbench.registry import registered_by
 
 MODEL, TASK, PROBE = (ROOT / "examples" / f"{name}.py" for name in ("running_mean", "digits", "steps_to_solve"))
@@ -254,68 +257,67 @@ def test_a_probe_that_breaks_a_rule_is_told_which_and_what_to_do(checked, broken
 
 
 @pytest.fixture
-def check(cli, tmp_path):
-    """``check(text, ...)``: the command over a file with this text."""
+def mine(tmp_path):
+    """``mine(text)`` is a file with this text."""
 
-    def run(text, *words):
+    def write(text):
         (tmp_path / "mine.py").write_text(text, encoding="utf-8")
-        return cli("check", "mine.py", *words)
+        return tmp_path / "mine.py"
 
-    return run
+    return write
 
 
-def test_the_command_shows_every_check_and_fails_if_one_does(check):
-    good = check(MODEL.read_text())
+def test_the_command_shows_every_check_and_fails_if_one_does(here, mine):
+    good = here("check", MODEL)
     assert good.returncode == 0 and good.stderr == "", good.stderr
     assert "| padding " in good.stdout and "model running-mean: no check failed; 11 ok, 1 skipped." in good.stdout
-    bad = check(changed(MODEL, ("value=1.0", "value=2.0")), "--json")
+    bad = here("check", mine(changed(MODEL, ("value=1.0", "value=2.0"))), "--json")
     told = json.loads(bad.stdout)
-    assert bad.returncode == 1 and told["failed"] == 1 and told["file"] == "mine.py"
+    assert bad.returncode == 1 and told["failed"] == 1 and told["file"].endswith("mine.py")
     assert [one["check"] for one in told["checks"] if one["outcome"] == "failed"] == ["step"]
     assert {one["kind"] for one in told["checks"]} == {"model"}
+    assert "running-mean" not in MODELS.names()  # it was loaded elsewhere
+
+
+def test_a_layer_that_takes_its_process_down_is_a_failed_check_and_the_next_is_checked(mine):
+    class_ = MODEL.read_text().partition("@seqbench")[1:]
+    layers = ["import os, time, torch, seqbench"]
+    for name, line in (("falls", "os.kill(os.getpid(), 11)"), ("stands", ""), ("hangs", "time.sleep(1000)")):
+        text = "".join(class_).replace("running-mean", name)
+        layers.append(text.replace("        T = x.shape[1]\n", f"        {line}\n        T = x.shape[1]\n"))
+    found = check_file(mine("\n\n".join(layers)), limit=5.0)
+    by_name = {name: [one for one in found if one.name == name] for name in ("falls", "stands", "hangs")}
+    assert {len(those) for those in by_name.values()} == {len(checks_of("model"))}
+    for name, said in (
+        ("falls", "its process was ended by SIGSEGV"),
+        ("hangs", "it was ended after 5 s: call forward"),
+    ):
+        assert by_name[name][0].outcome == "failed" and said in by_name[name][0].found
+        assert {one.found for one in by_name[name][1:]} == {"the check of shape ended the process"}
+    assert {one.outcome for one in by_name["stands"]} == {"ok", "skipped"}
 
 
 @pytest.mark.parametrize(
-    ("line", "words", "said"),
+    ("text", "said"),
     [
-        ("__import__('os').kill(__import__('os').getpid(), 11)", (), "its process was ended by SIGSEGV"),
-        ("__import__('os')._exit(0)", (), "its process ended with exit code 0"),
-        ("while x is not None: pass", ("--time-limit", "4"), "it took longer than 4 s and was ended"),
-    ],
-)
-def test_a_layer_that_takes_its_process_down_is_a_failed_check(check, line, words, said):
-    """What is registered after it is checked all the same."""
-    two = changed(MODEL, ("        T = x.shape[1]\n", f"        {line}\n        T = x.shape[1]\n"))
-    two += MODEL.read_text().replace("import torch\n\nimport seqbench\n", "").replace("running-mean", "mean-2")
-    ended = check(two, *words, "--json")
-    assert ended.returncode == 1, ended.stderr
-    found = json.loads(ended.stdout)["checks"]
-    of_first = [one for one in found if one["name"] == "running-mean"]
-    assert of_first[0]["outcome"] == "failed" and said in of_first[0]["found"]
-    assert {one["found"] for one in of_first[1:]} == {"the check of shape ended the process"}
-    assert {one["outcome"] for one in found if one["name"] == "mean-2"} == {"ok", "skipped"}
-
-
-@pytest.mark.parametrize(
-    ("text", "words", "said"),
-    [
-        ("import seqbench\nnothing", (), "mine.py fails to import: NameError: name 'nothing' is not defined (line 2)."),
-        ("x = 1", (), "mine.py: the file registers nothing"),
-        ("import os\nos.kill(os.getpid(), 11)", (), "mine.py can't be loaded: its process was ended by SIGSEGV"),
-        ("while True: pass", ("--time-limit", "3"), "mine.py can't be loaded: it took longer than 3 s and was ended."),
+        ("import seqbench\nnothing", r"mine.py fails to import: NameError: name 'nothing' is not defined \(line 2\)\."),
+        ("x = 1", "mine.py: the file registers nothing"),
+        ("import os\nos.kill(os.getpid(), 11)", "mine.py can't be loaded: its process was ended by SIGSEGV"),
+        ("import os\nos._exit(0)", "mine.py can't be loaded: its process ended with exit code 0"),
+        ("import time\ntime.sleep(1000)", "mine.py can't be loaded: it was ended after 1 s"),
         (
             "import seqbench\n@seqbench.register_baseline('b', kind='classify')\ndef b(*a): pass",
-            (),
             "registers baseline b, and there are checks for models, tasks and probes only",
         ),
     ],
 )
-def test_a_file_that_gives_nothing_to_check_is_one_sentence(check, text, words, said):
-    refused = check(text, *words)
-    assert refused.returncode == 2 and said in refused.stderr and refused.stdout == "", refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
+def test_a_file_that_gives_nothing_to_check_is_one_sentence(mine, monkeypatch, text, said):
+    if "sleep" in text:
+        monkeypatch.setattr(running, "LOADING", 1.0)
+    with pytest.raises(UserError, match=said):
+        check_file(mine(text), limit=1.0 if "sleep" in text else 60.0)
 
 
-def test_a_file_that_is_not_there_is_one_sentence(cli):
-    refused = cli("check", "none.py")
+def test_a_file_that_is_not_there_is_one_sentence(here):
+    refused = here("check", "none.py")
     assert refused.returncode == 2 and refused.stderr == "seqbench: none.py: no such Python file.\n"

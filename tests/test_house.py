@@ -43,6 +43,7 @@ PROTOCOL = {  # names that every module of a kind defines, so that whoever finds
     "load", "build", "encode", "score", "Options",  # tasks and files
     "run_spec",  # kinds of jobs
     "group", "main",  # commands and processes
+    "Subject",  # checks
 }  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from seqbench.registry import load_plugin, registered_by
 
 __all__ = ["CheckSpec", "check_file", "run_spec"]
 
+LOADING = 60.0  # seconds that a file may take to load, at least: it may import a lot, on a machine with much to do
+
 
 @dataclass(frozen=True)
 class CheckSpec:
@@ -59,7 +61,6 @@ class CheckSpec:
 def run_spec(spec: Mapping[str, Any], store: Store, *, force: bool, listener: Listener) -> None:
     """In the process: load the file, and tell of its checks as they go; see `jobs.job.Job`."""
     load_plugin(spec["file"])
-    listener.say(json.dumps({"what": "loaded"}))
     done = {tuple(pair) for pair in spec["done"]}
     registered = [(registry.noun, name) for registry, name in registered_by(spec["file"])]
     known = [pair for pair in registered if pair[0] in CHECKED]
@@ -69,6 +70,9 @@ def run_spec(spec: Mapping[str, Any], store: Store, *, force: bool, listener: Li
             f"--plugin {spec['file']} registers {names}, and there are checks for models, tasks and probes only: "
             "check the task that names it."
         )
+    for kind in dict(known):
+        checks_of(kind)  # imports what they need, which is no check's time
+    listener.say(json.dumps({"what": "loaded"}))
     for kind, name in known:
         if (kind, name) in done:
             continue
@@ -89,6 +93,10 @@ class _Heard:
     since: float = field(default_factory=time.monotonic)
     found: list[Finding] = field(default_factory=list)
     refused: str = ""
+
+    def is_late(self, limit: float) -> bool:
+        """Whether the file, or the check that it is at, takes longer than it may."""
+        return time.monotonic() - self.since > (limit if self.loaded else max(limit, LOADING))
 
     def take(self, event: Event) -> None:
         """One event, but for the last."""
@@ -150,11 +158,12 @@ def _run(job: Job, limit: float, plugins: Sequence[Path]) -> tuple[_Heard, str]:
         while True:
             event = executor.wait(0.2)
             if event is None:
-                if not late and time.monotonic() - heard.since > limit:
+                if not late and heard.is_late(limit):
                     late = True
                     executor.stop(job)
             elif event.kind == "ended":
-                return heard, f"it took longer than {limit:g} s and was ended" if late else _why(*event.values, heard)
+                seconds = time.monotonic() - heard.since
+                return heard, f"it was ended after {seconds:.0f} s" if late else _why(*event.values, heard)
             else:
                 heard.take(event)
     finally:

@@ -14,7 +14,7 @@ import hashlib
 import re
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from seqbench.baselines import BASELINES
 from seqbench.checks import Broken, NotChecked, register_check
 from seqbench.checks.models import plain_model
 from seqbench.config import RunConfig
-from seqbench.data import Rows, Split, Stream, TaskData, Truth
+from seqbench.data import Ragged, Rows, Split, Stream, TaskData, Truth
 from seqbench.device import settings
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS
@@ -168,7 +168,7 @@ def _arrays(split: Split) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for item in dataclasses.fields(split):
         value = getattr(split, item.name)
-        parts = value.items() if isinstance(value, dict) else [("", value)]
+        parts = value.items() if isinstance(value, Mapping) else [("", value)]
         found.update({f"{item.name} {name}".strip(): np.asarray(one) for name, one in parts if one is not None})
     return found
 
@@ -323,8 +323,10 @@ def _values_of(split: Split) -> Array:
     series = _series(split)
     if series is not None:
         return series
+    if isinstance(split, Ragged):
+        return np.asarray(split.tokens)
     if not isinstance(split, Rows):
-        return np.asarray(getattr(split, "tokens", split[_some(len(split))].inputs))
+        return np.asarray(split[_some(len(split))].inputs)
     if split.row_lengths is None:
         return np.asarray(split.inputs)
     return np.asarray(split.inputs)[np.arange(split.inputs.shape[1]) < split.row_lengths[:, None]]
