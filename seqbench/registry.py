@@ -31,7 +31,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqbench.errors import UserError, nearest
 
-__all__ = ["Entry", "Registry", "check_name", "load_plugin", "loaded_plugins"]
+__all__ = ["Entry", "Registry", "check_name", "load_plugin", "loaded_plugins", "registered_by"]
 
 T = TypeVar("T")
 
@@ -257,6 +257,11 @@ def _take_back(added: list[tuple[Registry[Any], str]]) -> None:
     for registry, name in added:
         with contextlib.suppress(KeyError):  # it was taken back already
             registry.remove(name)
+
+
+def registered_by(path: str | Path) -> list[tuple[Registry[Any], str]]:
+    """What the file that `load_plugin` has run registered: where, and under which names, in that order."""
+    return list(_loaded[Path(path).resolve()].added)
 
 
 def loaded_plugins(*, elsewhere: bool = True) -> tuple[Path, ...]:

@@ -21,8 +21,8 @@ README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md"]
 UNDER_REVIEW = {"2": "under review: measured with a net that was too small"}  # until it is measured again
-GROUPS = ("run", "tune", "list", "data show", "data prepare", "data fetch", "predict", "leaderboard", "claims",
-          "config", "regress run", "regress compare", "regress trend")  # fmt: skip
+GROUPS = ("run", "tune", "list", "data show", "data prepare", "data fetch", "predict", "check", "leaderboard",
+          "claims", "config", "regress run", "regress compare", "regress trend")  # fmt: skip
 PROBES = ("memory", "gradient", "cost", "parallel", "context", "copy", "tracking")
 EVERYWHERE = {"--help", "--json", "--version", "--plugin", "--debug"}
 
@@ -176,6 +176,11 @@ def test_the_examples_of_docs_load_as_plugins(tmp_path):
                 registry.remove(name)
 
 
+@pytest.mark.parametrize("page", ["add-a-model.md", "add-a-task.md"])
+def test_the_code_that_a_page_begins_with_is_an_example(page):
+    assert code_of(page) == text_of(ROOT / "examples" / EXAMPLES[page])
+
+
 BLOCK = re.compile(r"^```(python)?\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -215,7 +220,9 @@ def test_the_map_of_the_house_is_complete():
     assert {path.name for path in inside if path not in {ROOT / name for name in named}} <= {"__init__.py"}
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "example", sorted([*ROOT.glob("examples/*.py"), *ROOT.glob("docs/examples/*.py")]), ids=lambda path: path.name
+)
 def test_files_of_examples_are_shown_and_short(example):
     assert f"examples/{example.name}" in " ".join(text_of(page) for page in DOCS)
     assert len(text_of(example).splitlines()) <= 120 and ast.get_docstring(ast.parse(text_of(example)))

@@ -13,7 +13,7 @@ from seqbench.models.mixer import MODELS
 
 LAYERS = [  # a module may import from its own row and from the rows below
     {"cli", "api", "__main__"},
-    {"claims", "board", "probes", "gate", "tuning"},
+    {"claims", "board", "probes", "gate", "tuning", "checks"},
     {"experiment", "predictions", "about"},
     {"jobs", "training", "report"},
     {"models", "tasks", "files", "baselines", "prepare"},
@@ -34,6 +34,7 @@ LAYERS = [  # a module may import from its own row and from the rows below
 ]
 PLUG_INS = (
     "baselines",
+    "checks",
     "claims",
     "cli",
     "models",
@@ -44,6 +45,7 @@ PROTOCOL = {  # names that every module of a kind defines, so that whoever finds
     "load", "build", "encode", "score", "Options",  # tasks and files
     "run_spec",  # kinds of jobs
     "group", "main",  # commands and processes
+    "Subject",  # checks
 }  # fmt: skip
 
 

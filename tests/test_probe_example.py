@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-FILE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "steps_to_solve.py"
+FILE = Path(__file__).resolve().parents[1] / "examples" / "steps_to_solve.py"
 WORDS = ("probe", "steps-to-solve", "--plugin", FILE, "--model", "rnn,lstm", "--budget", "smoke", "--device", "cpu")
 
 

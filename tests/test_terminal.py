@@ -182,7 +182,7 @@ def test_the_board_is_filtered_in_every_format_and_an_unknown_name_is_answered(c
 
 PROBES = ("memory", "gradient", "cost", "parallel", "context", "copy", "tracking")
 GROUPS = ("data", "data show", "data prepare", "data fetch", "probe", *(f"probe {name}" for name in PROBES))
-HELP = ("", "run", "list", "predict", "leaderboard", "claims", "config", *GROUPS)
+HELP = ("", "run", "list", "predict", "check", "leaderboard", "claims", "config", *GROUPS)
 COMMAND = "Every command"
 
 

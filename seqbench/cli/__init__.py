@@ -56,15 +56,8 @@ class Command(Protocol):
 
 
 Commands = Mapping[str, type[Any]]
-NAMES = (
-    "run",
-    "tune",
-    "list",
-    "predict",
-    "leaderboard",
-    "claims",
-    "config",
-)  # each is a module of this package; so are:
+# each is a module of this package
+NAMES = ("run", "tune", "list", "predict", "check", "leaderboard", "claims", "config")
 GROUPS = {  # commands of two words
     "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",

@@ -1,6 +1,6 @@
 """How many training steps a model needs until it recalls one of 8 symbols across some steps of noise.
 
-python run_bench.py probe steps-to-solve --model rnn,lstm --budget smoke --plugin docs/examples/steps_to_solve.py
+python run_bench.py probe steps-to-solve --model rnn,lstm --budget smoke --plugin examples/steps_to_solve.py
 """
 
 import math
