@@ -97,7 +97,12 @@ def _stabilised(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor) -
     added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
     memory = _before((total[..., -1] + before - after).exp(), added)
     y = widened(scores @ v + (q * carried) @ memory)
-    return y[..., :-1] / torch.maximum(y[..., -1:].abs(), (-m).exp()[..., None])
+    return y[..., :-1] / torch.maximum(y[..., -1:].abs(), _least(m)[..., None])
+
+
+def _least(m: Tensor) -> Tensor:
+    """exp(-m), what the paper's 1 is less m, but not 0: a query of 0, as in the padding of a chunk, reads 0."""
+    return (-m).exp() + torch.finfo(m.dtype).tiny
 
 
 def _maxima(total: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
@@ -304,7 +309,7 @@ class MLSTM(Mixer):
         keep, add = (f + m - most).exp()[..., None], (i - most).exp()[..., None]
         n = keep * n + add * k
         c = keep[..., None] * c + (add * k)[..., None] * v[:, :, None]
-        size = torch.maximum((q * n).sum(-1).abs(), (-most).exp())
+        size = torch.maximum((q * n).sum(-1).abs(), _least(most))
         h = (q[:, :, None] @ c)[:, :, 0] / size[..., None]
         return self._leave(h, o), (c, n, most)
 
