@@ -222,13 +222,15 @@ class LRU(Mixer):
     def _reads(self, real: Tensor, imaginary: Tensor, u: Tensor) -> Tensor:
         """The output from the real and imaginary parts of the states."""
         y = self.read(torch.cat([real, imaginary], dim=-1)) + self.through * u
-        value, gate = self.leave(F.gelu(y)).chunk(2, dim=-1)
+        left: Tensor = self.leave(F.gelu(y))
+        value, gate = left.chunk(2, dim=-1)
         return value * torch.sigmoid(gate)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         u = self.enter(x)
         if x.is_meta:  # its products alone count
-            return self._reads(*self.write(u).chunk(2, dim=-1), u)
+            real, imaginary = self.write(u).chunk(2, dim=-1)
+            return self._reads(real, imaginary, u)
         states = scan(self._decay(), self._writes(u))
         return self._reads(states.real, states.imag, u)
 
