@@ -317,15 +317,14 @@ def case(length, *, complex_numbers=False, spread=False):
     return a.requires_grad_(), torch.randn(2, length, 4, dtype=dtype, requires_grad=True)
 
 
-@pytest.fixture(params=["cpu", "elsewhere"])
+@pytest.fixture(params=["in turn", "in blocks", "doubled"])
 def way(request, monkeypatch):
-    """As on a CPU, and as on other devices."""
-    if request.param == "elsewhere":
+    """As on a CPU where steps are large, where they are small, and as on other devices."""
+    monkeypatch.setattr(scan, "LONG", {"in turn": 10**9, "in blocks": 2}.get(request.param, 64))
+    if request.param == "doubled":
 
         def steps(a, b, *, back=False):
-            if not back:
-                return scan._doubled(a, b)
-            return scan._doubled_back(a, b)
+            return scan._from_the_end(scan._doubled, a, b) if back else scan._doubled(a, b)
 
         monkeypatch.setattr(scan, "_steps", steps)
 
@@ -343,6 +342,10 @@ def test_the_scan_is_the_loop_with_its_gradients(way, length, complex_numbers, s
         results.append([h, *torch.autograd.grad(loss, [a, b])])
     for found, truth in zip(*results, strict=True):
         assert found.shape == truth.shape and torch.allclose(found, truth, atol=1e-12)
+
+
+def test_nothing_is_scanned_to_nothing():
+    assert scan.scan(torch.zeros(0, 100, 3), torch.zeros(0, 100, 3)).shape == (0, 100, 3)
 
 
 @pytest.mark.parametrize("complex_numbers", [False, True])
