@@ -97,7 +97,12 @@ def _stabilised(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor) -
     added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
     memory = _before((total[..., -1] + before - after).exp(), added)
     y = widened(scores @ v + (q * carried) @ memory)
-    return y[..., :-1] / torch.maximum(y[..., -1:].abs(), (-m).exp()[..., None])
+    return y[..., :-1] / torch.maximum(y[..., -1:].abs(), _least(m)[..., None])
+
+
+def _least(m: Tensor) -> Tensor:
+    """exp(-m), what the paper's 1 is less m, but not 0: a query of 0, as in the padding of a chunk, reads 0."""
+    return (-m).exp() + torch.finfo(m.dtype).tiny
 
 
 def _maxima(total: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +127,7 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
     system = widened(k @ k.mT) * weights * rate  # its diagonal counts as one
     wanted = torch.cat([rate * v, rate * total.exp()[..., None] * k], dim=-1)
     solved = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
-    new, seen = solved.split((v.shape[-1], k.shape[-1]), dim=-1)
+    new, seen = torch.split(solved, [v.shape[-1], k.shape[-1]], dim=-1)
     scores, carried = (q @ k.mT) * weights, q * total.exp()[..., None]
     left, keep = k * (total[..., -1:] - total).exp()[..., None], total[..., -1].exp()[..., None, None]
     memory, outputs = v.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]), []
@@ -163,6 +168,11 @@ class _ShortConvolution(nn.Module):
         """From (B, channels) and the last inputs (B, 3, channels)."""
         window = torch.cat([cache, x_t[:, None]], dim=1)
         return F.silu(self.bias + (window * self.weight).sum(1)), window[:, 1:]
+
+
+def _by_head(x: Tensor) -> Tensor:
+    """(..., d) to (..., heads, d / heads)."""
+    return x.reshape(*x.shape[:-1], HEADS, -1)
 
 
 def _root_mean_square(x: Tensor, weight: Tensor) -> Tensor:
@@ -208,13 +218,13 @@ class Mamba2(Mixer):
 
     def _split(self, u: Tensor) -> tuple[Tensor, ...]:
         """The gate, what the convolution reads, and the step sizes."""
-        return self.enter(u).split((self.inner, self.inner + 2 * STATE, HEADS), dim=-1)
+        return torch.split(self.enter(u), [self.inner, self.inner + 2 * STATE, HEADS], dim=-1)
 
     def _parts(self, mixed: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
         """x (..., heads, width), B and C (..., rows), the step sizes and the log decays (..., heads)."""
-        x, b, c = widened(mixed).split((self.inner, STATE, STATE), dim=-1)
+        x, b, c = torch.split(widened(mixed), [self.inner, STATE, STATE], dim=-1)
         size = F.softplus(widened(dt) + self.step_size)
-        return x.unflatten(-1, (HEADS, -1)), b, c, size, -size * self.log_rate.exp()
+        return _by_head(x), b, c, size, -size * self.log_rate.exp()
 
     def _leave(self, y: Tensor, x: Tensor, z: Tensor) -> Tensor:
         read = (y + self.through * x).flatten(-2)
@@ -274,7 +284,7 @@ class MLSTM(Mixer):
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (..., heads, width), o (..., d_out), log i and log f (..., heads)."""
         q, k, v, o = widened(self.map(x)).chunk(4, dim=-1)
-        q, k, v = (part.unflatten(-1, (HEADS, -1)) for part in (q, k, v))
+        q, k, v = (_by_head(part) for part in (q, k, v))
         i, f = widened(self.gates(x)).chunk(2, dim=-1)
         return q, k * k.shape[-1] ** -0.5, v, torch.sigmoid(o), i, -F.softplus(-f)
 
@@ -294,8 +304,8 @@ class MLSTM(Mixer):
     def initial_state(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         head = self.d_out // HEADS
         zeros = self.scale.new_zeros(batch, HEADS, head * head + head + 1)
-        c, n, m = zeros.split((head * head, head, 1), dim=-1)
-        return c.unflatten(-1, (head, head)), n, m[..., 0]
+        c, n, m = torch.split(zeros, [head * head, head, 1], dim=-1)
+        return c.reshape(batch, HEADS, head, head), n, m[..., 0]
 
     def step(self, x_t: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         c, n, m = state
@@ -304,7 +314,7 @@ class MLSTM(Mixer):
         keep, add = (f + m - most).exp()[..., None], (i - most).exp()[..., None]
         n = keep * n + add * k
         c = keep[..., None] * c + (add * k)[..., None] * v[:, :, None]
-        size = torch.maximum((q * n).sum(-1).abs(), (-most).exp())
+        size = torch.maximum((q * n).sum(-1).abs(), _least(most))
         h = (q[:, :, None] @ c)[:, :, 0] / size[..., None]
         return self._leave(h, o), (c, n, most)
 
@@ -332,11 +342,11 @@ class GatedDeltaNet(Mixer):
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         """What the convolution reads, the output's gate, and what decides log decays and rates."""
-        return self.enter(x).split((3 * self.d_out, self.d_out, 2 * HEADS), dim=-1)
+        return torch.split(self.enter(x), [3 * self.d_out, self.d_out, 2 * HEADS], dim=-1)
 
     def _parts(self, mixed: Tensor, gates: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (..., heads, width), log decays and rates (..., heads)."""
-        q, k, v = widened(mixed).unflatten(-1, (3, HEADS, -1)).unbind(-3)
+        q, k, v = (_by_head(part) for part in widened(mixed).chunk(3, dim=-1))
         q, k = (part * (part.pow(2).sum(dim=-1, keepdim=True) + EPSILON).pow(-0.5) for part in (q, k))
         a, b = widened(gates).chunk(2, dim=-1)
         return q, k, v, -self.log_rate.exp() * F.softplus(a + self.step_size), torch.sigmoid(b)

@@ -9,6 +9,7 @@ of a block, which the residual backbone has; `--backbone residual` is thus neare
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,12 +21,15 @@ from seqbench.models.mixer import Mixer, register_model, starts, widened
 
 __all__ = ["LRU", "MinGRU", "MinLSTM", "looped", "scan"]
 
+SMALL, LONG = 4096, 64  # numbers of a step on a CPU below which calling it costs more than doing it, and steps that pay
+
 
 def scan(a: Tensor, b: Tensor) -> Tensor:
     """(B, T, ...) states h_t = a_t h_(t-1) + b_t from a state of 0; real or complex, ``a`` may be spread to ``b``.
 
-    On a CPU the steps run one after the other in three operations altogether, since each is long enough to keep it
-    busy; elsewhere in log2(T) operations over all of them (Hillis and Steele 1986). A second derivative is refused.
+    On a CPU the steps run one after the other where each is enough work; where it is not, those of sqrt(T) blocks run
+    beside each other. Elsewhere it takes log2(T) operations over all steps (Hillis and Steele 1986). A second
+    derivative is refused.
     """
     states: Tensor = _Scan.apply(a, b)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return states
@@ -66,7 +70,9 @@ class _Scan(torch.autograd.Function):
 def _steps(a: Tensor, b: Tensor, *, back: bool = False) -> Tensor:
     """h_t = a_t h_(t-1) + b_t, or ``back``: h_t = a_(t+1) h_(t+1) + b_t."""
     if b.device.type != "cpu":
-        return _doubled_back(a, b) if back else _doubled(a, b)
+        return _from_the_end(_doubled, a, b) if back else _doubled(a, b)
+    if b.numel() < SMALL * b.shape[1] and b.shape[1] >= LONG:
+        return _from_the_end(_in_blocks, a, b) if back else _in_blocks(a, b)
     h = torch.empty(b.shape, dtype=b.dtype)
     rows = [a.unbind(1), b.unbind(1), h.unbind(1)]
     if back:
@@ -90,10 +96,31 @@ def _doubled(a: Tensor, b: Tensor) -> Tensor:
     return b
 
 
-def _doubled_back(a: Tensor, b: Tensor) -> Tensor:
+def _in_blocks(a: Tensor, b: Tensor) -> Tensor:
+    """h_t = a_t h_(t-1) + b_t: all blocks from a state of 0, beside each other; then what each hands to the next."""
+    length = b.shape[1]
+    size = math.isqrt(length)
+    more = -length % size
+    if more:
+        a, b = (torch.cat([x, x.new_zeros(b[:, :more].shape)], dim=1) for x in (a, b))
+    a, b = (x.view(len(x), x.shape[1] // size, size, *x.shape[2:]) for x in (a, b))
+    h, products = torch.empty(b.shape, dtype=b.dtype), torch.empty(b.shape, dtype=b.dtype)
+    before, product = h[:, :, 0].copy_(b[:, :, 0]), products[:, :, 0].copy_(a[:, :, 0])
+    rows = (x.unbind(2)[1:] for x in (a, b, h, products))
+    for a_k, b_k, h_k, product_k in zip(*rows, strict=True):
+        before = torch.addcmul(b_k, a_k, before, out=h_k)
+        product = torch.mul(a_k, product, out=product_k)
+    ends = [before[:, 0]]
+    for end, kept in zip(before.unbind(1)[1:-1], product.unbind(1)[1:-1], strict=True):
+        ends.append(torch.addcmul(end, kept, ends[-1]))
+    h[:, 1:].addcmul_(products[:, 1:], torch.stack(ends, dim=1).unsqueeze(2))
+    return h.flatten(1, 2)[:, :length]
+
+
+def _from_the_end(way: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
     """h_t = a_(t+1) h_(t+1) + b_t."""
     following = torch.cat([a[:, 1:], a.new_zeros(a[:, :1].shape)], dim=1)
-    return _doubled(following.flip(1), b.flip(1)).flip(1)
+    return way(following.flip(1), b.flip(1)).flip(1)
 
 
 class _Minimal(Mixer):
@@ -222,13 +249,15 @@ class LRU(Mixer):
     def _reads(self, real: Tensor, imaginary: Tensor, u: Tensor) -> Tensor:
         """The output from the real and imaginary parts of the states."""
         y = self.read(torch.cat([real, imaginary], dim=-1)) + self.through * u
-        value, gate = self.leave(F.gelu(y)).chunk(2, dim=-1)
+        left: Tensor = self.leave(F.gelu(y))
+        value, gate = left.chunk(2, dim=-1)
         return value * torch.sigmoid(gate)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         u = self.enter(x)
         if x.is_meta:  # its products alone count
-            return self._reads(*self.write(u).chunk(2, dim=-1), u)
+            real, imaginary = self.write(u).chunk(2, dim=-1)
+            return self._reads(real, imaginary, u)
         states = scan(self._decay(), self._writes(u))
         return self._reads(states.real, states.imag, u)
 

@@ -27,6 +27,8 @@ __all__ = [
     "weights_of",
 ]
 
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # as torch.nn names them
+
 
 class Peepholes(nn.LSTM):
     """A layer of nn.LSTM whose gates see the cell, too (Gers and Schmidhuber 2000; torch has none).
@@ -53,10 +55,11 @@ class Peepholes(nn.LSTM):
         if x.is_meta:  # its products are those of the plain cell
             output: tuple[Tensor, tuple[Tensor, Tensor]] = super().forward(x)
             return output
+        w, u, b, b_state = (getattr(self, f"{name}_l0") for name in WEIGHTS)
         h = c = x.new_zeros(len(x), self.hidden_size)
         states = []
-        for gates in F.linear(x, self.weight_ih_l0, self.bias_ih_l0 + self.bias_hh_l0).unbind(1):
-            h, c = self.update(gates + F.linear(h, self.weight_hh_l0), c)
+        for gates in F.linear(x, w, b + b_state).unbind(1):
+            h, c = self.update(gates + F.linear(h, u), c)
             states.append(h)
         return torch.stack(states, dim=1), (h, c)
 
@@ -157,10 +160,10 @@ class Weights(NamedTuple):
 
 def weights_of(layer: Layer, engine: Engine) -> Weights:
     """Of ``layer`` for ``engine``; gradients flow back through it."""
-    w, u, b, b_state = (getattr(layer, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    w, u, b, b_state = (getattr(layer, f"{name}_l0") for name in WEIGHTS)
     cell, H = cell_of(layer), layer.hidden_size
     wide = -(-H // engine.multiple(w.dtype)) * engine.multiple(w.dtype)
-    extra = layer.peepholes if isinstance(layer, Peepholes) else None
+    extra: Tensor | None = layer.peepholes if isinstance(layer, Peepholes) else None
     if cell == "gru":  # from r, z, n to n, r, z, as their gradients lie
         extra = b_state[2 * H :]
         b = torch.cat([b[2 * H :], b[: 2 * H] + b_state[: 2 * H]])
@@ -173,7 +176,7 @@ def weights_of(layer: Layer, engine: Engine) -> Weights:
         u = F.pad(u.unflatten(0, (gates, H)), (0, more, 0, more)).flatten(0, 1)
         b = F.pad(b.unflatten(0, (gates, H)), (0, more)).flatten()
         if extra is not None:
-            extra = F.pad(extra.unflatten(0, (-1, H)), (0, more)).flatten()
+            extra = F.pad(extra.view(-1, H), (0, more)).flatten()
     return Weights(w, b, u, extra)
 
 
