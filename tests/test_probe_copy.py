@@ -77,7 +77,7 @@ def test_models_have_about_as_many_parameters_and_the_controller_has_about_a_hun
             net = CopyCase(**spec.options).net(spec.models[0])
         sizes[spec.models[0]] = sum(p.numel() for p in net.parameters())
         assert spec.models[0] != "ntm" or spec.options["width"] == pytest.approx(100, abs=5)
-    assert all(size == pytest.approx(100_000, rel=0.05) for size in sizes.values()), sizes
+    assert all(size == pytest.approx(100_000, rel=0.1) for size in sizes.values()), sizes
 
 
 def test_a_measurement_is_the_same_again_and_json():
