@@ -275,7 +275,7 @@ class Copying(Probe[CopyResult]):
             params=count_parameters(net),
             state_size=net.state_size(problem.steps(case.tested[-1])),
             tries=tries,
-            tested=tested(net, case, spec.seed),
+            tested=copied_by(net, case, spec.seed),
         )
 
     def headline(self, result: CopyResult) -> str:
@@ -313,7 +313,7 @@ class Copying(Probe[CopyResult]):
         return Chart("Copying vectors of 8 bits, taught on 1 to 10 of them", [[shown], [taught]], notes=[RULE])
 
 
-def tested(net: SequenceModel, case: CopyCase, seed: int) -> tuple[Copied, ...]:
+def copied_by(net: SequenceModel, case: CopyCase, seed: int) -> tuple[Copied, ...]:
     """The test of ``net``: fresh sequences of each length, which follow from ``seed`` alone."""
     from seqbench.probes.shared.nets import generator_of
     from seqbench.probes.shared.problems import WIDE, Bits
