@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from seqbench.errors import UserError
@@ -290,7 +291,7 @@ class Copying(Probe[CopyResult]):
         if not rows:
             return "Nothing was measured."
         attempts = "\n".join(line for row in rows for line in _attempts(row))
-        return "\n\n".join([aligned_table(map(_cells, rows)), attempts, f"{READING}\n{RULE}"])
+        return "\n\n".join([aligned_table(map(_cells, rows)), attempts, f"{READING}\n{fill(RULE, 110)}"])
 
     def chart(self, measured: Sequence[Measured[CopyResult]]) -> Chart:
         """The share of wrong bits against length, and every seed's score while it was taught."""
