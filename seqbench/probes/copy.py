@@ -307,7 +307,9 @@ class Copying(Probe[CopyResult]):
                 Line(lengths, value, look, low, high, label=short(row.label), dash=dashes[row.label], marked=True)
             )
         marks += [Rule(0.5, "guessing"), Rule(float(TAUGHT), "longest in training", axis="x")]
-        axes = Axis("vectors in a sequence (logarithmic)", "log2"), Axis("share of wrong bits", limits=(-0.03, 0.58))
+        ticks = [(float(one.length), f"{one.length:,}") for one in rows[0].results[0].tested]
+        across = Axis("vectors in a sequence (logarithmic)", "log2", ticks=ticks if len(ticks) > 2 else None)
+        axes = across, Axis("share of wrong bits", limits=(-0.03, 0.58))
         shown = Panel("Wrong bits of the best state; bands: 95% over seeds", marks, *axes)
         curves = [(short(row.label), look_of(row.model), result.tries) for row in rows for result in row.results]
         taught = curves_panel("Training: the mean score on 1 to 10 vectors", curves)
