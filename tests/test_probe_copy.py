@@ -12,7 +12,7 @@ from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
 from seqbench.models.mixer import MODELS
 from seqbench.probes import Measured, Request
-from seqbench.probes.copy import Copied, CopyCase, Copying, CopyOptions, CopyResult, tested
+from seqbench.probes.copy import Copied, CopyCase, Copying, CopyOptions, CopyResult, copied_by
 from seqbench.probes.shared.restarts import Schooling, Try
 from seqbench.report.draw import draw
 
@@ -51,21 +51,21 @@ def test_a_net_that_copies_by_construction_makes_no_mistake(delayed):
         net.embed.bias.zero_()
         net.head.out.weight.copy_(10 * torch.eye(9)[:8])
         net.head.out.bias.fill_(-5.0)
-        assert tested(net, case, 0) == tuple(Copied(length, 8 * length, 0.0, 1.0) for length in (10, 20, 40))
+        assert copied_by(net, case, 0) == tuple(Copied(length, 8 * length, 0.0, 1.0) for length in (10, 20, 40))
         net.head.out.bias[0] = -15.0  # the first bit is always said to be 0
-        for one in tested(net, case, 0):
+        for one in copied_by(net, case, 0):
             assert one.wrong == pytest.approx(one.length / 2, rel=0.1) and one.faultless < 0.1
         net.head.out.bias[0] = float("nan")
-        assert tested(net, case, 0)[0] == Copied(10, 80, None, None)
+        assert copied_by(net, case, 0)[0] == Copied(10, 80, None, None)
 
 
 def test_an_untrained_net_guesses():
-    (spec,) = plan("ntm", params=20_000)
+    (spec,) = plan("ntm", params=6_000, longest=20)
     case = CopyCase(**spec.options)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = case.net("ntm")
-    for one in tested(net, case, 0):
+    for one in copied_by(net, case, 0):
         assert one.wrong == pytest.approx(one.bits / 2, rel=0.05) and one.faultless == 0
 
 
@@ -77,7 +77,7 @@ def test_models_have_about_as_many_parameters_and_the_controller_has_about_a_hun
             net = CopyCase(**spec.options).net(spec.models[0])
         sizes[spec.models[0]] = sum(p.numel() for p in net.parameters())
         assert spec.models[0] != "ntm" or spec.options["width"] == pytest.approx(100, abs=5)
-    assert all(size == pytest.approx(100_000, rel=0.05) for size in sizes.values()), sizes
+    assert all(size == pytest.approx(100_000, rel=0.1) for size in sizes.values()), sizes
 
 
 def test_a_measurement_is_the_same_again_and_json():

@@ -116,7 +116,9 @@ def group(word: str) -> dict[str, type[Any]]:
         own = ("options", Annotated[options, FLAT], field(default_factory=options))
         command = dataclasses.make_dataclass(entry.name, [own], bases=(ProbeCommand,), frozen=True, kw_only=True)
         command.__module__ = __name__  # that of make_dataclass would pass for a built-in type
-        vars(command)["__init__"].__annotations__ = get_type_hints(command, include_extras=True)  # no texts
+        for cls in (options, command):  # no texts: those of a base class name what its own module has imported
+            if "__init__" in vars(cls):
+                vars(cls)["__init__"].__annotations__ = get_type_hints(cls, include_extras=True)
         command.__doc__ = (entry.value.__doc__ or "").strip().partition("\n")[0]
         commands[entry.name] = command
     return commands

@@ -108,7 +108,7 @@ class NeuralTuringMachine(Mixer):
 
     def _halves(self) -> tuple[Tensor, Tensor]:
         """Weights of the controller's gates by which the inputs go, (4H, d_in), and what it carries, (4H, M + H)."""
-        of_inputs, of_read = self.controller.weight_ih.split([self.d_in, self.cell], dim=1)
+        of_inputs, of_read = torch.split(self.controller.weight_ih, [self.d_in, self.cell], dim=1)
         return of_inputs, torch.cat([of_read, self.controller.weight_hh], dim=1)
 
     def _from_inputs(self, x: Tensor) -> Tensor:
@@ -131,8 +131,9 @@ class NeuralTuringMachine(Mixer):
     def _asked(self, h: Tensor) -> _Asked:
         M = self.cell
         numbers = self.steer(h).clamp(-MOST, MOST)
-        of_heads, erase, add = numbers.split([numbers.shape[1] - 2 * M, M, M], dim=1)
-        key, strength, gate, shift, sharpness = of_heads.unflatten(1, (HEADS, -1)).split([M, 1, 1, SHIFTS, 1], dim=2)
+        of_heads, erase, add = torch.split(numbers, [numbers.shape[1] - 2 * M, M, M], dim=1)
+        parts = torch.split(of_heads.unflatten(1, (HEADS, -1)), [M, 1, 1, SHIFTS, 1], dim=2)
+        key, strength, gate, shift, sharpness = parts
         return _Asked(
             key=torch.tanh(key),
             strength=F.softplus(strength),
@@ -150,6 +151,6 @@ def _look(asked: _Asked, weights: Tensor, memory: Tensor) -> Tensor:
     alike = asked.key @ memory.transpose(1, 2) / (norms + NORM)  # equation 6
     content = (asked.strength * alike).softmax(dim=2)  # equation 5
     gated = weights + asked.gate * (content - weights)  # equation 7
-    back, stay, on = asked.shift.split(1, dim=2)
+    back, stay, on = asked.shift.chunk(3, dim=2)
     shifted = back * gated.roll(-1, 2) + stay * gated + on * gated.roll(1, 2)  # equation 8
     return (asked.sharpness * torch.log(shifted + WEIGHT)).softmax(dim=2)  # equation 9

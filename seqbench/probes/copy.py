@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from seqbench.errors import UserError
@@ -275,7 +276,7 @@ class Copying(Probe[CopyResult]):
             params=count_parameters(net),
             state_size=net.state_size(problem.steps(case.tested[-1])),
             tries=tries,
-            tested=tested(net, case, spec.seed),
+            tested=copied_by(net, case, spec.seed),
         )
 
     def headline(self, result: CopyResult) -> str:
@@ -290,7 +291,7 @@ class Copying(Probe[CopyResult]):
         if not rows:
             return "Nothing was measured."
         attempts = "\n".join(line for row in rows for line in _attempts(row))
-        return "\n\n".join([aligned_table(map(_cells, rows)), attempts, f"{READING}\n{RULE}"])
+        return "\n\n".join([aligned_table(map(_cells, rows)), attempts, f"{READING}\n{fill(RULE, 110)}"])
 
     def chart(self, measured: Sequence[Measured[CopyResult]]) -> Chart:
         """The share of wrong bits against length, and every seed's score while it was taught."""
@@ -306,14 +307,16 @@ class Copying(Probe[CopyResult]):
                 Line(lengths, value, look, low, high, label=short(row.label), dash=dashes[row.label], marked=True)
             )
         marks += [Rule(0.5, "guessing"), Rule(float(TAUGHT), "longest in training", axis="x")]
-        axes = Axis("vectors in a sequence (logarithmic)", "log2"), Axis("share of wrong bits", limits=(-0.03, 0.58))
+        ticks = [(float(one.length), f"{one.length:,}") for one in rows[0].results[0].tested]
+        across = Axis("vectors in a sequence (logarithmic)", "log2", ticks=ticks if len(ticks) > 2 else None)
+        axes = across, Axis("share of wrong bits", limits=(-0.03, 0.58))
         shown = Panel("Wrong bits of the best state; bands: 95% over seeds", marks, *axes)
         curves = [(short(row.label), look_of(row.model), result.tries) for row in rows for result in row.results]
         taught = curves_panel("Training: the mean score on 1 to 10 vectors", curves)
         return Chart("Copying vectors of 8 bits, taught on 1 to 10 of them", [[shown], [taught]], notes=[RULE])
 
 
-def tested(net: SequenceModel, case: CopyCase, seed: int) -> tuple[Copied, ...]:
+def copied_by(net: SequenceModel, case: CopyCase, seed: int) -> tuple[Copied, ...]:
     """The test of ``net``: fresh sequences of each length, which follow from ``seed`` alone."""
     from seqbench.probes.shared.nets import generator_of
     from seqbench.probes.shared.problems import WIDE, Bits

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from seqbench.jobs.job import Listener
@@ -351,7 +352,7 @@ class Tracking(Probe[TrackingResult]):
         if not rows:
             return "Nothing was measured."
         blocks = [_block([row for row in rows if row.problem == problem]) for problem in _problems(rows)]
-        return "\n\n".join([*blocks, f"{READING}\n{RULE}"])
+        return "\n\n".join([*blocks, f"{READING}\n{fill(RULE, 110)}"])
 
     def chart(self, measured: Sequence[Measured[TrackingResult]]) -> Chart:
         """For each problem a column: accuracy against length, and every seed's score while it was taught."""
