@@ -242,21 +242,19 @@ def masks_of(kind, shape):
     return {
         "dropout": sequence.Masks(seen),
         "zoneout": sequence.Masks(None, keeps_h, keeps_c),
-        "states": sequence.Masks(None, keeps_h),
         "cells": sequence.Masks(None, None, keeps_c),
         "both": sequence.Masks(seen, keeps_h, keeps_c),
         "mean": sequence.Masks(share_h=0.3, share_c=0.1),
-        "mean cells": sequence.Masks(share_c=0.1),
     }[kind]
 
 
 @every_engine
 @every_cell
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("kind", ["dropout", "zoneout", "states", "cells", "both", "mean", "mean cells"])
-@pytest.mark.parametrize("shape", [(5, 7, 3, 20), (1, 9, 4, 160), (41, 12, 2, 100)], ids=str)
+@pytest.mark.parametrize("kind", ["dropout", "cells", "both", "mean"])
+@pytest.mark.parametrize("shape", [(5, 7, 3, 20), (41, 12, 2, 100)], ids=str)
 def test_regularised_it_is_the_equations_cell_by_cell(engine, cell, reverse, kind, shape):
-    """The last shape in several calls of C, for what they write to stay in the cache."""
+    """The second shape in several calls of C, for what they write to stay in the cache."""
     B, T, D, H = shape
     module, masks = LAYERS[cell](D, H, batch_first=True).double(), masks_of(kind, shape)
     x, weight = torch.randn(B, T, D).double(), torch.randn(B, T, H).double()

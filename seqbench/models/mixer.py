@@ -65,8 +65,10 @@ class Regularisers:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Regularisers:
         """What ``config``, of a run or of its record, says; older records don't."""
-        chosen = {item.name: config[item.name] for item in fields(cls) if config.get(item.name)}
-        return cls(**{name: tuple(value) if name == "zoneout" else value for name, value in chosen.items()})
+        chosen: dict[str, Any] = {item.name: config[item.name] for item in fields(cls) if config.get(item.name)}
+        if "zoneout" in chosen:  # a list in a record
+            chosen["zoneout"] = tuple(chosen["zoneout"])
+        return cls(**chosen)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -72,11 +72,11 @@ def _run(
 ) -> Tensor:
     """(B, T, D) to (B, T, H); ``reverse``: each row is read from its last real step to its first."""
     if masks is not None:
-        engine = regular_engine(kernel, x, choice)
+        own = regular_engine(kernel, x, choice)
         with torch.autocast(x.device.type, enabled=False):  # the kernels know single and double precision only
-            weights = weights_of(kernel, engine)
+            weights = weights_of(kernel, own)
             x = x.to(weights.recurrent.dtype)
-            return over_steps(kernel, engine, x, weights, reverse=reverse, lengths=lengths, masks=masks)
+            return over_steps(kernel, own, x, weights, reverse=reverse, lengths=lengths, masks=masks)
     engine = engine_for(kernel, x, x.shape[:2], choice)
     if engine is not None:
         return over_steps(kernel, engine, x, weights_of(kernel, engine), reverse=reverse, lengths=lengths)
