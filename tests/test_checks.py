@@ -166,7 +166,7 @@ BROKEN_TASKS = {
                  "accuracy depends on the order of the examples"),
     "the network": ([(READ, "    __import__('socket').create_connection(('192.0.2.1', 9))\n" + READ)], "loading",
                     "load looks up the host 192.0.2.1: let `fetch` download"),
-    "an address": ([(READ, "    __import__('socket').socket().connect(('192.0.2.1', 9))\n" + READ)], "loading",
+    "an address": ([(READ, "    with __import__('socket').socket() as own:\n        own.connect(('192.0.2.1', 9))\n" + READ)], "loading",
                    r"load connects to \('192.0.2.1', 9\)"),
     "a text": ([("return seqbench.TaskData(", "return str(seqbench.TaskData) or seqbench.TaskData(")], "loading",
                "load returns a str: return a seqbench.TaskData"),
