@@ -141,6 +141,8 @@ def test_the_example_of_a_task_keeps_the_rules(checked):
 
 
 READ = "    pixels = images"
+LOOK_UP = "    __import__('socket').create_connection(('192.0.2.1', 9))\n"
+CONNECT = "    with __import__('socket').socket() as own:\n        own.connect(('192.0.2.1', 9))\n"
 BROKEN_TASKS = {
     "a scaler fitted on everything": (
         [("known = pixels[:VAL]", "known = pixels")], "training only",
@@ -164,10 +166,8 @@ BROKEN_TASKS = {
     "another metric": ([('return {"accuracy"', 'return {"hits"')], "score", r"score gives \['hits'\], and the metrics"),
     "an order": ([("argmax(axis=1), truth.targets)", "argmax(axis=1)[:99], truth.targets[:99])")], "score",
                  "accuracy depends on the order of the examples"),
-    "the network": ([(READ, "    __import__('socket').create_connection(('192.0.2.1', 9))\n" + READ)], "loading",
-                    "load looks up the host 192.0.2.1: let `fetch` download"),
-    "an address": ([(READ, "    with __import__('socket').socket() as own:\n        own.connect(('192.0.2.1', 9))\n" + READ)], "loading",
-                   r"load connects to \('192.0.2.1', 9\)"),
+    "the network": ([(READ, LOOK_UP + READ)], "loading", "load looks up the host 192.0.2.1: let `fetch` download"),
+    "an address": ([(READ, CONNECT + READ)], "loading", r"load connects to \('192.0.2.1', 9\)"),
     "a text": ([("return seqbench.TaskData(", "return str(seqbench.TaskData) or seqbench.TaskData(")], "loading",
                "load returns a str: return a seqbench.TaskData"),
     "half a hash": ([(".hexdigest()", ".hexdigest()[:8]")], "description", "sources gives no SHA-256 of digits"),

@@ -163,7 +163,8 @@ def _run(job: Job, limit: float, plugins: Sequence[Path]) -> tuple[_Heard, str]:
                     executor.stop(job)
             elif event.kind == "ended":
                 seconds = time.monotonic() - heard.since
-                return heard, f"it was ended after {seconds:.0f} s" if late else _why(*event.values, heard)
+                code, tail = event.values
+                return heard, f"it was ended after {seconds:.0f} s" if late else _why(code, tail, heard)
             else:
                 heard.take(event)
     finally:

@@ -357,8 +357,8 @@ def _batches(subject: Subject) -> str:
             raise Broken(f"{name} of the same batch differ between two reads: gather must not change or draw anything.")
     if changed := [name for name, array in _arrays(split).items() if not np.array_equal(array, before[name])]:
         raise Broken(f"reading a batch changes {listed(changed)}: copy before you write.")
-    orders = [next(training_order(split, 16, np.random.default_rng(0))) for _ in range(2)]
-    if not np.array_equal(*orders):
+    one, other = (next(training_order(split, 16, np.random.default_rng(0))) for _ in range(2))
+    if not np.array_equal(one, other):
         raise Broken("two orders with the same seed differ: lengths must not change.")
     fields = zip(first._fields, first, strict=True)
     return ", ".join(f"{name} {np.shape(one)}" for name, one in fields if one is not None)
