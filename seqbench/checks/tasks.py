@@ -242,6 +242,8 @@ def _no_overlap(subject: Subject) -> str:
     pieces = _stretches if _series(data.train) is not None else _examples
     known = set(pieces(data.train))
     what = f"stretches of {_stretch(data.train)} steps" if pieces is _stretches else "inputs"
+    longest = max(len(split if (series := _series(split)) is None else series) for split in data.splits.values())
+    part_of = f" (of the first {MANY:,} of each split)" if longest > MANY else ""
     told = []
     for part in ("val", "test"):
         own = list(pieces(data.splits[part]))
@@ -249,7 +251,7 @@ def _no_overlap(subject: Subject) -> str:
         told.append(f"{both:,} of {len(own):,} {what} of {part}")
         if both > (COMMON * len(own) if data.vocabulary else 0):
             raise Broken(f"{told[-1]} stand in training, too: drop what is double before you split, and split by time.")
-    return f"{listed(told)} stand in training"
+    return f"{listed(told)} stand in training{part_of}"
 
 
 def _series(split: Split) -> Array | None:
