@@ -453,5 +453,5 @@ def _training(subject: Subject) -> str:
         figures = evaluate(model, spec, data.test, config)
     strange = [metric for metric, value in figures.items() if not np.isfinite(value)]
     if spec.primary.name in strange:
-        raise Broken(f"{spec.primary.name} of a {name} after {STEPS} steps is not finite.")
-    return f"{spec.primary.name} {rounded(figures[spec.primary.name])} of a {name} after {STEPS} steps"
+        raise Broken(f"{spec.primary.name} of {name} after {STEPS} steps is not finite.")
+    return f"{spec.primary.name} {rounded(figures[spec.primary.name])} with {name} after {STEPS} steps"
