@@ -217,6 +217,40 @@ def test_windows_that_reach_across_a_border_are_found(checked):
     assert found["baselines"].outcome == found["training"].outcome == found["cache"].outcome == "ok"
 
 
+WORDS = (
+    WAVE.partition("@seqbench")[0]
+    + """
+from seqbench.metrics import accuracy
+
+@seqbench.register_task("words", version=1, kind="classify", description="words", citation="none", licence="MIT",
+    split="as drawn", metrics=(seqbench.Metric("accuracy", "higher", ""),), budgets=BUDGETS, baselines=("majority",),
+    reference="majority", perfect=1.0, score=lambda p, truth: {"accuracy": accuracy(p.argmax(axis=1), truth.targets)})
+def load(source, options):
+    draw = np.random.default_rng(0)
+
+    def rows(first, most):
+        return seqbench.Rows(draw.integers(1, most, (60, 12)), np.arange(60) % 2, first + np.arange(60))
+
+    return seqbench.TaskData(
+        rows(0, 16), rows(60, 20), rows(120, 20), {"words": "0" * 64},
+        vocabulary=("<pad>", *"abcdefghijklmnopqrs"), classes=("A", "B"))
+"""
+)
+
+
+def test_a_vocabulary_that_was_taken_from_everything_is_found(checked):
+    only = ["training only", "values"]
+    found = checked(WORDS, only=only)
+    assert found["values"].outcome == "ok"
+    assert found["training only"].found == (
+        "4 of 20 tokens of the vocabulary, such as 'p', 'q' and 'r', occur in validation or test and never in training"
+        ": take the vocabulary from training, and one token for all unknown ones."
+    )
+    assert checked(WORDS.replace("rows(0, 16)", "rows(0, 20)"), only=only)["training only"].outcome == "ok"
+    few = checked(WORDS.replace("rows(0, 16)", "rows(0, 30)"), only=only)["values"]
+    assert few.found == "tokens of train lie from 1 to 29, and the vocabulary has 20: number them from 0."
+
+
 # probes ---------------------------------------------------------------------------------------------------------------
 
 
