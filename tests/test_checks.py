@@ -141,6 +141,8 @@ def test_the_example_of_a_task_keeps_the_rules(checked):
 
 
 READ = "    pixels = images"
+LOOK_UP = "    __import__('socket').create_connection(('192.0.2.1', 9))\n"
+CONNECT = "    with __import__('socket').socket() as own:\n        own.connect(('192.0.2.1', 9))\n"
 BROKEN_TASKS = {
     "a scaler fitted on everything": (
         [("known = pixels[:VAL]", "known = pixels")], "training only",
@@ -164,10 +166,8 @@ BROKEN_TASKS = {
     "another metric": ([('return {"accuracy"', 'return {"hits"')], "score", r"score gives \['hits'\], and the metrics"),
     "an order": ([("argmax(axis=1), truth.targets)", "argmax(axis=1)[:99], truth.targets[:99])")], "score",
                  "accuracy depends on the order of the examples"),
-    "the network": ([(READ, "    __import__('socket').create_connection(('192.0.2.1', 9))\n" + READ)], "loading",
-                    "load looks up the host 192.0.2.1: let `fetch` download"),
-    "an address": ([(READ, "    __import__('socket').socket().connect(('192.0.2.1', 9))\n" + READ)], "loading",
-                   r"load connects to \('192.0.2.1', 9\)"),
+    "the network": ([(READ, LOOK_UP + READ)], "loading", "load looks up the host 192.0.2.1: let `fetch` download"),
+    "an address": ([(READ, CONNECT + READ)], "loading", r"load connects to \('192.0.2.1', 9\)"),
     "a text": ([("return seqbench.TaskData(", "return str(seqbench.TaskData) or seqbench.TaskData(")], "loading",
                "load returns a str: return a seqbench.TaskData"),
     "half a hash": ([(".hexdigest()", ".hexdigest()[:8]")], "description", "sources gives no SHA-256 of digits"),
@@ -215,6 +215,40 @@ def test_windows_that_reach_across_a_border_are_found(checked):
     found = checked(WAVE.replace("windows(252, 324)", "windows(234, 324)"))
     assert "3 of 75 stretches of 16 steps of val stand in training, too" in found["no overlap"].found
     assert found["baselines"].outcome == found["training"].outcome == found["cache"].outcome == "ok"
+
+
+WORDS = (
+    WAVE.partition("@seqbench")[0]
+    + """
+from seqbench.metrics import accuracy
+
+@seqbench.register_task("words", version=1, kind="classify", description="words", citation="none", licence="MIT",
+    split="as drawn", metrics=(seqbench.Metric("accuracy", "higher", ""),), budgets=BUDGETS, baselines=("majority",),
+    reference="majority", perfect=1.0, score=lambda p, truth: {"accuracy": accuracy(p.argmax(axis=1), truth.targets)})
+def load(source, options):
+    draw = np.random.default_rng(0)
+
+    def rows(first, most):
+        return seqbench.Rows(draw.integers(1, most, (60, 12)), np.arange(60) % 2, first + np.arange(60))
+
+    return seqbench.TaskData(
+        rows(0, 16), rows(60, 20), rows(120, 20), {"words": "0" * 64},
+        vocabulary=("<pad>", *"abcdefghijklmnopqrs"), classes=("A", "B"))
+"""
+)
+
+
+def test_a_vocabulary_that_was_taken_from_everything_is_found(checked):
+    only = ["training only", "values"]
+    found = checked(WORDS, only=only)
+    assert found["values"].outcome == "ok"
+    assert found["training only"].found == (
+        "4 of 20 tokens of the vocabulary, such as 'p', 'q' and 'r', occur in validation or test and never in training"
+        ": take the vocabulary from training, and one token for all unknown ones."
+    )
+    assert checked(WORDS.replace("rows(0, 16)", "rows(0, 20)"), only=only)["training only"].outcome == "ok"
+    few = checked(WORDS.replace("rows(0, 16)", "rows(0, 30)"), only=only)["values"]
+    assert few.found == "tokens of train lie from 1 to 29, and the vocabulary has 20: number them from 0."
 
 
 # probes ---------------------------------------------------------------------------------------------------------------

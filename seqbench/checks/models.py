@@ -173,7 +173,7 @@ def _floats(state: Any, batch: int) -> tuple[int, int]:
 @register_check("model", "padding", "what stands in the padding changes no real step")
 def _padding(subject: Subject) -> str:
     lengths, real, x = _padded(subject)
-    garbage = torch.where(real[:, :, None], x, GARBAGE * _inputs(*x.shape, seed=1))
+    garbage = torch.where(real[:, :, None], x, GARBAGE * _inputs(len(LENGTHS), max(LENGTHS), subject.width, seed=1))
     clean = torch.where(real[:, :, None], x, torch.zeros(()))
     for causal in subject.kinds:
         for mode, layer in subject.modes(causal):
@@ -274,7 +274,7 @@ def _gradients(subject: Subject) -> str:
     if not y.requires_grad:
         raise Broken("no gradient passes through it: leave out detach() and no_grad() in forward.")
     weights = torch.linspace(-1.0, 2.0, y.shape[2]).exp()  # the plain sum of what is normalised is constant
-    (y[real] * weights).sum().backward()  # type: ignore[no-untyped-call]
+    (y[real] * weights).sum().backward()
     gradients = {name: parameter.grad for name, parameter in _named(layer)} | {"x": x.grad}
     unused = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
     if unused:

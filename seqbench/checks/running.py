@@ -72,7 +72,7 @@ def run_spec(spec: Mapping[str, Any], store: Store, *, force: bool, listener: Li
         )
     for kind in dict(known):
         checks_of(kind)  # imports what they need, which is no check's time
-    listener.say(json.dumps({"what": "loaded"}))
+    listener.say(json.dumps({"what": "loaded", "known": known}))
     for kind, name in known:
         if (kind, name) in done:
             continue
@@ -89,6 +89,7 @@ class _Heard:
     """What a process has told."""
 
     loaded: bool = False
+    known: list[tuple[str, str]] = field(default_factory=list)  # kind and name of all that is to be checked
     at: tuple[str, str, str] | None = None  # kind and name of the thing, and the check that has begun
     since: float = field(default_factory=time.monotonic)
     found: list[Finding] = field(default_factory=list)
@@ -108,7 +109,7 @@ class _Heard:
         told = json.loads(event.values[0])
         what = told.pop("what")
         if what == "loaded":
-            self.loaded = True
+            self.loaded, self.known = True, [(kind, name) for kind, name in told["known"]]
         elif what == "begin":
             self.at = told["kind"], told["name"], told["check"]
         else:
@@ -141,6 +142,8 @@ def check_file(file: Path, *, limit: float, plugins: Sequence[Path] = ()) -> lis
         if heard.at is None:  # between two checks, or while it was loaded once more
             raise UserError(f"{file} can't be checked: {end}.")
         found += _ended(*heard.at, end)
+        if not {*heard.known} - {(finding.kind, finding.name) for finding in found}:
+            return found
 
 
 def _run(job: Job, limit: float, plugins: Sequence[Path]) -> tuple[_Heard, str]:
@@ -163,7 +166,8 @@ def _run(job: Job, limit: float, plugins: Sequence[Path]) -> tuple[_Heard, str]:
                     executor.stop(job)
             elif event.kind == "ended":
                 seconds = time.monotonic() - heard.since
-                return heard, f"it was ended after {seconds:.0f} s" if late else _why(*event.values, heard)
+                code, tail = event.values
+                return heard, f"it was ended after {seconds:.0f} s" if late else _why(code, tail, heard)
             else:
                 heard.take(event)
     finally:

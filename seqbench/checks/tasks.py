@@ -242,6 +242,8 @@ def _no_overlap(subject: Subject) -> str:
     pieces = _stretches if _series(data.train) is not None else _examples
     known = set(pieces(data.train))
     what = f"stretches of {_stretch(data.train)} steps" if pieces is _stretches else "inputs"
+    longest = max(len(split if (series := _series(split)) is None else series) for split in data.splits.values())
+    part_of = f" (of the first {MANY:,} of each split)" if longest > MANY else ""
     told = []
     for part in ("val", "test"):
         own = list(pieces(data.splits[part]))
@@ -249,7 +251,7 @@ def _no_overlap(subject: Subject) -> str:
         told.append(f"{both:,} of {len(own):,} {what} of {part}")
         if both > (COMMON * len(own) if data.vocabulary else 0):
             raise Broken(f"{told[-1]} stand in training, too: drop what is double before you split, and split by time.")
-    return f"{listed(told)} stand in training"
+    return f"{listed(told)} stand in training{part_of}"
 
 
 def _series(split: Split) -> Array | None:
@@ -357,8 +359,8 @@ def _batches(subject: Subject) -> str:
             raise Broken(f"{name} of the same batch differ between two reads: gather must not change or draw anything.")
     if changed := [name for name, array in _arrays(split).items() if not np.array_equal(array, before[name])]:
         raise Broken(f"reading a batch changes {listed(changed)}: copy before you write.")
-    orders = [next(training_order(split, 16, np.random.default_rng(0))) for _ in range(2)]
-    if not np.array_equal(*orders):
+    one, other = (next(training_order(split, 16, np.random.default_rng(0))) for _ in range(2))
+    if not np.array_equal(one, other):
         raise Broken("two orders with the same seed differ: lengths must not change.")
     fields = zip(first._fields, first, strict=True)
     return ", ".join(f"{name} {np.shape(one)}" for name, one in fields if one is not None)
@@ -451,5 +453,5 @@ def _training(subject: Subject) -> str:
         figures = evaluate(model, spec, data.test, config)
     strange = [metric for metric, value in figures.items() if not np.isfinite(value)]
     if spec.primary.name in strange:
-        raise Broken(f"{spec.primary.name} of a {name} after {STEPS} steps is not finite.")
-    return f"{spec.primary.name} {rounded(figures[spec.primary.name])} of a {name} after {STEPS} steps"
+        raise Broken(f"{spec.primary.name} of {name} after {STEPS} steps is not finite.")
+    return f"{spec.primary.name} {rounded(figures[spec.primary.name])} with {name} after {STEPS} steps"
