@@ -757,7 +757,7 @@ def learning_rate(step: int, steps: int, config: RunConfig, drops: int = 0) -> f
     assert config.learning_rate is not None  # the plan has put the task's in place of none
     warm = max(1, round(config.warmup * steps))
     if config.schedule == "plateau":
-        return config.learning_rate * min(1.0, step / warm) / 10**drops
+        return config.learning_rate * min(1.0, step / warm) / 10.0**drops
     if config.budget == "full":
         return config.learning_rate * min(1.0, step / 1000)
     if step <= warm:
