@@ -679,14 +679,14 @@ class _Best:
     """The state of ``model`` with the best primary metric on the validation split so far.
 
     ``stale`` evaluations have passed since then, and ``idle`` since then or since the learning rate was last divided,
-    which ``drops`` times it was: where the schedule is that of a plateau, after ``config.idle`` in a row.
+    which ``drops`` times it was: where the schedule is that of a plateau, after ``config.plateau_patience`` in a row.
     """
 
     def __init__(self, model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> None:
         self.model, self.spec, self.split, self.config = model, spec, split, config
         self.value: float | None = None
         self.step = self.stale = self.idle = self.drops = 0
-        self.wait = config.idle or PLATEAU if config.schedule == "plateau" else None
+        self.wait = config.plateau_patience or PLATEAU if config.schedule == "plateau" else None
         self.state: dict[str, Tensor] = {}
 
     def check(self, step: int, loss: float, done: Fit) -> None:
