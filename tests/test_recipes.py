@@ -374,8 +374,8 @@ def test_perplexity_is_two_to_the_power_of_the_bits():
 
 def test_a_run_that_was_killed_on_a_plateau_goes_on_as_if_it_had_not_been(tmp_path, undisturbed, short):
     cell = {
-        "task": "toy-wave", "model": "lstm", "schedule": "plateau", "plateau_patience": 1, "learning_rate": 0.3, "warmup": 0.0,
-        "dropout": (0.1, 0.4), "dense": (4,), "optimizer": "adam",
+        "task": "toy-wave", "model": "lstm", "schedule": "plateau", "plateau_patience": 1, "learning_rate": 0.3,
+        "warmup": 0.0, "dropout": (0.1, 0.4), "dense": (4,), "optimizer": "adam",
     }  # fmt: skip
     expected = undisturbed(**cell)
     for at in (21, 47):
