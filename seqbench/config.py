@@ -156,7 +156,7 @@ class DataOptions:
 
 # fields of `RunConfig` that came after records were published: at its default one stands in no record, and in no key
 ADDED = (
-    *("recipe", "embedding", "dense", "epochs", "batch_size", "patience", "optimizer", "schedule", "idle"),
+    *("recipe", "embedding", "dense", "epochs", "batch_size", "patience", "optimizer", "schedule", "plateau_patience"),
     *("recurrent_dropout", "zoneout", "max_norm"),
 )
 # fields that are short for --option NAME=...
@@ -244,7 +244,7 @@ class RunConfig(DataOptions):
     """Weight decay, of AdamW decoupled; by default the task's."""
     schedule: Annotated[Literal["cosine", "plateau"], Parameter(group=TRAINING)] = "cosine"
     """After warm-up the learning rate falls along a cosine, or is divided by 10 where validation gets no better."""
-    idle: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
+    plateau_patience: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
     """Evaluations without a better one after which --schedule plateau does so; by default 5."""
     warmup: Annotated[float, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = 0.05
     """Share of the steps in which the learning rate rises; then it falls along a cosine to zero (`full`: stays)."""
@@ -275,8 +275,8 @@ class RunConfig(DataOptions):
             raise UserError(f"--layers {self.layers} contradicts --hidden with {len(given)} widths: give one.")
         if self.params is not None and given:
             raise UserError("--params finds the width itself: leave --hidden out.")
-        if self.idle is not None and self.schedule != "plateau":
-            raise UserError("--idle is for --schedule plateau: give that, too, or leave it out.")
+        if self.plateau_patience is not None and self.schedule != "plateau":
+            raise UserError("--plateau-patience is for --schedule plateau: give that, too, or leave it out.")
         self._check_dropout()
 
     def _check_dropout(self) -> None:

@@ -701,14 +701,14 @@ class _Best:
     """The state of ``model`` with the best primary metric on the validation split so far.
 
     ``stale`` evaluations have passed since then, and ``idle`` since then or since the learning rate was last divided,
-    which ``drops`` times it was: where the schedule is that of a plateau, after ``config.idle`` in a row.
+    which ``drops`` times it was: where the schedule is that of a plateau, after ``config.plateau_patience`` in a row.
     """
 
     def __init__(self, model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> None:
         self.model, self.spec, self.split, self.config = model, spec, split, config
         self.value: float | None = None
         self.step = self.stale = self.idle = self.drops = 0
-        self.wait = config.idle or PLATEAU if config.schedule == "plateau" else None
+        self.wait = config.plateau_patience or PLATEAU if config.schedule == "plateau" else None
         self.state: dict[str, Tensor] = {}
 
     def check(self, step: int, loss: float, done: Fit) -> None:
@@ -779,7 +779,7 @@ def learning_rate(step: int, steps: int, config: RunConfig, drops: int = 0) -> f
     assert config.learning_rate is not None  # the plan has put the task's in place of none
     warm = max(1, round(config.warmup * steps))
     if config.schedule == "plateau":
-        return config.learning_rate * min(1.0, step / warm) / 10**drops
+        return config.learning_rate * min(1.0, step / warm) / 10.0**drops
     if config.budget == "full":
         return config.learning_rate * min(1.0, step / 1000)
     if step <= warm:

@@ -376,7 +376,7 @@ LSTM_STOCK = Recipe(
         "epochs": 100,
         "patience": 10,
         "schedule": "plateau",
-        "idle": 5,
+        "plateau_patience": 5,
         "option": ("sequence_length=60", "recipe=true", "validation=0.17"),
     },
     departures=(

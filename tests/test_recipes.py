@@ -61,7 +61,7 @@ def test_each_new_option_is_in_the_key_when_it_is_given():
     }  # fmt: skip
     keys = [resolve(RunConfig(**WAVE)).job.key]
     keys += [resolve(RunConfig(**WAVE, **{name: value})).job.key for name, value in given.items()]
-    keys.append(resolve(RunConfig(**WAVE, schedule="plateau", idle=2)).job.key)
+    keys.append(resolve(RunConfig(**WAVE, schedule="plateau", plateau_patience=2)).job.key)
     assert len(set(keys)) == len(keys)
 
 
@@ -85,7 +85,7 @@ PLATEAU = {"schedule": "plateau", "learning_rate": 0.1, "warmup": 0.0, "batch_si
 
 def test_the_plateau_schedule_divides_the_rate_after_idle_epochs_and_counts_anew(monkeypatch):
     values = [9, 8, 8, 8, 7, 7, 7, 7, 7, 7, 7]  # 8 is idle twice, then better; then idle for long
-    done, rates, planned = trained(monkeypatch, values, **PLATEAU, idle=2, epochs=11)
+    done, rates, planned = trained(monkeypatch, values, **PLATEAU, plateau_patience=2, epochs=11)
     ends = [int(point["step"]) for point in done.curve]
     assert len(ends) == 11 and ends[-1] == planned.budget.steps == len(rates)
     expected = [0.1] * 4 + [0.01] * 3 + [0.001] * 2 + [0.0001] * 2
@@ -212,7 +212,12 @@ def test_the_stock_recipe_is_what_the_document_says():
     assert out == [(64, 32), nn.ReLU, (32, 1)]
     n = len(planned.data.train)
     assert budget == Budget(steps=math.ceil(100 * n / 32), batch_size=32, evaluations=100, patience=10)
-    assert (config.optimizer, config.schedule, config.idle, config.weight_decay) == ("adam", "plateau", 5, 0.0)
+    assert (config.optimizer, config.schedule, config.plateau_patience, config.weight_decay) == (
+        "adam",
+        "plateau",
+        5,
+        0.0,
+    )
     assert learning_rate(1, budget.steps, config) == learning_rate(n, budget.steps, config) == 1e-3
     assert learning_rate(1, budget.steps, config, drops=1) == pytest.approx(1e-4)
     windows = planned.data.train
@@ -292,7 +297,7 @@ REFUSED = [
     (("--recipe", "lstm-text", "--task", "stock"), "was described for task textgen and can't be used for stock"),
     (("--recipe", "lstm-stock", "--task", "stock,weather"), "was described for task stock"),
     (("--recipe", "lstm-stok", "--task", "stock"), "unknown recipe 'lstm-stok': did you mean lstm-stock"),
-    (("--task", "stock", "--model", "rnn", "--idle", "3"), "--idle is for --schedule plateau"),
+    (("--task", "stock", "--model", "rnn", "--plateau-patience", "3"), "--plateau-patience is for --schedule plateau"),
     (("--task", "toy-text", "--model", "rnn", "--embedding", "0"), "--embedding 0 is for inputs that are numbers"),
     (("--task", "stock", "--model", "rnn", "--dropout", ".1,.2,.3"), "--dropout gives 3 shares"),
     (("--task", "stock", "--model", "rnn", "--dropout", ".1,1"), "--dropout 1 is out of range"),
@@ -369,8 +374,8 @@ def test_perplexity_is_two_to_the_power_of_the_bits():
 
 def test_a_run_that_was_killed_on_a_plateau_goes_on_as_if_it_had_not_been(tmp_path, undisturbed, short):
     cell = {
-        "task": "toy-wave", "model": "lstm", "schedule": "plateau", "idle": 1, "learning_rate": 0.3, "warmup": 0.0,
-        "dropout": (0.1, 0.4), "dense": (4,), "optimizer": "adam",
+        "task": "toy-wave", "model": "lstm", "schedule": "plateau", "plateau_patience": 1, "learning_rate": 0.3,
+        "warmup": 0.0, "dropout": (0.1, 0.4), "dense": (4,), "optimizer": "adam",
     }  # fmt: skip
     expected = undisturbed(**cell)
     for at in (21, 47):
