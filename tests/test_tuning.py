@@ -115,7 +115,7 @@ def test_batches_of_another_size_read_as_many_sequences(tmp_path):
     )
     assert plain.job.key == same.job.key  # what is already published keeps its key
     result = seqbench.run("toy-first", "rnn", budget="smoke", batch_size=32, hidden=8, out=tmp_path)
-    assert result.record.config["batch_size"] == 32 and result.record.cost.steps == 3
+    assert result.config["batch_size"] == 32 and result.cost.steps == 3
 
 
 # --- whole studies ---------------------------------------------------------------------------------------------------
