@@ -845,7 +845,7 @@ def tuned_values(config: RunConfig, root: Path, say: Callable[[str], None]) -> d
         UserError: there is no such study with a complete trial, ``config`` gives a setting that was tuned, or another
             setting than those studies had.
     """
-    left_open = dict.fromkeys((one.name for one in SPACE), None)
+    left_open: dict[str, Any] = dict.fromkeys((one.name for one in SPACE), None)
     experiment = resolve(_smallest(dataclasses.replace(config, params=None, **left_open)))
     if not experiment.can_be_scored:
         return {}
