@@ -396,7 +396,9 @@ class _TrialSpec:
 
 def run_spec(spec: dict[str, Any], store: Store, *, force: bool, listener: Listener) -> None:
     """Run the trial that another process has resolved; see `jobs.job.Job`."""
-    config = {name: tuple(value) if isinstance(value, list) else value for name, value in spec["config"].items()}
+    config: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in spec["config"].items()
+    }
     stop = _Stop(**{**spec["stop"], "bars": tuple(spec["stop"]["bars"])})
     run_stoppable(RunConfig(**config), store, stop, listener)
 
