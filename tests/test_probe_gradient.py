@@ -20,10 +20,10 @@ from seqbench.probes.gradient import (
     jacobians,
     line,
     lyapunov,
-    over_seeds,
     summaries,
 )
 from seqbench.report.draw import draw
+from seqbench.stats import over_seeds
 
 # --- summaries of curves and seeds, by hand ---
 

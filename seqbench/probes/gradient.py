@@ -30,7 +30,7 @@ from seqbench.probes import Measured, NetOptions, Probe, ProbeSpec, Request, See
 from seqbench.probes.shared import SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, interval_text, listed, short, with_reach
-from seqbench.stats import Estimate, Interval
+from seqbench.stats import Interval, over_seeds
 
 if TYPE_CHECKING:
     import torch
@@ -521,13 +521,6 @@ class Summary(SeedGroup[GradientResult]):
     def setting(self) -> GradientSetting:
         """How it was measured."""
         return GradientSetting(**self.measured[0].spec.options)
-
-
-def over_seeds(values: Iterable[float | None]) -> Interval:
-    """Mean and 95% interval by Student's t over seeds; NaN if one is missing, as a mean of the rest would flatter."""
-    known: Array = np.array(list(values), dtype=float)  # None is NaN
-    spread = float(known.var(ddof=1)) / len(known) if len(known) > 1 else math.nan
-    return Estimate(float(known.mean()), spread, 0.0, len(known) - 1.0).interval()
 
 
 def summaries(measured: Iterable[Measured[GradientResult]]) -> list[Summary]:
