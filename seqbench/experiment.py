@@ -15,7 +15,7 @@ import platform
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +77,7 @@ __all__ = [
     "check_sees_no_future",
     "environment_of",
     "estimate_seconds",
+    "lasting_processes",
     "rate_of",
     "resolve",
     "run_apart",
@@ -804,28 +805,35 @@ def run_grid(
     return list(outcomes.values())
 
 
+@contextlib.contextmanager
+def lasting_processes(config: RunConfig, slots: int) -> Iterator[LocalProcesses]:
+    """Processes for several calls of `run_jobs_of`; on the way out they are ended."""
+    executor = LocalProcesses(slots, _gpus(config), many=True, lasting=True)
+    try:
+        yield executor
+    finally:
+        executor.shut()
+
+
 def run_jobs_of(
     experiments: Mapping[str, Experiment],
     jobs: Sequence[Job],
     store: Store,
+    executor: LocalProcesses,
     listener: Listener,
     *,
-    slots: int,
     limit: float | None = None,
     plugins: Sequence[Path] = (),
 ) -> list[Outcome]:
-    """Run ``jobs`` of ``experiments``, which are named by the jobs' keys, ``slots`` at once, each in its own process.
+    """Run ``jobs`` of ``experiments``, which are named by the jobs' keys; the jobs may be of another kind than theirs.
 
-    ``limit`` and ``plugins`` are those of `run_grid`, as is what is raised; the jobs may be of another kind than the
-    experiments' own.
+    ``limit`` and ``plugins`` are those of `run_grid`, as is what is raised.
     """
-    first = experiments[jobs[0].key].config
-    executor = LocalProcesses(slots, _gpus(first), many=len(jobs) > 1)
 
     def failed(job: Job, status: Status, reason: str) -> Record:
         return _Run(experiments[job.key], Listener()).record(status, reason)
 
-    limit = limit or TIME_LIMITS[first.budget]
+    limit = limit or TIME_LIMITS[jobs[0].spec.budget]
     return run_jobs(jobs, store, executor, failed, listener, limit=limit, plugins=plugins)
 
 

@@ -39,7 +39,14 @@ import numpy as np
 from seqbench.config import RunConfig
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
-from seqbench.experiment import Experiment, estimate_seconds, resolve, run_jobs_of, run_stoppable
+from seqbench.experiment import (
+    Experiment,
+    estimate_seconds,
+    lasting_processes,
+    resolve,
+    run_jobs_of,
+    run_stoppable,
+)
 from seqbench.jobs.job import Job, Listener, Outcome
 from seqbench.jobs.record import RunRecord, hash_of
 from seqbench.jobs.store import Store
@@ -389,7 +396,9 @@ class _TrialSpec:
 
 def run_spec(spec: dict[str, Any], store: Store, *, force: bool, listener: Listener) -> None:
     """Run the trial that another process has resolved; see `jobs.job.Job`."""
-    config = {name: tuple(value) if isinstance(value, list) else value for name, value in spec["config"].items()}
+    config: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in spec["config"].items()
+    }
     stop = _Stop(**{**spec["stop"], "bars": tuple(spec["stop"]["bars"])})
     run_stoppable(RunConfig(**config), store, stop, listener)
 
@@ -733,28 +742,28 @@ def run_studies(
     store, heard = found[0].store, _ValidationOnly(listener)
     store.check_writable()
     store.sweep()
-    while waves := [(search, wave) for search in found if (wave := search.pending())]:
-        for search, wave in waves:
-            numbers = f"{wave[0].number + 1} to {wave[-1].number + 1}" if len(wave) > 1 else f"{wave[0].number + 1}"
-            listener.say(f"{search.name}: trial {numbers} of {search.wanted}")
-        ended = _run_all([one for _, wave in waves for one in wave], store, heard, jobs, limit, plugins)
-        for search, wave in waves:
-            for one in wave:
-                search.tell(ended[id(one)])
-            search.write()
+    with lasting_processes(found[0].config, jobs) as executor:
+        while waves := [(search, wave) for search in found if (wave := search.pending())]:
+            for search, wave in waves:
+                numbers = f"{wave[0].number + 1} to {wave[-1].number + 1}" if len(wave) > 1 else f"{wave[0].number + 1}"
+                listener.say(f"{search.name}: trial {numbers} of {search.wanted}")
+
+            def run(todo: Sequence[_Pending]) -> None:
+                experiments = {one.experiment.job.key: one.experiment for one in todo}
+                cells = [one.job for one in todo]
+                run_jobs_of(experiments, cells, store, executor, heard, limit=limit, plugins=plugins)
+
+            ended = _ended([one for _, wave in waves for one in wave], store, run)
+            for search, wave in waves:
+                for one in wave:
+                    search.tell(ended[id(one)])
+                search.write()
     for search in found:
         search.write()
     return [search.study() for search in found]
 
 
-def _run_all(
-    wave: Sequence[_Pending],
-    store: Store,
-    listener: Listener,
-    jobs: int,
-    limit: float | None,
-    plugins: Sequence[Path],
-) -> dict[int, Trial]:
+def _ended(wave: Sequence[_Pending], store: Store, run: Callable[[Sequence[_Pending]], None]) -> dict[int, Trial]:
     """Each of ``wave``, ended. Two may be one cell with other bars: where the first run is not enough, again."""
     ended: dict[int, Trial] = {}
     while True:
@@ -764,11 +773,9 @@ def _run_all(
         waiting = [one for one in wave if id(one) not in ended]
         if not waiting:
             return ended
-        first = {one.experiment.job.key: one for one in reversed(waiting)}
+        cells = {one.experiment.job.key: one for one in reversed(waiting)}.values()
         # the longest first, so that no process is left with one at the end
-        order = sorted(first.values(), key=lambda one: (-one.experiment.config.widths[0], -one.experiment.budget.steps))
-        experiments = {key: one.experiment for key, one in first.items()}
-        run_jobs_of(experiments, [one.job for one in order], store, listener, slots=jobs, limit=limit, plugins=plugins)
+        run(sorted(cells, key=lambda one: (-one.experiment.config.widths[0], -one.experiment.budget.steps)))
 
 
 def estimate_studies(found: Sequence[Search], say: Callable[[str], None]) -> float:
@@ -840,7 +847,7 @@ def tuned_values(config: RunConfig, root: Path, say: Callable[[str], None]) -> d
         UserError: there is no such study with a complete trial, ``config`` gives a setting that was tuned, or another
             setting than those studies had.
     """
-    left_open = dict.fromkeys((one.name for one in SPACE), None)
+    left_open: dict[str, Any] = dict.fromkeys((one.name for one in SPACE), None)
     experiment = resolve(_smallest(dataclasses.replace(config, params=None, **left_open)))
     if not experiment.can_be_scored:
         return {}

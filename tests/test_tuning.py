@@ -115,7 +115,7 @@ def test_batches_of_another_size_read_as_many_sequences(tmp_path):
     )
     assert plain.job.key == same.job.key  # what is already published keeps its key
     result = seqbench.run("toy-first", "rnn", budget="smoke", batch_size=32, hidden=8, out=tmp_path)
-    assert result.record.config["batch_size"] == 32 and result.record.cost.steps == 3
+    assert result.config["batch_size"] == 32 and result.cost.steps == 3
 
 
 # --- whole studies ---------------------------------------------------------------------------------------------------
@@ -123,16 +123,16 @@ def test_batches_of_another_size_read_as_many_sequences(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, toys):
-    """A folder with a study of 12 trials that nothing disturbed, one process at a time."""
+    """A folder with a study of 10 trials that nothing disturbed, one process at a time."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    assert main([str(word) for word in (*WAVE, "--trials", 12, "--out", out)]) == 0
+    assert main([str(word) for word in (*WAVE, "--trials", 10, "--out", out)]) == 0
     return out
 
 
 def test_a_study_has_its_trials_each_with_a_record_and_says_what_was_best(whole):
     rows, best = told(whole)
     found = {record.key: record for record in records(whole)}
-    assert [row.number for row in rows] == list(range(12)) and {row.key for row in rows} == set(found)
+    assert [row.number for row in rows] == list(range(10)) and {row.key for row in rows} == set(found)
     for row in rows:
         config = found[row.key].config
         assert {name: config[name] for name in row.values} == row.values and config["hidden"] == [8]
@@ -151,7 +151,7 @@ def test_what_is_worse_than_the_median_before_it_is_pruned_and_has_no_figures(wh
         if record.status == "pruned":
             assert record.metrics == {} and record.primary is None and record.skill is None
             assert "the median before it" in record.reason and 0 < record.cost.steps < record.config["steps"]
-    for start in range(4, 12, 4):
+    for start in range(4, 10, 4):
         reached = sorted(row.checks[0] for row in rows[:start])
         middle = (reached[(len(reached) - 1) // 2] + reached[len(reached) // 2]) / 2
         for row in rows[start : start + 4]:
@@ -161,25 +161,23 @@ def test_what_is_worse_than_the_median_before_it_is_pruned_and_has_no_figures(wh
                 assert row.checks[0] <= middle or len(row.checks) == 1  # a single step, validation read once
 
 
-def test_a_study_that_is_killed_ends_as_one_that_was_not_whatever_the_number_of_processes(whole, tmp_path):
-    words = [sys.executable, ROOT / "run_bench.py", *WAVE, "--trials", 12, "--jobs", 2, "--out", tmp_path / "out"]
-    for count in (3, 7):  # records that stand when it is killed: in the middle of a wave
-        with subprocess.Popen(
-            list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
-        ) as process:
-            end = time.monotonic() + 100
-            while len(list((tmp_path / "out").glob("tuning/records/*/*/*/run-*"))) < count and time.monotonic() < end:
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-        assert not (tmp_path / "out" / "tuning" / "studies").is_dir() or len(records(tmp_path / "out")) < 12
+def test_a_study_that_is_killed_ends_as_one_that_was_not_whatever_the_number_of_processes(whole, tmp_path, here):
+    words = (*WAVE, "--trials", 10, "--jobs", 2, "--out", tmp_path / "out")
+    command = [str(word) for word in (sys.executable, ROOT / "run_bench.py", *words)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 200
+        while len(list((tmp_path / "out").glob("tuning/records/*/*/*/run-*"))) < 6 and time.monotonic() < end:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)  # in the middle of the second wave
+    assert 6 <= len(records(tmp_path / "out")) < 10 and len(kept_studies(tmp_path / "out")[0].trials) < 10
     journal = next((tmp_path / "out").glob("tuning/studies/*/*/*/journal.log"))
     with journal.open("ab") as file:
         file.write(b'{"op_code": 4, "wor')  # as a kill in the middle of a line leaves it
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    done = here(*words)
     assert done.returncode == 0, done.stderr
     assert told(tmp_path / "out") == told(whole)
-    assert len(list((tmp_path / "out").glob("tuning/records/*/*/*/run-*"))) == 12
+    assert len(list((tmp_path / "out").glob("tuning/records/*/*/*/run-*"))) == 10
 
 
 def test_only_validation_is_read_and_records_are_enough(whole, tmp_path, capsys):
@@ -196,7 +194,7 @@ def test_only_validation_is_read_and_records_are_enough(whole, tmp_path, capsys)
             raw["primary"]["value"], raw["skill"] = absurd, 1 - absurd
             path.write_text(json.dumps(raw))
     before = {path: path.read_bytes() for path in out.rglob("run-*/*")}
-    assert main([str(word) for word in (*WAVE, "--trials", 12, "--out", out)]) == 0
+    assert main([str(word) for word in (*WAVE, "--trials", 10, "--out", out)]) == 0
     assert told(out) == told(whole)
     assert {path: path.read_bytes() for path in out.rglob("run-*/*")} == before
     said = capsys.readouterr()
@@ -206,17 +204,16 @@ def test_only_validation_is_read_and_records_are_enough(whole, tmp_path, capsys)
 def test_methods_share_their_trials_are_compared_and_drawn(whole, tmp_path, here):
     out = tmp_path / "out"
     shutil.copytree(whole, out)
-    words = (*WAVE, "--trials", 12, "--jobs", 2, "--out", out)
-    done = here(*words, "--method", "random,grid,doubling", "--plot")
+    done = here(*WAVE, "--trials", 9, "--jobs", 2, "--out", out, "--method", "random,grid,doubling", "--plot")
     assert done.returncode == 0, done.stderr
     tpe, random = (told(out, method)[0] for method in ("tpe", "random"))
-    assert tpe[:8] == random[:8] and tpe[8:] != random[8:]  # TPE begins with random trials, the same ones
+    assert tpe[:8] == random[:8] and tpe[8] != random[8]  # TPE begins with random trials, the same ones
     assert len(records(out)) < sum(len(study.trials) for study in kept_studies(out))
     assert [len(told(out, "grid")[0]), told(out, "doubling")[0][0].values] == [
-        12, {"learning_rate": 1e-4, "batch_size": 32, "dropout": 0.2},
+        8, {"learning_rate": 1e-4, "batch_size": 32, "dropout": 0.2},
     ]  # fmt: skip
     assert re_all(done.stdout, "tpe", "random", "grid", "doubling", "less random's", "importance", "validation rmse")
-    assert "test" not in done.stdout
+    assert "test rmse" not in done.stdout
     assert (out / "tuning" / "toy-wave-rnn-smoke.png").stat().st_size > 5000
     shares = importances(kept_studies(out))
     assert set(shares) == {"learning_rate", "batch_size", "dropout"} and sum(shares.values()) == pytest.approx(1)
@@ -289,7 +286,7 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(here, tmp_path, wor
     given = [words[i] for i in range(0, len(words), 2)]
     usual = [(name, value) for name, value in (("--task", "toy-wave"), ("--model", "rnn")) if name not in given]
     done = here("tune", *(word for pair in usual for word in pair), "--budget", "smoke", "--out", "out", *words)
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and sentence in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 

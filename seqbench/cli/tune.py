@@ -230,7 +230,13 @@ def _show_studies(problem: Sequence[Study]) -> None:
         best = study.best
         values = [f"{best.values[name]:g}" if best else NONE for name in names]
         pruned = sum(trial.state == "pruned" for trial in study.trials)
-        about = [study.method, str(study.seed), str(len(study.trials)), str(pruned), _figure(best and best.figure)]
+        about = [
+            study.method,
+            str(study.seed),
+            str(len(study.trials)),
+            str(pruned),
+            _figure(best.figure if best else None),
+        ]
         rows.append([*about, *values, f"{study.seconds:.0f}"])
     print_text(f"\n{' '.join(first.names)} · {first.problem['budget']}: the studies\n")
     print_table(headers, rows)

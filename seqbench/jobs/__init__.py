@@ -10,7 +10,7 @@ from collections.abc import Sequence
 __all__ = ["DONE", "FINE", "probe_place"]
 
 DONE = ("ok", "not_applicable", "diverged")  # what would come out the same again; other failures are tried again
-FINE = ("ok", "not_applicable")
+FINE = ("ok", "not_applicable", "pruned")
 
 
 def probe_place(probe: str, models: Sequence[str]) -> tuple[str, ...]:

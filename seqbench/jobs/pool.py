@@ -245,13 +245,17 @@ class LocalProcesses:
 
     A process ends with the one that started it, whatever kills that: it watches its standard input, which ends then.
     ``gpus`` are spread over the slots. With ``echo`` lines that a job prints are heard as events, too. With ``many``
-    jobs to come the processes are forked from a nursery, where that is safe.
+    jobs to come the processes are forked from a nursery, where that is safe. A ``lasting`` one can run more jobs after
+    `close`, from the same nursery, until `shut` ends it.
     """
 
-    def __init__(self, slots: int, gpus: int = 0, *, echo: bool = False, many: bool = False) -> None:
+    def __init__(
+        self, slots: int, gpus: int = 0, *, echo: bool = False, many: bool = False, lasting: bool = False
+    ) -> None:
         self.slots = slots
         self.gpus = gpus
         self.echo = echo
+        self.lasting = lasting
         self._forks = many and sys.platform == "linux" and os.environ.get(FORK) != "0"
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._running: dict[str, tuple[subprocess.Popen[str] | _Forked, int]] = {}
@@ -347,7 +351,8 @@ class LocalProcesses:
         heard: list[Event] = []
         try:
             for nursery in self._nurseries.values():
-                nursery.stop_importing()
+                if not self.lasting:
+                    nursery.stop_importing()
             for process, _ in self._running.values():
                 assert process.stdin is not None
                 with contextlib.suppress(OSError):
@@ -357,9 +362,14 @@ class LocalProcesses:
             for process, _ in self._running.values():
                 _kill(process)
             self._wait_for_all(10.0)
-            while self._nurseries:
+            while self._nurseries and not self.lasting:
                 self._nurseries.popitem()[1].close()
         return heard
+
+    def shut(self) -> None:
+        """Close a lasting one for good."""
+        self.lasting = False
+        self.close()
 
     def _wait_for_all(self, seconds: float) -> list[Event]:
         end, heard = time.monotonic() + seconds, []
