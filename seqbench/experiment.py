@@ -153,9 +153,9 @@ def resolve(
     listener = listener or Listener()
     git = git_state()
     model = MODELS.get(config.model)
-    named = TASKS.get(config.task).at(config.source)
-    check_recipe(config.recipe, named)
-    parse_options(named, config.task_options)
+    asked = TASKS.get(config.task).at(config.source)
+    check_recipe(config.recipe, asked)
+    parse_options(asked, config.task_options)
     if config.params is None:
         check_widths(config.model, config.widths)
     check_regularisers(config.model, Regularisers.of(dataclasses.asdict(config)))
