@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import seqbench
+from seqbench.cli.config import read_settings, settings_text
 from seqbench.config import RunConfig
 from seqbench.data import read_predictions
 from seqbench.errors import UserError
@@ -175,6 +176,9 @@ def test_a_stored_model_predicts_with_the_zoneout_that_it_was_trained_with(tmp_p
     outcome = run_cell(config, Store(tmp_path))
     assert outcome.record.config["zoneout"] == [0.5, 0.05] and "max_norm" not in outcome.record.config
     again = RunRecord.from_json((outcome.folder / "record.json").read_text())
+    settings = tmp_path / "run.toml"
+    settings.write_text(settings_text(again))
+    assert read_settings(settings)["zoneout"] == "0.5,0.05"
     data = resolve(config).data
     shape = shape_of("classify", data)
     model = load_model(again, "classify", shape, _Header.of(outcome.folder)).eval()

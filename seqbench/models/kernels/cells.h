@@ -169,7 +169,15 @@ INLINE int NAME(zoned)(const CALL *q) { return q->keeps_h || q->keeps_c || q->sh
 // the share of its last value that each unit keeps; with 1 and 0 what is mixed is the one or the other to the last bit
 INLINE VEC NAME(share)(const unsigned char *keeps, long at, double share) {
   if (!keeps) return FILL((REAL)share);
-  return __builtin_convertvector(*(const NAME(flags) *)(keeps + at), VEC);
+  // the bits of 1 under a mask; what `__builtin_convertvector` of bytes takes gcc one after the other
+#if defined(__AVX512F__) && SINGLE
+  MASK flags = (MASK)_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(keeps + at)));
+#elif defined(__AVX2__) && SINGLE
+  MASK flags = (MASK)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(keeps + at)));
+#else
+  MASK flags = __builtin_convertvector(*(const NAME(flags) *)(keeps + at), MASK);
+#endif
+  return (VEC)(-flags & (MASK)FILL(1));
 }
 INLINE VEC NAME(mix)(VEC k, VEC last, VEC next) { return k * last + ((REAL)1 - k) * next; }
 #define SHARE NAME(share)
