@@ -167,6 +167,14 @@ def test_what_can_not_be_measured_is_refused_before_work(asked, words):
         plan("lstm", **asked)
 
 
+def test_options_of_its_own_and_of_its_base_are_read_from_the_command_line(here):
+    words = ("--steps", "3", "--backbone", "residual", "--layers", "2", "--longest", "64", "--problem", "s3")
+    done = here("probe", "tracking", "--model", "lstm", "--budget", "smoke", *words, "--device", "cpu")
+    assert done.returncode == 0 and "lstm, seed 0: 1 attempt (used up after 3 steps)" in done.stdout
+    refused = here("probe", "copy", "--model", "lstm", "--hidden", "8", "--params", "10k")
+    assert refused.returncode == 2 and "can't both be given" in refused.stderr
+
+
 def test_one_that_sees_the_future_is_not_measured():
     first, *_ = plan("bilstm")
     with pytest.raises(NotApplicable, match="bilstm sees later steps"):
