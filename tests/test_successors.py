@@ -412,6 +412,13 @@ def test_exponential_gates_stay_finite(name, bias):
     assert y.isfinite().all() and all(p.grad.isfinite().all() for p in mixer.parameters()) and x.grad.isfinite().all()
 
 
+def test_the_short_convolution_has_the_gradient_of_its_sum():
+    part = matrix._ShortConvolution(3)
+    for length in (1, 3, 6):
+        inputs = torch.randn(2, length, 3, requires_grad=True), part.weight, part.bias
+        assert gradcheck(matrix._Shifted.apply, inputs)
+
+
 def test_a_write_of_the_delta_rule_replaces_what_its_key_held():
     q = k = torch.nn.functional.normalize(torch.randn(1, 1, 1, 1, 4), dim=-1).expand(1, 1, 1, 6, 4)
     v, ones = torch.randn(1, 1, 1, 6, 4), torch.ones(1, 1, 1, 6)

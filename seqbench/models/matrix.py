@@ -10,10 +10,12 @@ the skip around the layer to the residual backbone. Shapes below are (B, heads, 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from seqbench.models.mixer import Mixer, register_model, starts, widened
 from seqbench.models.scan import scan
@@ -142,6 +144,29 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
 # ---- parts --------------------------------------------------------------------------------------------------------
 
 
+class _Shifted(torch.autograd.Function):
+    """b + sum of w_j x_(t-j); by hand, since autograd would fill a tensor of zeros for every shift."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        y = torch.addcmul(bias, x, weight[-1])
+        for back in range(1, min(WINDOW, x.shape[1])):
+            y[:, back:].addcmul_(x[:, :-back], weight[-1 - back])
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        dx, dweight = dy * weight[-1], torch.zeros_like(weight)
+        dweight[-1] = (dy * x).sum((0, 1))
+        for back in range(1, min(WINDOW, x.shape[1])):
+            dx[:, :-back].addcmul_(dy[:, back:], weight[-1 - back])
+            dweight[-1 - back] = (dy[:, back:] * x[:, :-back]).sum((0, 1))
+        return dx, dweight, dy.sum((0, 1))
+
+
 class _ShortConvolution(nn.Module):
     """y_t = silu(b + sum of w_j x_(t-j)) over the last 4 steps, each channel by itself; torch's own initialisation."""
 
@@ -153,12 +178,10 @@ class _ShortConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, channels) to the same."""
-        B, T, channels = x.shape
-        padded = torch.cat([x.new_zeros(B, WINDOW - 1, channels), x], dim=1)
-        y = self.bias + x * self.weight[-1]
-        for j in range(WINDOW - 1):
-            y = y + padded[:, j : j + T] * self.weight[j]
-        return F.silu(y)
+        if x.is_meta:  # it has no product to count
+            return x
+        mixed: Tensor = _Shifted.apply(widened(x), self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return F.silu(mixed)
 
     def initial_state(self, batch: int) -> Tensor:
         """The inputs before the first."""
@@ -166,7 +189,7 @@ class _ShortConvolution(nn.Module):
 
     def step(self, x_t: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """From (B, channels) and the last inputs (B, 3, channels)."""
-        window = torch.cat([cache, x_t[:, None]], dim=1)
+        window = torch.cat([cache, widened(x_t)[:, None]], dim=1)
         return F.silu(self.bias + (window * self.weight).sum(1)), window[:, 1:]
 
 
@@ -222,7 +245,7 @@ class Mamba2(Mixer):
 
     def _parts(self, mixed: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
         """x (..., heads, width), B and C (..., rows), the step sizes and the log decays (..., heads)."""
-        x, b, c = torch.split(widened(mixed), [self.inner, STATE, STATE], dim=-1)
+        x, b, c = torch.split(mixed, [self.inner, STATE, STATE], dim=-1)
         size = F.softplus(widened(dt) + self.step_size)
         return _by_head(x), b, c, size, -size * self.log_rate.exp()
 
@@ -346,7 +369,7 @@ class GatedDeltaNet(Mixer):
 
     def _parts(self, mixed: Tensor, gates: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (..., heads, width), log decays and rates (..., heads)."""
-        q, k, v = (_by_head(part) for part in widened(mixed).chunk(3, dim=-1))
+        q, k, v = (_by_head(part) for part in mixed.chunk(3, dim=-1))
         q, k = (part * (part.pow(2).sum(dim=-1, keepdim=True) + EPSILON).pow(-0.5) for part in (q, k))
         a, b = widened(gates).chunk(2, dim=-1)
         return q, k, v, -self.log_rate.exp() * F.softplus(a + self.step_size), torch.sigmoid(b)
