@@ -65,8 +65,6 @@ def _log_weights(total: Tensor) -> Tensor:
 
 def _before(keep: Tensor, added: Tensor) -> Tensor:
     """The memory (B, heads, chunks, rows, columns) before each chunk, of which each keeps a share and adds to."""
-    if keep.shape[-1] == 1:
-        return added.new_zeros(added.shape)
     by_chunk = widened(added).transpose(1, 2)
     after = scan(keep.transpose(1, 2)[:, :-1, :, None, None], by_chunk[:, :-1])
     return torch.cat([after.new_zeros(after[:, :1].shape), after], dim=1).transpose(1, 2)
@@ -76,6 +74,8 @@ def _decayed(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Tensor:
     """y_t = q_t S_t with S_t = exp(decay_t) S_(t-1) + k_t v_t^T, (.., steps, width) each and (.., steps)."""
     total = _running(decay)
     y = ((q @ k.mT) * _log_weights(total).exp()) @ v
+    if total.shape[2] == 1:  # nothing was written before
+        return y
     left = (total[..., -1:] - total).exp()[..., None]  # of what is written at each step at the end of the chunk
     memory = _before(total[..., -1].exp(), (k * left).mT @ v)
     return y + (q * total.exp()[..., None]) @ memory
@@ -94,11 +94,12 @@ def _stabilised(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor) -
         before, after = _maxima(total[..., -1], at_end.amax(-1))
         m = torch.maximum(logs.amax(-1), total + before[..., None])
     scores = (q @ k.mT) * (logs - m[..., None]).exp()
-    carried = (total + before[..., None] - m).exp()[..., None]
     v = torch.cat([v, v.new_ones((*v.shape[:-1], 1))], dim=-1)  # the last column is n
-    added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
-    memory = _before((total[..., -1] + before - after).exp(), added)
-    y = widened(scores @ v + (q * carried) @ memory)
+    y = widened(scores @ v)
+    if total.shape[2] > 1:
+        carried = (total + before[..., None] - m).exp()[..., None]
+        added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
+        y = y + (q * carried) @ _before((total[..., -1] + before - after).exp(), added)
     return y[..., :-1] / torch.maximum(y[..., -1:].abs(), _least(m)[..., None])
 
 
@@ -127,10 +128,13 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
     weights = _log_weights(total).exp()
     rate = rate[..., None]
     system = widened(k @ k.mT) * weights * rate  # its diagonal counts as one
-    wanted = torch.cat([rate * v, rate * total.exp()[..., None] * k], dim=-1)
+    scores, wanted = (q @ k.mT) * weights, rate * v
+    if total.shape[2] == 1:  # no key was there before
+        return scores @ torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
+    wanted = torch.cat([wanted, rate * total.exp()[..., None] * k], dim=-1)
     solved = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
     new, seen = torch.split(solved, [v.shape[-1], k.shape[-1]], dim=-1)
-    scores, carried = (q @ k.mT) * weights, q * total.exp()[..., None]
+    carried = q * total.exp()[..., None]
     left, keep = k * (total[..., -1:] - total).exp()[..., None], total[..., -1].exp()[..., None, None]
     memory, outputs = v.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]), []
     parts = [part.unbind(2) for part in (new, seen, scores, carried, left, keep)]
