@@ -130,7 +130,8 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
     system = widened(k @ k.mT) * weights * rate  # its diagonal counts as one
     scores, wanted = (q @ k.mT) * weights, rate * v
     if total.shape[2] == 1:  # no key was there before
-        return scores @ torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
+        alone: Tensor = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
+        return scores @ alone
     wanted = torch.cat([wanted, rate * total.exp()[..., None] * k], dim=-1)
     solved = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
     new, seen = torch.split(solved, [v.shape[-1], k.shape[-1]], dim=-1)
