@@ -10,10 +10,12 @@ the skip around the layer to the residual backbone. Shapes below are (B, heads, 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from seqbench.models.mixer import Mixer, register_model, starts, widened
 from seqbench.models.scan import scan
@@ -63,8 +65,6 @@ def _log_weights(total: Tensor) -> Tensor:
 
 def _before(keep: Tensor, added: Tensor) -> Tensor:
     """The memory (B, heads, chunks, rows, columns) before each chunk, of which each keeps a share and adds to."""
-    if keep.shape[-1] == 1:
-        return added.new_zeros(added.shape)
     by_chunk = widened(added).transpose(1, 2)
     after = scan(keep.transpose(1, 2)[:, :-1, :, None, None], by_chunk[:, :-1])
     return torch.cat([after.new_zeros(after[:, :1].shape), after], dim=1).transpose(1, 2)
@@ -74,6 +74,8 @@ def _decayed(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Tensor:
     """y_t = q_t S_t with S_t = exp(decay_t) S_(t-1) + k_t v_t^T, (.., steps, width) each and (.., steps)."""
     total = _running(decay)
     y = ((q @ k.mT) * _log_weights(total).exp()) @ v
+    if total.shape[2] == 1:  # nothing was written before
+        return y
     left = (total[..., -1:] - total).exp()[..., None]  # of what is written at each step at the end of the chunk
     memory = _before(total[..., -1].exp(), (k * left).mT @ v)
     return y + (q * total.exp()[..., None]) @ memory
@@ -92,11 +94,12 @@ def _stabilised(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor) -
         before, after = _maxima(total[..., -1], at_end.amax(-1))
         m = torch.maximum(logs.amax(-1), total + before[..., None])
     scores = (q @ k.mT) * (logs - m[..., None]).exp()
-    carried = (total + before[..., None] - m).exp()[..., None]
     v = torch.cat([v, v.new_ones((*v.shape[:-1], 1))], dim=-1)  # the last column is n
-    added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
-    memory = _before((total[..., -1] + before - after).exp(), added)
-    y = widened(scores @ v + (q * carried) @ memory)
+    y = widened(scores @ v)
+    if total.shape[2] > 1:
+        carried = (total + before[..., None] - m).exp()[..., None]
+        added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
+        y = y + (q * carried) @ _before((total[..., -1] + before - after).exp(), added)
     return y[..., :-1] / torch.maximum(y[..., -1:].abs(), _least(m)[..., None])
 
 
@@ -125,10 +128,14 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
     weights = _log_weights(total).exp()
     rate = rate[..., None]
     system = widened(k @ k.mT) * weights * rate  # its diagonal counts as one
-    wanted = torch.cat([rate * v, rate * total.exp()[..., None] * k], dim=-1)
+    scores, wanted = (q @ k.mT) * weights, rate * v
+    if total.shape[2] == 1:  # no key was there before
+        alone: Tensor = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
+        return scores @ alone
+    wanted = torch.cat([wanted, rate * total.exp()[..., None] * k], dim=-1)
     solved = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
     new, seen = torch.split(solved, [v.shape[-1], k.shape[-1]], dim=-1)
-    scores, carried = (q @ k.mT) * weights, q * total.exp()[..., None]
+    carried = q * total.exp()[..., None]
     left, keep = k * (total[..., -1:] - total).exp()[..., None], total[..., -1].exp()[..., None, None]
     memory, outputs = v.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]), []
     parts = [part.unbind(2) for part in (new, seen, scores, carried, left, keep)]
@@ -142,6 +149,29 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
 # ---- parts --------------------------------------------------------------------------------------------------------
 
 
+class _Shifted(torch.autograd.Function):
+    """b + sum of w_j x_(t-j); by hand, since autograd would fill a tensor of zeros for every shift."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        y = torch.addcmul(bias, x, weight[-1])
+        for back in range(1, min(WINDOW, x.shape[1])):
+            y[:, back:].addcmul_(x[:, :-back], weight[-1 - back])
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        dx, dweight = dy * weight[-1], torch.zeros_like(weight)
+        dweight[-1] = (dy * x).sum((0, 1))
+        for back in range(1, min(WINDOW, x.shape[1])):
+            dx[:, :-back].addcmul_(dy[:, back:], weight[-1 - back])
+            dweight[-1 - back] = (dy[:, back:] * x[:, :-back]).sum((0, 1))
+        return dx, dweight, dy.sum((0, 1))
+
+
 class _ShortConvolution(nn.Module):
     """y_t = silu(b + sum of w_j x_(t-j)) over the last 4 steps, each channel by itself; torch's own initialisation."""
 
@@ -153,12 +183,10 @@ class _ShortConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, channels) to the same."""
-        B, T, channels = x.shape
-        padded = torch.cat([x.new_zeros(B, WINDOW - 1, channels), x], dim=1)
-        y = self.bias + x * self.weight[-1]
-        for j in range(WINDOW - 1):
-            y = y + padded[:, j : j + T] * self.weight[j]
-        return F.silu(y)
+        if x.is_meta:  # it has no product to count
+            return x
+        mixed: Tensor = _Shifted.apply(widened(x), self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return F.silu(mixed)
 
     def initial_state(self, batch: int) -> Tensor:
         """The inputs before the first."""
@@ -166,7 +194,7 @@ class _ShortConvolution(nn.Module):
 
     def step(self, x_t: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """From (B, channels) and the last inputs (B, 3, channels)."""
-        window = torch.cat([cache, x_t[:, None]], dim=1)
+        window = torch.cat([cache, widened(x_t)[:, None]], dim=1)
         return F.silu(self.bias + (window * self.weight).sum(1)), window[:, 1:]
 
 
@@ -222,7 +250,7 @@ class Mamba2(Mixer):
 
     def _parts(self, mixed: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
         """x (..., heads, width), B and C (..., rows), the step sizes and the log decays (..., heads)."""
-        x, b, c = torch.split(widened(mixed), [self.inner, STATE, STATE], dim=-1)
+        x, b, c = torch.split(mixed, [self.inner, STATE, STATE], dim=-1)
         size = F.softplus(widened(dt) + self.step_size)
         return _by_head(x), b, c, size, -size * self.log_rate.exp()
 
@@ -346,7 +374,7 @@ class GatedDeltaNet(Mixer):
 
     def _parts(self, mixed: Tensor, gates: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (..., heads, width), log decays and rates (..., heads)."""
-        q, k, v = (_by_head(part) for part in widened(mixed).chunk(3, dim=-1))
+        q, k, v = (_by_head(part) for part in mixed.chunk(3, dim=-1))
         q, k = (part * (part.pow(2).sum(dim=-1, keepdim=True) + EPSILON).pow(-0.5) for part in (q, k))
         a, b = widened(gates).chunk(2, dim=-1)
         return q, k, v, -self.log_rate.exp() * F.softplus(a + self.step_size), torch.sigmoid(b)
