@@ -717,7 +717,8 @@ class _ValidationOnly(Listener):
         record = outcome.record
         if isinstance(record, RunRecord) and record.primary is not None:
             name = record.primary.name
-            reason = f"validation {name} {record.metrics['val'][name]}"
+            value = record.metrics["val"][name]
+            reason = f"validation {name} {'not known' if value is None else f'{value:.4g}'}"
             record = record.model_copy(update={"primary": None, "reason": reason})
         self.listener.ended(dataclasses.replace(outcome, record=record))
 
@@ -818,7 +819,7 @@ def importances(studies: Sequence[Study]) -> dict[str, float]:
     """How much of the variance of the figure each parameter explains (fANOVA, Hutter et al. 2014), the largest first.
 
     Over the trials of all ``studies``, which share their problem; a pruned one counts with the figure that it had when
-    it was ended. Empty with fewer than 4 trials, or where all figures are the same.
+    it was ended. Without those that had one value only; empty with fewer than 4 trials, or where all figures are the same.
     """
     optuna, space = need_optuna(), studies[0].space
     known = [trial for study in studies for trial in study.trials if trial.figure is not None]
@@ -831,7 +832,8 @@ def importances(studies: Sequence[Study]) -> dict[str, float]:
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in shares.items()}
+    varied = {one.name for one in space if len({trial.values[one.name] for trial in known}) > 1}
+    return {name: float(share) for name, share in shares.items() if name in varied}
 
 
 OF_THE_RUN = (  # settings in which a run may differ from the study whose values it takes
