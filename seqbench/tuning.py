@@ -819,7 +819,7 @@ def importances(studies: Sequence[Study]) -> dict[str, float]:
     """How much of the variance of the figure each parameter explains (fANOVA, Hutter et al. 2014), the largest first.
 
     Over the trials of all ``studies``, which share their problem; a pruned one counts with the figure that it had when
-    it was ended. Without those that had one value only; empty with fewer than 4 trials, or where all figures are the same.
+    it was ended. Without those that had one value only; empty with fewer than 4 trials or where all figures are alike.
     """
     optuna, space = need_optuna(), studies[0].space
     known = [trial for study in studies for trial in study.trials if trial.figure is not None]
