@@ -368,7 +368,7 @@ class TuneOptions:
     wave: Annotated[int, Range(ge=1, le=1_000), Parameter(group=WHAT, metavar="N")] = 4
     """Trials that are chosen at once, from the results of those before them: the same ones whatever --jobs."""
     no_pruning: Annotated[Flag, Parameter(group=TRAINING)] = False
-    """Train every trial to its end; else one ends when its validation figure is worse than the median before it."""
+    """Train every trial to its end; else one ends when validation is not among the best third of those before it."""
     jobs: Jobs = 1
     """Trials that run at once, each in a process of its own."""
     time_limit: TimeLimit = None

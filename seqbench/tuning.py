@@ -15,9 +15,9 @@ parameters together, trials of the same wave counted as bad ones; ``random`` dra
 2012); ``grid`` and ``doubling`` say themselves what they do (`grid_points`, `doubling_points`). Trial n of ``random``
 and of the first eight of ``tpe`` is the same cell in studies of one seed, and trained once.
 
-Pruning is the median rule (Golovin et al. 2017): a trial ends where validation is read and its best figure so far is
-worse than the median of the best figures that the trials before its wave had there, once 4 of them got so far. Its
-record has the status ``pruned``, a curve and a cost, and no figures.
+Pruning is successive halving as trials come (Li et al. 2020), by thirds: a trial ends where validation is read and its
+best figure so far is not among the best third of those that the trials before its wave had there, once 4 of them got so
+far. Its record has the status ``pruned``, a curve and a cost, and no figures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import statistics
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,8 @@ __all__ = [
 ]
 
 FIRST = 8  # random trials before TPE: two waves of four
-LEAST = 4  # trials whose median prunes
+LEAST = 4  # trials that must have got so far before one is pruned there
+THIRD = 3  # one in so many goes on
 EDGE = 0.1  # of a range: what lies nearer to its end counts as at the edge
 Values = Mapping[str, Any]  # settings of a `RunConfig` by name, a width as the number it is
 
@@ -329,7 +329,7 @@ def _asked(
 
 @dataclass(frozen=True)
 class _Stop:
-    """Ends a trial by the median rule: ``bars`` are the medians at all checks but the last, or None."""
+    """Ends a trial that is worse than its bar at a check: ``bars`` are those of all checks but the last, or None."""
 
     bars: tuple[float | None, ...]
     metric: str
@@ -349,7 +349,7 @@ class _Stop:
         if at is None:
             return None
         figure, bar = checks[at], self.bars[at]
-        return f"validation {self.metric} {figure:.4g} at check {at + 1} is worse than {bar:.4g}, the median before it"
+        return f"validation {self.metric} {figure:.4g} at check {at + 1} is worse than {bar:.4g}, not in the best third"
 
 
 def _checks(curve: Sequence[Mapping[str, float | None]], metric: str, direction: str) -> list[float]:
@@ -609,7 +609,7 @@ class Search:
         return _asked(self.space, before, numbers, self.method, seed, direction)
 
     def _bars(self, before: Sequence[Trial]) -> tuple[float | None, ...]:
-        """At each check but the last the median of the trials that got so far; None where they are too few."""
+        """At each check but the last the worst of the best third that got so far; None where they are too few."""
         bars: list[float | None] = []
         for check in range(self.checks - 1):
             reached = [
@@ -617,7 +617,8 @@ class Search:
                 for trial in before
                 if trial.checks and (trial.state == "complete" or check < len(trial.checks))
             ]
-            bars.append(statistics.median(reached) if len(reached) >= LEAST else None)
+            reached.sort(reverse=self.metric.direction == "higher")
+            bars.append(reached[math.ceil(len(reached) / THIRD) - 1] if len(reached) >= LEAST else None)
         return tuple(bars)
 
     def tell(self, trial: Trial) -> None:
@@ -716,7 +717,8 @@ class _ValidationOnly(Listener):
         record = outcome.record
         if isinstance(record, RunRecord) and record.primary is not None:
             name = record.primary.name
-            reason = f"validation {name} {record.metrics['val'][name]}"
+            value = record.metrics["val"][name]
+            reason = f"validation {name} {'not known' if value is None else f'{value:.4g}'}"
             record = record.model_copy(update={"primary": None, "reason": reason})
         self.listener.ended(dataclasses.replace(outcome, record=record))
 
@@ -784,7 +786,8 @@ def estimate_studies(found: Sequence[Search], say: Callable[[str], None]) -> flo
     for search in found:
         points = _asked(search.space, [], range(search.wanted), "random", search.config.seed, "minimize")
         experiments += [search._experiment(point) for point in points]
-    return sum(estimate_seconds(experiments, found[0].store, say).values())
+    seconds = estimate_seconds(experiments, found[0].store, say)
+    return sum(seconds[one.job.key] for one in experiments)
 
 
 # --- what came out ---------------------------------------------------------------------------------------------------
@@ -816,7 +819,7 @@ def importances(studies: Sequence[Study]) -> dict[str, float]:
     """How much of the variance of the figure each parameter explains (fANOVA, Hutter et al. 2014), the largest first.
 
     Over the trials of all ``studies``, which share their problem; a pruned one counts with the figure that it had when
-    it was ended. Empty with fewer than 4 trials, or where all figures are the same.
+    it was ended. Without those that had one value only; empty with fewer than 4 trials or where all figures are alike.
     """
     optuna, space = need_optuna(), studies[0].space
     known = [trial for study in studies for trial in study.trials if trial.figure is not None]
@@ -829,7 +832,8 @@ def importances(studies: Sequence[Study]) -> dict[str, float]:
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in shares.items()}
+    varied = {one.name for one in space if len({trial.values[one.name] for trial in known}) > 1}
+    return {name: float(share) for name, share in shares.items() if name in varied}
 
 
 OF_THE_RUN = (  # settings in which a run may differ from the study whose values it takes

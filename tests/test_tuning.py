@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -142,7 +143,7 @@ def test_a_study_has_its_trials_each_with_a_record_and_says_what_was_best(whole)
     assert all(row.figure == found[row.key].metrics["val"]["rmse"] for row in complete)
 
 
-def test_what_is_worse_than_the_median_before_it_is_pruned_and_has_no_figures(whole):
+def test_what_is_not_in_the_best_third_before_it_is_pruned_and_has_no_figures(whole):
     rows, _ = told(whole)
     assert all(row.state == "complete" for row in rows[:4])  # nothing comes before the first wave
     pruned = [row for row in rows if row.state == "pruned"]
@@ -150,15 +151,15 @@ def test_what_is_worse_than_the_median_before_it_is_pruned_and_has_no_figures(wh
     for record in records(whole):
         if record.status == "pruned":
             assert record.metrics == {} and record.primary is None and record.skill is None
-            assert "the median before it" in record.reason and 0 < record.cost.steps < record.config["steps"]
+            assert "not in the best third" in record.reason and 0 < record.cost.steps < record.config["steps"]
     for start in range(4, 10, 4):
         reached = sorted(row.checks[0] for row in rows[:start])
-        middle = (reached[(len(reached) - 1) // 2] + reached[len(reached) // 2]) / 2
+        bar = reached[math.ceil(len(reached) / 3) - 1]
         for row in rows[start : start + 4]:
             if row.state == "pruned":
-                assert len(row.checks) == 1 and row.checks[0] > middle
-            elif row.checks:
-                assert row.checks[0] <= middle or len(row.checks) == 1  # a single step, validation read once
+                assert len(row.checks) == 1 and row.checks[0] > bar
+            else:
+                assert row.checks[0] <= bar or len(row.checks) == 1  # a single step, validation read once
 
 
 def test_a_study_that_is_killed_ends_as_one_that_was_not_whatever_the_number_of_processes(whole, tmp_path, here):
@@ -222,6 +223,35 @@ def test_methods_share_their_trials_are_compared_and_drawn(whole, tmp_path, here
     for study in kept_studies(out):
         costs, figures = best_so_far(study)
         assert costs == sorted(costs) and figures == sorted(figures, reverse=True) and figures[-1] == study.best.figure
+
+
+def test_methods_are_compared_over_seeds_with_intervals_and_a_difference_that_is_none_is_said(tmp_path, here, whole):
+    """Studies as files, made up: one method better by .1 with every seed, one that is the same on average."""
+    usual = json.loads(next(whole.glob("tuning/studies/*/*/*/study.json")).read_text())
+    values = {"learning_rate": 0.001, "batch_size": 32, "dropout": 0.3}
+    for seed, base in enumerate((0.5, 0.6, 0.7)):
+        for method, figure in (("random", base), ("grid", base - 0.1), ("doubling", base + (0.01, -0.02, 0.01)[seed])):
+            trials = [
+                {**usual["trials"][0], "number": i, "values": {**values, "dropout": 0.2 + 0.1 * i}, "seconds": 2.0,
+                 "state": "complete", "figure": figure + 0.2 - 0.1 * i, "checks": [1.0], "reason": None}
+                for i in range(3)
+            ]  # fmt: skip
+            folder = tmp_path / "out" / "tuning" / "studies" / "toy-wave" / "rnn" / f"{method}-{seed}"
+            folder.mkdir(parents=True)
+            (folder / "study.json").write_text(json.dumps({**usual, "method": method, "seed": seed, "trials": trials}))
+    studies = kept_studies(tmp_path / "out")
+    lines = {mark.label: mark for mark in study_chart(studies).columns[0][0].marks if mark.label}
+    assert list(lines["random"].x) == [2, 4, 6] and lines["random"].y[-1] == pytest.approx(0.6)
+    reach = 4.302653 * 0.1 / math.sqrt(3)  # Student's t with two degrees of freedom
+    assert lines["random"].low[-1] == pytest.approx(0.6 - reach) and lines["random"].high[-1] == pytest.approx(
+        0.6 + reach
+    )
+    shutil.copytree(whole / "tuning" / "records", tmp_path / "out" / "tuning" / "records")
+    done = here(*WAVE, "--trials", 10, "--out", "out")  # whose trials all have records
+    assert done.returncode == 0, done.stderr
+    row = {line.split("|")[1].strip(): line for line in done.stdout.splitlines() if line.count("|") == 6}
+    assert "-0.1000 " in row["grid"] and "no difference" not in row["grid"]
+    assert "0.6000 ± 0.2484" in row["random"] and "no difference is shown" in row["doubling"]
 
 
 def re_all(text, *words):
