@@ -310,10 +310,10 @@ def test_ctrl_c_ends_the_processes_of_a_grid(tmp_path):
 
 WRONG = [
     ({"lr": 0.1}, "there is no option lr: it is called learning_rate here."),
-    ({"epochs": 3}, "there is no option epochs: training is counted in steps"),
+    ({"steps": 3}, "there is no option steps: training is counted in steps"),
     ({"bs": 4}, "there is no option bs: it is called batch_size here."),
     ({"batch_size": 0}, "--batch-size 0 is out of range: take 1 to 1,000,000."),
-    ({"hiden": 8}, "there is no option hiden: did you mean hidden?"),
+    ({"hiden": 8}, "there is no option hiden: did you mean hidden or dense?"),
     ({"ticker": "IBM"}, "there is no option ticker; there are backbone, "),
     ({"plugin": "mine.py"}, "seqbench.load_plugin"),
     ({"device": "gpu"}, "device"),
@@ -339,7 +339,7 @@ WRONG = [
     ({"options": {"folds": 1}}, "'folds': did you mean fold?"),
     ({"options": "fold=1"}, "write options={'name': value}"),
     ({"task": "wether"}, "unknown task 'wether': did you mean weather?"),
-    ({"model": "gruu"}, "unknown model 'gruu': did you mean gru?"),
+    ({"model": "gruu"}, "unknown model 'gruu': did you mean gru or"),
     ({"model": ["gru", "lsmt"]}, "unknown model 'lsmt': did you mean lstm"),
     ({"task": []}, "take a name, or a list of names"),
     ({"task": (name for name in ())}, "take a name, or a list of names"),
@@ -478,7 +478,7 @@ def test_rows_of_a_frame_make_their_tables(published):
 def test_what_the_leaderboard_can_not_use_is_one_sentence(published, tmp_path):
     for wrong, said in (
         ({"task": "wether"}, "unknown task 'wether': did you mean weather?"),
-        ({"model": "gruu"}, "unknown model 'gruu': did you mean gru?"),
+        ({"model": "gruu"}, "unknown model 'gruu': did you mean gru or"),
         ({"budget": "full"}, "unknown budget 'full'"),
     ):
         with pytest.raises(seqbench.UserError, match=re.escape(said)):
@@ -636,7 +636,7 @@ def test_a_p_value_is_never_rounded_onto_the_border(p, text):
 
 def test_what_compare_can_not_use_is_one_sentence(published, tmp_path):
     for names, said in (
-        (("gruu", "lstm"), "unknown model 'gruu': did you mean gru?"),
+        (("gruu", "lstm"), "unknown model 'gruu': did you mean gru or"),
         (("gru", "gru"), "compared with itself"),
         ((["gru"], "lstm"), "model=['gru'] is no name: compare takes the names of two models."),
         ((None, "gru"), "model=None is no name"),

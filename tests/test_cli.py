@@ -130,7 +130,7 @@ MISTAKES = [
     (("--task", "dna", "--model", "lstm", "--dropout", "1"), "--dropout 1 is out of range"),
     (("--task", "dna", "--model", "lstm", "--recurrent-dropout", "1.5"), "--recurrent-dropout 1.5 is out of range"),
     (("--task", "dna", "--model", "lstm", "--zoneout", ".1,1"), "--zoneout 1 is out of range"),
-    (("--task", "dna", "--model", "lstm", "--zoneout", "some"), "'some' is not a number, or two like 0.5,0.05"),
+    (("--task", "dna", "--model", "lstm", "--zoneout", "some"), "'some' is not a number, or several like .3,.2"),
     (("--task", "dna", "--model", "lstm", "--max-norm", "0"), "--max-norm 0 is out of range"),
     (("--task", "dna", "--model", "transformer", "--zoneout", ".1"), "--zoneout is not for transformer"),
     (("--task", "dna", "--model", "lstm", "--learning-rate", "nan"), "--learning-rate nan is out of range"),

@@ -134,7 +134,7 @@ def test_memory_that_runs_out_is_a_record_of_its_own(tmp_path, mixer, error):
 
 
 def test_a_model_too_large_to_build_is_out_of_memory(tmp_path, mixer, monkeypatch):
-    def build_nothing(*_):
+    def build_nothing(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: not enough memory")
 
     monkeypatch.setattr("seqbench.experiment.build", build_nothing)

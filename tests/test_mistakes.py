@@ -20,7 +20,7 @@ def swap(words, old, new):
 # (the mistake, what is wrong in RUN and how a user wrote it, a part of the sentence, what it says to write instead)
 MISTAKES = [
     ("a wrong task", "weather", "wether", "unknown task 'wether': did you mean weather?", "weather"),
-    ("a wrong model", "gru", "grru", "unknown model 'grru': did you mean gru?", "gru"),
+    ("a wrong model", "gru", "grru", "unknown model 'grru': did you mean gru or", "gru"),
     ("a wrong choice", "smoke", "smoky", "unknown budget 'smoky': did you mean smoke?", "smoke"),
     ("a misspelt option", "--model", "--modle", "there is no option --modle: did you mean --model?", "--model"),
     ("a value out of range", ("--hidden", "8"), ("--hidden", "0"), "take 1 to 65,536", ("--hidden", "1")),

@@ -150,7 +150,7 @@ def test_a_regularised_model_is_the_same_on_every_kernel(model, tokens, backbone
     for kernel in ("torch", "fast", "auto"):
         torch.manual_seed(0)
         asked = Regularisers(0.3, (0.2,))
-        built = build(model, "classify", shape, (20, 20), 0.1, backbone, kernel, asked)
+        built = build(model, "classify", shape, (20, 20), 0.1, backbone, kernel, regularisers=asked)
         output = built(inputs, lengths)
         output.pow(2).sum().backward()
         outputs.append([output.detach(), *(p.grad for p in built.parameters() if p.grad is not None)])

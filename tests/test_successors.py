@@ -394,7 +394,7 @@ def test_a_step_of_the_tcn_sees_255_steps():
     (by_input,) = torch.autograd.grad(layer(x)[:, -1].sum(), x)
     seen = (by_input[0] != 0).any(dim=1)
     assert seen[45:].all() and not seen[:45].any()
-    assert layer.state_size(1) < layer.state_size(3) < layer.state_size(128) == layer.state_size(256)
+    assert layer.state_size(1) == layer.state_size(256)
 
 
 @pytest.mark.parametrize("name", ["mlstm", "slstm"])

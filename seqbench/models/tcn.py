@@ -121,10 +121,8 @@ class TCN(Mixer):
         return x.transpose(0, 1)
 
     def state_size(self, length: int) -> int:
-        """All inputs so far, until there are more than its convolutions reach back."""
-        return sum(
-            min(length, part.dilation) * (part.direction.shape[1] // 2) for block in self._blocks() for part in block
-        )
+        """The inputs that its convolutions reach back to, of which those before the first are zeros."""
+        return sum(part.dilation * (part.direction.shape[1] // 2) for block in self._blocks() for part in block)
 
     def initial_state(self, batch: int) -> list[Tensor]:
         return [
