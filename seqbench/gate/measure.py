@@ -34,7 +34,7 @@ from seqbench.gate.timings import Timings, read_file, read_side
 from seqbench.gate.verdict import Change, compare_times, is_skipped, look_alike, ordered, renamed
 from seqbench.report.text import counted, short
 
-__all__ = ["measure_times", "run_grid_of"]
+__all__ = ["MOST", "measure_times", "run_grid_of"]
 
 MOST = 24  # processes on each side, usually at most
 PATIENCE = 600.0  # seconds after which one process is given up
