@@ -34,6 +34,7 @@ COMMANDS = {  # what was asked for: models, number of seeds (None: the budget's)
     ],
     "cost": [(ALL, None, {"backend": "kernel"}), (ALL, None, {"backend": "loop"})],
     "parallel": [(ALL, None, {})],
+    "copy": [("ntm,lstm", None, {})],
 }
 
 
@@ -73,7 +74,7 @@ def test_a_spec_reads_and_has_the_key_of_its_record(probe):
 @pytest.mark.parametrize("probe", NAMES)
 def test_the_commands_that_made_the_records_find_them_again(probe):
     planned = [
-        find_older(job, Store(BOARD.parent)).record.key
+        (Store(BOARD.parent).find(job) or find_older(job, Store(BOARD.parent))).record.key
         for models, seeds, options in COMMANDS[probe]
         for job in plan_jobs(
             probe, Request(seeds=seeds, device="cpu"), PROBES.get(probe).Options(**options), models.split(",")
