@@ -35,6 +35,7 @@ COMMANDS = {  # what was asked for: models, number of seeds (None: the budget's)
     "cost": [(ALL, None, {"backend": "kernel"}), (ALL, None, {"backend": "loop"})],
     "parallel": [(ALL, None, {})],
     "copy": [("ntm,lstm", None, {})],
+    "tracking": [("rnn,lstm,gru,mingru,lru,transformer", None, {})],
 }
 
 
