@@ -138,7 +138,7 @@ class _Minimal(Mixer):
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., d_in) to a and b (..., d_out) of h_t = a_t h_(t-1) + b_t."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define coefficients(x)")
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return scan(*self.coefficients(x))
