@@ -478,7 +478,7 @@ def test_rows_of_a_frame_make_their_tables(published):
 def test_what_the_leaderboard_can_not_use_is_one_sentence(published, tmp_path):
     for wrong, said in (
         ({"task": "wether"}, "unknown task 'wether': did you mean weather?"),
-        ({"model": "gruu"}, "unknown model 'gruu': did you mean gru or"),
+        ({"model": "gruu"}, "unknown model 'gruu': did you mean gru?"),
         ({"budget": "full"}, "unknown budget 'full'"),
     ):
         with pytest.raises(seqbench.UserError, match=re.escape(said)):
@@ -636,7 +636,7 @@ def test_a_p_value_is_never_rounded_onto_the_border(p, text):
 
 def test_what_compare_can_not_use_is_one_sentence(published, tmp_path):
     for names, said in (
-        (("gruu", "lstm"), "unknown model 'gruu': did you mean gru or"),
+        (("gruu", "lstm"), "unknown model 'gruu': did you mean gru?"),
         (("gru", "gru"), "compared with itself"),
         ((["gru"], "lstm"), "model=['gru'] is no name: compare takes the names of two models."),
         ((None, "gru"), "model=None is no name"),

@@ -229,7 +229,8 @@ def test_a_nested_state_with_a_count_and_a_part_that_stays_is_differentiated_as_
 def test_a_state_that_is_too_large_has_no_jacobian_and_that_is_said():
     assert no_state(made("mamba2", width=16), 10) is None
     assert no_state(made("mamba2", width=64), 10) == "its state of 4,672 numbers is too large (at most 2,048)"
-    assert no_state(made("tcn"), 10) == "its state grows with the length"
+    assert no_state(made("tcn"), 10) is None  # what its convolutions look back at, and no more
+    assert no_state(made("transformer"), 10) == "its state grows with the length"
 
 
 # --- where theory knows the answer ---
