@@ -120,7 +120,8 @@ def run(
             process of its own all the same, as it may take that down.
         out: directory of the records.
         force: run again even if there is a result; the old record stays beside the new one.
-        tune_learning_rate: try each model at .001, .003 and .01 with seed 0, and go on with the best on validation.
+        tune_learning_rate: try each model at .001, .003 and .01 with seed 0, then beyond while the best is at an edge
+            (.0001 to .1), and go on with the best on validation.
         time_limit: seconds after which a cell is ended; cells then run in processes of their own.
         options: options of the tasks, such as ``{"ticker": "IBM"}``; they can be given by keyword, too.
         progress: False shows nothing on stderr while it runs.

@@ -65,7 +65,7 @@ from seqbench.models.kernels.used import forget_kernels, used_kernels
 from seqbench.models.mixer import MODELS, ModelSpec, Regularisers
 from seqbench.models.sizing import flops_per_sample, width_for
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
-from seqbench.rates import RATES, TRIAL_SEED, chosen_rate
+from seqbench.rates import RATES, SECOND_SEED, Trial, chosen_rate, next_trials
 from seqbench.task import TASKS, Budget, TaskSpec, changed_of, check_recipe, parse_options, recipe_of
 from seqbench.training import CHECKPOINT, Checkpoint, Fit, Stop, fit, interrupted, own_copy, predict_split
 
@@ -711,20 +711,26 @@ class Grid:
                 fit_baselines(self._prepared[task], lambda line, name=name: say(f"{name}: {line}"))  # type: ignore[misc]
 
     def trials(self) -> list[Experiment]:
-        """Those that learning rates are chosen by; none unless the grid tunes them."""
+        """Those that learning rates are chosen by, as far as the store's records tell; none unless the grid tunes them.
+
+        Once these have records there may be more: see `rates`.
+        """
         pairs = [(task, model) for task in self.tasks for model in self.models if self.tune]
-        return [self._experiment(task, model, TRIAL_SEED, rate) for task, model in pairs for rate in RATES]
+        return [experiment for task, model in pairs for experiment in self._search(task, model)[0]]
 
     def cells(self) -> list[Experiment]:
         """Those of the grid itself, seed by seed, so that a grid that is cut off has whole seeds."""
-        seeds = range(self.base.seed, self.base.seed + self.seeds)
         rates = {(task, model): self._rate(task, model) for task in self.tasks for model in self.models}
         return [
             self._experiment(task, model, seed, rates[task, model])
             for task in self.tasks
-            for seed in seeds
+            for seed in self._seeds
             for model in self.models
         ]
+
+    @property
+    def _seeds(self) -> range:
+        return range(self.base.seed, self.base.seed + self.seeds)
 
     def failed(self, job: Job, status: Status, reason: str) -> RunRecord:
         """The record of one of its jobs whose process left none."""
@@ -745,15 +751,25 @@ class Grid:
             self._widths.add((task, model))
         return self._experiments.setdefault(experiment.job.key, experiment)
 
+    def _search(self, task: str, model: str) -> tuple[list[Experiment], list[Trial]]:
+        """The trials of ``model`` on ``task`` up to those that have no record yet, and what the records say."""
+        asked: list[Experiment] = []
+        known: list[Trial] = []
+        # a second seed that is none of the grid's would stand in the board's table alone
+        twice = SECOND_SEED in self._seeds
+        while more := next_trials(known, self._prepared[task].spec.primary.direction, twice=twice):
+            asked += (new := [self._experiment(task, model, seed, rate) for seed, rate in more])
+            records = [outcome.record for one in new if (outcome := self.store.find(one.job))]
+            known += [_trial(record) for record in records if isinstance(record, RunRecord)]
+            if len(records) < len(new):
+                break
+        return asked, known
+
     def _rate(self, task: str, model: str) -> float | None:
         """The best of the trials; where all of them failed, the first, so that the failure is seen with every seed."""
         if not self.tune:
             return None
-        outcomes = [self.store.find(self._experiment(task, model, TRIAL_SEED, rate).job) for rate in RATES]
-        records = [outcome.record for outcome in outcomes if outcome]
-        trials = [_trial(record) for record in records if isinstance(record, RunRecord)]
-        direction = self._prepared[task].spec.primary.direction
-        return chosen_rate(trials, direction) or RATES[0]
+        return chosen_rate(self._search(task, model)[1], self._prepared[task].spec.primary.direction) or RATES[0]
 
 
 def run_grid(
@@ -784,24 +800,22 @@ def run_grid(
     _tell_slower(grid.base, listener)
     grid.prepare(listener.say)
     outcomes: dict[str, Outcome] = {}
+    limit = limit or TIME_LIMITS[grid.base.budget]
     for stage in (grid.trials, grid.cells):
-        todo = [experiment.job for experiment in stage() if experiment.job.key not in outcomes]
-        if not todo:
-            continue
-        if here:
-            done = _run_here(grid, todo, listener, force=force)
-        else:
-            limit = limit or TIME_LIMITS[grid.base.budget]
-            executor = LocalProcesses(jobs, _gpus(grid.base), many=len(todo) > 1)
-            done = run_jobs(
-                todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
-            )
-        for outcome in done:
-            if outcome.stored:
-                _remove_left(outcome.folder.parent / CHECKPOINT)
-        for outcome in {_dataset_of(outcome): outcome for outcome in done if outcome.stored}.values():  # each name once
-            _tell_name(outcome, grid.base, listener)
-        outcomes |= {outcome.job.key: outcome for outcome in done}
+        while todo := [experiment.job for experiment in stage() if experiment.job.key not in outcomes]:
+            if here:
+                done = _run_here(grid, todo, listener, force=force)
+            else:
+                executor = LocalProcesses(jobs, _gpus(grid.base), many=len(todo) > 1)
+                done = run_jobs(
+                    todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
+                )
+            for outcome in done:
+                if outcome.stored:
+                    _remove_left(outcome.folder.parent / CHECKPOINT)
+            for outcome in {_dataset_of(one): one for one in done if one.stored}.values():  # each name once
+                _tell_name(outcome, grid.base, listener)
+            outcomes |= {outcome.job.key: outcome for outcome in done}
     return list(outcomes.values())
 
 

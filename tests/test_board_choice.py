@@ -3,7 +3,7 @@
 import pytest
 from board_records import board, data, grid, markdown_rows, model, only_table, rows_of, write
 
-from seqbench.rates import chosen_rate
+from seqbench.rates import LADDER, RATES, chosen_rate, next_trials
 
 # --- learning rates --------------------------------------------------------------------------------------------------
 
@@ -54,10 +54,54 @@ def test_the_choice_follows_direction_ties_and_failures(tmp_path, direction, tri
         ([(0, 0.001, None), (0, 0.003, 0.1), (1, 0.001, 0.9)], "higher", 0.003),  # failed, and another seed
         ([(1, 0.001, 0.9), (0, 0.003, None)], "higher", None),
         ([], "lower", None),
+        ([(0, 0.001, 0.6), (0, 0.003, 0.7), (1, 0.001, 0.9), (1, 0.003, 0.8)], "higher", 0.001),  # seeds disagree
+        ([(0, 0.001, 0.6), (0, 0.003, 0.7), (1, 0.001, 0.7), (1, 0.003, 0.8)], "higher", 0.003),
+        ([(0, 0.001, 0.7), (0, 0.003, 0.6), (1, 0.001, 0.7), (1, 0.003, 0.8)], "higher", 0.001),  # lower is best anyway
+        ([(0, 0.001, 0.6), (0, 0.003, 0.7), (1, 0.001, 0.9), (1, 0.003, None)], "higher", 0.003),
     ],
 )
 def test_the_rate_is_that_of_the_best_validation_at_seed_0(trials, direction, rate):
     assert chosen_rate(trials, direction) == rate
+
+
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+@pytest.mark.parametrize("peak", LADDER)
+def test_the_search_goes_on_past_an_edge_until_the_best_is_inside(peak, direction):
+    sign, at = (1 if direction == "higher" else -1), LADDER.index
+
+    def figure(rate):  # falls off on both sides, faster towards higher rates
+        return -sign * (abs(at(rate) - at(peak)) + 0.1 * (rate > peak))
+
+    trials, rounds = [], 0
+    while more := next_trials(trials, direction):
+        trials += [(seed, rate, figure(rate)) for seed, rate in more]
+        rounds += 1
+    assert chosen_rate(trials, direction) == peak and rounds <= 5
+    tried = sorted(rate for seed, rate, _ in trials if seed == 0)
+    first, last = at(tried[0]), at(tried[-1])
+    assert tried == list(LADDER[first : last + 1]) and {*RATES} <= {*tried}
+    assert (first < at(peak) or not first) and (last > at(peak) or last == len(LADDER) - 1)
+    again = sorted(rate for seed, rate, _ in trials if seed == 1)
+    assert again == ([] if peak == LADDER[0] else [LADDER[at(peak) - 1], peak])
+    assert not [one for one in next_trials(trials[:3], direction, twice=False) if one[0] != 0]
+
+
+def test_where_every_rate_fails_lower_ones_are_tried_and_then_no_more():
+    trials = []
+    while more := next_trials(trials, "lower"):
+        trials += [(seed, rate, None) for seed, rate in more]
+    assert [rate for _, rate, _ in trials] == [*RATES, 3e-4, 1e-4]
+    assert chosen_rate(trials, "lower") is None
+
+
+def test_a_rate_at_an_edge_is_marked(tmp_path):
+    for rate, val in ((0.001, 0.7), (0.003, 0.75)):
+        write(tmp_path, rate=rate, value=0.8, val=val)
+    assert rows_of(only_table(tmp_path))["alpha"]["learning_rate_at_edge"]
+    assert ["alpha", "0.7000", "**0.7500** (edge)"] in markdown_rows(board([tmp_path], columns="quality"))
+    write(tmp_path, rate=0.01, value=0.8, val=0.74)
+    assert not rows_of(only_table(tmp_path))["alpha"]["learning_rate_at_edge"]
+    assert "(edge)" not in board([tmp_path])
 
 
 def test_a_rate_without_seed_0_is_not_chosen_over_one_with_it(tmp_path):

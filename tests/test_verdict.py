@@ -44,13 +44,25 @@ def test_a_condition_names_its_region(bounds, words):
     assert condition(1, 2, bounds).region == words
 
 
-def test_the_four_verdicts():
+def test_the_verdicts():
     inside, outside, neither = condition(5, 10), condition(30, 40), condition(15, 25)
     assert judge([]) == Verdict("not measured")
     assert judge([inside, inside]) == Verdict("supported")
     assert judge([outside]) == Verdict("refuted")
     assert judge([inside, neither]) == judge([outside, neither]) == judge([neither]) == Verdict("inconclusive")
     assert judge([inside, outside, neither]).word == "depends"
+
+
+def test_a_few_undecided_are_named_and_do_not_undo_what_the_others_agree_on():
+    yes = [condition(5, 10, model=model, start=start) for model in ("rnn", "lstm") for start in ("0", "1")]
+    no = [condition(30, 40, model=model, start="0") for model in ("rnn", "lstm")]
+    open_one = condition(15, 25, model="gru", start="0")
+    assert str(judge([*yes, open_one])) == "supported but for gru, 0"
+    assert str(judge([*no, open_one])) == "refuted but for gru"  # what all share is not named
+    other = condition(15, 25, model="gru", start="1")
+    assert judge([*yes, open_one, other]).but_for == ("gru, 0", "gru, 1")  # two of six
+    assert str(judge([*yes[:3], open_one, other])) == "inconclusive"  # two of five
+    assert judge([*yes, open_one, *no]).word == "depends"
 
 
 def test_the_verdict_names_the_fewest_axes_that_decide():

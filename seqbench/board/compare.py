@@ -280,6 +280,11 @@ class Entrant(Row):
     skills: Array | None = None
 
     @property
+    def at_edge(self) -> bool:
+        """Whether the rate is the lowest or highest of several that were tried: a better one may lie beyond it."""
+        return len(self.trials) > 1 and self.rate in (min(self.trials), max(self.trials))
+
+    @property
     def not_applicable(self) -> str | None:
         """Why the model can't honestly be scored, if it can't."""
         if any(result.status != "not_applicable" for result in self.results.values()):

@@ -260,10 +260,12 @@ class _Page:
                     value = result.validation
                     figure = escape(result.status) if value is None else with_reach(value, math.nan, places)
                     outcome = self.link(figure, result)
-                shown[rate] = f"**{outcome}**" if rate == row.rate else outcome
+                shown[rate] = outcome
+            shown[row.rate] = f"**{shown[row.rate]}**" + (" (edge)" if row.at_edge else "")
             rows.append([escape(row.label), *shown.values()])
         head = f"Learning rates tried at seed {TRIAL_SEED}, with their {name}; "
-        head += "the best on validation was taken (bold), the test had no say:"
+        head += "the best on validation was taken (bold), the test had no say"
+        head += "; (edge): a better one may lie beyond it:" if any(row.at_edge for row in tuned) else ":"
         return [head, "", *table_lines(["model", *(f"{rate:g}" for rate in rates)], rows, LEFT), ""]
 
     # --- JSON and CSV
@@ -330,6 +332,7 @@ class _Page:
             "hidden": None if first.params is None else [int(width) for width in first.hidden.split(",")],
             "not_applicable": row.not_applicable,
             "learning_rate": row.rate,
+            "learning_rate_at_edge": row.at_edge,
             "learning_rates_tried": [
                 {
                     "learning_rate": rate,

@@ -123,7 +123,8 @@ INTRODUCTION = """\
 What texts say of recurrent networks, and what came out when it was measured. Every figure has an interval, and a
 verdict follows from the intervals by one rule. *Supported*: all of them lie in the region that the sentence names.
 *Refuted*: none touches that region. *Depends on*: some lie in it and some clear of it; the columns named are the fewest
-that tell these rows from those, and others may matter, too. *Inconclusive*: the intervals are too wide to tell.
+that tell these rows from those, and others may matter, too. *Supported (refuted) but for*: at least two thirds lie
+there (clear of it), and the rows named are undecided. *Inconclusive*: fewer do, the intervals are too wide to tell.
 *Incomplete*: something that was to be measured has no result. The page is written by `run_bench.py claims` and never by
 hand; what was measured links to its records."""
 
@@ -195,6 +196,7 @@ def render_json(claims: Sequence[Claim], conditions: Sequence[str], base: Path) 
             **vars(claim),
             "verdict": claim.verdict.word,
             "depends_on": claim.verdict.on,
+            "but_for": claim.verdict.but_for,
             "conditions": [plain(condition) for condition in claim.conditions],
             "beside": [
                 {"heading": heading, "lines": [{"text": text, "records": links(folders)} for text, folders in asides]}

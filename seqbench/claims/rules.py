@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,26 +86,44 @@ class Verdict:
     Attributes:
         word: supported, refuted, depends, inconclusive, incomplete or not measured.
         on: the axes that decide; of several choices, which what was decided can't tell apart, each.
+        but_for: names of the undecided few, where the others agree.
     """
 
     word: str
     on: tuple[tuple[str, ...], ...] = ()
+    but_for: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """As the ledger says it."""
+        if self.but_for:
+            return f"{self.word} but for {'; '.join(self.but_for)}"
         return f"depends on {' or '.join(map(' and '.join, self.on))}" if self.on else self.word
 
 
+MOST = Fraction(2, 3)  # of the conditions must lie on one side, the others undecided, for a verdict but for these
+
+
 def judge(conditions: Sequence[Condition]) -> Verdict:
-    """All inside: supported. All outside: refuted. Some inside and some outside: depends. Else inconclusive."""
-    sides = {condition.inside for condition in conditions}
+    """All inside: supported. All outside: refuted. Some inside and some outside: depends on what tells them apart.
+
+    At least two thirds on one side and none on the other: supported, or refuted, but for the undecided. Else
+    inconclusive.
+    """
+    sides = Counter(condition.inside for condition in conditions)
     if not sides:
         return Verdict("not measured")
-    if sides == {True}:
-        return Verdict("supported")
-    if sides == {False}:
-        return Verdict("refuted")
-    return Verdict("depends", _deciding(conditions)) if {True, False} <= sides else Verdict("inconclusive")
+    if sides[True] and sides[False]:
+        return Verdict("depends", _deciding(conditions))
+    undecided = tuple(_name(condition, conditions) for condition in conditions if condition.inside is None)
+    if Fraction(len(undecided), len(conditions)) > 1 - MOST:
+        return Verdict("inconclusive")
+    return Verdict("supported" if sides[True] else "refuted", but_for=undecided)
+
+
+def _name(condition: Condition, conditions: Sequence[Condition]) -> str:
+    """Its values on the axes on which ``conditions`` differ."""
+    differ = [axis for axis in condition.axes if len({one.axes.get(axis) for one in conditions}) > 1]
+    return ", ".join(condition.axes[axis] for axis in differ if condition.axes[axis])
 
 
 def _deciding(conditions: Sequence[Condition]) -> tuple[tuple[str, ...], ...]:
