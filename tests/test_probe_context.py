@@ -35,6 +35,7 @@ from seqbench.probes.context import (
     common_examples,
     effective_context,
     excess_curve,
+    excess_of,
     least_context,
     losses_after,
     mask_distances,
@@ -132,7 +133,7 @@ def made_up(losses, counts, ks, **more):
     """A result with mean losses (G, K)."""
     sums = np.asarray(losses) * np.asarray(counts)[:, None]
     about = {"task": "text", "kind": "generate", "what": "text", "length": 512, "metric": "bits", "unit": "bits"}
-    about |= {"params": 1, "width": 1, "test": 1.0, "limit": None, "chars_per_word": 5.0}
+    about |= {"params": 1, "width": 1, "test": 1.0, "limit": None, "chars_per_word": None}
     about |= {"carried": None, "perturbed": None, "blocks": len(counts), "ks": list(ks), "counts": list(counts)}
     return TextResult(**{**about, "sums": sums.tolist(), **more})
 
@@ -142,7 +143,8 @@ def made_up(losses, counts, ks, **more):
 
 def test_the_least_context_by_hand():
     def at(losses, ks=(1, 2, 4, 8, 16), tolerance=0.01):
-        return float(least_context(np.array(losses), ks, tolerance))
+        # as perplexities of words of one letter
+        return float(least_context(np.log(losses), ks, tolerance, 1.0))
 
     # 2% at 4 and .5% at 8: two thirds of the way in log k
     assert at([2, 1.1, 1.02, 1.005, 1.0]) == pytest.approx(4 * 2 ** (2 / 3))
@@ -152,23 +154,26 @@ def test_the_least_context_by_hand():
         4 * 2 ** (0.04 / 0.05)
     )  # only from there on for every longer k
     assert at([1.5, 1.0, 1.2, 1.3, 1.4]) == pytest.approx(2 ** (0.49 / 0.5))  # fails beyond 2: 2 is the reference
-    together = least_context(np.array([[1.5, 1.0], [1.0, 1.2]]), (1, 8), 0.01)
+    together = least_context(np.log([[1.5, 1.0], [1.0, 1.2]]), (1, 8), 0.01, 1.0)
     assert together == pytest.approx([8 ** (0.49 / 0.5), 1])
+    # of words of five letters, a perplexity of 1.1 a letter over the least is one of 1.61051 a word
+    assert excess_of(np.log(2.2), np.log(2.0), 5.0) == pytest.approx(0.61051)
+    assert least_context(np.log([1.1, 1.0]), (1, 8), 0.1, 5.0) == pytest.approx(8 ** (0.51051 / 0.61051))
 
 
 def test_results_of_seeds_are_put_together():
     ks, counts = [1, 4, 16], [30, 10]
     seeds = [made_up([[2.0, 1.2, 1.0]] * 2, counts, ks), made_up([[2.2, 1.0, 1.0]] * 2, counts, ks)]
-    # means 2.1, 1.1, 1.0: 10% at 4
+    # means 2.1, 1.1, 1.0 nats: a perplexity 10.5% over the least at 4
     curve = excess_curve(seeds)
     assert list(curve) == ks
-    assert [excess.value for excess in curve.values()] == pytest.approx([1.1, 0.1, 0.0])
-    assert effective_context(seeds).value == pytest.approx(4 * 4 ** (0.09 / 0.1))
+    assert [excess.value for excess in curve.values()] == pytest.approx([*np.expm1([1.1, 0.1]), 0.0])
+    assert effective_context(seeds).value == pytest.approx(4 * 4 ** (1 - 0.01 / np.expm1(0.1)))
     assert reference_distance(seeds) == (16, 0)
     uneven = [made_up([[2.0, 1.2, 1.0], [6.0, 6.0, 5.0]], counts, ks)]
-    assert excess_curve(uneven)[1].value == pytest.approx((30 * 2 + 10 * 6) / (30 * 1 + 10 * 5) - 1)
+    assert excess_curve(uneven)[1].value == pytest.approx(np.expm1((30 * (2 - 1) + 10 * (6 - 5)) / 40))
     failing = [made_up([[2.0, 1.0, 1.3]] * 2, counts, ks)]
-    assert reference_distance(failing) == (4, pytest.approx(0.3))
+    assert reference_distance(failing) == (4, pytest.approx(np.expm1(0.3)))
     assert effective_context(failing).value < 4
     with pytest.raises(ValueError, match="other distances"):
         effective_context([seeds[0], made_up([[2.0, 1.0]] * 2, counts, [1, 4])])
@@ -179,7 +184,7 @@ def test_results_of_seeds_are_put_together():
 def test_a_carried_state_is_set_against_the_least_loss():
     result = made_up([[2.0, 1.0]] * 2, [30, 10], [1, 8])
     carried = dataclasses.replace(result, carried=Summed([30 * 0.9, 10 * 0.9], [30, 10]))
-    assert carried_excess([carried]).value == pytest.approx(-0.1)
+    assert carried_excess([carried]).value == pytest.approx(np.expm1(-0.1))
     assert carried_excess([result]) is None and carried_excess([carried, result]) is None
 
 
@@ -190,7 +195,7 @@ def test_perturbations_are_averaged_and_set_against_the_intact_window():
         "swap": {"8": Summed([[11.0, 22.0], [12.0, 24.0]], [10, 20])},
     }
     excess = perturbation_excess([dataclasses.replace(result, perturbed=changes)] * 2)
-    assert list(excess) == ["swap"] and excess["swap"][8].value == pytest.approx(0.15)
+    assert list(excess) == ["swap"] and excess["swap"][8].value == pytest.approx(np.expm1(0.15))
     assert excess["swap"][8].high - excess["swap"][8].low < 1e-9  # alike in every seed and block
     assert perturbation_excess([result]) == {}
 
@@ -200,7 +205,7 @@ def test_intervals_cover_about_as_often_as_they_say_with_five_seeds(seed, block)
     # the excess at k is c / k with c = 1 on average, so k* at 1% is 100; seeds and blocks differ in c and in difficulty
     ks, counts = [2**i for i in range(12)], [50] * 60
     shape = 1 / np.array(ks) - 1 / ks[-1]
-    truth = float(least_context(1 + shape, ks, 0.01))
+    truth = float(least_context(1 + shape, ks, 0.01, 1.0))
     rng, covered, wide = np.random.default_rng(0), 0, []
     for _ in range(120):
         hard = 1 + 0.2 * rng.normal(size=60)

@@ -88,12 +88,12 @@ def test_every_claim_has_a_figure_a_verdict_and_its_records():
         assert (BOARD / target).is_file(), target
 
 
-def test_the_verdict_on_an_lstms_memory_is_said_with_its_caution():
-    """Until it is measured with a net that predicts the text better than n-grams do."""
+def test_an_lstms_memory_of_text_is_told_by_nets_that_beat_n_grams_only():
     claims = json.loads((BOARD / "claims.json").read_text(encoding="utf-8"))["claims"]
-    assert [claim["number"] for claim in claims if claim["caution"].startswith("under review")] == [2]
-    page = LEDGER.read_text(encoding="utf-8")
-    assert page.count("**; under review") == 2 and "worse (1.93 bits per character) than an n-gram" in page
+    claim = next(claim for claim in claims if claim["number"] == 2)
+    for condition in claim["conditions"]:
+        assert condition["tested"] or "predicts this text no better" in condition["note"]
+    assert claim["verdict"] != "refuted" or any(condition["tested"] for condition in claim["conditions"])
 
 
 def test_records_are_there_without_weights():

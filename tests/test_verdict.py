@@ -96,6 +96,14 @@ def test_what_rests_on_few_seeds_decides_nothing_and_says_so():
     assert few.inside is None and few.note == "fewer than 5 seeds: no verdict from it"
 
 
+def test_what_is_no_test_decides_nothing_and_says_why():
+    none = condition(30, 40).if_tested(False, "the net is too weak")
+    assert none.inside is None and none.note == "the net is too weak" and not none.tested
+    assert condition(5, 10).if_tested(True, "unseen") == condition(5, 10)
+    assert judge([condition(5, 10), none]) == Verdict("supported")
+    assert judge([none, none]) == Verdict("not tested")
+
+
 def test_a_claim_has_the_verdict_of_its_conditions_and_no_other():
     claim = Claim("a", "b", "c", "d", [condition(5, 10)])
     assert claim.verdict == Verdict("supported")

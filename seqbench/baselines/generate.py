@@ -15,10 +15,10 @@ import numpy.typing as npt
 from seqbench.baselines import Predict, register_baseline
 from seqbench.data import BLOCK, Stream, TaskData
 
-__all__ = ["blocks", "bzip2", "kneser_ney", "unigram", "xz"]
+__all__ = ["HIGHEST_ORDER", "blocks", "bzip2", "kneser_ney", "unigram", "xz"]
 
 Array = npt.NDArray[Any]
-HIGHEST_ORDER = 8
+HIGHEST_ORDER = 8  # of Kneser-Ney
 CODE_BITS = 63  # that an n-gram's code may take: eight symbols of 7 bits
 
 

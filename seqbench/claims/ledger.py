@@ -125,7 +125,8 @@ verdict follows from the intervals by one rule. *Supported*: all of them lie in 
 *Refuted*: none touches that region. *Depends on*: some lie in it and some clear of it; the columns named are the fewest
 that tell these rows from those, and others may matter, too. *Supported (refuted) but for*: at least two thirds lie
 there (clear of it), and the rows named are undecided. *Inconclusive*: fewer do, the intervals are too wide to tell.
-*Incomplete*: something that was to be measured has no result. The page is written by `run_bench.py claims` and never by
+*Not tested*: what was measured could tell nothing of the sentence, for the reason below its table. *Incomplete*:
+something that was to be measured has no result. The page is written by `run_bench.py claims` and never by
 hand; what was measured links to its records."""
 
 
@@ -158,7 +159,7 @@ def _section(claim: Claim, base: Path) -> Iterator[str]:
                 *(escape(condition.axes.get(name, "")) for name in axes),
                 interval_text(condition.figure, condition.unit, at_least=condition.at_least),
                 escape(condition.region),
-                SIDES[condition.inside].word,
+                SIDES[condition.inside].word if condition.tested else NOT_TESTED,
                 _links(condition.records, base),
             ]
             for condition in claim.conditions
@@ -222,6 +223,7 @@ class Side(NamedTuple):
     look: Look
 
 
+NOT_TESTED = "not tested"
 SIDES = {
     True: Side("inside", ": the sentence is true there", Look("#00855f", "o")),
     False: Side("outside", ": it is false there", Look("#d55e00", "X")),

@@ -35,6 +35,7 @@ class Condition:
         note: what a reader must know beside it.
         regions: that region as intervals on the figure's scale, for the picture; none where it is not one.
         at_least: whether the value is a lower bound only.
+        tested: whether the figure can tell anything of the sentence; if not, it decides nothing, and the note says why.
     """
 
     axes: Mapping[str, str]
@@ -46,6 +47,7 @@ class Condition:
     note: str = ""
     regions: Sequence[tuple[float, float]] = ()
     at_least: bool = False
+    tested: bool = True
 
     @classmethod
     def of(
@@ -57,6 +59,10 @@ class Condition:
     def if_known(self, known: bool, why: str) -> Condition:
         """Itself, or undecided for the reason ``why`` where its interval can't be trusted."""
         return self if known else replace(self, inside=None, note="; ".join(filter(None, (self.note, why))))
+
+    def if_tested(self, tested: bool, why: str) -> Condition:
+        """Itself, or no test of the sentence for the reason ``why``."""
+        return self.if_known(tested, why) if tested else replace(self.if_known(False, why), tested=False)
 
     def if_seeds(self, seeds: int) -> Condition:
         """Itself, or undecided where it rests on too few seeds."""
@@ -84,7 +90,7 @@ class Verdict:
     """What the conditions say together.
 
     Attributes:
-        word: supported, refuted, depends, inconclusive, incomplete or not measured.
+        word: supported, refuted, depends, inconclusive, incomplete, not tested or not measured.
         on: the axes that decide; of several choices, which what was decided can't tell apart, each.
         but_for: names of the undecided few, where the others agree.
     """
@@ -107,11 +113,14 @@ def judge(conditions: Sequence[Condition]) -> Verdict:
     """All inside: supported. All outside: refuted. Some inside and some outside: depends on what tells them apart.
 
     At least two thirds on one side and none on the other: supported, or refuted, but for the undecided. Else
-    inconclusive.
+    inconclusive. What was no test decides nothing, and where there was none: not tested.
     """
-    sides = Counter(condition.inside for condition in conditions)
-    if not sides:
+    if not conditions:
         return Verdict("not measured")
+    conditions = [condition for condition in conditions if condition.tested]
+    if not conditions:
+        return Verdict("not tested")
+    sides = Counter(condition.inside for condition in conditions)
     if sides[True] and sides[False]:
         return Verdict("depends", _deciding(conditions))
     undecided = tuple(_name(condition, conditions) for condition in conditions if condition.inside is None)

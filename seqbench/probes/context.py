@@ -42,7 +42,7 @@ __all__ = ["TOLERANCES", "ContextResult", "InputsResult", "TextResult", "effecti
 
 Array = npt.NDArray[Any]
 N = TypeVar("N", float, Sequence[float])
-TOLERANCES = (0.005, 0.01, 0.02)  # of the loss, for the effective context
+TOLERANCES = (0.005, 0.01, 0.02)  # of the perplexity a word, for the effective context
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class ContextProbe(Probe[ContextResult]):
         return "\n\n".join(parts)
 
     def chart(self, measured: Sequence[Measured[ContextResult]]) -> Chart:
-        """Excess loss against k, effective contexts and changed text; metrics against the length of the input."""
+        """Excess perplexity against k, effective contexts and changed text; metrics against the length of the input."""
         panels: list[Panel] = []
         for groups in _by_task(measured):
             panels += (
@@ -742,21 +742,25 @@ DRAWS = 2000
 
 
 def effective_context(results: Sequence[TextResult], tolerance: float = 0.01, draws: int = DRAWS) -> Interval:
-    """Characters beyond which a model gains no more than ``tolerance`` of its loss, with its 95% interval.
+    """Characters beyond which a model gains no more than ``tolerance`` of its perplexity, with its 95% interval.
 
-    The least k such that the loss is at most ``tolerance`` above the reference at k and all longer ones, linear in
-    log k between the k that were measured. The reference is the least loss at any k, usually the longest k's. A model
-    that gets worse on contexts longer than it can use (`reference_distance`) is measured up to the longest k at which
-    it is within ``tolerance`` of its best.
+    The least k such that the perplexity a word (Khandelwal et al. 2018; a character, where the text has no words) is at
+    most ``tolerance`` above the reference at k and all longer ones, the excess linear in log k between the k that were
+    measured. The reference is the least at any k, usually the longest k's. A model that gets worse on contexts longer
+    than it can use (`reference_distance`) is measured up to the longest k at which it is within ``tolerance`` of its
+    best.
 
-    Where the loss still falls by more than that at the longest k, or the interval reaches it, the upper limit is
-    infinite: nothing says that a longer context would not help. ``results`` are those of the seeds of one model.
+    Where it still falls by more than that at the longest k, or the interval reaches it, the upper limit is infinite:
+    nothing says that a longer context would not help. ``results`` are those of the seeds of one model.
 
     Raises:
         ValueError: no results, or some that differ in k or in blocks.
     """
     ks, sums, counts = _stacked(results)
-    (log,) = _intervals(lambda losses: np.log(least_context(losses, ks, tolerance))[..., None], sums, counts, draws)
+    word = _word(results)
+    (log,) = _intervals(
+        lambda losses: np.log(least_context(losses, ks, tolerance, word))[..., None], sums, counts, draws
+    )
     value, low, high = (min(max(math.exp(end), ks[0]), ks[-1]) for end in log)
     return Interval(value, low, math.inf if still_falls(results, tolerance) or high >= ks[-1] else high)
 
@@ -766,13 +770,37 @@ def still_falls(results: Sequence[TextResult], tolerance: float = 0.01) -> bool:
 
     Not so where the loss was least before: there a longer context does harm.
     """
-    losses = _stacked(results)[1].sum(axis=(0, 1))
-    return len(losses) < 2 or bool(losses.argmin() == len(losses) - 1 and losses[-2] > (1 + tolerance) * losses[-1])
+    losses = _mean_losses(results)
+    if len(losses) < 2:
+        return True
+    return bool(losses.argmin() == len(losses) - 1 and excess_of(losses[-2], losses[-1], _word(results)) > tolerance)
 
 
-def least_context(losses: Array, ks: Sequence[int], tolerance: float) -> Array:
+def _word(results: Sequence[TextResult]) -> float:
+    """Characters of what perplexity is told of: a word, or a character where there are no words."""
+    return results[0].chars_per_word or 1.0
+
+
+def excess_of(losses: npt.ArrayLike, reference: npt.ArrayLike, word: float) -> Array:
+    """By what share the perplexity a word at ``losses`` is above that at ``reference``: exp(word (l - r)) - 1.
+
+    Losses are nats a character, and a word has ``word`` of these.
+    """
+    excess: Array = np.expm1(word * (np.asarray(losses) - np.asarray(reference)))
+    return excess
+
+
+def _mean_losses(results: Sequence[TextResult]) -> Array:
+    """(K,) over all seeds and targets."""
+    _, sums, counts = _stacked(results)
+    mean_losses: Array = sums.sum(axis=(0, 1)) / (len(results) * counts.sum())
+    return mean_losses
+
+
+def least_context(losses: Array, ks: Sequence[int], tolerance: float, word: float) -> Array:
     """(...) the least k of `effective_context` for mean losses (..., K)."""
-    excess, log, places = losses / losses.min(axis=-1, keepdims=True) - 1, np.log(ks), np.arange(len(ks))
+    excess = excess_of(losses, losses.min(axis=-1, keepdims=True), word)
+    log, places = np.log(ks), np.arange(len(ks))
     enough = excess <= tolerance
     end = np.where(enough, places, -1).max(axis=-1, keepdims=True)  # beyond it the model fails
     last = np.where(~enough & (places < end), places, -1).max(axis=-1, keepdims=True)  # the last that is too short
@@ -784,46 +812,55 @@ def least_context(losses: Array, ks: Sequence[int], tolerance: float) -> Array:
 
 
 def reference_distance(results: Sequence[TextResult]) -> tuple[int, float]:
-    """The k of the least loss, and by what share of that the loss after the longest k is above it."""
-    ks, sums, _ = _stacked(results)
-    losses = sums.sum(axis=(0, 1))
-    return ks[int(losses.argmin())], float(losses[-1] / losses.min() - 1)
+    """The k of the least loss, and by what share the perplexity after the longest k is above that there."""
+    losses = _mean_losses(results)
+    return results[0].ks[int(losses.argmin())], float(excess_of(losses[-1], losses.min(), _word(results)))
 
 
 def excess_curve(results: Sequence[TextResult]) -> dict[int, Interval]:
-    """By k: excess loss over the least at any k, as a share of that."""
+    """By k: by what share the perplexity is above the least at any k."""
     ks, sums, counts = _stacked(results)
     # each draw against its own best k would make the excess at the best of all one-sided
     best = ks.index(reference_distance(results)[0])
-    curve = _intervals(lambda losses: losses / losses[..., [best]] - 1, sums, counts)
+    word = _word(results)
+    curve = _intervals(lambda losses: excess_of(losses, losses[..., [best]], word), sums, counts)
     return dict(zip(ks, curve, strict=True))
 
 
 def carried_excess(results: Sequence[TextResult]) -> Interval | None:
-    """How far the loss with carried state lies above the least loss at any k; None where no state was carried."""
+    """By what share the perplexity with carried state is above the least at any k; None where no state was carried."""
     carried = [result.carried.sums for result in results if result.carried is not None]
     if len(carried) < len(results):
         return None
     _, sums, counts = _stacked(results)
-    together = np.concatenate([sums, np.array(carried)[:, :, None]], axis=2)
+    together, word = np.concatenate([sums, np.array(carried)[:, :, None]], axis=2), _word(results)
     (interval,) = _intervals(
-        lambda losses: losses[..., [-1]] / losses[..., :-1].min(axis=-1, keepdims=True) - 1, together, counts
+        lambda losses: excess_of(losses[..., [-1]], losses[..., :-1].min(axis=-1, keepdims=True), word),
+        together,
+        counts,
     )
     return interval
 
 
 def perturbation_excess(results: Sequence[TextResult]) -> dict[str, dict[int, Interval]]:
-    """By kind of change and k: excess loss over the intact window, permutations averaged; empty where there is none."""
+    """By kind of change and k: by what share the perplexity is above that of the intact window; empty if none was made.
+
+    Losses of the permutations are averaged.
+    """
     perturbed = [result.perturbed for result in results if result.perturbed]
     if len(perturbed) < len(results):
         return {}
     ((window, intact),) = perturbed[0]["intact"].items()
+    word = _word(results)
 
     def excess(kind: str, k: str) -> Interval:
         both = [[changes["intact"][window].sums, changes[kind][k].sums] for changes in perturbed]
         sums = np.array([[np.mean(permuted, axis=0) for permuted in pair] for pair in both])
         counts = np.array(intact.counts, dtype=float)
-        return _intervals(lambda losses: losses[..., [1]] / losses[..., [0]] - 1, sums.swapaxes(1, 2), counts)[0]
+        change = _intervals(
+            lambda losses: excess_of(losses[..., [1]], losses[..., [0]], word), sums.swapaxes(1, 2), counts
+        )
+        return change[0]
 
     return {kind: {int(k): excess(kind, k) for k in by_k} for kind, by_k in perturbed[0].items() if kind != "intact"}
 
@@ -1014,7 +1051,10 @@ def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     ]
     if changed:
         window = ", ".join(sorted({k for group in groups for k in (group.first.perturbed or {}).get("intact", {})}))
-        title = f"{first.task}: excess loss with what lies beyond k characters changed, in a window of {window}"
+        title = (
+            f"{first.task}: excess perplexity a {_unit_word(first)} with what lies beyond k characters changed, in a "
+            f"window of {window}"
+        )
         yield _table(title, changed)
 
 
@@ -1022,15 +1062,16 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """How to read the table, and what to know before one trusts the figures of some models."""
     first = groups[0].first
     yield (
-        "k* is the least number of characters, read from zero state, after which the loss stays within 0.5%, 1% or 2% "
-        "of the least loss at any number; longest is the largest number that was tried."
+        "k* is the least number of characters, read from zero state, after which the perplexity a "
+        f"{_unit_word(first)} stays within 0.5%, 1% or 2% of the least at any number; longest is the largest number "
+        "that was tried."
     )
     yield f"{sum(first.counts):,} characters of the test text are scored, in {first.blocks} blocks."
     if first.chars_per_word is not None:
         yield f"A word has {first.chars_per_word:.2f} characters here, its space included."
     yield (
-        "carried is the loss with a state carried over the text so far, against that least loss; a state that grows "
-        "with the text is not carried."
+        "carried is the perplexity with a state carried over the text so far, against that least one; a state that "
+        "grows with the text is not carried."
     )
     yield from _doubts(groups)
     for group in groups:
@@ -1038,6 +1079,11 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
         if excess > min(TOLERANCES):
             worse = f"by {excess:.1%} at {group.first.ks[-1]}"
             yield f"{group.label} gets worse beyond {best} characters, {worse}: its reference is the loss at {best}."
+
+
+def _unit_word(first: TextResult) -> str:
+    """What perplexity is told of."""
+    return "character" if first.chars_per_word is None else "word"
 
 
 def _doubts(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
@@ -1095,18 +1141,18 @@ def _with_half(figure: Interval | None, sign: str) -> str:
 
 # ---- chart --------------------------------------------------------------------------------------------------------
 
-LEAST, MOST = 1e-3, 3.0  # excess loss that is drawn
+LEAST, MOST = 1e-3, 1e2  # excess perplexity that is drawn
 
 
 def _text_panels(groups: Sequence[_Group[TextResult]]) -> Iterator[Panel]:
-    """Of one task: excess loss by k, effective contexts, and a panel for each kind of change to far text."""
+    """Of one task: excess perplexity by k, effective contexts, and a panel for each kind of change to far text."""
     yield _excess_panel(groups)
     yield _contexts_panel(groups)
     changes = [(group, perturbation_excess(group.results)) for group in groups]
     ends = [100 * end for _, kinds in changes for by_k in kinds.values() for figure in by_k.values() for end in figure]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     room = 0.06 * (high - low) or 1.0
-    axis = Axis("excess loss (%)", limits=(low - room, high + room))
+    axis = Axis(f"excess perplexity a {_unit_word(groups[0].first)} (%)", limits=(low - room, high + room))
     for kind, words in KINDS.items():
         own = [(group, kinds[kind]) for group, kinds in changes if kind in kinds]
         curves = [(group, {k: _scaled(figure, 100) for k, figure in by_k.items()}) for group, by_k in own]
@@ -1116,7 +1162,7 @@ def _text_panels(groups: Sequence[_Group[TextResult]]) -> Iterator[Panel]:
 
 
 def _excess_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
-    """Excess loss by k, with bands."""
+    """Excess perplexity by k, with bands."""
     longest, lengths = max(group.first.ks[-1] for group in groups), {group.first.length for group in groups}
     marks: list[Mark] = [Rule(tolerance, f"{tolerance:.1%}") for tolerance in TOLERANCES]
     marks += [Rule(length, f"T = {length}", "x", strong=True) for length in sorted(lengths)]
@@ -1127,10 +1173,12 @@ def _excess_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
             look = look_of(group.model)
             marks.append(Line([*curve], values, look, low, high, group.label, group.dash, marked=True))
     return Panel(
-        f"{groups[0].first.task}: loss after k characters, over the least",
+        f"{groups[0].first.task}: perplexity a {_unit_word(groups[0].first)} after k characters, over the least",
         marks,
         Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
-        Axis("excess loss", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1)]),
+        Axis(
+            "excess perplexity", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1, 10)]
+        ),
         weight=1.4,
     )
 
@@ -1155,7 +1203,7 @@ def _notes(groups: Sequence[_Group[Any]]) -> Iterator[str]:
     texts = [group for group in groups if group.first.kind == TEXT]
     if texts:
         yield (
-            "Excess loss is over the least loss at any k, each k read from zero state; bands and intervals: 95% over "
+            "Excess is over the least perplexity at any k, each k read from zero state; bands and intervals: 95% over "
             f"seeds and blocks of text. Below {LEAST:.1%} nothing is drawn. Effective context: the large mark is k* at "
             "1%, which stands beside the name; the small ones are k* at 2% (above) and at 0.5% (below)."
         )
