@@ -23,6 +23,7 @@ __all__ = [
     "rank_intervals",
     "rank_test",
     "ratio_interval",
+    "t_quantile",
     "within_share",
 ]
 
@@ -60,7 +61,7 @@ def jackknife_interval(
     if n_groups < 2:
         return Interval(value, math.nan, math.nan)
     variance = (n_groups - 1) / n_groups * np.sum((left_out - left_out.mean()) ** 2)
-    reach = _quantile(0.5 + level / 2, n_groups - 1) * math.sqrt(variance)
+    reach = t_quantile(0.5 + level / 2, n_groups - 1) * math.sqrt(variance)
     interval = Interval(value, value - reach, value + reach)
     return within_share(interval, math.sqrt(variance), n_groups, level) if share else interval
 
@@ -140,12 +141,12 @@ class Estimate(NamedTuple):
 
     def interval(self, level: float = 0.95) -> Interval:
         """From Student's t; NaN limits unless both parts of the variance are known."""
-        reach = _quantile(0.5 + level / 2, self.df) * self.error
+        reach = t_quantile(0.5 + level / 2, self.df) * self.error
         return Interval(self.value, self.value - reach, self.value + reach)
 
     def test_interval(self, groups: int, level: float = 0.95) -> Interval:
         """Over test examples only, of which there are ``groups`` groups: all that one seed can tell."""
-        reach = _quantile(0.5 + level / 2, groups - 1) * math.sqrt(self.test_variance)
+        reach = t_quantile(0.5 + level / 2, groups - 1) * math.sqrt(self.test_variance)
         return Interval(self.value, self.value - reach, self.value + reach)
 
     def p_value(self) -> float:
@@ -255,13 +256,13 @@ def detectable(error: float, df: float, comparisons: int = 1, alpha: float = 0.0
     """
     from scipy.special import nctdtrinc
 
-    limit = _quantile(1 - alpha / (2 * comparisons), df)
+    limit = t_quantile(1 - alpha / (2 * comparisons), df)
     if math.isinf(df):
-        return (limit + _quantile(power, df)) * error
+        return (limit + t_quantile(power, df)) * error
     return float(nctdtrinc(df, 1 - power, limit)) * error
 
 
-def _quantile(probability: float, df: float) -> float:
+def t_quantile(probability: float, df: float) -> float:
     """Student's t; the normal distribution's for infinitely many degrees of freedom."""
     from scipy.special import ndtri, stdtrit  # scipy.stats takes half a second to import
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from seqbench.board import PairedSkill
 from seqbench.claims import CLAIMS, Evidence, all_claims, register_claim
 from seqbench.claims.context import lstm_context
-from seqbench.claims.cost import lstm_fourfold
+from seqbench.claims.cost import _not_inferior, lstm_fourfold
 from seqbench.claims.gradient import gradients_vanish
 from seqbench.claims.memory import attention_lifts, rnn_memory
 from seqbench.claims.rules import NOT_MEASURED, Claim
@@ -18,8 +19,9 @@ from seqbench.probes import Measured, ProbeSpec
 from seqbench.probes.context import TextResult
 from seqbench.probes.cost import CostResult
 from seqbench.probes.gradient import GradientResult
-from seqbench.probes.memory import MemoryResult
+from seqbench.probes.memory import MemoryResult, Rung
 from seqbench.probes.shared.fits import LayerCounts
+from seqbench.stats import Interval
 
 KS = [1, 8, 64, 512, 2048, 4096]
 
@@ -87,17 +89,24 @@ def test_a_net_that_n_grams_beat_is_no_test_of_its_kind(ngrams, tested):
     for condition in claim.conditions:
         assert condition.tested == tested
         if not tested:
-            why = "no figure of kneser-ney" if ngrams is None else f"(2 bits per character) than an n-gram model does (kneser-ney: {ngrams:g})"
+            why = (
+                "no figure of kneser-ney"
+                if ngrams is None
+                else f"(2 bits per character) than an n-gram model does (kneser-ney: {ngrams:g})"
+            )
             assert why in condition.note
     better = readers([3.0, 2.0, 2.0, 2.0, 2.0, 2.0], 512, 5.0, 1.7)
     assert str(lstm_context(Evidence(better, tables=beside(1.74))).verdict) == "refuted"
 
 
-def climber(model, seed, edge, fail, problem="selective", regime="staged", initialisation="default", axis="pairs"):
+def climber(
+    model, seed, edge, fail, problem="selective", regime="staged", initialisation="default", axis="pairs", rises=False
+):
     """One seed's ladder: it passed ``edge`` and failed at ``fail``, or ended."""
+    rungs = () if fail is None else (Rung(fail, 0.01, 600, False, False, 1, 0.5, 0.4, rises),)
     result = made(
         MemoryResult, problem=problem, regime=regime, initialisation=initialisation, width=32, params=20_000, axis=axis,
-        memoryless="guessing", edge=edge, first_fail=fail, at_least=fail is None, monotone=True, beyond=(),
+        memoryless="guessing", edge=edge, first_fail=fail, at_least=fail is None, monotone=True, beyond=(), rungs=rungs,
     )  # fmt: skip
     options = {"problem": problem, "regime": regime, "width": 32, "layers": 1, "backbone": "bare", "blank": False,
                "largest": None, "lengths": [4, 8], "steps": [600], "learning_rate": 0.01}  # fmt: skip
@@ -138,6 +147,16 @@ def test_what_an_rnn_bridges_is_said_of_its_usual_start_with_the_seeds_range():
     assert [c.inside for c in claim.conditions] == [True, None, None] and str(claim.verdict) == "inconclusive"
 
 
+def test_an_edge_whose_score_still_rose_has_no_upper_end():
+    def told(rises):
+        ladder = [climber("rnn", seed, 8, 16, "recall", "cold", axis="steps", rises=rises) for seed in range(6)]
+        return rnn_memory(Evidence(ladder)).conditions[0]
+
+    assert told(False).inside is True and told(False).note == ""
+    assert told(True).inside is None and told(True).figure.high == math.inf
+    assert "in 6 of 6 seeds the score at the first failure still rose" in told(True).note
+
+
 def timed(seconds, shapes):
     """A measurement in which ``seconds`` maps a model to a function of batch and length."""
     models = {
@@ -166,6 +185,25 @@ def test_a_batchs_ratio_is_not_taken_for_a_lengths():
 def test_one_shape_alone_is_said():
     claim = lstm_fourfold(timed({"rnn": lambda b, t: t, "lstm": lambda b, t: 2 * t}, [(1, 32)]))
     assert "from 2 times as long at batch 1 and 32 steps to 2 times" in claim.statement
+
+
+@pytest.mark.parametrize(
+    ("difference", "least", "lead", "tested", "inside"),
+    [
+        ((0.0, -0.01, 0.01), 0.015, 0.5, True, True),
+        ((0.0, -0.01, 0.01), 0.05, 0.5, False, None),  # a difference of the margin would not be found
+        ((0.0, -0.003, 0.003), 0.004, 0.006, False, None),  # nor one of half of what can be won at all
+        ((0.0, -0.002, 0.002), 0.002, 0.006, True, True),
+        ((-0.1, -0.12, -0.08), 0.05, 0.5, True, False),  # which is found all the same
+        ((0.0, -0.03, 0.03), 0.015, 0.5, True, None),
+    ],
+)
+def test_skill_is_not_inferior_only_where_the_task_could_tell(difference, least, lead, tested, inside):
+    paired = PairedSkill(Interval(*difference), tuple(range(5)), [], "", least, lead)
+    condition = _not_inferior(paired, "weather", "quick")
+    assert (condition.tested, condition.inside) == (tested, inside)
+    assert condition.regions == ((-min(0.02, lead / 2), math.inf),)
+    assert tested or "would not be found here" in condition.note
 
 
 def faller(model, seed, slope, fall, state=True):

@@ -135,7 +135,7 @@ def test_a_net_that_answers_right_though_its_gradient_vanished_is_told_of():
 def test_specs_have_seeds_outermost_and_one_for_a_model_that_sees_the_future():
     specs = plan(["bilstm", "rnn"], seeds=2, initialisation="all")
     told = [(s.seed, s.models[0], s.options["initialisation"], s.options["when"]) for s in specs]
-    rnn = [("rnn", name, when) for name in ("default", "orthogonal") for when in ("start", "trained")]
+    rnn = [("rnn", name, when) for name in ("default", "orthogonal", "orthogonal-1.5") for when in ("start", "trained")]
     assert told == [(0, "bilstm", "default", "start"), *((seed, *one) for seed in (0, 1) for one in rnn)]
     with pytest.raises(NotApplicable, match="sees later steps"):
         measured(specs[0])

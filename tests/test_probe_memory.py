@@ -253,9 +253,9 @@ def test_a_width_that_the_model_can_not_have_is_refused():
 # --- edges ---
 
 
-def rung(length, solved, attempt=1):
+def rung(length, solved, attempt=1, rises=False):
     score, low = (0.95, 0.93) if solved else (0.2, 0.1)
-    return Rung(length, 3e-3, 100, solved, False, attempt, score, low)
+    return Rung(length, 3e-3, 100, solved, False, attempt, score, low, rises)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +291,26 @@ def test_seeds_add_up_to_a_median_and_a_range():
     assert row.coverage == pytest.approx(0.96875)  # 1 - 2 (1/2)^6
     (three,) = edges([of_seed(seed, up_to[edge], 64) for seed, edge in enumerate([8, 16, 4])])
     assert three.coverage == 0.75 and three.median == 8
+
+
+def test_an_edge_whose_score_still_rose_is_one_of_the_budget():
+    rising = [rung(4, True), rung(8, False, rises=True), rung(8, False, 2), rung(16, False)]
+    later = [rung(4, True), rung(8, False), rung(8, False, 2), rung(16, False, rises=True)]  # beyond the edge
+    (row,) = edges([of_seed(0, rising, 64), of_seed(1, later, 64)])
+    assert row.rising == (True, False)
+    text = PROBE.table([of_seed(0, rising, 64), of_seed(1, later, 64)])
+    assert "4^ 4 " in text and "of the budget, not of the model" in text
+    assert "of the budget" not in PROBE.table([of_seed(1, later, 64)])
+
+
+def test_more_steps_are_a_row_of_their_own_and_so_is_another_rate():
+    (usual,) = plan("rnn", regime="staged", longest=20)
+    (more,) = plan("rnn", regime="staged", longest=20, steps=7, learning_rate=0.01)
+    assert usual.options["steps"][0] > 7 and usual.options["learning_rate"] == 0.003
+    assert more.options["steps"] == [7, 7, 7] and more.options["learning_rate"] == 0.01
+    result = of_seed(0, [rung(5, True), rung(10, False)], 20, regime="staged").result
+    rows = edges([Measured(spec, result, Path()) for spec in (usual, more)])
+    assert [row.place[1] for row in rows] == ["", "7 steps, learning rate 0.01"]
 
 
 def test_a_ladder_that_ended_leaves_the_range_open():

@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from seqbench.probes.shared.nets import build_net
 from seqbench.probes.shared.problems import PROBLEMS, Adding, Copy, Recall, Selective, make_problem
-from seqbench.probes.shared.training import assess, score_of, stage_lengths, train, train_in_stages
+from seqbench.probes.shared.training import assess, rises, score_of, stage_lengths, train, train_in_stages
 
 torch.set_num_threads(1)
 EVERY = [Recall(), Recall(blank=True), Adding(), Copy(), Selective(8)]
@@ -241,6 +242,26 @@ def test_a_score_that_is_good_but_not_surely_good_is_not_solved():
     found = train(new_net("rnn", Recall()), Blurred(), 4, generator(), steps=150)
     assert sum(check >= 0.9 for check in found.checks) >= 2
     assert not found.solved and found.steps == 150 and found.low < 0.9
+
+
+def test_the_last_test_decides_whatever_the_checks_said():
+    class Right(Recall):
+        def score(self, output, targets):
+            return torch.ones(len(targets))
+
+    found = train(new_net("rnn", Recall()), Right(), 4, generator(), steps=10)
+    assert found.solved and found.steps == 10 and len(found.checks) == 1
+
+
+def test_a_score_that_still_rises_is_told_from_one_that_does_not():
+    rng = np.random.default_rng(0)
+    noise = 0.02 * rng.normal(size=(400, 24))
+    flat = [rises((0.5 + row).tolist()) for row in noise]
+    rising = [rises((np.linspace(0.1, 0.5, 24) + row).tolist()) for row in noise]
+    assert np.mean(flat) < 0.03 and np.mean(rising) > 0.99
+    assert not any(rises((np.linspace(0.5, 0.1, 24) + row).tolist()) for row in noise)
+    assert rises([0.1] * 8 + [0.2] * 8) and not rises([0.1] * 8 + [0.2] * 7) and not rises([0.1] * 16)
+    assert not rises([*np.linspace(0, 1, 20), None])  # it diverged
 
 
 def test_training_that_diverges_says_so():

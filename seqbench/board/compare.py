@@ -707,12 +707,18 @@ def _state(row: Entrant | None) -> str:
 
 @dataclass(frozen=True)
 class PairedSkill:
-    """The skill of one model minus that of another on one task; None unless both are complete, as ``states`` says."""
+    """The skill of one model minus that of another on one task; None unless both are complete, as ``states`` says.
+
+    ``least`` is the least true difference that is found with 80% power, ``lead`` the best model's skill on the task,
+    which is how far it is ahead of the reference; NaN where that is not known.
+    """
 
     difference: Interval | None
     seeds: tuple[int, ...]
     folders: list[Path]
     states: str
+    least: float
+    lead: float
 
 
 def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | None:
@@ -722,11 +728,13 @@ def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | Non
         return None
     first, second = (rows[0] for rows in named)
     folders = [row.results[seed].folder for row in (first, second) for seed in table.seeds if seed in row.results]
-    difference = None
+    difference, least = None, math.nan
     if first.skills is not None and second.skills is not None:
-        _, difference = _mean(_difference([first.skills], [second.skills]))
+        mean, difference = _mean(_difference([first.skills], [second.skills]))
+        least = math.nan if math.isnan(mean.error) else detectable(mean.error, mean.df)
+    lead = max((row.skill.value for row in table.models if row.skill is not None), default=math.nan)
     states = ", ".join(f"{row.label} {row.state}" for row in (first, second))
-    return PairedSkill(difference, table.seeds, folders, states)
+    return PairedSkill(difference, table.seeds, folders, states, least, lead)
 
 
 @dataclass(frozen=True)

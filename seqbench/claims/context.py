@@ -66,7 +66,9 @@ class TrainedAlike:
         bounded = self.first.length / size / 2 <= figure.high < CONTEXT[0]
         tested = known.if_seeds(self.seeds).if_known(not bounded, BOUND)
         if ngrams is None:
-            return tested.if_tested(False, f"no figure of {NGRAMS} is known that would show whether the net is good enough")
+            return tested.if_tested(
+                False, f"no figure of {NGRAMS} is known that would show whether the net is good enough"
+            )
         return tested.if_tested(self.bits < ngrams, self.too_weak(ngrams))
 
     def too_weak(self, ngrams: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from seqbench.board import BoardTable, paired_skill
+from seqbench.board import BoardTable, PairedSkill, paired_skill
 from seqbench.claims import Evidence, register_claim
 from seqbench.claims.names import GRU, LSTM, RNN, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
@@ -25,7 +25,7 @@ Regions = Mapping[str, tuple[float, float]]  # by measure
 TIMES: dict[Kind, str] = {"train": "training time", "forward": "forward time"}
 LIGHTER = {"parameters": (0.75, 0.75), "FLOPs": (0.0, 0.8), **dict.fromkeys(TIMES.values(), (0.0, 0.9))}
 FOURFOLD = dict.fromkeys(LIGHTER, (3.2, 4.8))
-MARGIN = 0.02  # of skill, within which GRU is not inferior
+MARGIN = 0.02  # of skill, within which GRU is not inferior; at most half of what the best model has
 BACKENDS = {"kernel": "torch's kernel", "loop": "a loop in Python"}
 NO_SHAPE = {"backend": "", "batch": "", "length": ""}
 SIZES = ((128, 128), (1, 1), (3, 5), (16, 64), (64, 128), (128, 64), (300, 256))  # inputs and units, an example first
@@ -88,18 +88,20 @@ def gru_lighter(evidence: Evidence) -> Claim:
     """GRU over LSTM, in what it costs and in what it can do."""
     statement, conditions = _compared(evidence, GRU, LSTM, LIGHTER)
     skills = skill_conditions(evidence.tables, GRU, LSTM)
-    sides = [condition.inside for condition in skills]
+    sides = [condition.inside for condition in skills if condition.tested]
     if skills:
+        silent = len(skills) - len(sides)
         statement += (
-            f" Its skill is not inferior by {MARGIN:g} on {sides.count(True)} of {len(sides)} tasks, inferior on "
-            f"{sides.count(False)}."
+            f" Its skill is not inferior by {MARGIN:g} on {sides.count(True)} of {len(skills)} tasks, inferior on "
+            f"{sides.count(False)}" + (f"; {silent} can't tell." if silent else ".")
         )
     parameters, flops, time, _ = (most for _, most in LIGHTER.values())
     return Claim(
         "The GRU is the lighter LSTM, as good at less cost.",
         "Cho et al. 2014; Chung et al. 2014",
         "at equal width: parameters and floating-point operations counted, times side by side as for claim 3, and "
-        f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g}; lighter is "
+        f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g} (or half of "
+        "the best model's skill, if that is less) where a difference of that size would be found; lighter is "
         f"exactly {parameters:g} of the parameters, {flops:g} of the FLOPs and {time:g} of the time at most",
         statement,
         [*conditions, *skills],
@@ -198,8 +200,10 @@ def _at_equal_parameters(evidence: Evidence, model: str, other: str) -> dict[str
 def skill_conditions(tables: Sequence[BoardTable], model: str, other: str) -> list[Condition]:
     """The skill of ``model`` minus that of ``other`` on each task, at equal width.
 
-    ``model`` is not inferior where the interval lies above -`MARGIN`. Of each task the most thorough budget counts
-    that has both. A task on which one of the two is incomplete is undecided, and says so.
+    ``model`` is not inferior where the interval lies above minus the margin: `MARGIN`, or half of the best model's
+    skill if that is less. A task on which so small a difference would not be found can't tell, unless ``model`` is
+    inferior there. Of each task the most thorough budget counts that has both. A task on which one of the two is
+    incomplete is undecided, and says so.
     """
     conditions: dict[str, Condition] = {}
     for budget in THOROUGH:
@@ -208,13 +212,24 @@ def skill_conditions(tables: Sequence[BoardTable], model: str, other: str) -> li
             if about.budget != budget or about.task in conditions or not about.track.startswith("equal width"):
                 continue
             if paired := paired_skill(table, model, other):
-                condition = Condition.of(
-                    {"measure": f"skill on {about.task} ({budget})", **NO_SHAPE},
-                    paired.difference or UNKNOWN,
-                    "of skill",
-                    (-MARGIN, math.inf),
-                    records=paired.folders,
-                )
-                known = condition.if_known(paired.difference is not None, f"{about.task}: {paired.states}")
-                conditions[about.task] = known.if_seeds(len(paired.seeds))
+                conditions[about.task] = _not_inferior(paired, about.task, budget)
     return [conditions[task] for task in sorted(conditions)]
+
+
+def _not_inferior(paired: PairedSkill, task: str, budget: str) -> Condition:
+    """One task's condition of `skill_conditions`."""
+    margin = MARGIN if math.isnan(paired.lead) else max(0.0, min(MARGIN, paired.lead / 2))
+    condition = Condition.of(
+        {"measure": f"skill on {task} ({budget})", **NO_SHAPE},
+        paired.difference or UNKNOWN,
+        "of skill",
+        (-margin, math.inf),
+        records=paired.folders,
+    )
+    condition = condition.if_known(paired.difference is not None, f"{task}: {paired.states}")
+    condition = condition.if_seeds(len(paired.seeds))
+    if condition.inside is False or math.isnan(paired.least):
+        return condition
+    least = rounded(paired.least, 2)
+    why = f"{task}: differences under {least} would not be found here, the margin is {rounded(margin, 2)}"
+    return condition.if_tested(paired.least < margin, why)

@@ -28,6 +28,7 @@ __all__ = ["Size", "plan", "read_board", "write"]
 
 Size = Literal["smoke", "quick", "standard"]
 PAIRS_PARAMS = {"smoke": 10_000, "quick": 20_000, "standard": 80_000}  # of the nets that are asked for pairs
+STARTS = "default,orthogonal,forget-bias-0,forget-bias-3"  # of the nets whose memory is measured
 LONGER = {"quick": (12_000,)}  # steps of further trainings of the LSTM: how much text it uses is a matter of that, too
 
 
@@ -42,7 +43,7 @@ def plan(budget: Size, device: str) -> list[Job]:
     problems = "recall" if smoke else "recall,adding"
     pairs = {"problem": "selective", "regime": "staged", "params": PAIRS_PARAMS[budget]}
     parts: list[tuple[str, Sequence[str], Mapping[str, Any], int | None]] = [  # probe, models, options and seeds
-        ("memory", (RNN, LSTM), {"problem": problems, "initialisation": "all"}, None),
+        ("memory", (RNN, LSTM), {"problem": problems, "initialisation": STARTS}, None),
         ("memory", (GRU, ATTENTION), {"problem": problems}, None),
         ("memory", COMPARED, pairs, None if smoke else 6),
         ("gradient", COMPARED, {}, None),
@@ -109,7 +110,9 @@ def _conditions(outcomes: Sequence[Outcome], planned: int, budget: str) -> list[
     ]
     old = sum(outcome.record.key != outcome.job.key for outcome in outcomes)
     if old:
-        lines.append(f"{old} with an older version of the models; `claims` without --report measures those again")
+        lines.append(
+            f"{old} with an older version of the models or the probe; `claims` without --report measures those again"
+        )
     states = Counter(outcome.record.status for outcome in outcomes if outcome.record.status != "ok")
     if states:
         counts = [f"{count} {state.replace('_', ' ')}" for state, count in sorted(states.items())]

@@ -23,6 +23,9 @@ RNN_REACH = 20  # steps: twice what texts say is still what they say
 TWICE = 2.0
 LAG, SOLVED_LAG = 10, 100  # steps: what recurrent nets of 1997 failed beyond, and what an LSTM solved
 REGIMES = {"cold": "if a fresh net learns each length", "staged": "if one net is taught growing lengths"}
+STILL_RISING = (
+    "the score at the first failure still rose when its steps were over: an edge of the budget, not a limit of the net"
+)
 NOT_MONOTONE = "some seed solved a longer length after it had failed at a shorter one"
 
 
@@ -69,6 +72,15 @@ def _usual(rows: Sequence[EdgeRow]) -> list[EdgeRow]:
     return list(first.values())
 
 
+def _note(row: EdgeRow) -> str:
+    """What a reader must know of an edge."""
+    about = f"{row.label}, {row.problem} {row.regime}: "
+    rising = sum(row.rising)
+    notes = [] if all(row.monotone) else [NOT_MONOTONE]
+    notes += [f"in {rising} of {len(row.rising)} seeds {STILL_RISING}"] if rising else []
+    return about + "; ".join(notes) if notes else ""
+
+
 def _reach(row: EdgeRow) -> Condition:
     return Condition.of(
         {"regime": row.regime, "problem": row.problem, "initialisation": row.initialisation},
@@ -76,14 +88,17 @@ def _reach(row: EdgeRow) -> Condition:
         "steps",
         (0.0, RNN_REACH),
         records=row.folders,
-        note="" if all(row.monotone) else f"{row.label}, {row.problem} {row.regime}: {NOT_MONOTONE}",
+        note=_note(row),
         at_least=row.median_at_least,
     ).if_seeds(len(row.edges))
 
 
 def _interval(row: EdgeRow) -> Interval:
-    """Median edge, least last pass and greatest first fail; infinite where a ladder ended before it failed."""
-    return Interval(row.median, row.low, math.inf if row.high is None else row.high)
+    """Median edge, least last pass and greatest first fail.
+
+    Infinite where a ladder ended before it failed, or a score still rose where it did: more training may go further.
+    """
+    return Interval(row.median, row.low, math.inf if row.high is None or any(row.rising) else row.high)
 
 
 def edge_text(row: EdgeRow) -> str:

@@ -17,6 +17,10 @@ __all__ = ["recurrence_serial"]
 
 SLOWER = 0.8  # of the tokens per second at the shortest length
 NO_FIT = "the shapes can't tell the terms of the fit apart"
+ONE_AT_A_TIME = (
+    "a CPU does one thing after the other, whatever could be done at once: what recurrence hinders shows on a GPU "
+    "(`claims --device cuda`, or `probe parallel --device cuda`)"
+)
 UNTRUSTED = "the fit misses shapes that were left out by more than 15%: no verdict from it"
 
 
@@ -30,14 +34,15 @@ def recurrence_serial(evidence: Evidence) -> Claim:
         "Vaswani et al. 2017 and texts since",
         "training steps at a constant number of tokens, from many short sequences to few long ones; a fit of the time "
         "to a + s T + w B T + q B T^2, in which only s is serial; true of a recurrent layer if s is above 0 and its "
-        "tokens per second fall by a fifth at least from the shortest to the longest, of attention if its s may be 0",
+        "tokens per second fall by a fifth at least from the shortest to the longest, of attention if its s may be 0; "
+        "tested where much can be done at once, on a GPU",
         _statement(quoted[0]) if quoted else NOT_MEASURED,
         [
             condition
             for one in timings
             for model in one.result.models
             if model in COMPARED
-            for condition in _conditions(one, model)
+            for condition in _conditions(one, model)  # on a CPU they are shown and decide nothing
         ],
         {"The batch at which the work takes as long as the serial part:": [a for one in timings for a in _hidden(one)]},
     )
@@ -83,11 +88,13 @@ def _conditions(one: Measured[ParallelResult], model: str) -> Iterator[Condition
         inside = True if figure.low > 0 else (False if figure.high == 0 else None)
     axes, region = {"model": model, "measure": "serial time of a step"}, "above 0" if recurrent else "may be 0"
     serial = Condition(axes, figure, "µs", inside, region, [one.folder])
-    why = NO_FIT if fit is None else UNTRUSTED
-    yield serial.if_known(fit is not None and fit.trusted, f"{model_title(model)}: {why}")
+    why, parallel = NO_FIT if fit is None else UNTRUSTED, one.spec.device != "cpu"
+    known = serial.if_known(fit is not None and fit.trusted, f"{model_title(model)}: {why}")
+    yield known.if_tested(parallel, ONE_AT_A_TIME)
     for tokens, change in one.result.change[model].items() if recurrent else ():
         axes = {"model": model, "measure": f"tokens/s in steps of {int(tokens):,}"}
-        yield Condition.of(axes, change, "times", (0.0, SLOWER), records=[one.folder])
+        speed = Condition.of(axes, change, "times", (0.0, SLOWER), records=[one.folder])
+        yield speed.if_tested(parallel, ONE_AT_A_TIME)
 
 
 def _hidden(one: Measured[ParallelResult]) -> Iterator[Aside]:

@@ -184,15 +184,16 @@ class _Recurrent(_Regular):
 class RNN(_Recurrent):
     """Elman network: h_t = tanh(W x_t + U h_{t-1} + b)."""
 
-    initialisations = ("default", "orthogonal")  # the second of U (Saxe et al. 2014), all else as by default
+    # of U: orthogonal (Saxe et al. 2014), and 1.5 times that, where gradients can explode; all else as by default
+    initialisations = ("default", "orthogonal", "orthogonal-1.5")
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal)
         self.kernel = nn.RNN(d_in, d_out, batch_first=True)
 
     def initialise(self, name: str) -> None:
-        if name == "orthogonal":
-            nn.init.orthogonal_(self._weights()[1])
+        if name != self.initialisations[0]:
+            nn.init.orthogonal_(self._weights()[1], gain=float(name.partition("-")[2] or 1.0))
 
     def step(self, x_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         wx, uh = self._projections(x_t, state)

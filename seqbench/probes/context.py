@@ -1177,7 +1177,10 @@ def _excess_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
         marks,
         Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
         Axis(
-            "excess perplexity", "log10", (LEAST, MOST), [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1, 10)]
+            "excess perplexity",
+            "log10",
+            (LEAST, MOST),
+            [(share, f"{100 * share:g}%") for share in (0.001, 0.01, 0.1, 1, 10)],
         ),
         weight=1.4,
     )

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from seqbench.errors import UserError
 from seqbench.jobs.job import Listener
-from seqbench.options import MODEL, Count, Flag, Parameter, Range, Width
+from seqbench.options import MODEL, TRAINING, Count, Flag, Parameter, Range, Width
 from seqbench.probes import Measured, NetOptions, Probe, ProbeSpec, Request, SeedGroup, register_probe, seeds_together
-from seqbench.probes.shared import SOLVED
+from seqbench.probes.shared import LEARNING_RATE, SOLVED
 from seqbench.report.chart import Axis, Chart, Dash, Line, Mark, Panel, Points, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, short
 
@@ -53,6 +53,10 @@ class MemoryOptions(NetOptions):
     """Most pairs of selective recall, for which the net has room; by default 4, 16 or 32, by budget."""
     blank: Flag = False
     """Recall across steps of one token, not of noise."""
+    steps: Annotated[Count | None, Range(ge=1, le=10**9), Parameter(group=TRAINING)] = None
+    """Most training steps of each length; by default the budget's. Is an edge the model's, or that of its training?"""
+    learning_rate: Annotated[float | None, Range(gt=0, le=10), Parameter(group=TRAINING)] = None
+    """Learning rate of the first attempt at each length; a second one takes a third of it. By default .003."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; lengths are checked against the problem and the machine later."""
@@ -63,7 +67,10 @@ class MemoryOptions(NetOptions):
 
 @dataclass(frozen=True)
 class Rung:
-    """One attempt at a length; ``score`` and ``low`` are None where training diverged (see `training.Attempt`)."""
+    """One attempt at a length; ``score`` and ``low`` are None where training diverged (see `training.Attempt`).
+
+    Where it ``rises``, the score still rose when the steps were over: that is an edge of the budget, not of the model.
+    """
 
     length: int
     learning_rate: float
@@ -73,6 +80,7 @@ class Rung:
     attempt: int
     score: float | None
     low: float | None
+    rises: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ def _ladder(request: Request, options: MemoryOptions, model: str, name: str, reg
     from seqbench.models.mixer import MODELS
     from seqbench.probes.shared.nets import check_length, width_of_size
     from seqbench.probes.shared.problems import PROBLEMS
-    from seqbench.probes.shared.training import LEARNING_RATE, STAGE_STEPS, stage_lengths
+    from seqbench.probes.shared.training import STAGE_STEPS, stage_lengths
 
     effort, pairs = BUDGETS[request.budget][name], PROBLEMS[name].axis == "pairs"
     asked, option = (options.pairs, "--pairs") if pairs else (options.longest, "--longest")
@@ -213,7 +221,8 @@ def _ladder(request: Request, options: MemoryOptions, model: str, name: str, reg
     check_length(longest, option, PROBLEMS[name].least)
     lengths = stage_lengths(longest, FIRST_PAIRS if pairs else FIRST[regime])
     # but for the first stage, in which the problem itself must be learned, a stage only stretches what is there
-    later = effort.steps if regime == "cold" or pairs else STAGE_STEPS
+    first = options.steps or effort.steps
+    later = first if regime == "cold" or pairs or options.steps else STAGE_STEPS
     ladder = Ladder(
         problem=name,
         regime=regime,
@@ -223,8 +232,8 @@ def _ladder(request: Request, options: MemoryOptions, model: str, name: str, reg
         blank=options.blank and name == "recall",
         largest=longest if pairs else None,
         lengths=lengths,
-        steps=[effort.steps] + [later] * (len(lengths) - 1),
-        learning_rate=LEARNING_RATE,
+        steps=[first] + [later] * (len(lengths) - 1),
+        learning_rate=options.learning_rate or LEARNING_RATE,
         initialisation=start,
     )
     if options.params is not None and MODELS.get(model).mixer.can_be_causal:
@@ -291,7 +300,8 @@ class _Climb:
     def note(self, trained: Attempt, attempt: int) -> bool:
         """Keep an attempt; whether it solved its length."""
         score, low = (None if value is None else round(value, 6) for value in (trained.score, trained.low))
-        same = {name: getattr(trained, name) for name in ("length", "learning_rate", "steps", "solved", "diverged")}
+        names = ("length", "learning_rate", "steps", "solved", "diverged", "rises")
+        same = {name: getattr(trained, name) for name in names}
         self.rungs.append(Rung(**same, attempt=attempt, score=score, low=low))
         return trained.solved
 
@@ -391,6 +401,7 @@ class EdgeRow(SeedGroup[MemoryResult]):
         coverage: probability that the median edge of all seeds there could be lies from ``low`` to ``high``: all n
             seeds fall on one side of it with 2 / 2^n.
         beyond: lengths longer than those trained on.
+        rising: of each seed, whether it failed first at a length whose score still rose when the steps were over.
     """
 
     initialisation: str
@@ -410,6 +421,7 @@ class EdgeRow(SeedGroup[MemoryResult]):
     high: int | None
     coverage: float
     beyond: tuple[Beyond, ...]
+    rising: tuple[bool, ...]
 
     @property
     def label(self) -> str:
@@ -429,6 +441,8 @@ def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
         f"{ladder.layers} layers": ladder.layers > 1,
         f"{ladder.backbone} backbone": ladder.backbone != "bare",
         "blank distractors": ladder.blank,
+        f"{ladder.steps[0]:,} steps": ladder.steps[0] != BUDGETS[spec.budget][ladder.problem].steps,
+        f"learning rate {ladder.learning_rate:g}": ladder.learning_rate != LEARNING_RATE,
     }
     # one whose ladder ended counts as longer than an equal one that failed beyond
     order = sorted((result.edge, result.at_least) for result in results)
@@ -451,6 +465,9 @@ def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
         high=max(fails) if len(fails) == len(results) else None,
         coverage=1 - 2.0 ** (1 - len(results)),
         beyond=tuple(Beyond(factor, tested[factor], held[factor]) for factor in sorted(tested)),
+        rising=tuple(
+            any(rung.rises for rung in result.rungs if rung.length == result.first_fail) for result in results
+        ),
     )
 
 
@@ -472,7 +489,7 @@ def _cells(row: EdgeRow) -> dict[str, str]:
         "initialisation": row.initialisation,
         "width": str(row.width),
         "parameters": f"{row.params:,}",
-        "edge of each seed": " ".join(map(_edge, row.edges, row.at_least, row.monotone)),
+        "edge of each seed": " ".join(map(_edge, row.edges, row.at_least, row.monotone, row.rising)),
         "median": _edge(row.median, row.median_at_least),
         "range": f"{row.low} to {'?' if row.high is None else row.high}{shares}",
     }
@@ -482,8 +499,8 @@ def _cells(row: EdgeRow) -> dict[str, str]:
     return cells
 
 
-def _edge(value: int, at_least: bool, monotone: bool = True) -> str:
-    return f"{'>=' if at_least else ''}{value}{'' if monotone else '!'}"
+def _edge(value: int, at_least: bool, monotone: bool = True, rising: bool = False) -> str:
+    return f"{'>=' if at_least else ''}{value}{'' if monotone else '!'}{'^' if rising else ''}"
 
 
 def _sums(rows: Sequence[EdgeRow]) -> str:
@@ -508,6 +525,10 @@ range goes from the least last pass to the greatest first fail; beside it the pr
 median edge."""
 OPEN = ">= : the ladder ended there, the edge may lie anywhere beyond (in a range: ?)."
 ODD = "! : a longer length was solved after a shorter one had failed."
+RISING = (
+    "^ : the score at the next length still rose when its steps were over: an edge of the budget, not of the model "
+    "(--steps)."
+)
 
 
 # ---- chart --------------------------------------------------------------------------------------------------------
@@ -587,6 +608,7 @@ class Memory(Probe[MemoryResult]):
 
     Options = MemoryOptions
     Result = MemoryResult
+    version = 2  # since the last test decides whatever the checks said
 
     def plan(self, request: Request, options: MemoryOptions, models: Sequence[str], device: str) -> list[ProbeSpec]:
         """For each seed, model, problem, regime and initialisation a ladder."""
@@ -649,6 +671,7 @@ class Memory(Probe[MemoryResult]):
         places = sorted({(*row.place, row.regime) for row in rows})
         blocks = [_block([row for row in rows if (*row.place, row.regime) == place]) for place in places]
         marks = {OPEN: any(any(row.at_least) for row in rows), ODD: not all(all(row.monotone) for row in rows)}
+        marks[RISING] = any(any(row.rising) for row in rows)
         notes = [_sums(rows), READING, *(mark for mark, shown in marks.items() if shown)]
         return "\n\n".join([*blocks, "\n".join(filter(None, notes))])
 

@@ -9,6 +9,7 @@ import json
 import time
 import traceback
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,17 @@ def job_of(spec: ProbeSpec) -> Job:
 
 
 def find_older(job: Job, store: Store) -> Outcome | None:
-    """The newest record of what ``job`` measures that was made with an older version of its models, as that of ``job``.
+    """The newest record of what ``job`` measures by an older version of its models or its probe, as that of ``job``.
 
     A version goes up when figures change at all, by a digit of rounding, say; the record says which it was.
     """
-    models = [model.model_dump() for model in _models(_spec(job))]
-    for version in range(max(model["version"] for model in models) - 1, 0, -1):
+    spec = _spec(job)
+    models, info = [model.model_dump() for model in _models(spec)], _info(spec)
+    newest = max(model["version"] for model in models)
+    for probe, version in product(range(info.version, 0, -1), range(newest, 0, -1)):
         older = [{**model, "version": min(model["version"], version)} for model in models]
-        key = probe_key(_info(_spec(job)).model_dump(), older, _spec(job).to_json())
-        if found := store.find(dataclasses.replace(job, key=key)):
+        key = probe_key({**info.model_dump(), "version": probe}, older, spec.to_json())
+        if key != job.key and (found := store.find(dataclasses.replace(job, key=key))):
             return dataclasses.replace(found, job=job)
     return None
 
