@@ -339,7 +339,7 @@ class GridOptions:
     seeds: Annotated[int, Range(ge=1, le=10_000), Parameter(group=WHAT, metavar="N")] = 1
     """Number of seeds, counted from --seed."""
     tune_learning_rate: Annotated[Flag, Parameter(group=TRAINING)] = False
-    """Try each model at .001, .003 and .01 with seed 0, beyond while the best is at an edge, and go on with the best."""
+    """Try each model at .001, .003 and .01 with seed 0, beyond while the best is an edge, and go on with the best."""
     jobs: Jobs = 1
     """Cells that run at once, each in a process of its own."""
     time_limit: TimeLimit = None
