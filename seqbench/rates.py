@@ -22,7 +22,7 @@ Direction = Literal["higher", "lower"]
 
 
 def _ranked(trials: Iterable[Trial], direction: Direction, seed: int) -> list[tuple[float, float]]:
-    """(figure, rate) of what went well at ``seed``, lower figures being better; the best first, of equals the lowest."""
+    """(figure, rate) of what went well at ``seed``, lower being better; the best first, of equals the lowest rate."""
     sign = -1.0 if direction == "higher" else 1.0
     return sorted((sign * value, rate) for at, rate, value in trials if at == seed and value is not None)
 
