@@ -195,6 +195,7 @@ def test_one_shape_alone_is_said():
         ((0.0, -0.003, 0.003), 0.004, 0.006, False, None),  # nor one of half of what can be won at all
         ((0.0, -0.002, 0.002), 0.002, 0.006, True, True),
         ((-0.1, -0.12, -0.08), 0.05, 0.5, True, False),  # which is found all the same
+        ((0.1, 0.08, 0.12), 0.05, 0.5, True, True),
         ((0.0, -0.03, 0.03), 0.015, 0.5, True, None),
     ],
 )

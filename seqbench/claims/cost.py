@@ -202,7 +202,7 @@ def skill_conditions(tables: Sequence[BoardTable], model: str, other: str) -> li
 
     ``model`` is not inferior where the interval lies above minus the margin: `MARGIN`, or half of the best model's
     skill if that is less. A task on which so small a difference would not be found can't tell, unless ``model`` is
-    inferior there. Of each task the most thorough budget counts that has both. A task on which one of the two is
+    plainly worse there, or at least as good. Of each task the most thorough budget counts that has both. A task on which one of the two is
     incomplete is undecided, and says so.
     """
     conditions: dict[str, Condition] = {}
@@ -228,7 +228,8 @@ def _not_inferior(paired: PairedSkill, task: str, budget: str) -> Condition:
     )
     condition = condition.if_known(paired.difference is not None, f"{task}: {paired.states}")
     condition = condition.if_seeds(len(paired.seeds))
-    if condition.inside is False or math.isnan(paired.least):
+    told = condition.inside is False or condition.figure.low >= 0  # worse, or at least as good
+    if told or math.isnan(paired.least):
         return condition
     least = rounded(paired.least, 2)
     why = f"{task}: differences under {least} would not be found here, the margin is {rounded(margin, 2)}"

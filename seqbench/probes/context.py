@@ -176,6 +176,7 @@ class ContextProbe(Probe[ContextResult]):
 
     Options = ContextOptions
     Result: ClassVar[Any] = ContextResult
+    version = 2  # since contexts are told by perplexity a word
 
     def plan(self, request: Request, options: Any, models: Sequence[str], device: str) -> list[ProbeSpec]:
         """One for each seed, task and model; for other kinds than text one for each length of the input, too.
