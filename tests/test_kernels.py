@@ -115,6 +115,31 @@ def test_in_double_it_is_torchs_own(engine, cell, shape, reverse, threads, one_t
 @every_engine
 @every_cell
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_from_a_given_state_it_is_torchs_own_and_says_where_it_ended(engine, cell, shape):
+    B, T, D, H = shape
+    module = LAYERS[cell](D, H, batch_first=True).double()
+    x, weight = torch.randn(B, T, D).double(), torch.randn(B, T, H).double()
+    start = torch.randn(B, H).double().tanh(), torch.randn(B, H).double()
+    first = tuple(state[None] for state in start) if isinstance(module, torch.nn.LSTM) else start[0][None]
+    ends = []
+
+    def run(x):
+        y, end = layer.over_steps_from(module, engine, x, layer.weights_of(module, engine), start)
+        ends.append(end)
+        return y
+
+    assert (
+        distance(gradients(run, module, x, weight), gradients(lambda x: module(x, first)[0], module, x, weight)) < 1e-12
+    )
+    _, end = module(x, first)
+    h, c = end if isinstance(module, torch.nn.LSTM) else (end, start[1][None])
+    assert distance(ends[0], (h[0].detach(), c[0].detach())) < 1e-12
+    assert not any(state.requires_grad for state in ends[0])
+
+
+@every_engine
+@every_cell
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_in_single_it_is_as_near_the_truth_as_torch(engine, cell, shape):
     B, T, D, H = shape
     module = LAYERS[cell](D, H, batch_first=True)
@@ -197,7 +222,8 @@ def test_peepholes_are_those_of_the_equations(engine, zoned, order):
         h = torch.where(masks.keeps_h[t] if zoned else FALSE, h, torch.sigmoid(o + po * new) * torch.tanh(new))
         c = torch.where(masks.keeps_c[t] if zoned else FALSE, c, new)
         states[t] = h
-    found = sequence.states_of(sequence.Plan(engine, "lstm", reverse=order < 0, masks=masks), x, w, b, u, p)
+    plan = sequence.Plan(engine, "lstm", reverse=order < 0, masks=masks)
+    found, _ = sequence.states_and_cell(plan, x, w, b, u, p)
     weight, leaves = torch.randn(T, B, H).double(), (x, w, b, u, p)
     truth = torch.autograd.grad((torch.stack(states) * weight).sum(), leaves)
     assert distance(torch.autograd.grad((found * weight).sum(), leaves), truth) < 1e-12
@@ -453,8 +479,8 @@ def test_a_model_is_the_same_on_every_kernel(model, backbone, tokens, padded):
 def used(monkeypatch, kernel, **settings):
     """Which of the two ways a model went: `ours` or torch's own."""
     calls = []
-    original = sequence.states_of
-    monkeypatch.setattr(layer, "states_of", lambda *a: calls.append("ours") or original(*a))
+    original = sequence.states_and_cell
+    monkeypatch.setattr(layer, "states_and_cell", lambda *a: calls.append("ours") or original(*a))
     shape = Shape(tokens=0, features=3, outputs=(4,))
     net("gru", kernel, shape)(torch.randn(4, 10, 3, **settings))
     return calls

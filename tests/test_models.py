@@ -135,6 +135,17 @@ def test_step_by_step_is_the_parallel_form(name, backbone):
     assert torch.allclose(torch.stack(outputs, dim=1), model(inputs), atol=1e-10)
 
 
+@pytest.mark.parametrize("kernel", ["auto", "torch", "fast"])
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_sequence_in_two_pieces_is_the_whole_one(name, kernel):
+    layer = mixer(name, causal=True).eval()
+    layer.choice = kernel
+    x = torch.randn(3, 20, 8)
+    first, state = layer.forward_from(x[:, :7], layer.initial_state(3))
+    rest, _ = layer.forward_from(x[:, 7:], state)
+    assert torch.allclose(torch.cat([first, rest], dim=1), layer(x), atol=1e-9)
+
+
 @pytest.mark.parametrize(("name", "kernel"), [("rnn", nn.RNN), ("lstm", nn.LSTM), ("gru", nn.GRU)])
 def test_cells_equal_torch_forward_and_backward(name, kernel):
     """Our step form, unrolled, against torch's kernel with the same weights: outputs and all gradients."""

@@ -202,8 +202,8 @@ def skill_conditions(tables: Sequence[BoardTable], model: str, other: str) -> li
 
     ``model`` is not inferior where the interval lies above minus the margin: `MARGIN`, or half of the best model's
     skill if that is less. A task on which so small a difference would not be found can't tell, unless ``model`` is
-    plainly worse there, or at least as good. Of each task the most thorough budget counts that has both. A task on which one of the two is
-    incomplete is undecided, and says so.
+    plainly worse there, or at least as good. Of each task the most thorough budget counts that has both. A task on
+    which one of the two is incomplete is undecided, and says so.
     """
     conditions: dict[str, Condition] = {}
     for budget in THOROUGH:

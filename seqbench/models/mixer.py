@@ -142,6 +142,14 @@ class Mixer(nn.Module):
         """One step of a causal mixer: (B, d_in) and the state to (B, d_out) and the next; equals `forward` to 1e-5."""
         raise TypeError(f"{type(self).__name__} offers no step form")
 
+    def forward_from(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, T, d_in) and the state before it to (B, T, d_out) and the state after it: `step` by step, here."""
+        outputs = []
+        for x_t in x.unbind(1):
+            y, state = self.step(x_t, state)
+            outputs.append(y)
+        return torch.stack(outputs, dim=1), state
+
 
 @dataclass(frozen=True)
 class ModelSpec:

@@ -19,6 +19,7 @@ taken or not; in evaluation d is p.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,7 @@ from seqbench.models.kernels.layer import (
     Peepholes,
     engine_for,
     over_steps,
+    over_steps_from,
     over_symbols,
     regular_engine,
     weights_of,
@@ -83,6 +85,21 @@ def _run(
     if reverse:
         return reverse_within(_torch(kernel, reverse_within(x, lengths)), lengths)
     return _torch(kernel, x)
+
+
+def _run_from(
+    kernel: Layer, x: Tensor, start: tuple[Tensor, Tensor], choice: str, masks: Masks | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """`_run` from states and cells (B, H), with those after the last step; of a cell without cells they are unused."""
+    with torch.autocast(x.device.type, enabled=False):  # left to itself, it would run cuDNN's cells in fp16, always
+        x = x.to(next(kernel.parameters()).dtype)
+        engine = engine_for(kernel, x, x.shape[:2], choice) if masks is None else regular_engine(kernel, x, choice)
+        if engine is not None:
+            return over_steps_from(kernel, engine, x, weights_of(kernel, engine), start, masks or Masks())
+        h, c = (state[None].detach().contiguous() for state in start)
+        y, end = kernel(x, (h, c) if isinstance(kernel, nn.LSTM) else h)
+    h, c = end if isinstance(kernel, nn.LSTM) else (end, c)
+    return y, (h[0].detach(), c[0].detach())
 
 
 def _run_embedded(
@@ -160,6 +177,11 @@ class _Recurrent(_Regular):
     def forward_embedded(self, embedded: Embedded, lengths: Tensor | None = None) -> Tensor:
         masks = self._masks(self.kernel, embedded.weight, embedded.inputs.shape[:2])
         return _run_embedded(self.kernel, embedded, self.choice, masks=masks)
+
+    def forward_from(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        start = state if self.has_cells else (state, state)
+        y, end = _run_from(self.kernel, x, start, self.choice, self._masks(self.kernel, x, x.shape[:2]))
+        return y, end if self.has_cells else end[0]
 
     def _weights(self) -> list[Tensor]:
         """W, U, b and b' as torch.nn names them."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqbench.models.kernels.choice import is_faster
 from seqbench.models.kernels.compiled import Compiled, check_symbols, library
-from seqbench.models.kernels.sequence import GATES, Engine, Masks, Plan, states_of
+from seqbench.models.kernels.sequence import GATES, Engine, Masks, Plan, states_and_cell
 from seqbench.models.kernels.used import note_kernel
 from seqbench.models.kernels.written import Written
 
@@ -21,6 +21,7 @@ __all__ = [
     "Weights",
     "engine_for",
     "over_steps",
+    "over_steps_from",
     "over_symbols",
     "regular_engine",
     "slower_note",
@@ -48,20 +49,21 @@ class Peepholes(nn.LSTM):
         c_next = torch.sigmoid(f + to_f * c) * c + torch.sigmoid(i + to_i * c) * torch.tanh(g)
         return torch.sigmoid(o + to_o * c_next) * torch.tanh(c_next), c_next
 
-    def forward(  # type: ignore[override]  # no sequence in it is packed and no state is given
-        self, x: Tensor
+    def forward(  # type: ignore[override]  # no sequence in it is packed
+        self, x: Tensor, start: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(B, T, D) to (B, T, H), and the last states."""
+        """(B, T, D) to (B, T, H), and the last states; both from ``start`` and at the end (1, B, H), as in torch.nn."""
         if x.is_meta:  # its products are those of the plain cell
             output: tuple[Tensor, tuple[Tensor, Tensor]] = super().forward(x)
             return output
         w, u, b, b_state = (getattr(self, f"{name}_l0") for name in WEIGHTS)
-        h = c = x.new_zeros(len(x), self.hidden_size)
+        zeros = x.new_zeros(len(x), self.hidden_size)
+        h, c = (zeros, zeros) if start is None else (start[0][0], start[1][0])
         states = []
         for gates in F.linear(x, w, b + b_state).unbind(1):
             h, c = self.update(gates + F.linear(h, u), c)
             states.append(h)
-        return torch.stack(states, dim=1), (h, c)
+        return torch.stack(states, dim=1), (h[None], c[None])
 
 
 Layer = nn.RNN | nn.LSTM | nn.GRU
@@ -150,7 +152,7 @@ def slower_note(device: torch.device, choice: str) -> str | None:
 
 
 class Weights(NamedTuple):
-    """A layer's weights as `sequence.states_of` wants them: gates in its order, widths padded with zeros."""
+    """A layer's weights as `sequence.states_and_cell` wants them: gates in its order, widths padded with zeros."""
 
     inputs: Tensor
     bias: Tensor
@@ -192,9 +194,7 @@ def over_steps(
 ) -> Tensor:
     """(B, T, D) to (B, T, H); ``reverse``, ``lengths`` and ``masks`` as `Plan` has them."""
     plan = Plan(engine, cell_of(layer), reverse, _counts(lengths), None, masks.padded(weights.recurrent.shape[1]))
-    by_step = x.transpose(0, 1).contiguous()
-    states = states_of(plan, by_step, weights.inputs, weights.bias, weights.recurrent, weights.extra)
-    return states[:, :, : layer.hidden_size].transpose(0, 1)
+    return _over(layer, plan, x.transpose(0, 1).contiguous(), weights)[0]
 
 
 def over_symbols(
@@ -217,8 +217,34 @@ def over_symbols(
     wide = masks.padded(weights.recurrent.shape[1])
     plan = Plan(engine, cell_of(layer), reverse, _counts(lengths), _counts(symbols.t()), wide)
     projected = torch.addmm(weights.bias, table, weights.inputs.t())
-    states = states_of(plan, projected, None, None, weights.recurrent, weights.extra)
-    return states[:, :, : layer.hidden_size].transpose(0, 1)
+    return _cut(layer, states_and_cell(plan, projected, None, None, weights.recurrent, weights.extra))[0]
+
+
+def over_steps_from(
+    layer: Layer, engine: Engine, x: Tensor, weights: Weights, start: tuple[Tensor, Tensor], masks: Masks = PLAIN
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """`over_steps` from the states and cells ``start`` (B, H), and those after the last step; no gradient reaches them.
+
+    Of a cell without cells they are whatever was given.
+    """
+    wide = weights.recurrent.shape[1]
+    more = wide - layer.hidden_size
+    first = tuple(F.pad(state.detach().to(x.dtype), (0, more)).contiguous() for state in start)
+    plan = Plan(engine, cell_of(layer), masks=masks.padded(wide), start=(first[0], first[1]))
+    y, cell = _over(layer, plan, x.transpose(0, 1).contiguous(), weights)
+    return y, (y[:, -1].detach(), cell if len(cell) else start[1])
+
+
+def _over(layer: Layer, plan: Plan, by_step: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+    """`_cut` of a run over inputs (T, B, D)."""
+    w, b, u, extra = weights
+    return _cut(layer, states_and_cell(plan, by_step, w, b, u, extra))
+
+
+def _cut(layer: Layer, both: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """States (B, T, H), and the cell (B, H) after the step that was run last, without the width that was added."""
+    (states, cell), H = both, layer.hidden_size
+    return states[:, :, :H].transpose(0, 1), cell[..., :H]
 
 
 def _counts(numbers: Tensor | None) -> Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["GATES", "Engine", "Masks", "Plan", "Stretch", "states_of"]
+__all__ = ["GATES", "Engine", "Masks", "Plan", "Stretch", "states_and_cell"]
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 BACK = {"gru": 4}  # gates whose gradients are told apart, where that is more
@@ -134,6 +134,7 @@ class Plan:
     """How a layer is run; all that is not differentiated.
 
     ``symbols`` (T, B): then the inputs are a table (symbols, gates x width) of pre-activations, biases included.
+    ``start``: states and cells (B, width) before the first step, which no gradient reaches; 0 by default.
     """
 
     engine: Engine
@@ -142,12 +143,13 @@ class Plan:
     lengths: Tensor | None = None
     symbols: Tensor | None = None
     masks: Masks = Masks()  # as wide as the padded weights
+    start: tuple[Tensor, Tensor] | None = None  # as wide, too
 
 
-def states_of(
+def states_and_cell(
     plan: Plan, inputs: Tensor, weights: Tensor | None, bias: Tensor | None, recurrent: Tensor, extra: Tensor | None
-) -> Tensor:
-    """States (T, B, H) from a state of 0.
+) -> tuple[Tensor, Tensor]:
+    """States (T, B, H), and the cell (B, H) after the step that is run last, without a gradient; empty without cells.
 
     Args:
         plan: what to run.
@@ -157,10 +159,10 @@ def states_of(
         recurrent: (gates x H, H), of the gru in the order r, z, n.
         extra: gru: (H,) bias of U_n h; lstm: peepholes (3 H,) or None.
     """
-    states: Tensor = _Sequence.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    both: tuple[Tensor, Tensor] = _Sequence.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         plan, torch.is_grad_enabled(), inputs, weights, bias, recurrent, extra
     )
-    return states
+    return both
 
 
 class _Sequence(torch.autograd.Function):
@@ -174,7 +176,7 @@ class _Sequence(torch.autograd.Function):
         bias: Tensor | None,
         recurrent: Tensor,
         extra: Tensor | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         kept = tracked and any(ctx.needs_input_grad)
         layer = _Layer(plan, inputs, recurrent, extra)
         layer.allocate(inputs, kept=kept)
@@ -190,11 +192,13 @@ class _Sequence(torch.autograd.Function):
             # all through here: an output that the context itself held would hold the context, and neither would go
             ctx.plan = plan
             ctx.save_for_backward(inputs, weights, recurrent, extra, layer.h, layer.c, layer.m, layer.gates)
-        return layer.h
+        cell = layer.h.new_empty(0) if layer.c is None else layer.c[0 if plan.reverse else -1].clone()
+        ctx.mark_non_differentiable(cell)
+        return layer.h, cell
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dh: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weights, recurrent, extra, *kept = ctx.saved_tensors
         plan: Plan = ctx.plan
         layer, dh = _Layer(plan, inputs, recurrent, extra), dh.contiguous()
@@ -228,6 +232,7 @@ class _Layer:
         most = plan.engine.cached_bytes // (inputs.element_size() * max(1, self.batch) * written)
         self.chunk = max(1, min(self.steps, most))
         self.zeros = inputs.new_zeros(self.batch, self.width)
+        self.h0, self.c0 = plan.start or (self.zeros, self.zeros)
         self.spare = torch.empty_like(self.zeros) if plan.masks.seen is not None else self.zeros
 
     def allocate(self, inputs: Tensor, *, kept: bool) -> None:
@@ -257,8 +262,8 @@ class _Layer:
             gates=self.gates[lo:hi] if len(self.gates) == self.steps else self.gates[: hi - lo],
             packed=packed,
             bias=self.bias,
-            h0=self.h[before] if inside else self.zeros,
-            c0=self.c[before] if inside and self.c is not None else self.zeros,
+            h0=self.h[before] if inside else self.h0,
+            c0=self.c[before] if inside and self.c is not None else self.c0,
             h=self.h[lo:hi],
             c=None if self.c is None else self.c[lo:hi],
             extra=None if self.m is None else self.m[lo:hi],
@@ -306,8 +311,12 @@ class _Sums:
             self.bias += seen.sum(0)
             if self.inputs is not None:
                 torch.mm(seen, self.w, out=self.inputs[lo:hi].flatten(0, 1))
-        # states before each step; before the step that is run first they are 0
-        if plan.reverse:
+        # states before each step; before the step that is run first they are 0, or what was given
+        if plan.start is not None:
+            whole = layer.h[lo:hi]
+            before = torch.cat([whole[1:], stretch.h0[None]] if plan.reverse else [stretch.h0[None], whole[:-1]])
+            after = back
+        elif plan.reverse:
             before, after = layer.h[lo + 1 : hi + 1], back[: (min(hi, layer.steps - 1) - lo) * layer.batch]
         else:
             first = max(lo, 1)
