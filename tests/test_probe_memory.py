@@ -207,7 +207,7 @@ def test_options_choose_what_is_measured():
         return [spec.options[key] for spec in plan(*models, **options)]
 
     assert chosen("problem", "rnn", problem="adding,copy", regime="cold") == ["adding", "copy"]
-    assert set(chosen("problem", "rnn", problem="all")) == {"recall", "adding", "copy", "selective"}
+    assert set(chosen("problem", "rnn", problem="all")) == {"recall", "adding", "copy", "selective", "multi-query"}
     assert chosen("regime", "rnn") == ["cold", "staged"]
     assert chosen("initialisation", "rnn", regime="cold") == ["default"]
     assert chosen("initialisation", "lstm", "rnn", initialisation="orthogonal,forget-bias-3", regime="cold") == [

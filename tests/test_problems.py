@@ -8,11 +8,11 @@ import torch
 from scipy import stats
 
 from seqbench.probes.shared.nets import build_net
-from seqbench.probes.shared.problems import PROBLEMS, Adding, Copy, Recall, Selective, make_problem
+from seqbench.probes.shared.problems import PROBLEMS, Adding, Copy, Queries, Recall, Selective, make_problem
 from seqbench.probes.shared.training import assess, rises, score_of, stage_lengths, train, train_in_stages
 
 torch.set_num_threads(1)
-EVERY = [Recall(), Recall(blank=True), Adding(), Copy(), Selective(8)]
+EVERY = [Recall(), Recall(blank=True), Adding(), Copy(), Selective(8), Queries(8)]
 
 
 def generator(seed=0):
@@ -103,6 +103,21 @@ def test_selective_binds_distinct_keys_to_distinct_values():
     assert place.unique().tolist() == list(range(5))
 
 
+def test_multi_query_recall_asks_for_every_key_once_and_in_any_order():
+    problem = Queries(8)
+    inputs, targets = draw(problem, 300, 5)
+    keys, values = (inputs > 0).split(8, dim=2)
+    assert (keys.sum(2) == 1).all() and (values[:, :5].sum(2) == 1).all() and not values[:, 5:].any()
+    place = (keys[:, None, :5] & keys[:, 5:, None]).any(3).int().argmax(2)  # (300, 5): which pair each query asks for
+    assert (place.sort(dim=1)[0] == torch.arange(5)).all() and len(place.unique(dim=0)) > 60
+    assert (values[:, :5].int().argmax(2).gather(1, place) == targets).all()
+    right = torch.nn.functional.one_hot(targets, 8).float()
+    output = torch.cat([torch.zeros(300, 5, 8), right], dim=1)
+    assert (problem.score(output, targets) == 1).all() and problem.loss(100 * output, targets) < 1e-6
+    guess = values[:, :5].any(1)[:, None] + torch.rand(300, 10, 8, generator=generator(1))  # values without their keys
+    assert problem.score(guess, targets).mean().item() == pytest.approx(1 / 5, abs=0.03)
+
+
 def test_an_embedded_pair_varies_as_an_embedded_token_does():
     problem = Selective(16)
     net = new_net("lstm", problem, width=512)
@@ -116,6 +131,7 @@ def test_problems_are_found_by_name_with_their_variants():
     assert {name: problem.name for name, problem in PROBLEMS.items()} == {name: name for name in PROBLEMS}
     assert make_problem("recall", blank=True) == Recall(blank=True)
     assert make_problem("selective", largest=4) == Selective(4)
+    assert make_problem("multi-query", largest=4) == Queries(4) != Selective(4)
     assert make_problem("copy", blank=True, largest=4) == Copy()
 
 
@@ -181,14 +197,15 @@ def test_guessing_on_recall_is_right_one_in_eight():
 # --- nothing leaks ---
 
 CUTS = {"recall": slice(-1, None), "adding": slice(-1, None), "selective": slice(-1, None), "copy": slice(10, None)}
+CUTS["multi-query"] = slice(8, None)
 
 
-@pytest.mark.parametrize("problem", [Recall(), Adding(), Copy(), Selective(8)], ids=repr)
+@pytest.mark.parametrize("problem", [Recall(), Adding(), Copy(), Selective(8), Queries(8)], ids=repr)
 def test_without_what_must_be_remembered_training_stays_at_chance(problem):
     cut = CUTS[problem.name]
 
     def change(inputs, targets):
-        return inputs[:, cut], targets[:, cut] if targets.ndim == 2 else targets
+        return inputs[:, cut], targets[:, cut] if problem.name == "copy" else targets
 
     found = train(new_net("transformer", problem), Changed(problem, change), 16 if problem.name == "adding" else 8,
                   generator(), steps=100)  # fmt: skip

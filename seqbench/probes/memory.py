@@ -40,7 +40,7 @@ class MemoryOptions(NetOptions):
     """Options of `probe memory`; None stands for what the budget says."""
 
     problem: Annotated[str | None, Parameter(metavar="NAME")] = None
-    """Recall, adding, copy or selective, several with commas, or all; by default all, and recall in smoke."""
+    """Recall, adding, copy, selective or multi-query, or several with commas; by default all, in smoke recall."""
     regime: Literal["both", "cold", "staged"] = "both"
     """A fresh net for every length (learnable lag), one net through growing lengths (retainable lag), or both."""
     hidden: Annotated[Width | None, Parameter(group=MODEL, metavar="N")] = None
@@ -50,7 +50,7 @@ class MemoryOptions(NetOptions):
     longest: Annotated[int | None, Parameter(metavar="L")] = None
     """Steps at which both ladders end; by default the budget's: 128 cold and 320 staged in quick, 1024 in standard."""
     pairs: Annotated[int | None, Range(ge=2, le=65_536), Parameter(metavar="K")] = None
-    """Most pairs of selective recall, for which the net has room; by default 4, 16 or 32, by budget."""
+    """Most pairs of selective and multi-query recall, for which the net has room; by default 4, 16 or 32, by budget."""
     blank: Flag = False
     """Recall across steps of one token, not of noise."""
     steps: Annotated[Count | None, Range(ge=1, le=10**9), Parameter(group=TRAINING)] = None
@@ -151,18 +151,21 @@ BUDGETS = {
         "adding": Effort(1, 8, 5, 200),
         "copy": Effort(1, 4, 5, 50),
         "selective": Effort(1, 4, 4, 150),
+        "multi-query": Effort(1, 4, 4, 150),
     },
     "quick": {
         "recall": Effort(6, 128, 320, 600),
         "adding": Effort(6, 128, 320, 1_500),
         "copy": Effort(3, 16, 40, 4_000, ("staged",)),  # an LSTM takes 4,000 steps for T = 5, too long for a ladder
         "selective": Effort(6, 16, 16, 2_000),
+        "multi-query": Effort(6, 16, 16, 2_000),
     },
     "standard": {
         "recall": Effort(6, 1_024, 1_024, 3_000),
         "adding": Effort(6, 1_024, 1_024, 3_000),
         "copy": Effort(6, 1_024, 1_024, 6_000),
         "selective": Effort(6, 32, 32, 3_000),
+        "multi-query": Effort(6, 32, 32, 3_000),
     },
 }
 USUAL = {"smoke": ["recall"]}  # problems of a budget where they are not all

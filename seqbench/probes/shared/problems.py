@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from seqbench.models.heads import Shape
 
-__all__ = ["PROBLEMS", "Adding", "Bits", "Copy", "Problem", "Product", "Recall", "Selective", "make_problem"]
+__all__ = ["PROBLEMS", "Adding", "Bits", "Copy", "Problem", "Product", "Queries", "Recall", "Selective", "make_problem"]
 
 SYMBOLS = 8  # that may have to be remembered; as many to distract
 COPIED = 10  # symbols that `Copy` asks for
@@ -227,19 +227,63 @@ class Selective(Problem):
 
     def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
         """(B, K + 1, 2 largest) features and (B,) values."""
+        keys, values = self.pairs(batch, length, generator, device)
+        asked = torch.randint(length, (batch, 1), generator=generator, device=device)
+        return self.written(torch.cat([keys, keys.gather(1, asked)], 1), values), values.gather(1, asked)[:, 0]
+
+    def pairs(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
+        """(B, K) keys and (B, K) values, each drawn without putting back."""
         shape = (batch, self.largest)
         keys, values = (
             torch.rand(shape, generator=generator, device=device).argsort(dim=1)[:, :length] for _ in range(2)
         )
-        asked = torch.randint(length, (batch, 1), generator=generator, device=device)
-        inputs = torch.zeros(batch, length + 1, 2 * self.largest, device=device)
-        inputs[:, :, : self.largest].scatter_(2, torch.cat([keys, keys.gather(1, asked)], 1)[:, :, None], self.scale)
-        inputs[:, :-1, self.largest :].scatter_(2, values[:, :, None], self.scale)
-        return inputs, values.gather(1, asked)[:, 0]
+        return keys, values
+
+    def written(self, keys: Tensor, values: Tensor) -> Tensor:
+        """(B, T, 2 largest) features of (B, T) keys, of which the first K have the (B, K) ``values`` beside them."""
+        inputs = torch.zeros(*keys.shape, 2 * self.largest, device=keys.device)
+        inputs[:, :, : self.largest].scatter_(2, keys[:, :, None], self.scale)
+        inputs[:, : values.shape[1], self.largest :].scatter_(2, values[:, :, None], self.scale)
+        return inputs
 
     def chance(self, length: int) -> float:
         """1/K."""
         return 1 / length
+
+
+@dataclass(frozen=True)
+class Queries(Selective):
+    """`Selective`, but every key is asked for, in another order: K pairs, then K keys (multi-query recall; Arora et
+    al. 2023, whose queries stand between the pairs and where key and value are steps of their own).
+
+    One query can be answered by who keeps one pair and is lucky; here the whole of what was read must be kept, and
+    every sequence teaches all of it.
+    """
+
+    name: ClassVar[str] = "multi-query"
+
+    @property
+    def shape(self) -> Shape:
+        """One-hot keys and values in, logits of values out at every step."""
+        return Shape(tokens=0, features=2 * self.largest, outputs=(self.largest,), every_step=True)
+
+    def steps(self, length: int) -> int:
+        """2 K."""
+        return 2 * length
+
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
+        """(B, 2 K, 2 largest) features and (B, K) values, in the order in which they are asked for."""
+        keys, values = self.pairs(batch, length, generator, device)
+        order = torch.rand((batch, length), generator=generator, device=device).argsort(dim=1)
+        return self.written(torch.cat([keys, keys.gather(1, order)], 1), values), values.gather(1, order)
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats, mean over the queries."""
+        return F.cross_entropy(output[:, -targets.shape[1] :].flatten(0, 1), targets.flatten())
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) share of the queries that is right."""
+        return (output[:, -targets.shape[1] :].argmax(dim=2) == targets).float().mean(dim=1)
 
 
 @dataclass(frozen=True)
@@ -346,11 +390,14 @@ class Product(Problem):
         return 1 / len(self.permutations)
 
 
-PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in (Recall(), Adding(), Copy(), Selective())}
+PROBLEMS: dict[str, Problem] = {
+    problem.name: problem for problem in (Recall(), Adding(), Copy(), Selective(), Queries())
+}
 
 
 def make_problem(name: str, *, blank: bool = False, largest: int | None = None) -> Problem:
     """Problem ``name``, with `Recall.blank` and `Selective.largest` where it has them."""
     if name == Recall.name:
         return Recall(blank)
-    return Selective(largest) if name == Selective.name and largest is not None else PROBLEMS[name]
+    problem = PROBLEMS[name]
+    return replace(problem, largest=largest) if isinstance(problem, Selective) and largest is not None else problem
