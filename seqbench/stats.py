@@ -23,6 +23,7 @@ __all__ = [
     "rank_intervals",
     "rank_test",
     "ratio_interval",
+    "share_difference",
     "t_quantile",
     "within_share",
 ]
@@ -267,6 +268,24 @@ def t_quantile(probability: float, df: float) -> float:
     from scipy.special import ndtri, stdtrit  # scipy.stats takes half a second to import
 
     return float(ndtri(probability) if math.isinf(df) else stdtrit(df, probability))
+
+
+def share_difference(one: tuple[int, int], other: tuple[int, int]) -> Interval:
+    """The difference of two independent shares, each (how many, of how many), with its 95% interval.
+
+    Newcombe's (1998, method 10), from Wilson's intervals of both: right for few cases and at shares of 0 and 1.
+    """
+    (p, low_p, high_p), (q, low_q, high_q) = (_wilson(*share) for share in (one, other))
+    below, above = math.hypot(p - low_p, high_q - q), math.hypot(high_p - p, q - low_q)
+    return Interval(p - q, p - q - below, p - q + above)
+
+
+def _wilson(count: int, n: int) -> Interval:
+    """A share with its 95% interval (Wilson 1927)."""
+    z = t_quantile(0.975, math.inf) ** 2 / n
+    p = count / n
+    half = math.sqrt(z * p * (1 - p) + z * z / 4)
+    return Interval(p, (p + z / 2 - half) / (1 + z), (p + z / 2 + half) / (1 + z))
 
 
 def rank_intervals(size: int, better: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from seqbench.probes import Measured, ProbeSpec
 from seqbench.probes.context import TextResult
 from seqbench.probes.cost import CostResult
 from seqbench.probes.gradient import GradientResult
-from seqbench.probes.memory import MemoryResult, Rung
+from seqbench.probes.memory import MemoryResult, Rung, Untrained
 from seqbench.probes.shared.fits import LayerCounts
 from seqbench.stats import Interval
 
@@ -100,16 +100,18 @@ def test_a_net_that_n_grams_beat_is_no_test_of_its_kind(ngrams, tested):
 
 
 def climber(
-    model, seed, edge, fail, problem="selective", regime="staged", initialisation="default", axis="pairs", rises=False
-):
+    model, seed, edge, fail, problem="selective", regime="staged", initialisation="default", axis="pairs", rises=False,
+    steps=600, beyond=(),
+):  # fmt: skip
     """One seed's ladder: it passed ``edge`` and failed at ``fail``, or ended."""
     rungs = () if fail is None else (Rung(fail, 0.01, 600, False, False, 1, 0.5, 0.4, rises),)
     result = made(
         MemoryResult, problem=problem, regime=regime, initialisation=initialisation, width=32, params=20_000, axis=axis,
-        memoryless="guessing", edge=edge, first_fail=fail, at_least=fail is None, monotone=True, beyond=(), rungs=rungs,
+        memoryless="guessing", edge=edge, first_fail=fail, at_least=fail is None, monotone=True, beyond=beyond,
+        rungs=rungs,
     )  # fmt: skip
     options = {"problem": problem, "regime": regime, "width": 32, "layers": 1, "backbone": "bare", "blank": False,
-               "largest": None, "lengths": [4, 8], "steps": [600], "learning_rate": 0.01}  # fmt: skip
+               "largest": None, "lengths": [4, 8], "steps": [steps], "learning_rate": 0.01}  # fmt: skip
     return measured("memory", [model], seed, result, initialisation=initialisation, **options)
 
 
@@ -133,6 +135,35 @@ def test_the_ratio_of_edges_is_no_more_than_what_the_ladders_tell():
     assert one.inside is None
     one, statement = compared(pairs("lstm", *[(0, 2)] * 6), ended)
     assert one.figure.low == 8 and "an LSTM of 20,000 holds no pairs" in statement
+
+
+def test_pairs_are_compared_after_each_number_of_steps_and_at_lengths_never_taught():
+    def ladder(model, edges, **about):
+        return [climber(model, seed, *edge, **about) for seed, edge in enumerate(edges)]
+
+    def recall(model, lows):
+        beyond = tuple(Untrained(80 * 2**i, low, low) for i, low in enumerate(lows, 1))
+        return ladder(model, [(80, 160)] * 6, problem="recall", axis="steps", beyond=beyond)
+
+    known = [
+        *ladder("lstm", [(2, 4)] * 6), *ladder("transformer", [(16, None)] * 6),
+        *ladder("lstm", [(8, 16)] * 6, steps=9600), *ladder("transformer", [(16, None)] * 6, steps=9600),
+        *ladder("gru", [(4, 8)] * 6, steps=9600),
+        *recall("lstm", (1.0, 1.0, 1.0)), *recall("transformer", (0.95, 0.1, 0.1)),
+    ]  # fmt: skip
+    claim = attention_lifts(Evidence(known))
+    told = {(c.axes["measure"], c.axes["steps"]): c for c in claim.conditions}
+    assert [(*axes, c.inside) for axes, c in told.items()] == [
+        ("pairs of selective recall", "600", True),
+        ("pairs of selective recall", "9,600", None),  # one to two times as many
+        ("recall at 2 times the length taught", "", None),  # 6 of 6 on both sides
+        ("recall at 4 times the length taught", "", False),  # 0 of 6 against 6 of 6
+    ]
+    assert told["recall at 4 times the length taught", ""].figure.value == -1
+    assert str(claim.verdict) == "depends on measure"
+    assert "at least 16 pairs and 8 pairs (8 to 16) (selective recall, at most 9,600 steps" in claim.statement
+    (aside,) = claim.beside["Pairs that others of about the same size hold:"]
+    assert "GRU of 20,000 parameters, selective recall, 9,600 steps for each number: 4 pairs" in aside.text
 
 
 def test_what_an_rnn_bridges_is_said_of_its_usual_start_with_the_seeds_range():

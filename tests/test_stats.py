@@ -24,6 +24,7 @@ from seqbench.stats import (
     rank_intervals,
     rank_test,
     ratio_interval,
+    share_difference,
 )
 
 SIZES = np.tile([2, 4, 6, 8], 10)  # of the groups, which are not alike
@@ -351,3 +352,15 @@ def test_the_ratio_is_the_median_of_all_ratios():
     assert ratio_interval([1, 2], [2, 8]).value == pytest.approx(math.sqrt(2 * 4))  # of 1, 2, 4 and 8
     value, low, high = ratio_interval([1.0] * 8, [1.5] * 8)
     assert (value, low, high) == pytest.approx((1.5, 1.5, 1.5))
+
+
+def test_the_difference_of_two_shares_has_newcombes_interval():
+    # Newcombe 1998, table II: 56/70 - 48/80, 9/10 - 3/10, 10/10 - 0/20
+    for one, other, low, high in (
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((10, 10), (0, 20), 0.6791, 1.0000),
+    ):
+        found = share_difference(one, other)
+        assert found.value == pytest.approx(one[0] / one[1] - other[0] / other[1])
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)

@@ -404,6 +404,7 @@ class EdgeRow(SeedGroup[MemoryResult]):
         coverage: probability that the median edge of all seeds there could be lies from ``low`` to ``high``: all n
             seeds fall on one side of it with 2 / 2^n.
         beyond: lengths longer than those trained on.
+        steps: most training steps of the first length.
         rising: of each seed, whether it failed first at a length whose score still rose when the steps were over.
     """
 
@@ -424,6 +425,7 @@ class EdgeRow(SeedGroup[MemoryResult]):
     high: int | None
     coverage: float
     beyond: tuple[Beyond, ...]
+    steps: int
     rising: tuple[bool, ...]
 
     @property
@@ -468,6 +470,7 @@ def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
         high=max(fails) if len(fails) == len(results) else None,
         coverage=1 - 2.0 ** (1 - len(results)),
         beyond=tuple(Beyond(factor, tested[factor], held[factor]) for factor in sorted(tested)),
+        steps=ladder.steps[0],
         rising=tuple(
             any(rung.rises for rung in result.rungs if rung.length == result.first_fail) for result in results
         ),
