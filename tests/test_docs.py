@@ -20,7 +20,7 @@ from seqbench.task import TASKS
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md"]
-GROUPS = ("run", "tune", "list", "data show", "data prepare", "data fetch", "predict", "check", "leaderboard",
+GROUPS = ("run", "tune", "list", "data show", "data prepare", "data fetch", "predict", "check", "leaderboard", "submit",
           "claims", "config", "regress run", "regress compare", "regress trend")  # fmt: skip
 PROBES = ("memory", "gradient", "cost", "parallel", "context", "copy", "tracking")
 EVERYWHERE = {"--help", "--json", "--version", "--plugin", "--debug"}

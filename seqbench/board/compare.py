@@ -51,7 +51,8 @@ __all__ = [
 
 ALPHA = 0.05
 Figures = Mapping[str, Sequence[Array]]  # of each model on each task; a table has one
-Version = tuple[str, int, str | None]  # of a model: name, version, SHA-256 of its code
+# of a model: name, version, SHA-256 of its code, and the bundle that it came in
+Version = tuple[str, int, str | None, str | None]
 Ranks = tuple[int, int, int]  # the rank, and the least and greatest one that the significant differences leave open
 
 
@@ -723,7 +724,8 @@ class PairedSkill:
 
 def paired_skill(table: BoardTable, model: str, other: str) -> PairedSkill | None:
     """Of two registered models, over the same seeds and test examples; None where either is not in ``table`` once."""
-    named = [[row for row in table.models if row.first.model == name] for name in (model, other)]
+    own = [row for row in table.models if row.first.bundle is None]
+    named = [[row for row in own if row.first.model == name] for name in (model, other)]
     if any(len(rows) != 1 for rows in named):  # none, or several versions
         return None
     first, second = (rows[0] for rows in named)
@@ -881,21 +883,36 @@ def _one_by_one(
 
 
 def _version(result: Result) -> Version:
-    return result.model, result.model_version, result.model_code_sha256
+    return result.model, result.model_version, result.model_code_sha256, result.bundle
 
 
 def _labels(results: Sequence[Result]) -> dict[Version, str]:
-    """Each model's name: with its version or the hash of its code only where the name would not tell."""
+    """Each model's name: with its version or the hash of its code only where the name would not tell, and with the name
+    of the bundle that it came in.
+    """
     models = set(map(_version, results))
     baselines = {name for result in results for name in result.baselines}
-    names, versions = (Counter(model[:size] for model in models) for size in (1, 2))
+    names = Counter(name for name, _ in {model[:2] for model in models})
+    versions = Counter(model[:2] for model in {model[:3] for model in models})
+    bundles = _bundle_names({bundle for *_, bundle in models if bundle is not None})
     return {
-        (name, version, code): name
+        (name, version, code, bundle): name
         + (" (model)" if name in baselines else "")
-        + (f" v{version}" if names[name,] > 1 else "")
+        + (f" v{version}" if names[name] > 1 else "")
         + (f" code {code[:8] if code else 'installed'}" if versions[name, version] > 1 else "")
-        for name, version, code in models
+        + (f" [{bundles[bundle]}]" if bundle is not None else "")
+        for name, version, code, bundle in models
     }
+
+
+def _bundle_names(bundles: set[str]) -> dict[str, str]:
+    """What each bundle is called: its file's name, with a number where several have the same."""
+    named: dict[str, str] = {}
+    for bundle in sorted(bundles):
+        name = Path(bundle).stem
+        alike = sum(Path(other).stem == name for other in named)
+        named[bundle] = f"{name} {alike + 1}" if alike else name
+    return named
 
 
 def _order(group: Sequence[Result]) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,18 @@ from seqbench.jobs.store import LEFT_OUT, RECORD, Store
 from seqbench.report.text import short
 from seqbench.task import TASKS, TaskSpec
 
-__all__ = ["Array", "Conditions", "Result", "check_stored", "chosen_results", "frame_of", "load_results", "results_of"]
+__all__ = [
+    "Array",
+    "Conditions",
+    "Result",
+    "check_figure",
+    "check_stored",
+    "chosen_results",
+    "frame_of",
+    "left_out_of",
+    "load_results",
+    "results_of",
+]
 
 Array = npt.NDArray[np.float64]
 VARIED = ("seed", "learning_rate")  # what records of one table may differ in, beside the model
@@ -137,6 +148,7 @@ class Result(Conditions):
     git_dirty: bool | None
     finished: str
     verified: bool | None
+    bundle: str | None
     record: str
     key: str
 
@@ -152,7 +164,7 @@ class Result(Conditions):
 
 
 def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
-    """Every record under one directory or several as a DataFrame, one row per record.
+    """Every record under one directory or several, or in bundles of `submit`, as a DataFrame, one row per record.
 
     Of a record that several directories hold the one that finished last counts. Text columns hold None where nothing
     is known, numbers NaN or NA. Rows with the same ``conditions`` are comparable: they differ in the model, the seed
@@ -180,6 +192,7 @@ def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     python, torch, seqbench, git_commit, git_dirty          versions
     finished                                                ISO 8601, UTC
     verified                                                whether ``value`` was computed again from the predictions
+    bundle                                                  path of the bundle that it came in, if it did
     record, key                                             path of the record; SHA-256 of what decides the result
     conditions                                              the same text for comparable records
     n_train, n_val, n_test, data_sha256                     examples of each split, SHA-256 of the data
@@ -191,11 +204,17 @@ def load_results(results: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     ======================================================  ===========================================================
 
     Raises:
-        UserError: there are no records, or one is damaged, altered, moved, or from a newer seqbench.
+        UserError: there are no records, or one is damaged, altered, moved, or from a newer seqbench, or a bundle holds
+            one that its predictions do not bear out.
     """
+    from seqbench.board.bundle import directories_of  # which reads records as this does
+
     folders = _directories(results)
-    runs = (run for root in folders for run in Store(root).records(RunRecord))
-    frame = frame_of(runs)
+    frame = _frame(
+        (record, folder, bundle)
+        for root, bundle in directories_of(folders)
+        for record, folder in Store(root).records(RunRecord)
+    )
     if frame.empty:
         where = " or ".join(map(str, folders))
         raise UserError(f"no records in {where}: run some first, or name their directory.")
@@ -218,16 +237,22 @@ def frame_of(runs: Iterable[tuple[RunRecord, Path]]) -> pd.DataFrame:
     Raises:
         UserError: one was altered or moved.
     """
-    rows: dict[str, Result] = {}
+    return _frame((record, folder, None) for record, folder in runs)
+
+
+def _frame(runs: Iterable[tuple[RunRecord, Path, Path | None]]) -> pd.DataFrame:
+    """`frame_of`, of each record also the bundle that it came in."""
+    rows: dict[tuple[Path | None, str], Result] = {}
     primaries: dict[str, Primary] = {}
-    for record, folder in runs:
+    for record, folder, bundle in runs:
         root = folder.parents[3]  # of task, model, cell and run
         _check(record, folder, Store(root))
-        if record.key in rows and rows[record.key].finished >= record.finished:
+        place = bundle, record.key
+        if place in rows and rows[place].finished >= record.finished:
             continue
         row = _result(record, folder, root.resolve().joinpath(*folder.parts[-4:]) / RECORD)
         _check_primary(record.primary, primaries, row.conditions, folder)
-        rows[record.key] = row
+        rows[place] = row if bundle is None else replace(row, bundle=str(bundle.resolve()))
     types = {column.name: TYPES[str(column.type)] for column in fields(Result) if column.type in TYPES}
     columns = [column.name for column in fields(Result)]
     return pd.DataFrame([vars(row) for row in rows.values()], columns=columns, dtype=object).astype(types)
@@ -268,7 +293,7 @@ def _result(record: RunRecord, folder: Path, path: Path) -> Result:
     config = {name: value for name, value in record.config.items() if name not in VARIED}
     apart = {"kind", "n_train", "n_val", "n_test", "sequence_length", "dataset", "test_file", "about"}
     about = task.model_dump(exclude=apart)
-    left_out, baselines_left_out = _left_out(record, folder)
+    left_out, baselines_left_out = left_out_of(record, folder)
     _check_baselines(record, baselines_left_out, folder)
     columns: dict[str, Any] = dict(record)
     for part in (task, model, primary, record.cost, record.environment):
@@ -342,7 +367,7 @@ def _verified(record: RunRecord, folder: Path) -> bool | None:
     reference, perfect = record.baselines.get(primary.reference or ""), primary.perfect
     if None not in (record.skill, primary.value, reference, perfect) and perfect != reference:
         skill = (_or_nan(primary.value) - _or_nan(reference)) / (_or_nan(perfect) - _or_nan(reference))
-        _check_figure("skill", record.skill, skill, folder)
+        check_figure("skill", record.skill, skill, folder)
     spec = _spec_of(record) if (folder / PREDICTIONS).is_file() else None  # a board of others imports no task
     if spec is None:
         return False
@@ -353,7 +378,7 @@ def _verified(record: RunRecord, folder: Path) -> bool | None:
         raise UserError(f"{folder / PREDICTIONS} does not fit its record ({error}): run the cell again.") from None
     kept = record.metrics["test"]
     for name in figures.keys() & kept.keys():
-        _check_figure(name, kept[name], figures[name], folder)
+        check_figure(name, kept[name], figures[name], folder)
     return primary.name in figures
 
 
@@ -371,7 +396,7 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _check_figure(name: str, kept: float | None, computed: float, folder: Path) -> None:
+def check_figure(name: str, kept: float | None, computed: float, folder: Path) -> None:
     """Refuse a record that has another figure; one that can't be told is None there."""
     unknown = kept is None and math.isnan(computed)
     if not unknown and not math.isclose(_or_nan(kept), computed, rel_tol=CLOSE, abs_tol=CLOSE * 1e-3):
@@ -413,7 +438,7 @@ def check_stored(record: RunRecord, folder: Path) -> None:
         UserError: somebody altered it, or what lies beside it.
     """
     _verified(record, folder)
-    _check_baselines(record, _left_out(record, folder)[1], folder)
+    _check_baselines(record, left_out_of(record, folder)[1], folder)
 
 
 def _check_primary(primary: Primary | None, primaries: dict[str, Primary], conditions: str, folder: Path) -> None:
@@ -429,7 +454,7 @@ def _check_primary(primary: Primary | None, primaries: dict[str, Primary], condi
         raise UserError(f"{folder / RECORD} has been altered: others of this task have another primary metric.")
 
 
-def _left_out(record: RunRecord, folder: Path) -> tuple[Array, Array] | tuple[None, None]:
+def left_out_of(record: RunRecord, folder: Path) -> tuple[Array, Array] | tuple[None, None]:
     """(G,) and (B, G) figures without each test group, of the model and its baselines.
 
     None in runs without a figure, and in those from before they were kept.

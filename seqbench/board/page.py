@@ -119,7 +119,7 @@ class _Page:
 
     def link(self, shown: str, result: Result) -> str:
         """``shown``, with a link to the record unless its path depends on the moment."""
-        return shown if self.quality else link(shown, Path(result.record), self.base)
+        return shown if self.quality else link(shown, Path(result.bundle or result.record), self.base)
 
     # --- Markdown
 
@@ -239,6 +239,8 @@ class _Page:
             )
         if others := sum(row.others for row in table.models):
             yield f"{others} further run(s), at learning rates that were not taken, are in no figure here."
+        if any(row.first.bundle is not None for row in table.models):
+            yield "Rows with a name in brackets are others': their predictions were scored anew here."
         if uneven := [name for name, baseline in table.baselines.items() if baseline.uneven]:
             yield escape(f"Records disagree about {listed(uneven)}: one of their figures is shown.")
         if not self.quality and table.basis.device_name is not None:
@@ -297,7 +299,7 @@ class _Page:
 
     def record(self, result: Result | None) -> str | None:
         """Path of the record as seen from the page."""
-        return None if result is None else relative(Path(result.record), self.base)
+        return None if result is None else relative(Path(result.bundle or result.record), self.base)
 
     def table_data(self, table: BoardTable) -> Json:
         """A table, as in JSON."""
