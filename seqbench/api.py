@@ -30,9 +30,9 @@ from seqbench.board import (
     pairings,
     render,
 )
-from seqbench.board.frame import check_stored
 from seqbench.board.page import not_verified
 from seqbench.board.summary import short_board, short_runs
+from seqbench.board.verify import check_stored
 from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.board.frame import check_figure, check_stored, left_out_of
+from seqbench.board.verify import check_figure, check_stored, left_out_of
 from seqbench.data import PREDICTIONS, Truth, read_predictions
 from seqbench.disk import replace_file, temporary_folder
 from seqbench.environment import seqbench_version

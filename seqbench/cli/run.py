@@ -96,7 +96,7 @@ class Run:
                 outcome = run_cell(self.config, store, force=force, listener=terminal)
         record = _run_record(outcome)
         if outcome.stored:
-            from seqbench.board.frame import check_stored
+            from seqbench.board.verify import check_stored
 
             check_stored(record, outcome.folder)
         show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
