@@ -892,8 +892,8 @@ def _labels(results: Sequence[Result]) -> dict[Version, str]:
     """
     models = set(map(_version, results))
     baselines = {name for result in results for name in result.baselines}
-    names = Counter(name for name, _ in {model[:2] for model in models})
-    versions = Counter(model[:2] for model in {model[:3] for model in models})
+    codes = {model[:3] for model in models}
+    names, versions = Counter(name for name, _, _ in codes), Counter(code[:2] for code in codes)
     bundles = _bundle_names({bundle for *_, bundle in models if bundle is not None})
     return {
         (name, version, code, bundle): name
