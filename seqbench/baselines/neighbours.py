@@ -156,9 +156,7 @@ def _one_hot(windows: Array, size: int, scale: float) -> Any:
 def _in_parts(split: RaggedTags, predict: Any) -> Array:
     """(M, K): what ``predict`` makes of windows, which are never all in memory."""
     count = split.n_scored
-    parts = [
-        predict(neighbours(split, np.arange(at, min(at + CHUNK, count))), split) for at in range(0, count, CHUNK)
-    ]
+    parts = [predict(neighbours(split, np.arange(at, min(at + CHUNK, count))), split) for at in range(0, count, CHUNK)]
     return np.concatenate(parts)
 
 

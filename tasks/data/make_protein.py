@@ -19,9 +19,9 @@ validates, at 25% identity over half of the shorter one. Such chains are in the 
 Columns:
     protein.parquet            chain (string, PDB entry, chain and number of the first residue), split (train, val or
                                test), sequence (string), dssp (string, as long as the sequence, of GHIEBTSC)
-    protein_profiles.parquet   the profile of every residue, end to end in the order of protein.parquet: one uint8 column
-                               per amino acid, round(7 sqrt(share)), shares of the amino acids in an alignment of
-                               related sequences
+    protein_profiles.parquet   the profile of every residue, end to end in the order of protein.parquet: one uint8
+                               column per amino acid, round(7 sqrt(share)), shares of the amino acids in an
+                               alignment of related sequences
     protein_clusters.parquet   chain, representative (its row in this file), use (train, val, test, alike, or length
                                for a representative that is too short or long, or "" for a chain that is none)
 
