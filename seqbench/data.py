@@ -497,7 +497,8 @@ class RaggedTags(Split):
         """Outputs (N, T, ...) of every step as those of the steps that count (M, ...)."""
         example, step = self.places()
         scored = np.asarray(self.labels)[np.asarray(self.starts)[example] + step] != CONTEXT
-        return predictions[example[scored], step[scored]]
+        counted: Array = predictions[example[scored], step[scored]]
+        return counted
 
     def shuffled(self, generator: np.random.Generator) -> RaggedTags:
         known = np.flatnonzero(self.labels != CONTEXT)

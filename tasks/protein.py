@@ -103,7 +103,8 @@ def load(source: Source, options: Options) -> TaskData:
     labels = [residues.class_numbers(text) for text in table["dssp"].to_pylist()]
     tokens = [residues.tokens_of(text) for text in table["sequence"].to_pylist()]
     borders = np.cumsum([len(one) for one in tokens])
-    sources, features, scale = {FILE: FILE_SHA256}, (), 1.0
+    sources, scale = {FILE: FILE_SHA256}, 1.0
+    features: tuple[str, ...] = ()
     if options.inputs == "profile":
         together = read_profiles(np.concatenate(tokens))
         tokens = np.split(together, borders[:-1])

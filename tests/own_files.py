@@ -83,7 +83,7 @@ def book(n=1500):
 
 
 def chains_file(n=40):
-    """FASTA of made-up proteins, each followed by its labels: a helix where alanine is frequent, else strand or coil."""
+    """FASTA of made-up proteins, each followed by its labels, which the letters tell."""
     rng, lines = np.random.default_rng(7), []
     for i in range(n):
         labels = np.repeat(rng.choice(list("HEC"), 8), rng.integers(3, 9, 8))

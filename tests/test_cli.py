@@ -45,7 +45,15 @@ def test_help_imports_nothing_heavy_and_list_tasks_no_torch():
 
 def test_list_names_tasks_and_models(cli):
     listed = json.loads(cli("list", "--json").stdout)
-    assert {task["name"] for task in listed["tasks"]} == {"dna", "fault", "protein", "sentiment", "stock", "textgen", "weather"}
+    assert {task["name"] for task in listed["tasks"]} == {
+        "dna",
+        "fault",
+        "protein",
+        "sentiment",
+        "stock",
+        "textgen",
+        "weather",
+    }
     assert {model["name"] for model in listed["models"]} == set(BUILT_IN)
     assert set(listed) == {"tasks", "models", "baselines", "budgets", "recipes"} and len(listed["budgets"]) == 28
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}

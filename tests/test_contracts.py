@@ -146,7 +146,14 @@ def test_permuted_targets_teach_nothing_where_true_ones_teach_something(name):
 
 
 def test_every_split_kind_is_covered(prepared):
-    assert {type(prepared[name].data.train) for name in BUILT_IN} == {Ragged, RaggedTags, Rows, Segments, Stream, Windows}
+    assert {type(prepared[name].data.train) for name in BUILT_IN} == {
+        Ragged,
+        RaggedTags,
+        Rows,
+        Segments,
+        Stream,
+        Windows,
+    }
 
 
 def test_intervals_of_real_tasks_can_be_told(prepared):

@@ -64,7 +64,12 @@ def step_symbol(train: RaggedTags, val: RaggedTags, data: TaskData) -> Predict:
     at, _, _ = _scored(train)
     np.add.at(counts, (train.series[at], train.labels[at]), 1)
     shares = counts / counts.sum(axis=1, keepdims=True)
-    return lambda split: shares[split.series[_scored(split)[0]]]
+
+    def predict(split: Any) -> Array:
+        chosen: Array = shares[split.series[_scored(split)[0]]]
+        return chosen
+
+    return predict
 
 
 def _counts(train: RaggedTags, data: TaskData) -> tuple[Array, Array, Array]:
@@ -100,7 +105,11 @@ def gor(train: RaggedTags, val: RaggedTags, data: TaskData) -> Predict:
     counts, _, _ = _counts(train, data)
     information = _information(counts)
     prior = np.log(counts.sum(axis=(0, 1)) / counts.sum())
-    return lambda split: softmax(_summed(information, neighbours(split)) + prior)
+
+    def predict(split: Any) -> Array:
+        return softmax(_summed(information, neighbours(split)) + prior)
+
+    return predict
 
 
 def _odds(counts: Array) -> Array:

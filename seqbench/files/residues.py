@@ -72,10 +72,10 @@ def score_residues(predictions: Array, truth: Truth) -> dict[str, float]:
     """
     labels, targets = predictions.argmax(axis=1), truth.targets
     row, step = truth.meta["row"], truth.meta["step"]
-    beside = (row[1:] == row[:-1]) & (step[1:] == step[:-1] + 1)
-    if not (beside | (row[1:] > row[:-1])).all():
+    if not ((row[1:] > row[:-1]) | (row[1:] == row[:-1]) & (step[1:] > step[:-1])).all():
         order = np.lexsort((step, row))
-        return score_residues(predictions[order], truth[order])
+        labels, targets, row, step = labels[order], targets[order], row[order], step[order]
+    beside = (row[1:] == row[:-1]) & (step[1:] == step[:-1] + 1)
     return {
         "q3": accuracy(labels, targets),
         "sov": segment_overlap(labels, targets, np.append(True, ~beside)),

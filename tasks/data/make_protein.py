@@ -85,24 +85,25 @@ def read_database(path: Path) -> Database:
     if digest.hexdigest() != SHA256:
         raise ValueError(f"{path} has not the SHA-256 of the file in promod3-data 3.2.1+ds-6.")
     memory = np.memmap(path, np.uint8, "r")
+    raw = memory.data
     at = HEADER
-    _, count = struct.unpack_from("<iQ", memory, at)
+    _, count = struct.unpack_from("<iQ", raw, at)
     at += 12
     names, starts, lengths = [], [], []
     for _ in range(count):
         words = []
         for _ in range(2):
-            (size,) = struct.unpack_from("<I", memory, at)
-            words.append(bytes(memory[at + 4 : at + 4 + size]).decode("ascii"))
+            (size,) = struct.unpack_from("<I", raw, at)
+            words.append(bytes(raw[at + 4 : at + 4 + size]).decode("ascii"))
             at += 4 + size
-        start, length, number = struct.unpack_from("<IHH", memory, at)
+        start, length, number = struct.unpack_from("<IHH", raw, at)
         at += 20  # they are followed by the place of the chain in space
         names.append(f"{words[0]}_{words[1]}_{number}")
         starts.append(start)
         lengths.append(length)
     parts = {}
     for name, kind, width in PARTS:
-        (residues,) = struct.unpack_from("<Q", memory, at)
+        (residues,) = struct.unpack_from("<Q", raw, at)
         size = residues * width * np.dtype(kind).itemsize
         parts[name] = memory[at + 8 : at + 8 + size].view(kind).reshape(residues, width).squeeze()
         at += 8 + size
@@ -121,7 +122,7 @@ def cluster(database: Database, mmseqs: str) -> list[int]:
         folder = Path(name)
         everything = write_fasta(database, list(range(len(database.names))), folder / "all.fasta")
         options = ["--min-seq-id", str(IDENTITY), "-c", str(COVERED), "--cov-mode", "1", "-s", "7", "--threads", "1"]
-        command = [mmseqs, "easy-cluster", everything, folder / "clusters", folder / "tmp", *options]
+        command: list[str | Path] = [mmseqs, "easy-cluster", everything, folder / "clusters", folder / "tmp", *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         pairs = (line.split() for line in (folder / "clusters_cluster.tsv").read_text("ascii").splitlines())
         of = {int(member): int(representative) for representative, member in pairs}
@@ -135,7 +136,7 @@ def alike(database: Database, mmseqs: str, queries: list[int], targets: list[int
         files = [write_fasta(database, rows, folder / file) for rows, file in ((queries, "q.fa"), (targets, "t.fa"))]
         columns = "query,target,fident,qstart,qend,tstart,tend"
         options = ["-s", "7.5", "-e", "0.001", "--max-seqs", "1000", "--threads", "1", "--format-output", columns]
-        command = [mmseqs, "easy-search", *files, folder / "hits.tsv", folder / "tmp", *options]
+        command: list[str | Path] = [mmseqs, "easy-search", *files, folder / "hits.tsv", folder / "tmp", *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         found = set()
         for line in (folder / "hits.tsv").read_text("ascii").splitlines():
@@ -202,7 +203,8 @@ def profile(database: Database, chain: int) -> Residues:
     """(T, 20) of one chain, 0 to 7; some shares in the database are a little below 0 or above 1."""
     start = database.starts[chain]
     shares = np.clip(database.parts["profile"][start : start + database.lengths[chain]].astype(float) / 1e4, 0, 1)
-    return np.rint(7 * np.sqrt(shares)).astype(np.uint8)
+    levels: Residues = np.rint(7 * np.sqrt(shares)).astype(np.uint8)
+    return levels
 
 
 def build_profiles(database: Database, rows: list[tuple[str, int]]) -> pa.Table:
