@@ -138,7 +138,7 @@ def choose(config: DataOptions) -> Choice:
     path, kind = Path(config.data), config.kind
     suffix = suffix_of(path)
     if suffix in FASTA and kind == "tag":
-        return Choice("tag-protein", {}, f"{path.name}: sequences of which each has a second one of labels.")
+        return Choice("tag-protein", {}, f"{path.name}: sequences, each with a record of labels, as --kind tag says.")
     if suffix in FASTA + GENBANK:
         if kind not in (None, *OF_CELLS):
             raise UserError(f"{path.name} holds sequences: their kind is classify or regress, not {kind}.")
