@@ -34,8 +34,9 @@ from seqbench.task import Budget, Source, Training, register_task
 
 Array = npt.NDArray[Any]
 FOLDER = Path(__file__).parent / "data"
-FILE, FILE_SHA256 = "protein.parquet", "0" * 64
-PROFILES, PROFILES_SHA256 = "protein_profiles.parquet", "0" * 64
+FILE, FILE_SHA256 = "protein.parquet", "948eaf350c596cee2c913e54f79db3818465097dfa990c9d299ae70273d13edb"
+PROFILES = "protein_profiles.parquet"
+PROFILES_SHA256 = "6625c81659d6358c0c8769803bb3dae20d996e9a932f232eaf6b8601ec1e8f0a"
 LEVELS = 7  # the largest number of a stored profile, which stands for a share of 1
 LONGEST = 400  # residues of a shipped chain
 PARTS = ("train", "val", "test")
@@ -65,12 +66,12 @@ class Options:
 
 def read_profiles(tokens: Array) -> Array:
     """(L, 40) uint8: of every residue the shipped shares, as square roots from 0 to LEVELS, and which it is."""
-    table = pq.read_table(shipped_file(FOLDER, PROFILES, PROFILES_SHA256))
-    rows = np.zeros((len(tokens), 2 * len(residues.AMINO_ACIDS)), dtype=np.uint8)
-    for i, letter in enumerate(residues.AMINO_ACIDS):
-        rows[:, i] = table[letter].to_numpy()
-        rows[:, len(residues.AMINO_ACIDS) + i] = LEVELS * (tokens == residues.VOCABULARY.index(letter))
-    return rows
+    table = pq.read_table(shipped_file(FOLDER, PROFILES, PROFILES_SHA256), columns=["profile"])
+    together = b"".join(table["profile"].to_pylist())
+    shares = np.frombuffer(together, dtype=np.uint8).reshape(-1, len(residues.AMINO_ACIDS))
+    known = np.array([residues.VOCABULARY.index(letter) for letter in residues.AMINO_ACIDS])
+    own = LEVELS * (tokens[:, None] == known).astype(np.uint8)
+    return np.concatenate([shares, own], axis=1)
 
 
 @register_task(

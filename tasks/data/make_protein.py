@@ -19,9 +19,9 @@ validates, at 25% identity over half of the shorter one. Such chains are in the 
 Columns:
     protein.parquet            chain (string, PDB entry, chain and number of the first residue), split (train, val or
                                test), sequence (string), dssp (string, as long as the sequence, of GHIEBTSC)
-    protein_profiles.parquet   the profile of every residue, end to end in the order of protein.parquet: one uint8
-                               column per amino acid, round(7 sqrt(share)), shares of the amino acids in an
-                               alignment of related sequences
+    protein_profiles.parquet   chain, profile (binary): of every residue 20 bytes, of the amino acids in the order of
+                               ACDEFGHIKLMNPQRSTVWY, each round(7 sqrt(share)), where the shares are those in an
+                               alignment of related sequences; in the order of protein.parquet
     protein_clusters.parquet   chain, representative (its row in this file), use (train, val, test, alike, or length
                                for a representative that is too short or long, or "" for a chain that is none)
 
@@ -209,14 +209,17 @@ def profile(database: Database, chain: int) -> Residues:
 
 def build_profiles(database: Database, rows: list[tuple[str, int]]) -> pa.Table:
     """The table of protein_profiles.parquet."""
-    together = np.concatenate([profile(database, i) for _, i in rows])
-    return pa.table({letter: pa.array(together[:, k]) for k, letter in enumerate(AMINO_ACIDS)})
+    columns = {
+        "chain": pa.array([database.names[i] for _, i in rows], pa.string()),
+        "profile": pa.array([profile(database, i).tobytes() for _, i in rows], pa.binary()),
+    }
+    return pa.table(columns)
 
 
 def write(table: pa.Table, path: Path, dictionary: list[str]) -> None:
-    """With the strongest compression; strings of one column in one page, so that zstd sees them all."""
-    options = {"compression": "zstd", "compression_level": 22, "data_page_size": 2**24, "write_batch_size": 2**21}
-    pq.write_table(table, path, use_dictionary=dictionary, row_group_size=2**21, **options)
+    """With the strongest compression; a column in one page, so that zstd sees all of it."""
+    options = {"compression": "zstd", "compression_level": 22, "data_page_size": 2**26, "write_batch_size": 2**21}
+    pq.write_table(table, path, use_dictionary=dictionary, **options)
     print(f"{path.name}: {path.stat().st_size:,} bytes, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
 
 
