@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 SIDE = 8  # steps that are read on either side
 OFFSETS = np.arange(-SIDE, SIDE + 1)
 MOST_CELLS = 6e7  # numbers in the table that a regression is fitted to
-MOST_STEPS = 300_000  # training steps that a regression or trees see
+MOST_STEPS = 200_000  # training steps that a regression or trees see
 MOST_HELD = 50_000  # validation steps that rounds are chosen on
 CHUNK = 100_000  # steps whose windows are in memory together
 

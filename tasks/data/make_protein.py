@@ -37,8 +37,8 @@ import hashlib
 import struct
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +61,7 @@ Array = npt.NDArray[np.generic]
 Residues = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Database:
+class Database(NamedTuple):
     """Chains by name, where each lies, and what is known of all residues, end to end."""
 
     names: list[str]
