@@ -42,7 +42,7 @@ TEXTS = _budgets(smoke=(30, 64, 1), quick=(800, 64, 10), standard=(5000, 64, 25)
 DNA = _budgets(smoke=(60, 64, 1), quick=(2000, 64, 5), standard=(8000, 64, 20), full=(60_000, 64, 150))
 RUNS = _budgets(smoke=(40, 64, 1), quick=(1200, 64, 6), standard=(10_000, 64, 20), full=(60_000, 64, 120))
 SERIES = _budgets(smoke=(40, 64, 1), quick=(1000, 64, 10), standard=(5000, 64, 50), full=(50_000, 64, 500))
-CHAINS = _budgets(smoke=(40, 16, 1), quick=(1200, 32, 6), standard=(6000, 32, 20), full=(60_000, 32, 150))
+CHAINS = _budgets(smoke=(40, 16, 1), quick=(3000, 16, 6), standard=(12_000, 16, 20), full=(120_000, 16, 150))
 STREAM = _budgets(smoke=(40, 16, 1), quick=(1500, 32, 5), standard=(20_000, 32, 20), full=(400_000, 32, 400))
 
 
@@ -69,7 +69,7 @@ _register(
 )  # fmt: skip
 _register(
     "tag-protein", "tag", residues.VARIANT, perfect=1.0, budgets=CHAINS,
-    training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.2),
+    training=Training(learning_rate=1e-2, weight_decay=0.2, dropout=0.2),
 )  # fmt: skip
 _register(
     "regress-text", "regress", texts.NUMBERS, budgets=TEXTS,
