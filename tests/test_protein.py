@@ -16,11 +16,13 @@ from seqbench.config import RunConfig
 from seqbench.data import CONTEXT, Truth
 from seqbench.device import settings
 from seqbench.errors import UserError
+from seqbench.experiment import resolve
 from seqbench.files import residues
 from seqbench.metrics import segment_overlap
 from seqbench.models.backbone import build, shape_of
 from seqbench.prepare import load_or_build, prepare
-from seqbench.training import DeviceSplit, predict_split
+from seqbench.task import Budget
+from seqbench.training import DeviceSplit, fit, predict_split
 
 DATA = ROOT / "tasks" / "data"
 LETTERS = "HEC"
@@ -179,7 +181,7 @@ def test_prepared_data_comes_back_and_padding_changes_nothing(tmp_path, features
 # baselines ------------------------------------------------------------------------------------------------------------
 
 
-def planted(n=60, seed=0, shuffle=False):
+def planted(n=60, seed=0, shuffle=False, longest=400):
     """The label is told by the symbols four before and three after: helix where they are equal in kind."""
     rng = np.random.default_rng(seed)
     tokens = [rng.integers(1, 21, rng.integers(40, 60)).astype(np.uint8) for _ in range(n)]
@@ -188,7 +190,7 @@ def planted(n=60, seed=0, shuffle=False):
         before, after = np.roll(one, 4) % 2, np.roll(one, -3) % 2
         before[:4], after[-3:] = 0, 0
         labels.append((before + after).astype(np.int8))
-    split = residues.Chains(tokens, labels, np.arange(n)).split(np.arange(n), 400)
+    split = residues.Chains(tokens, labels, np.arange(n)).split(np.arange(n), longest)
     return split.shuffled(rng) if shuffle else split
 
 
@@ -238,14 +240,23 @@ def test_neighbours_tell_a_planted_label_and_shuffled_ones_nothing(monkeypatch, 
     assert right > 0.75 and blind < 0.55
 
 
+def test_what_stands_around_is_lost_where_sequences_are_cut_to_single_steps():
+    whole, cut = planted(), planted(longest=1)
+    right = []
+    for split in (whole, cut):
+        found = neighbours.gor(split, split, data_of(split))(split)
+        right.append(np.mean(found.argmax(axis=1) == split.truth().targets))
+    assert np.array_equal(whole.truth().targets, cut.truth().targets) and right[0] > 0.75 > 0.6 > right[1]
+
+
 def test_features_are_read_by_the_rows_that_can():
     train, test = planted(), planted(seed=1)
     kinds = [TaskData(*(_with_features(split),) * 3, {}, features=tuple("ab"), classes=residues.CLASSES)
              for split in (train, test)]  # fmt: skip
     data, held = kinds
-    for fit in (neighbours.step_symbol, neighbours.gor, neighbours.gor_pairs):
+    for counting in (neighbours.step_symbol, neighbours.gor, neighbours.gor_pairs):
         with pytest.raises(NotApplicable, match="symbols"):
-            fit(data.train, data.val, data)
+            counting(data.train, data.val, data)
     found = neighbours.neighbours_logistic(data.train, data.val, data)(held.test)
     assert np.mean(found.argmax(axis=1) == held.test.truth().targets) > 0.75
 
@@ -368,6 +379,21 @@ def test_hardly_a_piece_of_ten_residues_is_shared_between_splits(shipped):
     for part in ("val", "test"):
         shares = [len(pieces(table["sequence"][i]) & known) / len(pieces(table["sequence"][i])) for i in rows[part]]
         assert np.mean(shares) < 0.002 and max(shares) < 0.2
+
+
+@pytest.mark.parametrize("control", ["none", "shuffle-labels"])
+def test_permuted_labels_teach_nothing_where_true_ones_do(control):
+    """By the log-probability of the true class: two classes are nearly equally frequent, so Q3 is a matter of luck."""
+    planned = resolve(RunConfig(task="protein", model="gru", hidden=32, learning_rate=1e-2, dropout=0, control=control))
+    spec, data = planned.prepared.spec, planned.data
+    with settings(planned.device, planned.config):
+        model = build("gru", "tag", shape_of("tag", data), (32,))
+        fit(model, spec, data, planned.config, Budget(50, 32, 1))
+        chances = predict_split(model, data.test, planned.config)
+    targets = data.test.truth().targets
+    shares = np.bincount(targets) / len(targets)
+    gained = np.log(chances[np.arange(len(targets)), targets]).mean() - shares @ np.log(shares)
+    assert gained > 0.05 if control == "none" else gained < 1e-3
 
 
 def test_predictions_of_a_file_are_those_of_the_test(tmp_path, monkeypatch, capsys, shipped):
