@@ -33,6 +33,7 @@ __all__ = [
     "Probe",
     "ProbeSpec",
     "Ragged",
+    "RaggedTags",
     "Range",
     "Recipe",
     "Record",
@@ -92,6 +93,7 @@ _HOME = {
     "seqbench.data": (
         "Batch",
         "Ragged",
+        "RaggedTags",
         "Rows",
         "Segments",
         "Split",

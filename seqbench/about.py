@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.data import RaggedTags, Segments, Split, Stream, Tagged, TaskData, Windows
 from seqbench.prepare import Prepared, baselines_not_applicable
 from seqbench.report.text import format_value
 from seqbench.task import TaskSpec
@@ -113,6 +113,8 @@ def _inputs(data: TaskData, split: Split) -> Array:
     """(L, D) the steps of a split with features, before scaling."""
     arrays = split.arrays()
     steps: npt.NDArray[Any] = arrays["series"] if "series" in arrays else arrays["inputs"]
+    if "scale" in arrays:
+        steps = steps * arrays["scale"]
     return _natural(data, steps.reshape(-1, steps.shape[-1]))
 
 
@@ -151,8 +153,10 @@ def _example(prepared: Prepared) -> str:
     if data.vocabulary:
         separator = "" if all(len(symbol) == 1 for symbol in data.vocabulary[2:]) else " "
         text = separator.join(data.vocabulary[token] for token in batch.inputs[0, :length])
+        if isinstance(train, RaggedTags):
+            label = _tags(data, batch.targets[0, :length])
         return f"{text if len(text) <= 4 * WIDTH else text[: 4 * WIDTH] + ' ...'} -> {label}"
-    noun = "last" if isinstance(train, Segments | Tagged) else "first"
+    noun = "last" if isinstance(train, Segments | Tagged | RaggedTags) else "first"
     return f"{length} steps, the {noun} {_step(data, batch.inputs[0, length - 1 if noun == 'last' else 0])} -> {label}"
 
 
@@ -162,6 +166,15 @@ def _target(prepared: Prepared, target: npt.NDArray[Any]) -> str:
     if data.classes:
         return data.classes[int(np.ravel(target)[-1])]
     return format_value(float(natural_targets(data, np.asarray(target))))
+
+
+def _tags(data: TaskData, targets: npt.NDArray[Any]) -> str:
+    """Labels of all steps by their first letters, where these tell them apart, a point where one is not known."""
+    letters = [name[0] for name in data.classes]
+    if len(set(letters)) < len(letters):
+        return " ".join(data.classes[label] if label >= 0 else "." for label in targets[: WIDTH // 4])
+    text = "".join(letters[label] if label >= 0 else "." for label in targets)
+    return text if len(text) <= 4 * WIDTH else text[: 4 * WIDTH] + " ..."
 
 
 def _step(data: TaskData, values: npt.NDArray[Any]) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "Batch",
     "NewRows",
     "Ragged",
+    "RaggedTags",
     "Reading",
     "Rows",
     "Segments",
@@ -92,16 +93,16 @@ class Split:
     """Common part: ``groups`` (N,) must not straddle splits, ``meta`` is what the score needs beside the targets."""
 
     def __len__(self) -> int:
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
 
     def arrays(self) -> dict[str, Array]:
         """The arrays that `gather` reads."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         """The batch of the examples ``indices`` (B,), by plain indexing."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
 
     def __getitem__(self, indices: Any) -> Batch:
         return self.gather(self.arrays(), np.asarray(indices))
@@ -114,7 +115,7 @@ class Split:
     @property
     def sequence_length(self) -> int:
         """T, the longest input."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
 
     @property
     def lengths(self) -> Array | None:
@@ -123,7 +124,7 @@ class Split:
 
     def truth(self) -> Truth:
         """What the predictions of all examples, in order, are scored against."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
 
     def collect(self, predictions: Array) -> Array:
         """Per-example outputs (N, ...) as `truth` has them."""
@@ -131,7 +132,7 @@ class Split:
 
     def shuffled(self, generator: np.random.Generator) -> Split:
         """The same inputs with permuted targets: a control, from which nothing can be learned."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
 
 
 class Labelled(Split):
@@ -416,6 +417,94 @@ class Tagged(Split):
 
     def shuffled(self, generator: np.random.Generator) -> Tagged:
         return replace(self, labels=self.labels[generator.permutation(len(self.labels))])
+
+
+@dataclass(frozen=True, eq=False)
+class RaggedTags(Split):
+    """Sequences of very different lengths, end to end, with a label for every step; padded a batch at a time.
+
+    Example i is ``series[starts[i] : starts[i] + row_lengths[i]]``: tokens (L,), of which 0 is padding, or features
+    (L, D), which may be small integers to be multiplied by ``scale``. A step with the label `CONTEXT` is read and not
+    scored. A sequence that is longer than a model reads is cut into several examples.
+
+    Attributes:
+        labels: (L,) of all steps.
+        groups: (N,) of the examples.
+        rows, offsets: (N,) which sequence each example is of, and the step of it that it begins with. Both are in
+            ``meta`` of the truth, step by step, for scores that ask what stands side by side.
+    """
+
+    series: Array
+    labels: Array
+    starts: Array
+    row_lengths: Array
+    groups: Array
+    rows: Array
+    offsets: Array
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def arrays(self) -> dict[str, Array]:
+        arrays = {
+            "series": self.series,
+            "labels": self.labels,
+            "starts": self.starts,
+            "lengths": self.row_lengths,
+            "steps": np.arange(self.sequence_length),
+        }
+        return arrays if self.series.ndim == 1 else {**arrays, "scale": np.full(1, self.scale, dtype=np.float32)}
+
+    @staticmethod
+    def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
+        """Whoever knows the longest of ``indices`` passes that many ``steps``; else rows are as long as the longest."""
+        lengths = arrays["lengths"][indices]
+        real = arrays["steps"] < lengths[:, None]
+        at = (arrays["starts"][indices][:, None] + arrays["steps"]) * real
+        inputs, labels = arrays["series"][at], arrays["labels"][at]
+        inputs = inputs * real[:, :, None] * arrays["scale"] if "scale" in arrays else inputs * real
+        return Batch(inputs, lengths, labels * real + CONTEXT * ~real)
+
+    @property
+    def n_scored(self) -> int:
+        return int((self.labels != CONTEXT).sum())
+
+    @property
+    def sequence_length(self) -> int:
+        return int(self.row_lengths.max())
+
+    @property
+    def lengths(self) -> Array | None:
+        return self.row_lengths
+
+    def places(self) -> tuple[Array, Array]:
+        """(L,) the example and the step of it that each step of the series is, in the order of the examples."""
+        example = np.repeat(np.arange(len(self)), self.row_lengths)
+        step = np.arange(len(example)) - np.repeat(np.cumsum(self.row_lengths) - self.row_lengths, self.row_lengths)
+        return example, step
+
+    def truth(self) -> Truth:
+        """The steps of all examples that count, in order."""
+        example, step = self.places()
+        labels = np.asarray(self.labels)[np.asarray(self.starts)[example] + step]
+        scored = labels != CONTEXT
+        example, step = example[scored], step[scored]
+        meta = {"row": np.asarray(self.rows)[example], "step": np.asarray(self.offsets)[example] + step}
+        return Truth(labels[scored].astype(np.int64), np.asarray(self.groups)[example], meta)
+
+    def collect(self, predictions: Array) -> Array:
+        """Outputs (N, T, ...) of every step as those of the steps that count (M, ...)."""
+        example, step = self.places()
+        scored = np.asarray(self.labels)[np.asarray(self.starts)[example] + step] != CONTEXT
+        counted: Array = predictions[example[scored], step[scored]]
+        return counted
+
+    def shuffled(self, generator: np.random.Generator) -> RaggedTags:
+        known = np.flatnonzero(self.labels != CONTEXT)
+        labels = np.array(self.labels)
+        labels[known] = labels[generator.permutation(known)]
+        return replace(self, labels=labels)
 
 
 def _check_length(tokens: Array, window: int) -> None:

@@ -46,7 +46,7 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
     Labels come as ``label`` and ``p_<class>`` beside ``true``; forecasts as ``step_1`` ... beside ``true_1`` ...;
     numbers as ``value`` beside ``true``; of a text the ``bits`` that its ``characters`` cost. ``group`` tells which
     examples are not independent of each other, and ``row``, where it is known, which row of the file (of sequences the
-    record) each is, the first as 0.
+    record) each is, the first as 0; of a residue ``step`` tells the place in it.
 
     Raises:
         UserError: the run did not end well, or its files are missing or damaged.
@@ -69,7 +69,8 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
             "true" if name == "value" else name.replace("step_", "true_"): values
             for name, values in head.columns(truth.targets, reading).items()
         }
-    place = {"row": truth.meta["row"]} if "row" in truth.meta else {}  # records of earlier versions have none
+    # records of earlier versions have none; a step of a sequence is told by both
+    place = {name: truth.meta[name] for name in ("row", "step") if name in truth.meta}
     return pd.DataFrame({**head.columns(predictions, reading), **true, "group": truth.groups, **place})
 
 

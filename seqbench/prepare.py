@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
-from seqbench.data import Ragged, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.data import Ragged, RaggedTags, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
 from seqbench.disk import OCCUPIED, replace_file, sha256, sweep, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import NotApplicable, UserError
@@ -56,7 +56,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 MANIFEST = "manifest.json"
 FORMAT = 2  # of the manifest; a change makes old caches be built again
-SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Tagged, Stream)}
+SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream)}
 INFO = ("vocabulary", "features", "classes", "notes", "fitted")
 
 

@@ -810,12 +810,21 @@ def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.
         order.append(indices)
         parts.append(model.head.predict(output, batch).cpu().numpy())
     model.train()
-    rows = np.concatenate(parts)
+    rows = _together(parts)
     if not np.isfinite(rows).all():  # an argmax over NaN would still look like a prediction
         raise Diverged("the predictions are not finite")
     predictions = np.empty_like(rows)
     predictions[np.concatenate(order)] = rows
     return split.collect(predictions)
+
+
+def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """All rows; where those of some batches are shorter, as outputs of every step are, zeros follow that none reads."""
+    longest = max((part.shape[1] for part in parts if part.ndim > 2), default=0)
+    if all(part.ndim < 3 or part.shape[1] == longest for part in parts):
+        return np.concatenate(parts)
+    filled = [np.pad(part, [(0, 0), (0, longest - part.shape[1]), *[(0, 0)] * (part.ndim - 2)]) for part in parts]
+    return np.concatenate(filled)
 
 
 def evaluate(model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> dict[str, float]:

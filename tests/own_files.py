@@ -82,6 +82,17 @@ def book(n=1500):
     return " ".join(np.random.default_rng(6).choice([*WORDS, *GOOD], n))
 
 
+def chains_file(n=40):
+    """FASTA of made-up proteins, each followed by its labels, which the letters tell."""
+    rng, lines = np.random.default_rng(7), []
+    for i in range(n):
+        labels = np.repeat(rng.choice(list("HEC"), 8), rng.integers(3, 9, 8))
+        usual = {"H": "AAAAELKM", "E": "VVIYFTWQ", "C": "GGPNDSRC"}
+        letters = "".join(rng.choice(list(usual[label])) for label in labels)
+        lines += [f">p{i}", letters, f">p{i}", "".join(labels)]
+    return "\n".join(lines) + "\n"
+
+
 # task -> (file name, content, options that make it small and say what it is)
 OWN = {
     "sentiment": ("reviews.csv", reviews(), ()),
@@ -89,5 +100,6 @@ OWN = {
     "weather": ("station.csv", series(), ("target=temp", "sequence_length=24", "horizon=6")),
     "stock": ("prices.csv", prices(), ("sequence_length=20",)),
     "fault": ("machine.csv", runs(), ("sequence_length=10",)),
+    "protein": ("chains.fasta", chains_file(), ()),
     "textgen": ("book.txt", book(), ("sequence_length=32", "val=0.1", "test=0.1")),
 }

@@ -13,7 +13,7 @@ from seqbench.prepare import download_folder, prepare
 from seqbench.readers.downloads import publish
 from seqbench.task import TASKS, parse_options
 
-HUB = ["dna", "sentiment", "stock", "textgen", "weather"]
+HUB = ["dna", "protein", "sentiment", "stock", "textgen", "weather"]
 
 
 def imdb(part, n):
@@ -64,6 +64,20 @@ def prices():
     return pa.table({"date": pa.array(days, pa.date32()), **columns})
 
 
+def netsurf(name, n):
+    """As the hub has it: names of columns with spaces before them, a mask as numbers, and CB513 with one more."""
+    rng = np.random.default_rng([6, n])
+    letters = ["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 60)) for _ in range(n)]
+    if name == "training_hhblits":
+        letters[3] = netsurf("CB513", 60)["input"][5].as_py()  # a test chain that strayed into training
+    labels = ["".join(rng.choice(list("HEC"), 60)) for _ in range(n)]
+    known = " ".join(["0.0"] * 2 + ["1.0"] * 58)
+    columns = {"input": letters, " dssp3": labels, " dssp8": labels, " disorder": [known] * n}
+    if name == "CB513":
+        columns[" cb513_mask"] = [" ".join(["1.0"] * 59 + ["0.0"])] * n
+    return pa.table(columns)
+
+
 def write(task, folder):
     """The files of ``task``'s canonical set, small, under their names."""
     make = {"sentiment": imdb, "dna": promoters, "textgen": wikitext}.get(task)
@@ -71,6 +85,12 @@ def write(task, folder):
     if task == "weather":
         pa.csv.write_csv(jena(), folder / "weather.csv")
         return {"files": {"weather.csv": {}}}
+    if task == "protein":
+        for file in TASKS.get(task).at("hub").fetch(None).files:
+            name = file.name.removesuffix(".csv")
+            pa.csv.write_csv(netsurf(name, 200 if name == "training_hhblits" else 60), folder / file.name)
+            files[file.name] = {}
+        return {"files": files}
     if task == "stock":
         pq.write_table(prices(), folder / "prices.parquet")
         return {"files": {"prices.parquet": {}}}
@@ -119,6 +139,16 @@ def test_promoters_that_stand_in_the_test_are_not_trained_on(fetched):
     data = prepare("dna", {}, "hub").data
     assert "1 training examples are left out" in data.notes[0] and len(data.test) == 60
     assert data.train.sequence_length == 251 and data.vocabulary[1:5] == ("A", "C", "G", "T")
+
+
+def test_chains_of_the_test_are_not_trained_on_and_masked_residues_not_scored(fetched):
+    fetched("protein")
+    data = prepare("protein", {}, "hub").data
+    assert "1 training examples are left out" in data.notes[0] and len(data.test) == 60
+    assert len(data.train) + len(data.val) == 199
+    assert data.test.n_scored == 60 * 57 and data.val.n_scored == len(data.val) * 58
+    other = prepare("protein", {"test_set": "TS115"}, "hub").data
+    assert other.test.n_scored == 60 * 58
 
 
 def test_jena_is_read_by_the_hour_with_its_faults_mended(fetched):

@@ -45,9 +45,17 @@ def test_help_imports_nothing_heavy_and_list_tasks_no_torch():
 
 def test_list_names_tasks_and_models(cli):
     listed = json.loads(cli("list", "--json").stdout)
-    assert {task["name"] for task in listed["tasks"]} == {"dna", "fault", "sentiment", "stock", "textgen", "weather"}
+    assert {task["name"] for task in listed["tasks"]} == {
+        "dna",
+        "fault",
+        "protein",
+        "sentiment",
+        "stock",
+        "textgen",
+        "weather",
+    }
     assert {model["name"] for model in listed["models"]} == set(BUILT_IN)
-    assert set(listed) == {"tasks", "models", "baselines", "budgets", "recipes"} and len(listed["budgets"]) == 24
+    assert set(listed) == {"tasks", "models", "baselines", "budgets", "recipes"} and len(listed["budgets"]) == 28
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
     text = cli("list").stdout
     assert all(word in text for word in ("dna", "transformer", "kneser-ney", "standard"))
@@ -63,7 +71,7 @@ def test_list_needs_no_torch_and_reads_models_as_they_are_registered():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("task", ["dna", "fault", "sentiment", "stock", "textgen", "weather"])
+@pytest.mark.parametrize("task", ["dna", "fault", "protein", "sentiment", "stock", "textgen", "weather"])
 def test_data_show_answers_what_a_careful_person_asks(cli, task):
     done = cli("data", "show", task)
     assert done.returncode == 0, done.stderr

@@ -135,7 +135,7 @@ def test_what_reads_lists_and_shows_needs_no_torch(name):
 
 
 def test_no_engine_module_knows_a_task_or_a_model_by_name():
-    names = {"dna", "weather", "textgen", "fault", "sentiment", "stock", *MODELS.names()}
+    names = {"dna", "weather", "textgen", "fault", "protein", "sentiment", "stock", *MODELS.names()}
     defining = {"recurrent.py", "transformer.py", "scan.py", "matrix.py", "slstm.py", "tcn.py", "ntm.py"}
     for path in ROOT.glob("seqbench/**/*.py"):
         if path.name in defining or path.parent.name in ("claims", "kernels"):  # about models that texts name; of cells

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from own_files import book, reviews, runs, sequences
+from own_files import book, chains_file, reviews, runs, sequences
 
 import seqbench
 from seqbench.cli import main
@@ -96,6 +96,7 @@ FILES = {  # those of the guide, made small: content, task, and options that fit
     "machine.csv": (runs(), "classify-series", ["--sequence-length", "10"]),
     "turbofan.csv": (engines(), "regress-series", []),
     "states.csv": (states(), "tag-series", []),
+    "chains.fasta": (chains_file(), "tag-protein", []),
     "book.txt": (book(), "generate-text", ["--sequence-length", "32", "--option", "val=0.1", "--option", "test=0.1"]),
     "rated.csv": (rated(), "regress-text", []),
 }

@@ -218,7 +218,7 @@ def mutate(content, rng):
 
 @pytest.mark.parametrize("task", OWN)
 def test_mutated_files_never_give_a_traceback_a_hang_or_half_a_cache(own, tmp_path, task):
-    """60 broken copies of each of six files: each is prepared whole or refused in one sentence."""
+    """60 broken copies of each file: each is prepared whole or refused in one sentence."""
     file, content, options = OWN[task]
     rng, refused = random.Random(task), 0
     given = dict(parse_options_text(options))

@@ -73,6 +73,24 @@ def test_a_run_of_classes_shows_its_confusion(run_of, kind):
     assert np.trace(counts) == right and np.sum(counts) == len(truth)
 
 
+def test_a_run_of_tagged_sequences_shows_the_median_and_the_worst_along_their_steps(run_of):
+    record, folder, _, _ = run_of("toy-first", kind="tag")
+    true = np.array([0, 0, 1, 1, 2, 2] * 3)
+    guess = true.copy()
+    guess[6:8], guess[12:16] = 1, 2  # two and three are wrong in the second and the third
+    rows, steps = np.repeat([0, 1, 2], 6), np.tile([0, 1, 2, 3, 4, 6], 3)  # step 5 is not scored
+    kept = {"prediction": np.eye(3)[guess], "target": true, "group": rows, "meta_row": rows, "meta_step": steps}
+    order = np.random.default_rng(0).permutation(18)
+    np.savez(folder / "predictions.npz", **{name: values[order] for name, values in kept.items()})
+    _, median, _, worst = run_chart(record, folder).panels
+    assert "the median share of right labels, 66.7%" in median.title and "lowest" in worst.title
+    assert [mark.label for mark in worst.marks] == ["true", "predicted"]
+    drawn = np.array([worst.marks[0].x, worst.marks[0].y]).T
+    levels = drawn[~np.isnan(drawn[:, 1])].reshape(-1, 2, 2)
+    assert levels[:, :, 0].tolist() == [[0.5, 2.5], [2.5, 4.5], [4.5, 5.5], [6.5, 7.5]]
+    assert levels[:, 0, 1] == pytest.approx([2.12, 1.12, 0.12, 0.12]) and worst.y.ticks[0] == (2, "A")
+
+
 def test_a_run_of_numbers_shows_them_in_their_own_units_beside_the_true_ones(run_of):
     record, folder, _, _ = run_of("toy-first", kind="regress")
     true = np.linspace(-1, 1, 5000)

@@ -7,6 +7,7 @@ deselected by default, and are skipped where a package is missing: `pytest -m pr
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
@@ -49,7 +50,7 @@ def test_shipped_files_have_the_hashes_in_sources_md() -> None:
         r"^\| `([\w.-]+\.parquet)` \|.*\| `([0-9a-f]{64})` \|", (DATA / "SOURCES.md").read_text("utf-8"), re.M
     )
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in DATA.glob("*.parquet")}
-    assert {"dna.parquet", "fault.parquet", "stock.parquet", "weather.parquet"} <= files.keys()
+    assert {"dna.parquet", "fault.parquet", "protein.parquet", "stock.parquet", "weather.parquet"} <= files.keys()
     assert len(rows) == len(dict(rows))
     assert dict(rows) == files
 
@@ -117,6 +118,31 @@ def test_fault_scales_give_back_physical_values() -> None:
     assert {name: means[name] for name in expected} == pytest.approx(expected, rel=1e-3)
     fixed = {name for name in scales if len(table[name].unique()) == 1}
     assert fixed == {"xmv_5", "xmv_9", "xmv_12"}
+
+
+def test_protein_columns_order_and_size() -> None:
+    table, profiles, clusters = (shipped(f"protein{end}") for end in ("", "_profiles", "_clusters"))
+    assert table.schema.names == ["chain", "split", "sequence", "dssp"]
+    assert profiles.schema.names == ["chain", "profile"] and profiles["chain"].equals(table["chain"])
+    assert clusters.schema.names == ["chain", "representative", "use"] and clusters.num_rows == 21_119
+    for one in (table, profiles, clusters):
+        assert one.schema.metadata is None and sum(column.null_count for column in one.columns) == 0
+    rows = table.to_pydict()
+    assert all(
+        len(letters) == len(labels) and 40 <= len(letters) <= 400
+        for letters, labels in zip(rows["sequence"], rows["dssp"], strict=True)
+    )
+    assert set("".join(rows["dssp"])) == set("HGIEBTSC")
+    assert set("".join(rows["sequence"])) == set("ACDEFGHIKLMNPQRSTVWY")
+    stored = profiles["profile"].to_pylist()
+    assert [len(one) for one in stored] == [20 * len(letters) for letters in rows["sequence"]]
+    assert set(b"".join(stored)) == set(range(8))
+    used = Counter(clusters["use"].to_pylist())
+    assert {part: used[part] for part in ("train", "val", "test")} == Counter(rows["split"])
+    representatives = set(clusters["representative"].to_pylist())
+    chosen = {i for i, use in enumerate(clusters["use"].to_pylist()) if use}
+    assert chosen == representatives and len(representatives) == sum(used.values()) - used[""]
+    assert all((DATA / f"protein{end}.parquet").stat().st_size < 8_000_000 for end in ("", "_profiles", "_clusters"))
 
 
 def test_stock_columns_order_and_size() -> None:
@@ -203,6 +229,19 @@ def test_fault_seeds_are_all_different_and_have_the_long_period() -> None:
     seeds = [make_fault.drawn(run)[0] for run in range(840)]
     assert len(set(seeds)) == 840
     assert all(0 < seed < 2**32 and seed % 16 == 8 for seed in seeds)
+
+
+@pytest.mark.provenance
+def test_proteins_and_their_profiles_can_be_made_again() -> None:
+    """From the table of clusters; PROMOD3_DATA is where promod3-data is unpacked, if not below /."""
+    make_protein = script("make_protein")
+    path = Path(os.environ.get("PROMOD3_DATA", "/")) / make_protein.FILE
+    if not path.is_file():
+        pytest.skip(f"the source package promod3-data is not there: {path}")
+    database = make_protein.read_database(path)
+    rows = make_protein.chosen(database, shipped("protein_clusters"))
+    assert make_protein.build(database, rows).equals(shipped("protein"))
+    assert make_protein.build_profiles(database, rows).equals(shipped("protein_profiles"))
 
 
 @pytest.mark.provenance

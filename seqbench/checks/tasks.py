@@ -190,7 +190,7 @@ def _values(subject: Subject) -> str:
             )
         if batch.inputs.ndim == 3 and batch.inputs.shape[2] != len(data.features):
             raise Broken(f"{part} has {batch.inputs.shape[2]} features, and {len(data.features)} are named.")
-        if spec.kind == "classify":
+        if spec.kind in ("classify", "tag"):
             _expect_classes(part, truth, len(data.classes))
         if len(truth.groups) != len(truth) or any(len(rows) != len(truth) for rows in truth.meta.values()):
             raise Broken(f"groups or meta of {part} have not one row for each of {len(truth):,} examples.")

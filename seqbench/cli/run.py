@@ -369,6 +369,9 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     if record.task.kind in TEST_PANELS:
         predictions, truth = read_predictions(folder)
         columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
+        if record.task.kind == "tag" and "step" in truth.meta:
+            for column, panel in zip(columns, _along(predictions, truth, folder), strict=True):
+                column.append(panel)
     about = f"{_named(record)} · {record.model.name} · {record.budget} · seed {record.seed}"
     return Chart(about, columns, f"{spec.primary.name}: {spec.primary.direction} is better")
 
@@ -407,6 +410,56 @@ def _confusion(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
     texts = [[f"{counts[i, j]:,}\n{shares[i, j]:.1%}" for j in range(len(names))] for i in range(len(names))]
     matrix = Matrix(shares.tolist(), names, names, texts=texts, label="share of those of the true class")
     return Panel("Test: which classes are taken for which", [matrix], Axis("predicted"), Axis("true"))
+
+
+def _along(predictions: np.ndarray, truth: Truth, folder: Path) -> list[Panel]:
+    """The test sequences with the median and the lowest share of right labels, so that not only pretty ones are shown:
+    what is true and what is predicted, step by step."""
+    import numpy as np
+
+    names = json.loads((folder / "model.json").read_text(encoding="utf-8"))["classes"]
+    row, step = truth.meta["row"], truth.meta["step"]
+    guess = predictions.argmax(axis=1)
+    sizes = np.bincount(row)
+    right = np.bincount(row, weights=guess == truth.targets)[sizes > 0] / sizes[sizes > 0]
+    order = np.flatnonzero(sizes)[np.argsort(right, kind="stable")]
+    panels = []
+    for what, chosen in (("median", order[len(order) // 2]), ("lowest", order[0])):
+        mine = np.flatnonzero(row == chosen)
+        mine = mine[np.argsort(step[mine], kind="stable")]
+        marks = [
+            _levels(step[mine] + 1, len(names) - 1 - labels[mine] + shift, look, label)
+            for labels, shift, look, label in (
+                (truth.targets, 0.12, Look(DARK), "true"),
+                (guess, -0.12, Look(COLOURS[0]), "predicted"),
+            )
+        ]
+        share = f"{float(np.mean(guess[mine] == truth.targets[mine])):.1%}"
+        panels.append(
+            Panel(
+                f"Test: the sequence with the {what} share of right labels, {share}",
+                marks,
+                Axis("step"),
+                Axis(
+                    limits=(-0.5, len(names) - 0.5),
+                    ticks=[(len(names) - 1 - i, name) for i, name in enumerate(names)] if len(names) > 2 else None,
+                ),
+            )
+        )
+    return panels
+
+
+def _levels(steps: np.ndarray, heights: np.ndarray, look: Look, label: str) -> Line:
+    """A level line for every stretch of equal heights, with gaps between them."""
+    x: list[float] = []
+    y: list[float] = []
+    for at, height in zip(steps.tolist(), heights.tolist(), strict=True):
+        if y and y[-1] == height and x[-1] == at - 0.5:
+            x[-1] = at + 0.5
+        else:
+            x += [at - 0.5, at - 0.5, at + 0.5]
+            y += [math.nan, height, height]
+    return Line(x, y, look, label=label)
 
 
 MOST_POINTS = 2000  # more can't be told apart

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from seqbench.data import TaskData
+from seqbench.data import CONTEXT, TaskData
 from seqbench.errors import UserError
-from seqbench.files import nucleotides, plain_text, series, texts
+from seqbench.files import nucleotides, plain_text, residues, series, texts
 from seqbench.files.near import near_groups
 from seqbench.files.splitting import hold_out
 from seqbench.readers.downloads import HubFile, fetch_hub, fetch_prices
-from seqbench.readers.tables import read_table
+from seqbench.readers.tables import Table, read_table
 from seqbench.task import Metric, Source
 
-__all__ = ["IMDB", "JENA", "PROMOTERS", "WIKITEXT", "HubSet", "Prices"]
+__all__ = ["IMDB", "JENA", "NETSURF", "PROMOTERS", "WIKITEXT", "HubSet", "Prices"]
 
 VAL = 0.15  # of the publishers' training examples
 
@@ -187,6 +187,77 @@ WIKITEXT: dict[str, Any] = {
     "citation": "S. Merity et al., Pointer sentinel mixture models, ICLR 2017; hub set Salesforce/wikitext",
     "licence": "CC BY-SA 3.0 and GFDL (Wikipedia)",
     "split": "the publishers' three parts",
+}
+
+
+TEST_SETS = ("CB513", "TS115", "CASP12", "CASP13", "CASP14")
+NETSURF_FILES = HubSet(
+    tuple(
+        HubFile("proteinea/secondary_structure_prediction", f"{name}.csv", "5d2e1b432e824bfa2888f52d3d12ed18a292c8ab")
+        for name in ("training_hhblits", *TEST_SETS)
+    )
+)
+MASKS = ("disorder", "cb513_mask")  # columns of numbers: a residue is scored where each that there is says 1
+
+
+@dataclass(frozen=True)
+class NetsurfOptions:
+    """Options of protein on the hub's set.
+
+    Attributes:
+        sequence_length: residues that are read at a time; longer chains are cut into pieces.
+        test_set: which of the published test sets is scored.
+    """
+
+    sequence_length: int = 1000
+    test_set: str = "CB513"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sequence_length <= 5000:
+            raise UserError(f"--sequence-length must be from 1 to 5000 residues, not {self.sequence_length}.")
+        if self.test_set not in TEST_SETS:
+            raise UserError(f"option test_set must be one of {', '.join(TEST_SETS)}, not {self.test_set!r}.")
+
+
+def load_netsurf(source: Source, options: NetsurfOptions) -> TaskData:
+    """The chains of NetSurfP-2.0 and one of its test sets; residues that are disordered or masked are not scored."""
+    tables = [read_table(_file(source, name)) for name in ("training_hhblits", options.test_set)]
+    letters, labels = [], []
+    for table in tables:
+        names = {name.strip(): name for name in table.names}
+        letters += ["".join(cell.split()).upper() for cell in table.texts(names["input"])]
+        labels += _masked(table, names)
+    for i, (sequence, numbers) in enumerate(zip(letters, labels, strict=True)):
+        if len(sequence) != len(numbers) or (numbers < CONTEXT).any() or not residues.tokens_of(sequence).all():
+            raise UserError(f"chain {i + 1} of the set has letters that are none, or not as many labels as residues.")
+    groups = near_groups(letters, piece=residues.PIECE, by_words=False)
+    indices, note = hold_out(groups, len(tables[0]), VAL)
+    chains = residues.Chains([residues.tokens_of(text) for text in letters], labels, groups)
+    splits = {part: chains.split(rows, options.sequence_length) for part, rows in indices.items()}
+    return residues.tagged_data(splits, chains, source.hashes, options.sequence_length, (note,))
+
+
+def _masked(table: Table, names: Mapping[str, str]) -> list[Any]:
+    """The labels of every chain, `CONTEXT` where one of the masks is 0."""
+    rows = [residues.class_numbers("".join(cell.split())).copy() for cell in table.texts(names["dssp3"])]
+    for mask in MASKS:
+        for i, cell in enumerate(table.texts(names[mask], allow_empty=True) if mask in names else ()):
+            known = np.array([float(word) > 0 for word in cell.split()], dtype=bool)
+            if len(known) != len(rows[i]):
+                raise UserError(f"{table.file}, {table.where(i)}: {mask} has not one number for each label.")
+            rows[i][~known] = CONTEXT
+    return rows
+
+
+NETSURF: dict[str, Any] = {
+    "load": load_netsurf,
+    "options": NetsurfOptions,
+    "fetch": lambda options: NETSURF_FILES,
+    "description": "helix, strand or coil of every residue (NetSurfP-2.0; CB513, TS115 or CASP test sets)",
+    "citation": "M.S. Klausen et al., NetSurfP-2.0, Proteins 87:520-527 (2019); hub set "
+    "proteinea/secondary_structure_prediction",
+    "licence": "not stated by the publishers; for research",
+    "split": "the publishers' test set; 15% of their training chains validate; near-duplicates are left out",
 }
 
 

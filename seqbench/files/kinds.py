@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from seqbench.config import FLAGS, DataOptions, is_given
 from seqbench.errors import UserError
-from seqbench.files import nucleotides, plain_text, runs, series, texts
+from seqbench.files import nucleotides, plain_text, residues, runs, series, texts
 from seqbench.files.columns import CellOptions, named_columns
 from seqbench.readers.archives import shown, suffix_of
 from seqbench.readers.sequences import FASTA, GENBANK, NO_BASE
@@ -42,6 +42,7 @@ TEXTS = _budgets(smoke=(30, 64, 1), quick=(800, 64, 10), standard=(5000, 64, 25)
 DNA = _budgets(smoke=(60, 64, 1), quick=(2000, 64, 5), standard=(8000, 64, 20), full=(60_000, 64, 150))
 RUNS = _budgets(smoke=(40, 64, 1), quick=(1200, 64, 6), standard=(10_000, 64, 20), full=(60_000, 64, 120))
 SERIES = _budgets(smoke=(40, 64, 1), quick=(1000, 64, 10), standard=(5000, 64, 50), full=(50_000, 64, 500))
+CHAINS = _budgets(smoke=(40, 16, 1), quick=(3000, 16, 6), standard=(12_000, 16, 20), full=(120_000, 16, 150))
 STREAM = _budgets(smoke=(40, 16, 1), quick=(1500, 32, 5), standard=(20_000, 32, 20), full=(400_000, 32, 400))
 
 
@@ -65,6 +66,10 @@ _register(
 _register(
     "tag-series", "tag", runs.TAGS, perfect=1.0, budgets=RUNS,
     training=Training(learning_rate=4e-3, weight_decay=0.1, dropout=0.3),
+)  # fmt: skip
+_register(
+    "tag-protein", "tag", residues.VARIANT, perfect=1.0, budgets=CHAINS,
+    training=Training(learning_rate=1e-2, weight_decay=0.2, dropout=0.2),
 )  # fmt: skip
 _register(
     "regress-text", "regress", texts.NUMBERS, budgets=TEXTS,
@@ -132,6 +137,8 @@ def choose(config: DataOptions) -> Choice:
     assert config.data is not None
     path, kind = Path(config.data), config.kind
     suffix = suffix_of(path)
+    if suffix in FASTA and kind == "tag":
+        return Choice("tag-protein", {}, f"{path.name}: sequences, each with a record of labels, as --kind tag says.")
     if suffix in FASTA + GENBANK:
         if kind not in (None, *OF_CELLS):
             raise UserError(f"{path.name} holds sequences: their kind is classify or regress, not {kind}.")
