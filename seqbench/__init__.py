@@ -28,6 +28,7 @@ __all__ = [
     "Metric",
     "Mixer",
     "PairedModels",
+    "Pairs",
     "Panel",
     "Points",
     "Probe",
@@ -91,6 +92,7 @@ _HOME = {
     "seqbench.config": ("RunConfig",),
     "seqbench.data": (
         "Batch",
+        "Pairs",
         "Ragged",
         "Rows",
         "Segments",

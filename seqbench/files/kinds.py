@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from seqbench.config import FLAGS, DataOptions, is_given
 from seqbench.errors import UserError
-from seqbench.files import nucleotides, plain_text, runs, series, texts
+from seqbench.files import nucleotides, pairs, plain_text, runs, series, texts
 from seqbench.files.columns import CellOptions, named_columns
 from seqbench.readers.archives import shown, suffix_of
 from seqbench.readers.sequences import FASTA, GENBANK, NO_BASE
@@ -42,6 +42,7 @@ TEXTS = _budgets(smoke=(30, 64, 1), quick=(800, 64, 10), standard=(5000, 64, 25)
 DNA = _budgets(smoke=(60, 64, 1), quick=(2000, 64, 5), standard=(8000, 64, 20), full=(60_000, 64, 150))
 RUNS = _budgets(smoke=(40, 64, 1), quick=(1200, 64, 6), standard=(10_000, 64, 20), full=(60_000, 64, 120))
 SERIES = _budgets(smoke=(40, 64, 1), quick=(1000, 64, 10), standard=(5000, 64, 50), full=(50_000, 64, 500))
+PAIRS = _budgets(smoke=(20, 32, 1), quick=(1000, 64, 2), standard=(6000, 64, 10), full=(60_000, 64, 60))
 STREAM = _budgets(smoke=(40, 16, 1), quick=(1500, 32, 5), standard=(20_000, 32, 20), full=(400_000, 32, 400))
 
 
@@ -81,6 +82,7 @@ _register(
     score=plain_text.score_bits, reference="unigram",
     baselines=("unigram", "bzip2", "xz", "kneser-ney", "context-mixing"),
 )  # fmt: skip
+_register("translate-text", "translate", pairs.VARIANT, perfect=100.0, budgets=PAIRS, training=pairs.TRAINING)
 
 
 # --- which of them a file is -----------------------------------------------------------------------------------------
@@ -149,6 +151,8 @@ def choose(config: DataOptions) -> Choice:
                 f"{path.name} is no table by its name: --kind {kind} reads files that end in {', '.join(SUFFIXES)}."
             )
         return Choice("generate-text", {}, f"{path.name}: a text, so --kind generate.")
+    if kind == "translate":
+        return Choice("translate-text", {}, f"{path.name}: sentences and their translations, so --kind translate.")
     if kind == "forecast" and config.target is not None:
         return Choice("forecast-series", {}, f"{path.name}: --kind forecast of column {config.target}.")
     given = {**dict.fromkeys(FLAGS, ""), **{name: str(value) for name, value in config.task_options.items()}}
