@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 
@@ -20,7 +21,7 @@ WORD = re.compile(r"\w+|[^\w\s]")
 ROUNDS = 5  # of expectation maximisation
 CANDIDATES = 8  # translations of a word between which the language model chooses
 LEAST = 0.01  # probability of one that may be chosen
-WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # of the language model
+WEIGHTS = (0.25, 0.5, 1.0)  # of the language model
 CHUNK = 500  # sentences that are looked up at once
 
 
@@ -97,8 +98,9 @@ class _Lexicon:
         order = np.lexsort((-chance, of))
         self.words, self.chances = (cells % len(self.target.names))[order], chance[order]
         self.begins = np.searchsorted(of[order], np.arange(empty + 1))
+        self.best = functools.lru_cache(maxsize=None)(self._best)
 
-    def best(self, word: str, most: int) -> tuple[list[str], Array]:
+    def _best(self, word: str, most: int) -> tuple[list[str], Array]:
         """The likeliest translations of ``word`` and their probabilities; one that is not known stays as it is."""
         f = self.source.number.get(word)
         if f is None:

@@ -94,31 +94,42 @@ def near_pairs(*sides: Sequence[str]) -> Array:
     return groups
 
 
-def _grams(text: str) -> set[tuple[str, ...]]:
-    """Runs of 3 words and signs, digits folded, with the ends of the sentence."""
-    words = ["<", *(re.sub(r"\d+", "0", word) for word in WORD.findall(text.lower())), ">"]
-    return {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
+def _sets(texts: Sequence[str]) -> tuple[Array, Array]:
+    """Which text (L,) holds which run of 3 words and signs (L,), digits folded, with the ends of the text; each once."""
+    known: dict[str, int] = {"<": 0, ">": 1}
+    words = [re.sub(r"\d+", "0", text.lower()) for text in texts]
+    rows = [[0, *(known.setdefault(word, len(known)) for word in WORD.findall(text)), 1] for text in words]
+    rows = [row if len(row) > 2 else [0, 0, 1] for row in rows]  # of no word
+    lengths = np.array([len(row) for row in rows])
+    flat = np.fromiter((word for row in rows for word in row), dtype=np.int64, count=int(lengths.sum()))
+    first = np.unique(flat[:-1] * len(known) + flat[1:], return_inverse=True)[1]
+    runs = np.unique(first[:-1] * len(known) + flat[2:], return_inverse=True)[1]
+    of = np.repeat(np.arange(len(texts)), lengths)
+    inside = of[:-2] == of[2:]
+    both = np.unique(of[:-2][inside] * len(runs) + runs[inside])
+    return both // len(runs), both % len(runs)
 
 
 def _alike(texts: Sequence[str]) -> Array:
     """(2, M) the pairs i, j of texts that are alike."""
     from scipy.sparse import csr_matrix
 
-    sets = [_grams(text) for text in texts]
-    often = Counter(gram for grams in sets for gram in grams)
-    # the rarest first; items of one sentence alone are shared with none, and only count in sizes
-    number = {gram: i for i, gram in enumerate(sorted(often, key=lambda gram: (often[gram], gram)))}
-    rows = [sorted(number[gram] for gram in grams) for grams in sets]
-    sizes = np.array([len(row) for row in rows])
-    firsts = [row[: len(row) - int(np.ceil(ALIKE * len(row))) + 1] for row in rows]
+    of, runs = _sets(texts)
+    often = np.bincount(runs)
+    rank = np.argsort(np.argsort(often, kind="stable"), kind="stable")[runs]
+    order = np.lexsort((rank, of))  # in each text the rarest first
+    of, rank = of[order], rank[order]
+    sizes = np.bincount(of, minlength=len(texts))
+    ends = np.append(0, np.cumsum(sizes))
+    place = np.arange(len(of)) - ends[of]
+    rare = place <= sizes[of] - np.ceil(ALIKE * sizes[of])
 
-    def matrix(rows: list[list[int]]) -> Any:
-        ends = np.cumsum([0, *map(len, rows)])
-        items = np.fromiter((item for row in rows for item in row), dtype=np.int64, count=int(ends[-1]))
-        return csr_matrix((np.ones(len(items), dtype=np.int32), items, ends), shape=(len(rows), len(number)))
+    def matrix(kept: Array) -> Any:
+        ones = np.ones(int(kept.sum()), dtype=np.int32)
+        return csr_matrix((ones, (of[kept], rank[kept])), shape=(len(texts), len(often)))
 
-    whole, rare = matrix(rows), matrix(firsts)
-    met = (rare @ rare.T).tocoo()
+    whole, few = matrix(place >= 0), matrix(rare)
+    met = (few @ few.T).tocoo()
     i, j = met.row[met.row < met.col], met.col[met.row < met.col]
     both = np.asarray(whole[i].multiply(whole[j]).sum(axis=1)).ravel()
     alike = both >= ALIKE * (sizes[i] + sizes[j] - both)
@@ -135,15 +146,16 @@ def split_pairs(groups: Array, sizes: tuple[int, int]) -> dict[str, Array]:
     """
     counts = np.bincount(groups)
     order = np.random.default_rng(0).permutation(np.flatnonzero((counts > 0) & (counts <= MOST_TOGETHER)))
-    ends = np.cumsum(counts[order])
-    cuts = np.searchsorted(ends, [sizes[1], sizes[1] + sizes[0]]) + 1  # groups that test, and those that then validate
-    if cuts[1] >= len(order):
+    ends = np.append(0, np.cumsum(counts[order]))
+    tests = int(np.searchsorted(ends, sizes[1]))  # so many groups
+    both = int(np.searchsorted(ends, ends[min(tests, len(order))] + sizes[0]))
+    part = np.zeros(len(counts), dtype=np.int64)
+    part[order[:both]], part[order[:tests]] = 1, 2
+    if both > len(order) or not (part[groups] == 0).any():
         raise UserError(
             f"there are only {len(order):,} groups of sentences that are not nearly alike: too few for a validation of "
             f"{sizes[0]:,} and a test of {sizes[1]:,} sentences beside training; bring more of them."
         )
-    part = np.zeros(len(counts), dtype=np.int64)
-    part[order[: cuts[0]]], part[order[cuts[0] : cuts[1]]] = 2, 1
     return {name: np.flatnonzero(part[groups] == i) for i, name in enumerate(("train", "val", "test"))}
 
 
@@ -155,7 +167,7 @@ def learn_pieces(texts: Iterable[str], size: int) -> bytes:
     from sentencepiece import SentencePieceTrainer
 
     texts = list(texts)
-    letters = Counter(letter for text in texts for letter in text if not letter.isspace())
+    letters = Counter("".join("".join(texts).split()))
     room = int(ALL_LETTERS * size)
     total = sum(letters.values())
     known = sum(count for _, count in letters.most_common(room))
