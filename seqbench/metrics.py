@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:  # it takes as long to import as all else here
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
 __all__ = [
     "accuracy",
@@ -119,14 +119,14 @@ def _sentence_counts(predicted: bytes, target: bytes) -> tuple[int, ...]:
 
 @functools.cache
 def _sacrebleu() -> BLEU:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(force=True)  # which is silent on sentences that look as if they were cut into words already
 
 
 def bleu(counts: Array) -> float:
     """BLEU (Papineni et al. 2002) of a corpus from the sums (28,) of `translation_counts`, 0 to 100; NaN of none."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     if not counts[1]:
         return math.nan
@@ -151,7 +151,7 @@ def chrf(counts: Array) -> float:
 
 def translation_signatures() -> tuple[str, str]:
     """sacrebleu's signatures of `bleu` and `chrf`, which say how and by which version they are told."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     metrics = _sacrebleu(), CHRF(char_order=LETTER_ORDERS, beta=RECALL)
     for metric in metrics:

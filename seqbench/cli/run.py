@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -468,7 +469,7 @@ def _translations(predictions: np.ndarray, truth: Truth, folder: Path) -> list[P
     """How good translations are by the length of the source, and what one of them looked back at, if it could."""
     import numpy as np
 
-    from seqbench.metrics import bleu, translation_counts
+    from seqbench.metrics import translation_counts
     from seqbench.stats import jackknife_interval
 
     counts, sizes = translation_counts(predictions, truth.targets), truth.meta["source_length"]
@@ -477,10 +478,12 @@ def _translations(predictions: np.ndarray, truth: Truth, folder: Path) -> list[P
         rows = np.flatnonzero((sizes > least) & (sizes <= most))
         if len(np.unique(truth.groups[rows])) > 1:
             x.append(float(sizes[rows].mean()))
-            mine = counts[rows]
-            intervals.append(jackknife_interval(lambda kept, mine=mine: bleu(mine[kept].sum(0)), truth.groups[rows]))
+            intervals.append(jackknife_interval(functools.partial(_bleu_of, counts[rows]), truth.groups[rows]))
     value, low, high = ([one[i] for one in intervals] for i in range(3))
-    marks = [Line(x, value, Look(COLOURS[0])), Points(x, value, Look(COLOURS[0]), low=low, high=high)]
+    marks: list[Line | Points] = [
+        Line(x, value, Look(COLOURS[0])),
+        Points(x, value, Look(COLOURS[0]), low=low, high=high),
+    ]
     axes = Axis("pieces of the source", limits=(0, 1.05 * max(x, default=1.0))), Axis("BLEU")
     panels = [Panel("Test: how well sentences of each length are translated", marks, *axes)]
     file = folder / "alignment.json"
@@ -498,6 +501,12 @@ def _translations(predictions: np.ndarray, truth: Truth, folder: Path) -> list[P
             )
         )
     return panels
+
+
+def _bleu_of(counts: np.ndarray, kept: np.ndarray) -> float:
+    from seqbench.metrics import bleu
+
+    return bleu(counts[kept].sum(axis=0))
 
 
 TEST_PANELS: dict[str, Callable[[np.ndarray, Truth, Path], Panel | list[Panel]]] = {

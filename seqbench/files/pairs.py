@@ -95,7 +95,7 @@ def near_pairs(*sides: Sequence[str]) -> Array:
 
 
 def _sets(texts: Sequence[str]) -> tuple[Array, Array]:
-    """Which text (L,) holds which run of 3 words and signs (L,), digits folded, with the ends of the text; each once."""
+    """Which text (L,) holds which run of 3 words and signs (L,), digits folded, with the text's ends; each once."""
     known: dict[str, int] = {"<": 0, ">": 1}
     words = [re.sub(r"\d+", "0", text.lower()) for text in texts]
     rows = [[0, *(known.setdefault(word, len(known)) for word in WORD.findall(text)), 1] for text in words]

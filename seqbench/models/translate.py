@@ -150,7 +150,8 @@ class Translator(SequenceModel):
         return embedded
 
     def _scores(self, written: Tensor) -> Tensor:
-        return F.linear(self.dropout(written, self.shares[-1]), self.table.weight, self.bias)
+        scores: Tensor = F.linear(self.dropout(written, self.shares[-1]), self.table.weight, self.bias)
+        return scores
 
     def _mixed(self, x: Tensor) -> Tensor:
         """The decoder's layers over (B, T, width)."""
@@ -383,7 +384,7 @@ class TranslateHead(Head):
         lengths = data.test.row_lengths
         fit = np.flatnonzero((lengths >= SHOWN_LENGTH[0]) & (lengths <= SHOWN_LENGTH[1]))
         order = generator.permutation(fit if len(fit) else len(data.test))[:SHOWN]
-        lines, files = [], {}
+        lines, files = list[str](), dict[str, Any]()
         for i in order.tolist():
             batch = data.test[[i]]
             inputs = torch.from_numpy(batch.inputs[:, : lengths[i]]).long().to(next(model.parameters()).device)

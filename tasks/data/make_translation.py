@@ -30,7 +30,7 @@ from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
-from lxml import html
+from lxml import html  # type: ignore[import-untyped, unused-ignore]
 
 VERSION = "7.4.7-1+deb12u14"
 PACKAGES = {  # language of the pages, with the package's name and SHA-256
