@@ -75,6 +75,11 @@ def test_writing_step_by_step_is_what_teaching_reads(name, options):
         tokens = targets[:, t]
 
 
+def likeliest(scores):
+    """Of what a target can hold."""
+    return int(scores.index_fill(-1, torch.tensor([0, BEGIN]), -math.inf).argmax())
+
+
 @frames
 @pytest.mark.parametrize("backbone", ["bare", "residual"])
 def test_what_is_written_is_the_likeliest_piece_each_time(options, backbone):
@@ -85,7 +90,7 @@ def test_what_is_written_is_the_likeliest_piece_each_time(options, backbone):
         pieces = []
         for _ in range(int(_limits(lengths)[i])):
             so_far = torch.tensor([[*pieces, 1]])
-            best = int(model(inputs[i : i + 1, :length], None, so_far)[0, -1].argmax())
+            best = likeliest(model(inputs[i : i + 1, :length], None, so_far)[0, -1])
             if best == END:
                 break
             pieces.append(best)
@@ -163,13 +168,14 @@ def test_a_mixer_without_a_step_form_writes_too(options):
     for i, length in enumerate(lengths.tolist()):
         pieces = written[i][written[i] > 0]
         scores = model(inputs[i : i + 1, :length], None, torch.cat([pieces, pieces.new_tensor([1])])[None])[0]
-        assert scores.argmax(dim=1)[: len(pieces)].tolist() == pieces.tolist()
+        assert [likeliest(row) for row in scores[: len(pieces)]] == pieces.tolist()
 
 
+@torch.no_grad()
 def log_probability(model, inputs, pieces, limit):
     """For each piece, as beams are compared; a translation that was cut off has no end."""
     targets = torch.tensor([pieces if len(pieces) == limit else [*pieces, END]])
-    logs = model(inputs, None, targets)[0].log_softmax(dim=1)
+    logs = model(inputs, None, targets)[0].index_fill(1, torch.tensor([0, BEGIN]), -math.inf).log_softmax(dim=1)
     return float(logs.gather(1, targets[0][:, None]).sum()) / (len(pieces) + 1)
 
 

@@ -26,7 +26,7 @@ from seqbench.baselines import BASELINES
 from seqbench.checks import Broken, NotChecked, register_check
 from seqbench.checks.models import plain_model
 from seqbench.config import RunConfig
-from seqbench.data import Ragged, Rows, Split, Stream, TaskData, Truth
+from seqbench.data import Pairs, Ragged, Rows, Split, Stream, TaskData, Truth
 from seqbench.device import settings
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS
@@ -327,7 +327,7 @@ def _values_of(split: Split) -> Array:
     series = _series(split)
     if series is not None:
         return series
-    if isinstance(split, Ragged):
+    if isinstance(split, Ragged | Pairs):  # of both languages
         return np.asarray(split.tokens)
     if not isinstance(split, Rows):
         return np.asarray(split[_some(len(split))].inputs)

@@ -277,7 +277,7 @@ class Translator(SequenceModel):
         tokens, told = torch.full_like(rows, BEGIN), inputs.new_zeros((), dtype=torch.float32)
         for t in range(made.shape[1]):
             scores, state = self._next(tokens, state)
-            best, tokens = scores.max(dim=1)
+            best, tokens = _allowed(scores).max(dim=1)
             told += best.float().sum()
             made[rows, t] = torch.where(tokens == END, 0, tokens)
             going = (tokens != END) & (t + 1 < limits[rows])
@@ -299,7 +299,7 @@ class Translator(SequenceModel):
         tokens, ended = torch.full((B, k), BEGIN, device=device), torch.zeros(B, k, dtype=torch.bool, device=device)
         for t in range(made.shape[2]):
             scores, state = self._next(tokens.flatten(), state)
-            logs = scores.float().log_softmax(dim=1).view(B, k, -1)
+            logs = _allowed(scores.float()).log_softmax(dim=1).view(B, k, -1)
             logs = logs.masked_fill(ended[:, :, None], -math.inf)
             logs[:, :, 0] = torch.where(ended, 0.0, -math.inf)  # after the end stands nothing, at no cost
             total, best = (total[:, :, None] + logs).flatten(1).topk(k, dim=1)
@@ -329,6 +329,12 @@ class Translator(SequenceModel):
 def _limits(lengths: Tensor) -> Tensor:
     """(B,) the most pieces of a translation."""
     return (MORE * lengths).long() + LEAST
+
+
+def _allowed(scores: Tensor) -> Tensor:
+    """``scores`` (B, V) without padding and the mark of the beginning, which no target holds."""
+    scores[:, [0, BEGIN]] = -math.inf
+    return scores
 
 
 def _taken(state: Any, rows: Tensor) -> Any:
