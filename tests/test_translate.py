@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from checkpoint_runs import finished, killed, left, run
 from torch import nn
 
 from seqbench.config import RunConfig
@@ -141,7 +142,7 @@ def test_without_attention_the_decoder_has_a_vector_only():
     weights = seeing._weights(torch.randn(4, 3, 16), memory)
     assert torch.allclose(weights.sum(dim=2), torch.ones(4, 3), atol=1e-6)
     assert (weights[torch.arange(9).expand(4, 3, 9) >= lengths[:, None, None]] == 0).all()
-    assert seeing.state_size(10) == blind.state_size(10) + 2 * 16 * 10
+    assert seeing.state_size(10) == blind.state_size(10) + 3 * 16 * 10
 
 
 class _Plain(Mixer):
@@ -257,6 +258,16 @@ def test_options_are_part_of_the_record_and_of_nothing_else(toys, tmp_path, opti
     assert told == options
     assert (outcome.folder / "alignment.json").is_file() == (options == {})
     assert "translation  " in (outcome.folder / "sample.txt").read_text()
+
+
+@pytest.mark.parametrize("options", [{}, {"frame": "decoder"}], ids=str)
+def test_a_run_that_was_killed_ends_as_one_that_was_not(toys, short, tmp_path, options):
+    cell = {"task": "toy-pairs", "model": "lstm", "budget": "quick", "layers": 1, **options}
+    expected = left(run(tmp_path / "whole", **cell))
+    for at in (6, 13):
+        killed(tmp_path / "again", at, **cell)
+    outcome, _ = finished(tmp_path / "again", **cell)
+    assert left(outcome) == expected and outcome.record.cost.interrupted
 
 
 def test_options_of_the_frame_are_refused_elsewhere(toys):

@@ -5,7 +5,8 @@ the same mixer, causal, write the target. The encoder knows the whole source at 
 ways does, of any other two read it, one from each end, each of half the width. What they end with goes through a linear
 map and stands at the decoder's first step: a vector of one width, however long the source is. With ``attention`` dot
 (Luong, Pham and Manning 2015, their general score, and their attentional vector tanh(W [h; c])) every step of the
-decoder looks back at all steps of the encoder as well; with none it has only what that vector holds.
+decoder looks back at all steps of the encoder as well: at what the layers made of each and at the piece itself (Gehring
+et al. 2017, who add the two); with none it has only what that vector holds.
 
 The frame ``decoder`` has no encoder: source, a mark and target are one sequence for causal layers, as language models
 read them. Its loss is over the target.
@@ -73,8 +74,9 @@ class _Reader(nn.Module):
 
 
 class _Memory(NamedTuple):
-    """What the encoder leaves of B sources: keys and values (B, S, d), scores that shut out padding (B, 1, S), and the
-    vector that the decoder begins from (B, width). Without attention there is only the last."""
+    """What the encoder leaves of B sources: keys and values, (B, S, d) and (B, S, d + width), scores that shut out
+    padding (B, 1, S), and the vector that the decoder begins from (B, width). Without attention there is only the last.
+    """
 
     keys: Tensor | None
     values: Tensor | None
@@ -112,8 +114,7 @@ class Translator(SequenceModel):
         beam: int = 1,
     ) -> None:
         super().__init__(mixer, head, shape, widths, dropout, backbone, embedding, dense)
-        assert isinstance(self.embed, nn.Embedding)
-        self.table, self.beam, self.width = self.embed, beam, self.embed.embedding_dim
+        self.beam, self.width = beam, self.table.embedding_dim
         nn.init.normal_(self.table.weight, std=self.width**-0.5)
         reads = frame == "encoder-decoder"
         sizes = zip((self.width, *widths[:-1]), widths, strict=True) if reads else ()
@@ -122,9 +123,16 @@ class Translator(SequenceModel):
             nn.LayerNorm(d) for d in (self.width, *widths) if self.residual and self.readers
         )
         self.first = nn.Linear(widths[-1], self.width) if reads else None
-        self.keys = nn.Linear(widths[-1], widths[-1], bias=False) if reads and attention != "none" else None
-        self.combine = nn.Linear(widths[-1] * (1 if self.keys is None else 2), self.width)
+        seen = widths[-1] + self.width  # of each step of the source: what the encoder makes of it, and the piece itself
+        self.keys = nn.Linear(seen, widths[-1], bias=False) if reads and attention != "none" else None
+        self.combine = nn.Linear(widths[-1] + (0 if self.keys is None else seen), self.width)
         self.bias = nn.Parameter(torch.zeros(shape.outputs[0]))
+
+    @property
+    def table(self) -> nn.Embedding:
+        """The vectors of all pieces."""
+        assert isinstance(self.embed, nn.Embedding)
+        return self.embed
 
     # --- what is scored ---------------------------------------------------------------------------------------------
 
@@ -186,7 +194,8 @@ class Translator(SequenceModel):
         """Read the sources (B, S)."""
         if self.first is None:
             return _Memory(None, None, None, None)
-        x, y, reader = self._read(inputs), None, None
+        pieces = x = self._read(inputs)
+        reader = None
         for i, reader in enumerate(self.readers):
             y = reader(self.reader_norms[i](x) if self.residual else x, lengths)
             x = self._skip(i, x, y)
@@ -199,7 +208,8 @@ class Translator(SequenceModel):
         if lengths is not None:
             shut = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
             shut = shut.masked_fill(~real_steps(lengths, x.shape[1]), -math.inf)[:, None]
-        return _Memory(self.keys(x), x, shut, first)
+        seen = torch.cat([x, pieces], dim=2)
+        return _Memory(self.keys(seen), seen, shut, first)
 
     def _vectors(self, mixed: Tensor, memory: _Memory | None) -> Tensor:
         """(B, T, d) of the decoder to (B, T, width): with attention, together with what it looks back at."""
@@ -322,7 +332,7 @@ class Translator(SequenceModel):
 
     def state_size(self, length: int) -> int:
         """Of the decoder after ``length`` steps; with attention, also the encoder's steps of as long a source."""
-        looked_at = 0 if self.keys is None else 2 * self.widths[-1] * length
+        looked_at = 0 if self.keys is None else (2 * self.widths[-1] + self.width) * length
         return super().state_size(length) + looked_at
 
 
