@@ -11,6 +11,9 @@ et al. 2017, who add the two); with none it has only what that vector holds.
 The frame ``decoder`` has no encoder: source, a mark and target are one sequence for causal layers, as language models
 read them. Its loss is over the target.
 
+A layer norm stands behind both stacks, in the `bare` backbone, too: the small states that recurrent layers begin with
+would else tell attention little, and the decoder would learn to write without looking back.
+
 All pieces share one table, which also makes the scores of what is written next (Press and Wolf 2017), from vectors of
 the embedding's width. Its entries start as N(0, 1 / width), and inputs are multiplied by sqrt(width), so that they have
 the size that they have for other kinds. Dropout acts on the embedded pieces, after each layer and on what the scores
@@ -119,12 +122,13 @@ class Translator(SequenceModel):
         reads = frame == "encoder-decoder"
         sizes = zip((self.width, *widths[:-1]), widths, strict=True) if reads else ()
         self.readers = nn.ModuleList(_Reader(mixer, d_in, d_out) for d_in, d_out in sizes)
-        self.reader_norms = nn.ModuleList(
-            nn.LayerNorm(d) for d in (self.width, *widths) if self.residual and self.readers
-        )
+        befores = (self.width, *widths[:-1]) if self.residual and reads else ()
+        self.reader_norms = nn.ModuleList(nn.LayerNorm(d) for d in befores)
+        self.read_norm = nn.LayerNorm(widths[-1]) if self.readers else None
+        self.write_norm = None if self.residual else nn.LayerNorm(widths[-1])  # that backbone has its own
         self.first = nn.Linear(widths[-1], self.width) if reads else None
         seen = widths[-1] + self.width  # of each step of the source: what the encoder makes of it, and the piece itself
-        self.keys = nn.Linear(seen, widths[-1], bias=False) if reads and attention != "none" else None
+        self.keys = nn.Linear(widths[-1], widths[-1], bias=False) if reads and attention != "none" else None
         self.combine = nn.Linear(widths[-1] + (0 if self.keys is None else seen), self.width)
         self.bias = nn.Parameter(torch.zeros(shape.outputs[0]))
 
@@ -163,8 +167,9 @@ class Translator(SequenceModel):
 
     def _mixed(self, x: Tensor) -> Tensor:
         """The decoder's layers over (B, T, width)."""
-        mixed: Tensor = self.mix(x, None)
-        return self.norms[-1](mixed) if self.residual else mixed
+        mixed = self.mix(x, None)
+        normed: Tensor = self.norms[-1](mixed) if self.write_norm is None else self.write_norm(mixed)
+        return normed
 
     def _written(self, inputs: Tensor, lengths: Tensor | None, targets: Tensor) -> Tensor:
         """(B, T, width) what each piece of ``targets`` is told from: the source and the pieces before it."""
@@ -199,8 +204,8 @@ class Translator(SequenceModel):
         for i, reader in enumerate(self.readers):
             y = reader(self.reader_norms[i](x) if self.residual else x, lengths)
             x = self._skip(i, x, y)
-        x = self.reader_norms[-1](x) if self.residual else x
-        assert isinstance(reader, _Reader)
+        assert isinstance(reader, _Reader) and self.read_norm is not None
+        x = self.read_norm(x)
         first = self.first(reader.summary(x, lengths))
         if self.keys is None:
             return _Memory(None, None, None, first)
@@ -208,8 +213,7 @@ class Translator(SequenceModel):
         if lengths is not None:
             shut = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
             shut = shut.masked_fill(~real_steps(lengths, x.shape[1]), -math.inf)[:, None]
-        seen = torch.cat([x, pieces], dim=2)
-        return _Memory(self.keys(seen), seen, shut, first)
+        return _Memory(self.keys(x), torch.cat([x, pieces], dim=2), shut, first)
 
     def _vectors(self, mixed: Tensor, memory: _Memory | None) -> Tensor:
         """(B, T, d) of the decoder to (B, T, width): with attention, together with what it looks back at."""
@@ -268,7 +272,7 @@ class Translator(SequenceModel):
             x = self._read(tokens)
             x = x if memory.first is None else x + memory.first
             x, layers = self.mix_step(x, layers)
-            mixed = x[:, None]
+            mixed = (x if self.write_norm is None else self.write_norm(x))[:, None]
             state = _State(memory._replace(first=None), layers, None)
         else:
             written = torch.cat([written, tokens[:, None]], dim=1)
