@@ -226,7 +226,8 @@ class Translator(SequenceModel):
         """(B, T, S) shares of attention."""
         assert memory.keys is not None
         scores = mixed @ memory.keys.transpose(1, 2)
-        return (scores if memory.shut is None else scores + memory.shut).softmax(dim=2)
+        shares: Tensor = (scores if memory.shut is None else scores + memory.shut).softmax(dim=2)
+        return shares
 
     def alignment(self, inputs: Tensor, written: Tensor) -> Tensor | None:
         """(B, T, S) how much each piece of ``written`` looked at each of the sources; None without attention."""
@@ -248,7 +249,7 @@ class Translator(SequenceModel):
         if self.readers:
             return write(inputs, lengths)
         # without an encoder all rows must have come to their targets at once, so those of one length go together
-        made = inputs.new_zeros(len(inputs), int(_limits(lengths).max()))
+        made: Tensor = inputs.new_zeros(len(inputs), int(_limits(lengths).max()))
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero()[:, 0]
             part = write(inputs[rows, :length], lengths[rows])
