@@ -64,7 +64,7 @@ METRICS = (
     Metric("chrf", "higher", "", headline=True),
     Metric("bleu_long", "higher", ""),
 )
-TRAINING = Training(learning_rate=4e-3, weight_decay=0.01, dropout=0.2)
+TRAINING = Training(learning_rate=3e-3, weight_decay=0.01, dropout=0.1)
 
 
 def score_translations(predictions: Array, truth: Truth) -> dict[str, float]:

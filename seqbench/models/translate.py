@@ -4,15 +4,15 @@ Encoder and decoder (Sutskever, Vinyals and Le 2014; Cho et al. 2014): layers of
 the same mixer, causal, write the target. The encoder knows the whole source at every step: a mixer that can look both
 ways does, of any other two read it, one from each end, each of half the width. What they end with goes through a linear
 map and stands at the decoder's first step: a vector of one width, however long the source is. With ``attention`` dot
-(Luong, Pham and Manning 2015, their general score, and their attentional vector tanh(W [h; c])) every step of the
-decoder looks back at all steps of the encoder as well: at what the layers made of each and at the piece itself (Gehring
-et al. 2017, who add the two); with none it has only what that vector holds.
+(Luong, Pham and Manning 2015, their general score, over sqrt(d) as in Vaswani et al. 2017, and their attentional vector
+tanh(W [h; c])) every step of the decoder looks back at all steps of the encoder as well: at what the layers made of
+each and at the piece itself (Gehring et al. 2017, who add the two); with none it has only what that vector holds.
 
 The frame ``decoder`` has no encoder: source, a mark and target are one sequence for causal layers, as language models
 read them. Its loss is over the target.
 
 A layer norm stands behind both stacks, in the `bare` backbone, too: the small states that recurrent layers begin with
-would else tell attention little, and the decoder would learn to write without looking back.
+would else tell attention little, and the decoder would learn to write long before it looks back.
 
 All pieces share one table, which also makes the scores of what is written next (Press and Wolf 2017), from vectors of
 the embedding's width. Its entries start as N(0, 1 / width), and inputs are multiplied by sqrt(width), so that they have
@@ -225,7 +225,7 @@ class Translator(SequenceModel):
     def _weights(mixed: Tensor, memory: _Memory) -> Tensor:
         """(B, T, S) shares of attention."""
         assert memory.keys is not None
-        scores = mixed @ memory.keys.transpose(1, 2)
+        scores = mixed @ memory.keys.transpose(1, 2) / math.sqrt(mixed.shape[2])
         shares: Tensor = (scores if memory.shut is None else scores + memory.shut).softmax(dim=2)
         return shares
 
