@@ -44,9 +44,9 @@ def read_sentences() -> tuple[list[str], list[str]]:
     metrics=pairs.METRICS,
     budgets={
         "smoke": Budget(steps=20, batch_size=32, evaluations=1),
-        "quick": Budget(steps=2400, batch_size=64, evaluations=4),
-        "standard": Budget(steps=12_000, batch_size=64, evaluations=12),
-        "full": Budget(steps=100_000, batch_size=64, evaluations=100, patience=10),
+        "quick": Budget(steps=1500, batch_size=64, evaluations=3),
+        "standard": Budget(steps=8000, batch_size=64, evaluations=10),
+        "full": Budget(steps=60_000, batch_size=64, evaluations=100, patience=10),
     },
     training=pairs.TRAINING,
     baselines=("copy-source", "translation-memory", "ibm1", "ibm1-bigram"),

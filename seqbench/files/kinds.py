@@ -42,7 +42,7 @@ TEXTS = _budgets(smoke=(30, 64, 1), quick=(800, 64, 10), standard=(5000, 64, 25)
 DNA = _budgets(smoke=(60, 64, 1), quick=(2000, 64, 5), standard=(8000, 64, 20), full=(60_000, 64, 150))
 RUNS = _budgets(smoke=(40, 64, 1), quick=(1200, 64, 6), standard=(10_000, 64, 20), full=(60_000, 64, 120))
 SERIES = _budgets(smoke=(40, 64, 1), quick=(1000, 64, 10), standard=(5000, 64, 50), full=(50_000, 64, 500))
-PAIRS = _budgets(smoke=(20, 32, 1), quick=(2400, 64, 4), standard=(12_000, 64, 12), full=(100_000, 64, 100))
+PAIRS = _budgets(smoke=(20, 32, 1), quick=(1500, 64, 3), standard=(8000, 64, 10), full=(60_000, 64, 100))
 STREAM = _budgets(smoke=(40, 16, 1), quick=(1500, 32, 5), standard=(20_000, 32, 20), full=(400_000, 32, 400))
 
 
