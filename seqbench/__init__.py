@@ -28,6 +28,7 @@ __all__ = [
     "Metric",
     "Mixer",
     "PairedModels",
+    "Pairs",
     "Panel",
     "Points",
     "Probe",
@@ -92,6 +93,7 @@ _HOME = {
     "seqbench.config": ("RunConfig",),
     "seqbench.data": (
         "Batch",
+        "Pairs",
         "Ragged",
         "RaggedTags",
         "Rows",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import RaggedTags, Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.data import Pairs, RaggedTags, Segments, Split, Stream, Tagged, TaskData, Windows, texts_of
 from seqbench.prepare import Prepared, baselines_not_applicable
 from seqbench.report.text import format_value
 from seqbench.task import TaskSpec
@@ -144,6 +144,9 @@ def _example(prepared: Prepared) -> str:
     batch = train[[0]]
     if isinstance(train, Stream):
         return repr("".join(data.vocabulary[token] for token in batch.inputs[0][:WIDTH]))
+    if isinstance(train, Pairs):
+        source = texts_of(train.collect(batch.inputs))[0]
+        return f"{source} -> {texts_of(train.targets[:1])[0]}"
     if isinstance(train, Windows):
         batch = dataclasses.replace(train, relative=0.0)[[0]]
         ahead = ", ".join(map(format_value, natural_targets(data, batch.targets[0, :, 0][:6])))

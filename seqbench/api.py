@@ -253,12 +253,13 @@ def _tasks_and_config(
 # --- predict, show ---------------------------------------------------------------------------------------------------
 
 
-def predict(result: RunResult | Results | str | Path, data: Any) -> pd.DataFrame:
+def predict(result: RunResult | Results | str | Path, data: Any, *, beam: int | None = None) -> pd.DataFrame:
     """What a trained model makes of new rows, in the data's own units.
 
     Args:
         result: what `run` gave for one model, or the path of its record or folder.
         data: a DataFrame or the path of a file, in the form that the model was trained on; targets are not needed.
+        beam: translations that are kept in mind while one is written; by default as many as in the run.
 
     Raises:
         UserError: there is no trained model, or ``data`` is not what it reads.
@@ -275,7 +276,7 @@ def predict(result: RunResult | Results | str | Path, data: Any) -> pd.DataFrame
         more = ": to_frame() makes one of a Series" if isinstance(data, pd.Series) else ""
         raise UserError(f"new rows are a DataFrame or the path of a file, and no {type(data).__name__}{more}.")
     folder = result.folder if isinstance(result, RunResult) else Path(result)
-    return predicted_rows(folder, data if isinstance(data, pd.DataFrame) else Path(data))
+    return predicted_rows(folder, data if isinstance(data, pd.DataFrame) else Path(data), beam)
 
 
 def show(

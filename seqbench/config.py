@@ -38,6 +38,7 @@ from seqbench.options import (
 __all__ = [
     "ADDED",
     "FLAGS",
+    "FRAME_OPTIONS",
     "METHODS",
     "DataOptions",
     "GridOptions",
@@ -67,6 +68,7 @@ WIDTH = (128,)  # where neither --hidden nor --params is given
 Column = Annotated[str | None, Parameter(group=COLUMNS, metavar="COLUMN")]
 ColumnList = Annotated[str | None, Parameter(group=COLUMNS, metavar="COLUMN[,...]")]
 Steps = Annotated[int | None, Range(ge=1), Parameter(group=DATA, metavar="N")]
+Kind = Literal["classify", "forecast", "regress", "tag", "generate", "translate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +77,8 @@ class DataOptions:
 
     data: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
     """Your own file instead of a task's data; says --source path."""
-    kind: Annotated[Literal["classify", "forecast", "regress", "tag", "generate"] | None, Parameter(group=DATA)] = None
-    """What is predicted of your own file: label, steps ahead, number, label of each step, next letter; or proposed."""
+    kind: Annotated[Kind | None, Parameter(group=DATA)] = None
+    """What is predicted of your own file: label, steps ahead, number, step by step, next letter, translation."""
     dataset: Annotated[str | None, Parameter(name="--name", group=DATA, metavar="NAME")] = None
     """What your data set is called on the board; by default as its file."""
     test: Annotated[str | None, Parameter(group=DATA, metavar="FILE")] = None
@@ -154,10 +156,15 @@ class DataOptions:
         return self.dataset or dataset_name(self.data)
 
 
+FRAME_OPTIONS = (
+    "frame",
+    "attention",
+    "beam",
+)  # fields of `RunConfig` that are for some kinds of task only: `Head.options`
 # fields of `RunConfig` that came after records were published: at its default one stands in no record, and in no key
 ADDED = (
     *("recipe", "embedding", "dense", "epochs", "batch_size", "patience", "optimizer", "schedule", "plateau_patience"),
-    *("recurrent_dropout", "zoneout", "max_norm"),
+    *("recurrent_dropout", "zoneout", "max_norm", "frame", "attention", "beam"),
 )
 # fields that are short for --option NAME=...
 FLAGS = (
@@ -222,6 +229,12 @@ class RunConfig(DataOptions):
     """Width in which inputs are embedded; by default that of the first layer; 0: numbers are read as they are."""
     dense: Annotated[Widths, Parameter(group=MODEL)] = None
     """Widths of dense layers with ReLU that stand before the output; by default there are none."""
+    frame: Annotated[Literal["encoder-decoder", "decoder"], Parameter(group=MODEL)] = "encoder-decoder"
+    """Of a task that translates: one stack reads and another writes, or one does both, source and target in a row."""
+    attention: Annotated[Literal["dot", "none"] | None, Parameter(group=MODEL)] = None
+    """How the decoder looks back at the source: by dot products, or not, with a vector; by default as the frame can."""
+    beam: Annotated[int, Range(ge=1, le=64), Parameter(group=MODEL, metavar="N")] = 1
+    """Translations that are kept in mind while one is written; 1 takes the likeliest piece each time."""
     epochs: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
     """Instead of the budget's steps: so often each example, with validation after each time (`smoke` cuts it short)."""
     batch_size: Annotated[int | None, Range(ge=1, le=1_000_000), Parameter(group=TRAINING, metavar="N")] = None
@@ -275,6 +288,8 @@ class RunConfig(DataOptions):
             raise UserError(f"--layers {self.layers} contradicts --hidden with {len(given)} widths: give one.")
         if self.params is not None and given:
             raise UserError("--params finds the width itself: leave --hidden out.")
+        if self.frame == "decoder" and self.attention == "dot":
+            raise UserError("--attention dot looks back at what an encoder has read: leave it or --frame decoder out.")
         if self.plateau_patience is not None and self.schedule != "plateau":
             raise UserError("--plateau-patience is for --schedule plateau: give that, too, or leave it out.")
         self._check_dropout()

@@ -1,5 +1,5 @@
-"""The shapes of data: a split is rows, ragged rows, windows or segments of a series, or a stream of text (`Split`);
-three of them and what a reader must know about them are a prepared data set (`TaskData`).
+"""The shapes of data: a split is rows, ragged rows, pairs of sentences, windows or segments of a series, or a stream of
+text (`Split`); three of them and what a reader must know about them are a prepared data set (`TaskData`).
 
 A split names the arrays it gathers batches from, and `gather` indexes them with plain operators, so that the very same
 function serves numpy arrays here and torch tensors in `seqbench.training`, which decides what stands together in a
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -22,11 +22,14 @@ import numpy.typing as npt
 from seqbench.errors import UserError
 
 __all__ = [
+    "BEGIN",
     "BLOCK",
     "CONTEXT",
+    "END",
     "PREDICTIONS",
     "Batch",
     "NewRows",
+    "Pairs",
     "Ragged",
     "RaggedTags",
     "Reading",
@@ -39,6 +42,8 @@ __all__ = [
     "Truth",
     "Windows",
     "read_predictions",
+    "text_rows",
+    "texts_of",
 ]
 
 Array = npt.NDArray[Any]
@@ -46,6 +51,7 @@ PREDICTIONS = "predictions.npz"  # beside the record of a run
 BLOCK = 2048  # characters over which the loss of generated text is summed
 MOST_COUNTED = 4096  # windows that the size of usual changes is told from
 CONTEXT = -1  # in place of a label: a step that a window reads and another one is scored on
+BEGIN, END = 2, 3  # tokens that stand before and after a sentence that is written; 0 is padding, 1 what is not known
 
 
 class Batch(NamedTuple):
@@ -54,7 +60,7 @@ class Batch(NamedTuple):
     Attributes:
         inputs: (B, T) tokens or (B, T, D) features.
         lengths: (B,) real steps of each row, or None where all T are real.
-        targets: classify, regress (B,); tag, generate (B, T); forecast (B, H, C).
+        targets: classify, regress (B,); tag, generate (B, T); forecast (B, H, C); translate (B, S), 0 after the end.
         skip: (B,) leading targets that only serve as context and are not scored, or None.
     """
 
@@ -93,16 +99,16 @@ class Split:
     """Common part: ``groups`` (N,) must not straddle splits, ``meta`` is what the score needs beside the targets."""
 
     def __len__(self) -> int:
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Pairs, Windows, Segments, Tagged, RaggedTags, Stream")
 
     def arrays(self) -> dict[str, Array]:
         """The arrays that `gather` reads."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Pairs, Windows, Segments, Tagged, RaggedTags, Stream")
 
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         """The batch of the examples ``indices`` (B,), by plain indexing."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Pairs, Windows, Segments, Tagged, RaggedTags, Stream")
 
     def __getitem__(self, indices: Any) -> Batch:
         return self.gather(self.arrays(), np.asarray(indices))
@@ -115,16 +121,26 @@ class Split:
     @property
     def sequence_length(self) -> int:
         """T, the longest input."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Pairs, Windows, Segments, Tagged, RaggedTags, Stream")
 
     @property
     def lengths(self) -> Array | None:
         """(N,) real steps of each example, or None where they are all alike."""
         return None
 
+    @property
+    def target_steps(self) -> Array | None:
+        """(N,) real steps of each target, or None where all targets have one shape."""
+        return None
+
+    @property
+    def sizes(self) -> Array | None:
+        """(N,) what examples of one batch shall be alike in, or None where they all are."""
+        return self.lengths
+
     def truth(self) -> Truth:
         """What the predictions of all examples, in order, are scored against."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Pairs, Windows, Segments, Tagged, RaggedTags, Stream")
 
     def collect(self, predictions: Array) -> Array:
         """Per-example outputs (N, ...) as `truth` has them."""
@@ -132,7 +148,7 @@ class Split:
 
     def shuffled(self, generator: np.random.Generator) -> Split:
         """The same inputs with permuted targets: a control, from which nothing can be learned."""
-        raise TypeError("a Split is one of Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream")
+        raise TypeError("a Split is one of Rows, Ragged, Pairs, Windows, Segments, Tagged, RaggedTags, Stream")
 
 
 class Labelled(Split):
@@ -211,10 +227,9 @@ class Ragged(Labelled):
     @staticmethod
     def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
         """Whoever knows the longest of ``indices`` passes that many ``steps``; else rows are as long as the longest."""
-        lengths, steps = arrays["lengths"][indices], arrays["steps"]
-        real = steps < lengths[:, None]
-        at = (arrays["starts"][indices][:, None] + steps) * real
-        return Batch(arrays["tokens"][at] * real, lengths, arrays["targets"][indices])
+        lengths = arrays["lengths"][indices]
+        tokens = _padded(arrays["tokens"], arrays["starts"][indices], lengths, arrays["steps"])
+        return Batch(tokens, lengths, arrays["targets"][indices])
 
     @property
     def sequence_length(self) -> int:
@@ -223,6 +238,114 @@ class Ragged(Labelled):
     @property
     def lengths(self) -> Array | None:
         return self.row_lengths
+
+
+def _padded(tokens: Any, starts: Any, lengths: Any, steps: Any) -> Any:
+    """(B, T) the tokens of each row, 0 after its end; arrays or tensors."""
+    real = steps < lengths[:, None]
+    return tokens[(starts[:, None] + steps) * real] * real
+
+
+def text_rows(texts: Sequence[str]) -> Array:
+    """(N, W) uint8: ``texts`` in UTF-8, filled up with zeros."""
+    encoded = [text.encode() for text in texts]
+    rows = np.zeros((len(encoded), max(1, *map(len, encoded)) if encoded else 1), dtype=np.uint8)
+    for row, line in zip(rows, encoded, strict=True):
+        row[: len(line)] = np.frombuffer(line, dtype=np.uint8)
+    return rows
+
+
+def texts_of(rows: Array) -> list[str]:
+    """The texts of `text_rows`."""
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in rows.astype(np.uint8)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Split):
+    """Sentences and their translations as tokens, all end to end in ``tokens`` (L,), padded a batch at a time.
+
+    Sentence i is ``tokens[starts[i] : starts[i] + row_lengths[i]]``, its translation
+    ``tokens[target_starts[i] : target_starts[i] + target_lengths[i]]`` with `END` as its last. It is scored as text:
+    what is written is put together of ``symbols``, as sources are for methods that read words.
+
+    Attributes:
+        targets: (N, W) uint8, the translations as `text_rows` has them.
+        symbols: (V, W) uint8, what each token stands for, likewise; those that stand for nothing are empty.
+        groups: (N,) near-duplicates on either side share one.
+    """
+
+    tokens: Array
+    starts: Array
+    row_lengths: Array
+    target_starts: Array
+    target_lengths: Array
+    targets: Array
+    symbols: Array
+    groups: Array
+    meta: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def arrays(self) -> dict[str, Array]:
+        return {
+            "tokens": self.tokens,
+            "starts": self.starts,
+            "lengths": self.row_lengths,
+            "steps": np.arange(self.sequence_length),
+            "target_starts": self.target_starts,
+            "target_lengths": self.target_lengths,
+            "target_steps": np.arange(int(self.target_lengths.max())),
+        }
+
+    @staticmethod
+    def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
+        """Whoever knows the longest of ``indices`` passes that many ``steps`` and ``target_steps``."""
+        lengths, written = arrays["lengths"][indices], arrays["target_lengths"][indices]
+        inputs = _padded(arrays["tokens"], arrays["starts"][indices], lengths, arrays["steps"])
+        targets = _padded(arrays["tokens"], arrays["target_starts"][indices], written, arrays["target_steps"])
+        return Batch(inputs, lengths, targets)
+
+    @property
+    def sequence_length(self) -> int:
+        return int(self.row_lengths.max())
+
+    @property
+    def lengths(self) -> Array | None:
+        return self.row_lengths
+
+    @property
+    def target_steps(self) -> Array | None:
+        return self.target_lengths
+
+    @property
+    def sizes(self) -> Array | None:
+        """By what is written, which takes most of the time, and then by what is read."""
+        sizes: Array = self.target_lengths * (1 + self.sequence_length) + self.row_lengths
+        return sizes
+
+    def sources(self) -> list[str]:
+        """The sentences that are read, put together of their tokens."""
+        return texts_of(self.collect(self[np.arange(len(self))].inputs))
+
+    def truth(self) -> Truth:
+        """With the steps of each source as ``source_length``."""
+        return Truth(
+            np.asarray(self.targets), np.asarray(self.groups), {**self.meta, "source_length": self.row_lengths}
+        )
+
+    def collect(self, predictions: Array) -> Array:
+        """Tokens (N, T), 0 where nothing stands, as texts (N, W)."""
+        if not len(predictions):
+            return np.zeros((0, 1), dtype=np.uint8)
+        letters = [self.symbols[row[row > 0]].ravel() for row in predictions]
+        return text_rows([row[row > 0].tobytes().decode(errors="replace").strip() for row in letters])
+
+    def shuffled(self, generator: np.random.Generator) -> Pairs:
+        order = generator.permutation(len(self))
+        names = ("target_starts", "target_lengths", "targets")
+        changes: dict[str, Any] = {name: getattr(self, name)[order] for name in names}
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, eq=False)

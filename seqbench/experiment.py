@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
 
-from seqbench.config import ADDED, DataOptions, RunConfig
+from seqbench.config import ADDED, FRAME_OPTIONS, DataOptions, RunConfig
 from seqbench.data import Split, TaskData
 from seqbench.device import CUDNN_LONGEST, denormals_flushed, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
@@ -54,6 +54,7 @@ from seqbench.models.backbone import (
     build,
     check_causal,
     check_embedding,
+    check_frame_options,
     check_regularisers,
     check_widths,
     count_parameters,
@@ -159,6 +160,7 @@ def resolve(
     if config.params is None:
         check_widths(config.model, config.widths)
     check_regularisers(config.model, Regularisers.of(dataclasses.asdict(config)))
+    check_frame_options(asked.kind, _frame_options(config))
     device = resolve_device(config)
     ready()
     started = time.perf_counter()
@@ -361,12 +363,22 @@ def build_model(experiment: Experiment) -> SequenceModel:
     """The untrained model of ``experiment``; raises `UserError` if none is as small as its ``params``."""
     config, kind = experiment.config, experiment.prepared.spec.kind
     shape, widths = shape_of(kind, experiment.prepared.data), config.widths
-    form: dict[str, Any] = {"embedding": config.embedding, "dense": config.dense or ()}
+    form: dict[str, Any] = {
+        "embedding": config.embedding,
+        "dense": config.dense or (),
+        "options": _frame_options(config),
+    }
     if config.params is not None:
         width = width_for(config.params, config.model, kind, shape, config.n_layers, config.backbone, **form)
         widths = (width,) * config.n_layers
     form["regularisers"] = Regularisers.of(dataclasses.asdict(config))
     return build(config.model, kind, shape, widths, config.dropout or 0.0, config.backbone, config.kernel, **form)
+
+
+def _frame_options(config: RunConfig) -> dict[str, Any]:
+    """Of `FRAME_OPTIONS` those that are not as by default."""
+    usual = {item.name: item.default for item in dataclasses.fields(config)}
+    return {name: getattr(config, name) for name in FRAME_OPTIONS if getattr(config, name) != usual[name]}
 
 
 def _check_params(experiment: Experiment) -> None:
@@ -513,6 +525,8 @@ class _Run:
         if made is not None:
             metrics["test"] |= made.metrics
             (folder / "sample.txt").write_text(made.text, encoding="utf-8")
+            for name, content in made.files.items():
+                (folder / name).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
         meta: dict[str, Any] = {f"meta_{name}": rows for name, rows in truth.meta.items()}
         with (folder / "predictions.npz").open("wb") as file:
             np.savez_compressed(file, prediction=_small(predictions), target=truth.targets, group=truth.groups, **meta)

@@ -1,20 +1,28 @@
 """Metrics as pure functions over numpy arrays. N examples, K classes, H steps ahead, C channels.
 
-One that can't be told from the examples at hand is NaN, never a number.
+One that can't be told from the examples at hand is NaN, never a number. BLEU and chrF are sacrebleu's (Post 2018). Both
+are told from sums over sentences of counts, so a test set without some of its sentences needs no second count.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:  # it takes as long to import as all else here
+    from sacrebleu.metrics.bleu import BLEU
 
 __all__ = [
     "accuracy",
     "average_precision",
     "bits_per_character",
+    "bleu",
+    "chrf",
     "f1_scores",
     "macro_f1",
     "mae",
@@ -22,9 +30,14 @@ __all__ = [
     "relative_to",
     "rmse",
     "segment_overlap",
+    "translation_counts",
+    "translation_signatures",
 ]
 
 Array = npt.NDArray[Any]
+WORD_ORDERS, LETTER_ORDERS = 4, 6  # longest n-grams of words in BLEU and of letters in chrF
+RECALL = 2  # how many times as much as precision it counts in chrF
+REMEMBERED = 2**15  # sentences whose counts are kept
 
 
 def accuracy(predicted: Array, target: Array) -> float:
@@ -130,3 +143,71 @@ def mae(predicted: Array, target: Array) -> float:
 def bits_per_character(nats: Array, characters: Array) -> float:
     """Summed losses in nats over summed characters, in bits."""
     return float(np.sum(nats, dtype=np.float64) / np.sum(characters) / math.log(2))
+
+
+def translation_counts(predicted: Array, target: Array) -> Array:
+    """(N, 28) what `bleu` and `chrf` need to know of N translations, to be summed over sentences.
+
+    Both are texts in UTF-8, (N, W) uint8 with zeros after the end. The counts of a sentence are the lengths in words of
+    translation and target, the n-grams of 1 to 4 words that both share and those of the translation, then of each n
+    from 1 to 6 the n-grams of letters in the translation, in the target and in both.
+    """
+    if not len(target):
+        return np.zeros((0, 2 + 2 * WORD_ORDERS + 3 * LETTER_ORDERS), dtype=np.int64)
+    pairs = zip(predicted.astype(np.uint8, copy=False), target.astype(np.uint8, copy=False), strict=True)
+    return np.array([_sentence_counts(a.tobytes().rstrip(b"\0"), b.tobytes().rstrip(b"\0")) for a, b in pairs])
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _sentence_counts(predicted: bytes, target: bytes) -> tuple[int, ...]:
+    ours, theirs = predicted.decode(errors="replace"), target.decode(errors="replace")
+    words = _sacrebleu().corpus_score([ours], [[theirs]])
+    letters: list[int] = []
+    first, second = ("".join(text.split()) for text in (ours, theirs))
+    for n in range(1, LETTER_ORDERS + 1):
+        a, b = (Counter(text[i : i + n] for i in range(len(text) - n + 1)) for text in (first, second))
+        letters += [a.total() if b else 0, b.total(), sum(min(count, b[gram]) for gram, count in a.items())]
+    return (words.sys_len, words.ref_len, *words.counts, *words.totals, *letters)
+
+
+@functools.cache
+def _sacrebleu() -> BLEU:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU(force=True)  # which is silent on sentences that look as if they were cut into words already
+
+
+def bleu(counts: Array) -> float:
+    """BLEU (Papineni et al. 2002) of a corpus from the sums (28,) of `translation_counts`, 0 to 100; NaN of none."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    if not counts[1]:
+        return math.nan
+    shared, made = counts[2 : 2 + WORD_ORDERS].tolist(), counts[2 + WORD_ORDERS : 2 + 2 * WORD_ORDERS].tolist()
+    return float(BLEU.compute_bleu(shared, made, int(counts[0]), int(counts[1]), smooth_method="exp").score)
+
+
+def chrf(counts: Array) -> float:
+    """chrF2 (Popovic 2015) of a corpus from the sums (28,) of `translation_counts`, 0 to 100; NaN of none.
+
+    The F-score of the mean precision and the mean recall of n-grams of letters, over the n that both sides have.
+    """
+    made, there, shared = counts[2 + 2 * WORD_ORDERS :].reshape(LETTER_ORDERS, 3).T.astype(np.float64)
+    if not there.any():
+        return math.nan
+    both = (made > 0) & (there > 0)
+    if not both.any() or not shared.any():
+        return 0.0
+    precision, recall = float((shared[both] / made[both]).mean()), float((shared[both] / there[both]).mean())
+    return 100 * (1 + RECALL**2) * precision * recall / (RECALL**2 * precision + recall)
+
+
+def translation_signatures() -> tuple[str, str]:
+    """sacrebleu's signatures of `bleu` and `chrf`, which say how and by which version they are told."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    metrics = _sacrebleu(), CHRF(char_order=LETTER_ORDERS, beta=RECALL)
+    for metric in metrics:
+        metric.corpus_score(["a"], [["a"]])  # only then it knows of how many references
+    ours, theirs = (str(metric.get_signature()) for metric in metrics)
+    return ours, theirs

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from seqbench.config import RunConfig
-from seqbench.data import NewRows, Reading, TaskData, read_predictions
+from seqbench.config import FRAME_OPTIONS, RunConfig
+from seqbench.data import NewRows, Reading, TaskData, read_predictions, texts_of
 from seqbench.errors import Diverged, UserError
 from seqbench.files.frames import FRAMES, frame_file
 from seqbench.jobs.record import READING_SHA256, ReadingFile, RunRecord
@@ -44,9 +44,10 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
     """One row for each example (of generated text, for each block of characters) of the test split.
 
     Labels come as ``label`` and ``p_<class>`` beside ``true``; forecasts as ``step_1`` ... beside ``true_1`` ...;
-    numbers as ``value`` beside ``true``; of a text the ``bits`` that its ``characters`` cost. ``group`` tells which
-    examples are not independent of each other, and ``row``, where it is known, which row of the file (of sequences the
-    record) each is, the first as 0; of a residue ``step`` tells the place in it.
+    numbers as ``value`` beside ``true``; a ``translation`` beside ``true`` and ``source``; of a text the ``bits`` that
+    its ``characters`` cost. ``group`` tells which examples are not independent of each other, and ``row``, where it is
+    known, which row of the file (of sequences the record) each is, the first as 0; of a residue ``step`` tells the
+    place in it.
 
     Raises:
         UserError: the run did not end well, or its files are missing or damaged.
@@ -66,24 +67,28 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
         true = {"characters": truth.targets}
     else:
         true = {
-            "true" if name == "value" else name.replace("step_", "true_"): values
+            "true" if name in ("value", "translation") else name.replace("step_", "true_"): values
             for name, values in head.columns(truth.targets, reading).items()
         }
     # records of earlier versions have none; a step of a sequence is told by both
     place = {name: truth.meta[name] for name in ("row", "step") if name in truth.meta}
+    if "source" in truth.meta:
+        true["source"] = np.array(texts_of(truth.meta["source"]))
     return pd.DataFrame({**head.columns(predictions, reading), **true, "group": truth.groups, **place})
 
 
-def predicted_rows(record: Path, data: Path | pd.DataFrame) -> pd.DataFrame:
+def predicted_rows(record: Path, data: Path | pd.DataFrame, beam: int | None = None) -> pd.DataFrame:
     """`predict_columns` of a file or a DataFrame as a DataFrame."""
     import pandas as pd
 
     file = frame_file(data, cache_root() / FRAMES) if isinstance(data, pd.DataFrame) else data
-    return pd.DataFrame(predict_columns(record, file))
+    return pd.DataFrame(predict_columns(record, file, beam))
 
 
-def predict_columns(record: Path, file: Path) -> Columns:
+def predict_columns(record: Path, file: Path, beam: int | None = None) -> Columns:
     """Apply the model of ``record`` (a record.json, or its folder) to ``file``: what names each row, and predictions.
+
+    ``beam`` translations are kept in mind while one is written, by default as many as in the run.
 
     Raises:
         UserError: the record has no model that can be read, or the file is not what it reads.
@@ -93,6 +98,11 @@ def predict_columns(record: Path, file: Path) -> Columns:
     if not isinstance(trained, RunRecord):
         raise UserError(f"{folder} holds a measurement of a probe: there is no trained model in it.")
     spec = _spec(trained)
+    if beam is not None:
+        from seqbench.models.backbone import check_frame_options
+
+        check_frame_options(spec.kind, {"beam": beam})
+        trained = trained.model_copy(update={"config": {**trained.config, "beam": beam}})
     header = _Header.of(folder)
     reading = _reading(folder, header)
     options = parse_options(spec, trained.task.options)
@@ -232,6 +242,7 @@ def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> S
             "embedding": record.config.get("embedding"),
             "dense": tuple(record.config.get("dense") or ()),
             "regularisers": Regularisers.of(record.config),
+            "options": {name: record.config[name] for name in FRAME_OPTIONS if name in record.config},
         }
         return build(record.model.name, kind, shape, record.model.hidden, backbone=record.model.backbone, **form)
 

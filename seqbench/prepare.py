@@ -3,8 +3,9 @@
 Prepared data lies in a folder of the user's cache: a `datasets.DatasetDict` of Arrow files and a manifest with their
 hashes. Building imports `datasets`; reading maps the files with pyarrow alone, which starts ten times faster. A split
 is a table with one row per example (``train``); what is as long as the series and not as the examples is a second one
-(``train.series``). A folder appears under its fingerprint in one rename, so two builders can't mix; one whose hashes
-are not those of its manifest is set aside and built again.
+(``train.series``), and what has another length one by itself (``train.symbols``). A folder appears under its
+fingerprint in one rename, so two builders can't mix; one whose hashes are not those of its manifest is set aside and
+built again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
-from seqbench.data import Ragged, RaggedTags, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.data import Pairs, Ragged, RaggedTags, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
 from seqbench.disk import OCCUPIED, replace_file, sha256, sweep, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import NotApplicable, UserError
@@ -56,7 +57,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 MANIFEST = "manifest.json"
 FORMAT = 2  # of the manifest; a change makes old caches be built again
-SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Windows, Segments, Tagged, RaggedTags, Stream)}
+SPLITS = {cls.__name__: cls for cls in (Rows, Ragged, Pairs, Windows, Segments, Tagged, RaggedTags, Stream)}
 INFO = ("vocabulary", "features", "classes", "notes", "fitted")
 
 
@@ -357,9 +358,11 @@ def _write(data: TaskData, folder: Path) -> None:
     tables: dict[str, dict[str, pa.Array]] = {}
     described = {}
     for name, split in data.splits.items():
-        fields = {}
+        fields, lengths = {}, dict[str, int]()
         for field, array in _fields(split).items():
             table = name if len(array) == len(split) else f"{name}.series"
+            if len(array) != lengths.setdefault(table, len(array)):
+                table = f"{name}.{field}"
             tables.setdefault(table, {})[field] = _to_arrow(array)
             fields[field] = {"table": table, "shape": array.shape[1:]}
         constants = {

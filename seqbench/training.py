@@ -25,10 +25,11 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class DeviceSplit:
         self.split, self.device = split, device
         self._gather = split.gather
         self._arrays = {name: _to_tensor(array).to(device) for name, array in split.arrays().items()}
-        self._lengths = split.lengths
+        self._longest = {"steps": split.lengths, "target_steps": split.target_steps}
 
     def __len__(self) -> int:
         return len(self.split)
@@ -90,16 +91,16 @@ class DeviceSplit:
     def __getitem__(self, indices: Indices) -> Batch:
         """The batch of ``indices`` (B,), a numpy array; token inputs and class targets come as int64."""
         # the longest is known on the host: no synchronisation to ask the device
-        longest = None if self._lengths is None else int(self._lengths[indices].max())
+        longest = {name: int(steps[indices].max()) for name, steps in self._longest.items() if steps is not None}
         return self.at(torch.from_numpy(indices).to(self.device, non_blocking=True), longest)
 
-    def at(self, indices: Tensor, longest: int | None = None) -> Batch:
-        """The batch of ``indices`` (B,) that lie on the device, cut to ``longest`` steps where lengths vary."""
-        arrays = self._arrays
-        if longest is not None and "steps" in arrays:
-            arrays = {**arrays, "steps": arrays["steps"][:longest]}
+    def at(self, indices: Tensor, longest: Mapping[str, int] = MappingProxyType({})) -> Batch:
+        """The batch of ``indices`` (B,) that lie on the device, cut to the ``longest`` steps where lengths vary."""
+        arrays = {**self._arrays}
+        for name in longest.keys() & arrays.keys():
+            arrays[name] = arrays[name][: longest[name]]
         batch = self._gather(arrays, indices)
-        return batch._replace(inputs=_wide(batch.inputs[:, :longest]), targets=_wide(batch.targets))
+        return batch._replace(inputs=_wide(batch.inputs[:, : longest.get("steps")]), targets=_wide(batch.targets))
 
 
 def _to_tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
@@ -123,8 +124,8 @@ def training_order(split: Split, batch_size: int, generator: np.random.Generator
         order = np.concatenate([rest, generator.permutation(n)])
         whole = len(order) // batch_size * batch_size
         order, rest = order[:whole], order[whole:]  # what is left over opens the next epoch
-        if split.lengths is not None:
-            order = _bucketed(order, split.lengths, batch_size, generator)
+        if split.sizes is not None:
+            order = _bucketed(order, split.sizes, batch_size, generator)
         yield from order.reshape(-1, batch_size)
 
 
@@ -406,7 +407,7 @@ class TrainingStep:
     def take(self, batch: Batch, rate: float | Tensor) -> None:
         """Update the model by ``batch`` and add its loss to the sum; nothing waits for the device."""
         with autocast(self.train.device, self.config):
-            loss = self.model.head.loss(self.model(batch.inputs, batch.lengths), batch)
+            loss = self.model.head.loss(self.model.teach(batch), batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip)
@@ -806,11 +807,11 @@ def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.
     for indices in evaluation_order(split, max(1, min(EVALUATION_BATCH, EVALUATION_STEPS // split.sequence_length))):
         batch = resident[indices]
         with autocast(device, config):
-            output = model(batch.inputs, batch.lengths)
+            output = model.answer(batch)
         order.append(indices)
         parts.append(model.head.predict(output, batch).cpu().numpy())
     model.train()
-    rows = _together(parts)
+    rows = _joined(parts)
     if not np.isfinite(rows).all():  # an argmax over NaN would still look like a prediction
         raise Diverged("the predictions are not finite")
     predictions = np.empty_like(rows)
@@ -818,13 +819,12 @@ def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.
     return split.collect(predictions)
 
 
-def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """All rows; where those of some batches are shorter, as outputs of every step are, zeros follow that none reads."""
-    longest = max((part.shape[1] for part in parts if part.ndim > 2), default=0)
-    if all(part.ndim < 3 or part.shape[1] == longest for part in parts):
-        return np.concatenate(parts)
-    filled = [np.pad(part, [(0, 0), (0, longest - part.shape[1]), *[(0, 0)] * (part.ndim - 2)]) for part in parts]
-    return np.concatenate(filled)
+def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """All rows; where batches differ in their steps (B, T, ...), the shorter ones are filled up with zeros."""
+    if len({part.shape[1:] for part in parts}) > 1:
+        longest = max(part.shape[1] for part in parts)
+        parts = [np.pad(part, [(0, 0), (0, longest - part.shape[1])] + [(0, 0)] * (part.ndim - 2)) for part in parts]
+    return np.concatenate(parts)
 
 
 def evaluate(model: SequenceModel, spec: TaskSpec, split: Split, config: RunConfig) -> dict[str, float]:

@@ -89,7 +89,7 @@ def curve_of(outcome):
 def shorten(monkeypatch):
     """Budgets of the toys that end within a second, with a checkpoint at every check whatever it costs."""
     monkeypatch.setattr("seqbench.training.CHECKPOINT_SHARE", float("inf"))
-    for task in TOYS:
+    for task in (*TOYS, "toy-pairs"):
         for name, budget in SHORT.items():
             monkeypatch.setitem(TASKS.get(task).budgets, name, budget)
 

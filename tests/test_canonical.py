@@ -1,6 +1,7 @@
 """The canonical sets' adapters on small local files of the same schema, put where `data fetch` would put them."""
 
 import datetime
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from seqbench.prepare import download_folder, prepare
 from seqbench.readers.downloads import publish
 from seqbench.task import TASKS, parse_options
 
-HUB = ["dna", "protein", "sentiment", "stock", "textgen", "weather"]
+HUB = ["dna", "protein", "sentiment", "stock", "textgen", "translation", "weather"]
 
 
 def imdb(part, n):
@@ -40,6 +41,17 @@ def wikitext(part, n):
         *(" = Title = \n" if i % 9 == 0 else " ".join(rng.choice(["a", "bc", "def"], 30)) + "\n" for i in range(n)),
     ]
     return pa.table({"text": lines})
+
+
+def multi30k(part, n):
+    rng = np.random.default_rng([6, n, len(part)])
+    pairs = []
+    for _ in range(n):
+        drawn = ["".join(rng.choice(list("abcdef"), 4)) for _ in range(7)]
+        pairs.append({"en": " ".join(drawn), "de": " ".join(word.upper() for word in drawn)})
+    if part == "train":
+        pairs[3] = multi30k("test", 60)[5]  # a test sentence that strayed into training
+    return pairs
 
 
 def jena():
@@ -95,6 +107,12 @@ def write(task, folder):
         pq.write_table(prices(), folder / "prices.parquet")
         return {"files": {"prices.parquet": {}}}
     for file in TASKS.get(task).at("hub").fetch(None).files:
+        if task == "translation":
+            part = file.name.partition(".")[0]
+            lines = (json.dumps(pair) + "\n" for pair in multi30k(part, 200 if part == "train" else 60))
+            (folder / file.name).write_text("".join(lines))
+            files[file.name] = {}
+            continue
         part = file.name.split("-")[0]
         pq.write_table(make(part, 200 if part == "train" else 60), folder / file.name)
         files[file.name] = {}
@@ -149,6 +167,14 @@ def test_chains_of_the_test_are_not_trained_on_and_masked_residues_not_scored(fe
     assert data.test.n_scored == 60 * 57 and data.val.n_scored == len(data.val) * 58
     other = prepare("protein", {"test_set": "TS115"}, "hub").data
     assert other.test.n_scored == 60 * 58
+
+
+def test_pairs_that_stand_in_the_test_are_not_trained_on(fetched):
+    fetched("translation")
+    data = prepare("translation", {}, "hub").data
+    assert any("1 training and" in note for note in data.notes)
+    assert (len(data.train), len(data.val), len(data.test)) == (199, 60, 60)
+    assert data.fitted["columns"] == ["de", "en"]
 
 
 def test_jena_is_read_by_the_hour_with_its_faults_mended(fetched):

@@ -50,7 +50,8 @@ def test_shipped_files_have_the_hashes_in_sources_md() -> None:
         r"^\| `([\w.-]+\.parquet)` \|.*\| `([0-9a-f]{64})` \|", (DATA / "SOURCES.md").read_text("utf-8"), re.M
     )
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in DATA.glob("*.parquet")}
-    assert {"dna.parquet", "fault.parquet", "protein.parquet", "stock.parquet", "weather.parquet"} <= files.keys()
+    names = ("dna", "fault", "protein", "stock", "translation", "weather")
+    assert {f"{name}.parquet" for name in names} <= files.keys()
     assert len(rows) == len(dict(rows))
     assert dict(rows) == files
 
@@ -169,6 +170,24 @@ def test_stock_is_adjusted_at_splits() -> None:
     assert halved == [("AAPL", "2000-06-21"), ("AAPL", "2005-02-28"), ("MSFT", "2003-02-18")]
 
 
+def test_translation_columns_and_size() -> None:
+    table = shipped("translation")
+    types = {"german": pa.string(), "english": pa.string()}
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == types
+    assert table.schema.metadata is None and table.num_rows == 24_505
+    assert sum(column.null_count for column in table.columns) == 0
+    assert (DATA / "translation.parquet").stat().st_size < 1_000_000
+
+
+def test_translation_pairs_hold_the_same_numbers_and_each_english_sentence_once() -> None:
+    german, english = (column.to_pylist() for column in shipped("translation").columns)
+    for theirs, ours in zip(german, english, strict=True):
+        assert Counter(re.findall(r"\d+", theirs)) == Counter(re.findall(r"\d+", ours)), ours
+        assert theirs == " ".join(theirs.split()) and ours == " ".join(ours.split()) and theirs != ours
+        assert "<?>" not in theirs + ours
+    assert len({re.sub(r"[\W\d_]", "", text.lower()) for text in english}) == len(english)
+
+
 def test_weather_columns_order_and_size() -> None:
     table = shipped("weather")
     assert table.schema.names[:2] == ["origin", "time"]
@@ -248,6 +267,44 @@ def test_proteins_and_their_profiles_can_be_made_again() -> None:
 def test_stock_can_be_made_again() -> None:
     skip_unless_installed("bokeh-sampledata", "2026.1")
     assert script("make_stock").build().equals(shipped("stock"))
+
+
+@pytest.mark.provenance
+def test_translation_can_be_made_again() -> None:
+    folder = Path(os.environ.get("SEQBENCH_PACKAGES", "."))
+    make_translation = script("make_translation")
+    try:
+        again = make_translation.build(folder)
+    except FileNotFoundError as error:
+        pytest.skip(f"{error}, into the folder that SEQBENCH_PACKAGES names")
+    assert again.equals(shipped("translation"))
+
+
+def test_translation_sentences_and_hidden_words_on_a_toy_page() -> None:
+    make_translation = script("make_translation")
+    text = "Save it, e.g. Report.odt. Then go on! (See page 3.) It may be 2.5 cm wide."
+    assert make_translation.sentences(text) == [
+        "Save it, e.g. Report.odt.",
+        "Then go on!",
+        "(See page 3.)",
+        "It may be 2.5 cm wide.",
+    ]
+    page = make_translation.html.fromstring(
+        '<div><p id="a">Press <span><span hidden="true" class="MAC">Cmd</span><span hidden="true">Ctrl</span></span>+S.'
+        '</p><p id="b">In <span><span hidden="true" class="CALC">Calc</span></span> only.</p></div>'
+    )
+    first, second = page.xpath("//p")
+    assert make_translation.choose_words(first) and first.text_content() == "Press Ctrl+S."
+    assert not make_translation.choose_words(second)
+    archive = b"!<arch>\n" + b"".join(
+        f"{name + '/':<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+        + content
+        + b"\n" * (len(content) % 2)
+        for name, content in (("one", b"abc"), ("data.tar.xz", b"defg"))
+    )
+    assert list(make_translation.members(archive)) == [("one", b"abc"), ("data.tar.xz", b"defg")]
+    assert make_translation.is_pair("Das sind 3 rote Hunde.", "These are 3 red dogs.")
+    assert not make_translation.is_pair("Das sind 4 rote Hunde.", "These are 3 red dogs.")
 
 
 @pytest.mark.provenance

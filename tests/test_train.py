@@ -245,4 +245,4 @@ def test_python_and_the_command_line_write_the_same_record(tmp_path, cli):
 
 
 def test_heads_are_registered_by_kind():
-    assert HEADS.names() == ["classify", "forecast", "generate", "regress", "tag"]
+    assert HEADS.names() == ["classify", "forecast", "generate", "regress", "tag", "translate"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import seqbench
-from seqbench.metrics import accuracy, bits_per_character, rmse
+from seqbench.data import text_rows
+from seqbench.metrics import accuracy, bits_per_character, bleu, rmse, translation_counts
 
 BUDGETS = {
     "smoke": seqbench.Budget(steps=6, batch_size=16, evaluations=2),
@@ -120,3 +121,45 @@ def text(source, options):
         SOURCES,
         vocabulary=tuple("abcd "),
     )
+
+
+def score_pairs(predictions, truth):
+    return {"bleu": bleu(translation_counts(predictions, truth.targets).sum(axis=0))}
+
+
+@seqbench.register_task(
+    "toy-pairs",
+    kind="translate",
+    metrics=(seqbench.Metric("bleu", "higher", ""),),
+    baselines=("copy-source", "ibm1"),
+    reference="copy-source",
+    perfect=100.0,
+    options=Options,
+    score=score_pairs,
+    **ABOUT,
+)
+def numbers(source, options):
+    """Names of digits, spelled in capitals and backwards; lengths vary."""
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    vocabulary = (
+        "<pad>",
+        "<unknown>",
+        "<begin>",
+        "<end>",
+        *(f" {n}" for n in names),
+        *(f" {n.upper()}" for n in names),
+    )
+    symbols = text_rows(["", "", "", "", *vocabulary[4:]])
+
+    def pairs(seed, n, first):
+        rng = np.random.default_rng(seed)
+        lengths = rng.integers(4, options.sequence_length + 1, n)
+        rows = [rng.integers(4, 14, length) for length in lengths]
+        written = [[*(row[::-1] + 10), 3] for row in rows]
+        tokens = np.concatenate([*rows, *written]).astype(np.int32)
+        starts = np.append(0, np.cumsum([*lengths, *(lengths + 1)])[:-1])
+        targets = text_rows(["".join(vocabulary[token] for token in row[:-1]).strip() for row in written])
+        groups = first + np.arange(n)
+        return seqbench.Pairs(tokens, starts[:n], lengths, starts[n:], lengths + 1, targets, symbols, groups)
+
+    return seqbench.TaskData(pairs(1, 600, 0), pairs(2, 60, 600), pairs(3, 100, 700), SOURCES, vocabulary=vocabulary)

@@ -26,7 +26,7 @@ from seqbench.baselines import BASELINES
 from seqbench.checks import Broken, NotChecked, register_check
 from seqbench.checks.models import plain_model
 from seqbench.config import RunConfig
-from seqbench.data import Ragged, Rows, Split, Stream, TaskData, Truth
+from seqbench.data import Pairs, Ragged, Rows, Split, Stream, TaskData, Truth
 from seqbench.device import settings
 from seqbench.models.backbone import build, shape_of
 from seqbench.models.heads import HEADS
@@ -113,7 +113,9 @@ def _loading(subject: Subject) -> str:
         raise Broken("it has no data of its own, so there is nothing to check: register it without own=True.")
     for part, split in subject.data.splits.items():
         if not isinstance(split, Split):
-            raise Broken(f"{part} is a {type(split).__name__}: make it one of Rows, Ragged, Windows, Segments, Stream.")
+            raise Broken(
+                f"{part} is a {type(split).__name__}: make it one of Rows, Ragged, Pairs, Windows, Segments, Stream."
+            )
         if not len(split):
             raise Broken(f"{part} has no example: every split needs some.")
     sizes = ", ".join(f"{part} {len(split):,}" for part, split in subject.data.splits.items())
@@ -325,7 +327,7 @@ def _values_of(split: Split) -> Array:
     series = _series(split)
     if series is not None:
         return series
-    if isinstance(split, Ragged):
+    if isinstance(split, Ragged | Pairs):  # of both languages
         return np.asarray(split.tokens)
     if not isinstance(split, Rows):
         return np.asarray(split[_some(len(split))].inputs)
@@ -375,7 +377,7 @@ def perfect_predictions(spec: TaskSpec, data: TaskData, truth: Truth) -> Array:
     if spec.kind in ("classify", "tag"):
         rows: Array = np.eye(len(data.classes))[truth.targets]
         return rows
-    if spec.kind in ("forecast", "regress"):
+    if spec.kind in ("forecast", "regress", "translate"):
         return truth.targets
     if spec.kind == "generate":
         return np.zeros(len(truth))
@@ -408,7 +410,9 @@ def _score(subject: Subject) -> str:
 def _expect_no_order(spec: TaskSpec, best: Array, truth: Truth) -> None:
     """Scores of the examples in another order are the same."""
     rng = np.random.default_rng(0)
-    predictions, order = rng.random(best.shape), rng.permutation(len(truth))
+    order = rng.permutation(len(truth))
+    # texts of other examples where the truth is a text, else any numbers
+    predictions = best[rng.permutation(len(truth))] if best.dtype == np.uint8 else rng.random(best.shape)
     before, after = spec.score(predictions, truth), spec.score(predictions[order], truth[order])
     for name, value in before.items():
         if not np.isclose(value, after[name], rtol=1e-6, atol=1e-9, equal_nan=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from seqbench.about import about_data_of, about_prepared, baselines_about, first_symbols, natural_targets
 from seqbench.cli.common import FLAT, Common, Picture, picture_place, show_json, speaker
 from seqbench.config import DataOptions, parse_options_text
-from seqbench.data import Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.data import Pairs, Segments, Split, Stream, Tagged, TaskData, Windows
 from seqbench.errors import UserError
 from seqbench.files.kinds import chosen_task
 from seqbench.options import DATA, OUTPUT, WHAT, Flag, Parameter, Texts
@@ -198,6 +198,8 @@ def data_chart(prepared: Prepared, name: str | None = None) -> Chart:
         panels = [_symbols(train, prepared.data.vocabulary), _sizes_panel(prepared.data.splits)]
     elif isinstance(train, Windows):
         panels = [_series(prepared.data), _histogram(prepared.data)]
+    elif isinstance(train, Pairs):
+        panels = [_lengths_panel(prepared), _written_panel(prepared.data.splits)]
     elif not prepared.data.classes:
         panels = [_numbers_panel(prepared.data)]
     elif isinstance(train, Segments):
@@ -250,6 +252,18 @@ def _lengths_panel(prepared: Prepared) -> Panel:
     edges = np.arange(0.5, longest + width, width)
     marks = [_outline(part, split, np.asarray(split.lengths), edges) for part, split in splits.items()]
     return Panel("Lengths", marks, Axis("steps"), Axis("density"))
+
+
+def _written_panel(splits: Mapping[str, Split]) -> Panel:
+    """How many pieces are written for each that is read."""
+    ratios = {
+        part: (split.target_lengths - 1) / split.row_lengths
+        for part, split in splits.items()
+        if isinstance(split, Pairs)
+    }
+    edges = np.linspace(0.0, 3.0, BINS + 1)
+    marks = [_outline(part, splits[part], rows, edges) for part, rows in ratios.items()]
+    return Panel("Pieces of a translation for each of its source", marks, Axis("ratio"), Axis("density"))
 
 
 def _outline(part: str, split: Split, values: npt.NDArray[np.generic], edges: Array) -> Line:

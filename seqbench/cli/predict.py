@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from seqbench.cli.common import FLAT, Common, show_json
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
-from seqbench.options import OUTPUT, Parameter
+from seqbench.options import MODEL, OUTPUT, Parameter, Range, check_options
 from seqbench.report.terminal import print_path
 
 if TYPE_CHECKING:  # --help answers before it is imported
@@ -31,11 +31,17 @@ class Predict:
     """New rows, in the form that the task reads with --data; labels are not needed."""
     out: Annotated[Path, Parameter(group=OUTPUT, metavar="FILE")] = Path("predictions.csv")
     """Where to write: .csv or .parquet."""
+    beam: Annotated[int | None, Range(ge=1, le=64), Parameter(group=MODEL, metavar="N")] = None
+    """Translations that are kept in mind while one is written; by default as many as in the run."""
     common: Annotated[Common, FLAT] = field(default_factory=Common)
+
+    def __post_init__(self) -> None:
+        """Refuse what no model could use."""
+        check_options(self)
 
     def __call__(self) -> int:
         """Write it and say where."""
-        path, rows = predict_file(self.record, self.file, self.out)
+        path, rows = predict_file(self.record, self.file, self.out, self.beam)
         if self.common.json:
             show_json({"out": path, "predictions": rows})
         else:
@@ -46,7 +52,7 @@ class Predict:
 COMMAND = Predict
 
 
-def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
+def predict_file(record: Path, file: Path, out: Path, beam: int | None = None) -> tuple[Path, int]:
     """Write what `seqbench.predictions.predict_columns` gives to ``out``; where the table is, and its rows.
 
     Raises:
@@ -58,7 +64,7 @@ def predict_file(record: Path, file: Path, out: Path) -> tuple[Path, int]:
         raise UserError("--out is the file that is read: choose another name.")
     from seqbench.predictions import predict_columns
 
-    columns = predict_columns(record, file)
+    columns = predict_columns(record, file, beam)
     try:
         _write(columns, out)
     except OSError as error:

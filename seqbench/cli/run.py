@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import json
 import math
 import shlex
@@ -368,7 +370,8 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     columns = [[_learning_curve(record, spec, folder)]]
     if record.task.kind in TEST_PANELS:
         predictions, truth = read_predictions(folder)
-        columns.append([TEST_PANELS[record.task.kind](predictions, truth, folder)])
+        shown = TEST_PANELS[record.task.kind](predictions, truth, folder)
+        columns.append(shown if isinstance(shown, list) else [shown])
         if record.task.kind == "tag" and "step" in truth.meta:
             for column, panel in zip(columns, _along(predictions, truth, folder), strict=True):
                 column.append(panel)
@@ -512,10 +515,58 @@ def _bits(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
                  Axis("bits per character"))  # fmt: skip
 
 
-TEST_PANELS: dict[str, Callable[[np.ndarray, Truth, Path], Panel]] = {
+LENGTHS = (0, 8, 12, 16, 20, 25, 30, 40, 10_000)  # pieces of a source: after each begins the next group of sentences
+
+
+def _translations(predictions: np.ndarray, truth: Truth, folder: Path) -> list[Panel]:
+    """How good translations are by the length of the source, and what one of them looked back at, if it could."""
+    import numpy as np
+
+    from seqbench.metrics import translation_counts
+    from seqbench.stats import jackknife_interval
+
+    counts, sizes = translation_counts(predictions, truth.targets), truth.meta["source_length"]
+    x, intervals = [], []
+    for least, most in itertools.pairwise(LENGTHS):
+        rows = np.flatnonzero((sizes > least) & (sizes <= most))
+        if len(np.unique(truth.groups[rows])) > 1:
+            x.append(float(sizes[rows].mean()))
+            intervals.append(jackknife_interval(functools.partial(_bleu_of, counts[rows]), truth.groups[rows]))
+    value, low, high = ([one[i] for one in intervals] for i in range(3))
+    marks: list[Line | Points] = [
+        Line(x, value, Look(COLOURS[0])),
+        Points(x, value, Look(COLOURS[0]), low=low, high=high),
+    ]
+    axes = Axis("pieces of the source", limits=(0, 1.05 * max(x, default=1.0))), Axis("BLEU")
+    panels = [Panel("Test: how well sentences of each length are translated", marks, *axes)]
+    file = folder / "alignment.json"
+    if file.is_file():
+        shown = json.loads(file.read_text(encoding="utf-8"))
+        names = [[f"{i + 1} {piece}" for i, piece in enumerate(shown[side])] for side in ("source", "written")]
+        columns = [[row[j] for row in shown["weights"]] for j in range(len(names[0]))]
+        matrix = Matrix(columns, names[0], names[1], label="share of attention")
+        panels.append(
+            Panel(
+                "Test: which pieces of a source each written piece looks back at",
+                [matrix],
+                Axis("written"),
+                Axis("source"),
+            )
+        )
+    return panels
+
+
+def _bleu_of(counts: np.ndarray, kept: np.ndarray) -> float:
+    from seqbench.metrics import bleu
+
+    return bleu(counts[kept].sum(axis=0))
+
+
+TEST_PANELS: dict[str, Callable[[np.ndarray, Truth, Path], Panel | list[Panel]]] = {
     "classify": _confusion,
     "forecast": _forecast,
     "generate": _bits,
     "regress": _numbers,
     "tag": _confusion,
+    "translate": _translations,
 }

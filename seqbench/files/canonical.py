@@ -15,14 +15,14 @@ import numpy as np
 
 from seqbench.data import CONTEXT, TaskData
 from seqbench.errors import UserError
-from seqbench.files import nucleotides, plain_text, residues, series, texts
+from seqbench.files import nucleotides, pairs, plain_text, residues, series, texts
 from seqbench.files.near import near_groups
-from seqbench.files.splitting import hold_out
+from seqbench.files.splitting import hold_out, published_split
 from seqbench.readers.downloads import HubFile, fetch_hub, fetch_prices
 from seqbench.readers.tables import Table, read_table
 from seqbench.task import Metric, Source
 
-__all__ = ["IMDB", "JENA", "NETSURF", "PROMOTERS", "WIKITEXT", "HubSet", "Prices"]
+__all__ = ["IMDB", "JENA", "MULTI30K", "NETSURF", "PROMOTERS", "WIKITEXT", "HubSet", "Prices"]
 
 VAL = 0.15  # of the publishers' training examples
 
@@ -300,4 +300,35 @@ JENA: dict[str, Any] = {
     "description": "temperature of the next 24 hours from the past 72, Jena 2020",
     "citation": "Max Planck Institute for Biogeochemistry, station Beutenberg, 2020; hub set thuml/Time-Series-Library",
     "licence": "CC BY 4.0 (hub set)",
+}
+
+
+MULTI30K_FILES = HubSet(
+    tuple(
+        HubFile("bentrevett/multi30k", f"{part}.jsonl", "37e118600232bb5298ca011a8a7e7a44e863c36a")
+        for part in ("train", "val", "test")
+    )
+)
+
+
+def load_multi30k(source: Source, options: pairs.PieceOptions) -> TaskData:
+    """Captions of pictures, German and English: the publishers' three parts, as they are."""
+    tables = {part: read_table(_file(source, part)) for part in ("train", "val", "test")}
+    german, english = ([text for table in tables.values() for text in table.texts(name)] for name in ("de", "en"))
+    parts = [part for part, table in tables.items() for _ in range(len(table))]
+    groups = pairs.near_pairs(german, english)
+    indices, notes = published_split(parts, "the publishers' files", groups, VAL)
+    made = pairs.Sentences(german, english, groups, indices, ("de", "en"), notes)
+    return pairs.build(made, source, options.sequence_length, options.pieces)
+
+
+MULTI30K: dict[str, Any] = {
+    "load": load_multi30k,
+    "options": pairs.PieceOptions,
+    "fetch": lambda options: MULTI30K_FILES,
+    "description": "German to English: captions of pictures (Multi30k)",
+    "citation": "D. Elliott et al., Multi30K: multilingual English-German image descriptions, 2016; "
+    "hub set bentrevett/multi30k",
+    "licence": "CC BY-NC-SA 4.0 (Multi30k's texts)",
+    "split": "the publishers' three parts; training pairs too alike to one of another part are left out",
 }

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from seqbench.config import FLAGS, DataOptions, is_given
 from seqbench.errors import UserError
-from seqbench.files import nucleotides, plain_text, residues, runs, series, texts
+from seqbench.files import nucleotides, pairs, plain_text, residues, runs, series, texts
 from seqbench.files.columns import CellOptions, named_columns
 from seqbench.readers.archives import shown, suffix_of
 from seqbench.readers.sequences import FASTA, GENBANK, NO_BASE
@@ -43,6 +43,7 @@ DNA = _budgets(smoke=(60, 64, 1), quick=(2000, 64, 5), standard=(8000, 64, 20), 
 RUNS = _budgets(smoke=(40, 64, 1), quick=(1200, 64, 6), standard=(10_000, 64, 20), full=(60_000, 64, 120))
 SERIES = _budgets(smoke=(40, 64, 1), quick=(1000, 64, 10), standard=(5000, 64, 50), full=(50_000, 64, 500))
 CHAINS = _budgets(smoke=(40, 16, 1), quick=(3000, 16, 6), standard=(12_000, 16, 20), full=(120_000, 16, 150))
+PAIRS = _budgets(smoke=(20, 32, 1), quick=(1500, 64, 3), standard=(8000, 64, 10), full=(60_000, 64, 100))
 STREAM = _budgets(smoke=(40, 16, 1), quick=(1500, 32, 5), standard=(20_000, 32, 20), full=(400_000, 32, 400))
 
 
@@ -86,6 +87,7 @@ _register(
     score=plain_text.score_bits, reference="unigram",
     baselines=("unigram", "bzip2", "xz", "kneser-ney", "context-mixing"),
 )  # fmt: skip
+_register("translate-text", "translate", pairs.VARIANT, perfect=100.0, budgets=PAIRS, training=pairs.TRAINING)
 
 
 # --- which of them a file is -----------------------------------------------------------------------------------------
@@ -156,6 +158,8 @@ def choose(config: DataOptions) -> Choice:
                 f"{path.name} is no table by its name: --kind {kind} reads files that end in {', '.join(SUFFIXES)}."
             )
         return Choice("generate-text", {}, f"{path.name}: a text, so --kind generate.")
+    if kind == "translate":
+        return Choice("translate-text", {}, f"{path.name}: sentences and their translations, so --kind translate.")
     if kind == "forecast" and config.target is not None:
         return Choice("forecast-series", {}, f"{path.name}: --kind forecast of column {config.target}.")
     given = {**dict.fromkeys(FLAGS, ""), **{name: str(value) for name, value in config.task_options.items()}}

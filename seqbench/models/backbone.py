@@ -9,6 +9,8 @@ embedding, shares of dropout for each layer, and dense layers before the head's 
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
@@ -16,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.data import TaskData
+from seqbench.data import Batch, TaskData
 from seqbench.errors import NotApplicable, UserError
 from seqbench.models.dropout import Dropout
 from seqbench.models.heads import HEADS, Head, Shape
@@ -28,6 +30,7 @@ __all__ = [
     "build",
     "check_causal",
     "check_embedding",
+    "check_frame_options",
     "check_regularisers",
     "check_widths",
     "count_parameters",
@@ -36,6 +39,7 @@ __all__ = [
 
 
 NOTHING = Regularisers()
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 class SequenceModel(nn.Module):
@@ -80,6 +84,22 @@ class SequenceModel(nn.Module):
         output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
         return output
 
+    def teach(self, batch: Batch) -> Tensor:
+        """The output that the head's loss reads, of a batch to train on."""
+        output: Tensor = self(batch.inputs, batch.lengths)
+        return output
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The output that the head's predictions are made of, of a batch whose targets are not looked at."""
+        output: Tensor = self(batch.inputs, batch.lengths)
+        return output
+
+    def traced(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, T, width) of what predicts later steps as a leaf that asks for its gradient, and what the mixers make of
+        it: what `check_causal` differentiates."""
+        embedded = self.embed(inputs.long() if self.tokens else inputs).detach().requires_grad_()
+        return embedded, self.mix(embedded, None)
+
     def mix(self, x: Tensor, lengths: Tensor | None, *, first: int = 0, last_only: bool = False) -> Tensor:
         """The mixer layers from ``first`` on: (B, T, width) to (B, T, last width), or (B, 1, ...) of step T alone."""
         for i in range(first, len(self.layers)):
@@ -123,29 +143,37 @@ class SequenceModel(nn.Module):
 
     def step(self, inputs_t: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """One step: (B,) tokens or (B, D) features to the head's output for that step (B, ...), and the next states."""
-        x, following = self.embed(inputs_t), []
+        x, following = self.mix_step(self.embed(inputs_t), state)
+        output: Tensor = self.head(x[:, None], None)
+        return output[:, 0], following
+
+    def mix_step(self, x: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+        """One step of the layers: (B, width) to (B, last width), and the next states."""
+        following = []
         for i in range(len(self.layers)):
             y, after = self._mixer(i).step(self._enter(i, x), state[i])
             x = self._skip(i, x, y)
             following.append(after)
-        x = self.norms[-1](x) if self.residual else x
-        output: Tensor = self.head(x[:, None], None)
-        return output[:, 0], following
+        return self.norms[-1](x) if self.residual else x, following
 
     def use_kernel(self, name: str) -> None:
         """Let every layer use kernels of ``name``: auto, torch or fast."""
-        for i in range(len(self.layers)):
-            self._mixer(i).choice = name
+        for mixer in self.mixers():
+            mixer.choice = name
 
     def regularise(self, regularisers: Regularisers) -> None:
         """Regularise every layer as asked; all draw their masks from the generator of `dropout`."""
         if {"recurrent_dropout", "zoneout"} & {*regularisers.names}:
-            for i in range(len(self.layers)):
-                self._mixer(i).regularise(regularisers, self.dropout.chance)
+            for mixer in self.mixers():
+                mixer.regularise(regularisers, self.dropout.chance)
 
     def incoming(self) -> list[nn.Parameter]:
         """The weights of all layers whose rows are what one unit reads."""
-        return [weight for i in range(len(self.layers)) for weight in self._mixer(i).incoming()]
+        return [weight for mixer in self.mixers() for weight in mixer.incoming()]
+
+    def mixers(self) -> list[Mixer]:
+        """All layers that mix over time."""
+        return [self._mixer(i) for i in range(len(self.layers))]
 
     def _mixer(self, i: int) -> Mixer:
         mixer = self.layers[i]
@@ -224,12 +252,14 @@ def build(
     embedding: int | None = None,
     dense: tuple[int, ...] = (),
     regularisers: Regularisers = NOTHING,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> SequenceModel:
     """Model ``model`` with the head of ``kind`` for data of ``shape``.
 
     ``kernel`` is auto, torch (torch's own layers and operations) or fast (this package's), where a layer has both.
     ``dropout`` is a share after every layer, or one for each. ``embedding`` is the width in which inputs are embedded,
     by default that of the first layer; with 0 features are read as they are. ``dense`` layers stand before the output.
+    ``options`` are those of the head's own frame (`Head.options`).
 
     Raises:
         NotApplicable: the kind predicts the future and the model sees it.
@@ -238,10 +268,11 @@ def build(
     """
     mixer, head = MODELS.get(model).mixer, HEADS.get(kind)
     if head.causal and not mixer.can_be_causal:
-        raise NotApplicable(f"{model} sees later steps, and a {kind} task is to predict them")
+        raise NotApplicable(head.refusal.format(model=model, kind=kind))
     check_widths(model, widths)
     check_regularisers(model, regularisers)
-    built = SequenceModel(mixer, head, shape, widths, dropout, backbone, embedding, dense)
+    frame: type[SequenceModel] = head.frame or SequenceModel
+    built = frame(mixer, head, shape, widths, dropout, backbone, embedding, dense, **options)
     built.use_kernel(kernel)
     built.regularise(regularisers)
     if regularisers.max_norm and not built.incoming():
@@ -257,6 +288,15 @@ def check_widths(model: str, widths: tuple[int, ...]) -> None:
             below, above = width - width % multiple, width - width % multiple + multiple
             choice = f"{below} or {above}" if below else str(above)
             raise UserError(f"--hidden {width}: the width of {model} must be a multiple of {multiple}; take {choice}.")
+
+
+def check_frame_options(kind: str, given: Mapping[str, Any]) -> None:
+    """Raise `UserError` where ``given`` settings are not for the frame of tasks of ``kind``."""
+    options = HEADS.get(kind).options
+    for name in given:
+        if name not in options:
+            able = ", ".join(other for other in HEADS.names() if name in HEADS.get(other).options)
+            raise UserError(f"--{name} is for tasks of kind {able}, and this one is of kind {kind}: leave it out.")
 
 
 def check_regularisers(model: str, regularisers: Regularisers) -> None:
@@ -287,8 +327,7 @@ def check_causal(model: SequenceModel, example: npt.NDArray[Any]) -> None:
     model.eval()
     # cuDNN differentiates recurrent layers in training mode only
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        embedded = model.embed(inputs.long() if model.tokens else inputs).detach().requires_grad_()
-        x = model.mix(embedded, None)
+        embedded, x = model.traced(inputs)
         # not the plain sum: that of a normalised output is constant, and its derivative would hide everything
         weights = torch.linspace(-1.0, 2.0, x.shape[2], device=device, dtype=x.dtype).exp()
         steps = x.shape[1]

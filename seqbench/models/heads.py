@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 H = TypeVar("H", bound="type[Head]")
-HEADS: Registry[type[Head]] = Registry("kind")
+HEADS: Registry[type[Head]] = Registry("kind", "seqbench.models")
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,17 @@ class Head(nn.Module):
         causal: whether the kind predicts what later steps show, so that only causal models may be scored.
         every_step: whether it has an output for every step.
         last_only: whether it reads step T of the padded sequence and no other.
+        frame: what stands around the mixers for this kind where that is not the `SequenceModel` of all others.
+        options: fields of `RunConfig` that this frame takes and others don't.
+        refusal: why a ``model`` that can't be causal may not be scored on a ``kind`` that needs it.
     """
 
     causal: ClassVar[bool] = False
     every_step: ClassVar[bool] = False
     last_only: ClassVar[bool] = False
+    frame: ClassVar[type[Any] | None] = None
+    options: ClassVar[tuple[str, ...]] = ()
+    refusal: ClassVar[str] = "{model} sees later steps, and a {kind} task is to predict them"
     out: nn.Module
 
     def __init__(self, d_in: int, shape: Shape) -> None:
@@ -143,10 +149,10 @@ class Head(nn.Module):
 
 
 class Sample:
-    """A text that a model made up, and figures about it."""
+    """A text that a model made up, figures about it, and files by name that say more of it, as JSON has them."""
 
-    def __init__(self, text: str, metrics: dict[str, float]) -> None:
-        self.text, self.metrics = text, metrics
+    def __init__(self, text: str, metrics: dict[str, float], files: Mapping[str, Any] | None = None) -> None:
+        self.text, self.metrics, self.files = text, metrics, files or {}
 
 
 def register_head(kind: str) -> Callable[[H], H]:
