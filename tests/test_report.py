@@ -30,7 +30,8 @@ from seqbench.report.chart import (
     limits,
     look_of,
 )
-from seqbench.report.draw import draw, ticks
+from seqbench.report.draw import draw
+from seqbench.report.ticks import ticks
 from seqbench.report.text import NONE, duration, format_value, interval_text, listed, or_dash, rounded, short
 from seqbench.stats import Interval
 

@@ -1,4 +1,7 @@
-"""The ledger: what is measured for it, and what is written of that: CLAIMS.md, claims.json and pictures."""
+"""The ledger: what is measured for it, and what is written of that: CLAIMS.md, claims.json and pictures.
+
+The pictures are written as data, too (charts.json), for the page of the board.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from seqbench.board import BoardTable, load_results, make_tables
+from seqbench.board.html import CHARTS, CLAIMS_DATA
 from seqbench.claims import Evidence, all_claims
 from seqbench.claims.names import ATTENTION, COMPARED, GRU, LSTM, RNN, TEXT
 from seqbench.claims.rules import Claim, Condition
@@ -20,7 +24,7 @@ from seqbench.jobs import FINE
 from seqbench.jobs.job import Job, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.probes import PROBES, ProbeSpec, Request
-from seqbench.report.chart import GREY, Axis, Chart, Look, Mark, Panel, Points, Region
+from seqbench.report.chart import GREY, Axis, Chart, Look, Mark, Panel, Points, Region, chart_data
 from seqbench.report.draw import draw
 from seqbench.report.text import escape, interval_text, link, listed, relative, table
 
@@ -92,11 +96,15 @@ def write(jobs: Sequence[Job], outcomes: Sequence[Outcome], budget: str, out: Pa
     missing = [job.spec for job in jobs if job.key not in fine and isinstance(job.spec, ProbeSpec)]
     evidence = Evidence(done, missing, read_board(board.resolve()))
     claims, conditions = all_claims(evidence), _conditions(outcomes, len(jobs), budget)
-    charts = {base / "plots" / f"{name}.png": chart for name, chart in _charts(claims, evidence)}
-    page, data = out / "CLAIMS.md", out / "claims.json"
-    replace_file(page, lambda file: file.write(render_markdown(claims, conditions, base, charts).encode()))
+    charts = dict(_charts(claims, evidence))
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    plots = {base / "plots" / f"{name}.png": chart for name, chart in charts.items() if drawn}
+    page, data, pictures = out / "CLAIMS.md", out / CLAIMS_DATA, out / CHARTS
+    replace_file(page, lambda file: file.write(render_markdown(claims, conditions, base, plots).encode()))
     replace_file(data, lambda file: file.write(render_json(claims, conditions, base).encode()))
-    return [page, data, *(draw(chart, path) for path, chart in charts.items())]
+    content = json.dumps({name: chart_data(chart) for name, chart in charts.items()}, allow_nan=False)
+    replace_file(pictures, lambda file: file.write(f"{content}\n".encode()))
+    return [page, data, pictures, *(draw(chart, path) for path, chart in plots.items())]
 
 
 def _conditions(outcomes: Sequence[Outcome], planned: int, budget: str) -> list[str]:
@@ -235,11 +243,10 @@ SIDES = {
 
 
 def _charts(claims: Sequence[Claim], evidence: Evidence) -> Iterator[tuple[str, Chart]]:
-    """By name of the picture, one of the claims and one of each probe; none where there is nothing to draw with."""
-    if importlib.util.find_spec("matplotlib") is not None:
-        yield "claims", claims_chart(claims)
-        for name in dict.fromkeys(one.spec.probe for one in evidence.measured):
-            yield f"probe-{name}", PROBES.get(name).chart(evidence.of(name))
+    """By name of the picture, one of the claims and one of each probe."""
+    yield "claims", claims_chart(claims)
+    for name in dict.fromkeys(one.spec.probe for one in evidence.measured):
+        yield f"probe-{name}", PROBES.get(name).chart(evidence.of(name))
 
 
 def claims_chart(claims: Sequence[Claim]) -> Chart:
