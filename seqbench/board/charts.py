@@ -187,7 +187,9 @@ def _cost(table: BoardTable) -> Part:
     notes = [f"{listed(unplaced)} ran elsewhere: no cost to compare."] if unplaced else []
     if table.strongest:
         notes.append(f"Lines across the panel: baselines; solid is the strongest, {table.strongest}.")
-    return [Panel(title, marks, cost, Axis(f"test {_metric_name(table)}"))], notes
+    better = {1: "Higher", -1: "Lower"}.get(table.measure.sign, "Higher")
+    about = f"{better} is better, and further left is cheaper. The step line is the best that a cost buys."
+    return [Panel(title, marks, cost, Axis(f"test {_metric_name(table)}"), about=about)], notes
 
 
 def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list[Line]:
@@ -229,7 +231,8 @@ def _learning(table: BoardTable) -> Part:
     title = "Learning curves: mean of the seeds, band from least to greatest"
     y = Axis(f"validation {_metric_name(table)}", limits=limits)
     notes = ["Mean curves end where the first seed stopped; their bands go on over the others."] if uneven else []
-    return [Panel(title, marks, Axis("optimiser step"), y, note=note)], notes
+    about = "How validation went during training: the test has no say in it."
+    return [Panel(title, marks, Axis("optimiser step"), y, note=note, about=about)], notes
 
 
 def _curve(result: Result, key: str) -> dict[int, float]:
@@ -286,8 +289,9 @@ def more_of_table(table: BoardTable) -> Chart | None:
     ]
     rows = [str(place + 1) for place in range(len(ranked))]
     title = "Rank against steps: who was ahead when"
-    note = f"by the mean validation {_metric_name(table)} of the seeds, whatever is significant"
-    panel = Panel(title, marks, Axis("optimiser step"), Axis("rank"), rows=rows, note=note)
+    about = f"By the mean validation {_metric_name(table)} of the seeds, significant or not: lines that cross say that the "
+    about += "order depends on how long one trains."
+    panel = Panel(title, marks, Axis("optimiser step"), Axis("rank"), rows=rows, about=about)
     return Chart(table.title, [[panel]])
 
 
@@ -300,8 +304,8 @@ def more_of_overview(overview: Overview) -> Chart | None:
     texts = [["–" if math.isnan(value) else f"{value:z.2f}" for value in row] for row in values]  # noqa: RUF001
     names = [short(row.label) for row in rows]
     matrix = Matrix(values, names, overview.tasks, texts=texts, label="skill: 0 the reference, 1 perfect")
-    note = "darker is better: 0 is each task's reference baseline, 1 is perfect; below 0 there is no shade"
-    return Chart(overview.heading, [[Panel("Skill on each task", [matrix], note=note)]])
+    about = "The stronger the shade, the better. 0 is each task's reference baseline, 1 is perfect; below 0 there is none."
+    return Chart(overview.heading, [[Panel("Skill on each task", [matrix], about=about)]])
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -364,7 +368,8 @@ def _forest(
     faded = [name for name, pair in zip(names, differences, strict=True) if pair.better is None]
     second, first = (short(baseline), "model") if baseline else ("second", "first")
     x = Axis(f"← {second} is better          {first} is better →\n{what}")
-    return Panel(title, marks, x, rows=names, faded=faded)
+    about = "An interval that lies clear of the line, filled, tells who is better."
+    return Panel(title, marks, x, rows=names, faded=faded, about=about)
 
 
 def _how_to_read(differences: Sequence[Difference], least: float) -> list[str]:
@@ -440,6 +445,7 @@ def _skills(overview: Overview) -> Part:
         rows=[*(short(row.label) for row in complete), *faded],
         faded=faded,
         note="in brackets: incomplete, no mean and no rank" if lacking else "",
+        about="Each large mark is a model over all tasks; the small ones below it show how uneven the tasks are.",
     )
     return [panel], notes
 

@@ -225,7 +225,7 @@ class _Ledger:
                 "refuted, if none touches it; depends on, if some lie in it and some clear of it; but for, if a few "
                 "rows are undecided; inconclusive, if the intervals are too wide to tell."
             ),
-            "grid": Grid(headers, rows, frozenset(range(4)), frozenset({1, 2, 3})),
+            "grid": Grid(headers, rows, frozenset(range(4)), frozenset({1, 2, 3}), prose=True),
             "conditions": self.content["conditions"],
             "charts": self.charts,
             "claims": [self.claim(claim, tokens) for claim in claims],

@@ -223,6 +223,7 @@ class Panel:
         weight: height (of panels one above the other) relative to the others; one with names of rows is as high as
             these need, times its weight.
         note: a line below the title, for what the panel leaves out.
+        about: what the panel shows, in a sentence, for renderers that have room for it.
     """
 
     title: str
@@ -233,6 +234,7 @@ class Panel:
     faded: Sequence[str] = ()
     weight: float = 1.0
     note: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -268,12 +270,12 @@ class Chart:
 
 
 def chart_data(chart: Chart) -> dict[str, Any]:
-    """``chart`` as JSON holds it; a number that is not finite stands there as a text."""
+    """``chart`` as JSON holds it, numbers to seven digits; one that is not finite stands there as a text."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, float) and not math.isfinite(value):
-            return str(value)
-        if isinstance(value, str) or value is None or isinstance(value, bool | int | float):
+        if isinstance(value, float):
+            return float(f"{value:.7g}") if math.isfinite(value) else str(value)
+        if value is None or isinstance(value, str | bool | int):
             return value
         if isinstance(value, Look):
             return list(value)

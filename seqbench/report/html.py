@@ -46,12 +46,16 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of a page. ``left`` are the columns of words, ``wrap`` those of sentences."""
+    """A table of a page. ``left`` are the columns of words, ``wrap`` those that may take several lines.
+
+    ``prose``: one of sentences, which takes all the room there is.
+    """
 
     headers: Sequence[str]
     rows: Sequence[Line]
     left: frozenset[int] = frozenset()
     wrap: frozenset[int] = frozenset()
+    prose: bool = False
 
 
 @cache

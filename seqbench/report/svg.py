@@ -48,7 +48,7 @@ VALUES = 230.0  # of a panel with values on both axes
 NAME = 150.0  # of the longest name beside a row
 BESIDE = 112.0  # of the longest name of a rule
 MOST_HITS = 80  # points of a line that say what they are; more would lie on each other
-NARROW, WIDE = "iljtfrI.,:;|!'()[]- ", "mwMW@%→←"
+THIN, NARROW, WIDE = "ijl.,:;|!'", "trfI()[]{}- /", "mwMW@%→←"
 CLASSES = {colour: f"c{i}" for i, colour in enumerate(COLOURS)} | {DARK: "ink", GREY: "grey"}
 SHAPES = {  # around the middle, of a marker that is 2 wide
     "s": "m-.9-.9h1.8v1.8h-1.8z",
@@ -66,9 +66,10 @@ SHAPES = {  # around the middle, of a marker that is 2 wide
 
 
 class Drawing(NamedTuple):
-    """A panel's picture, with what the page says above it; ``svg`` is markup, the others are texts."""
+    """A panel's picture, with what the page says above it (see `Panel`); ``svg`` is markup, the others are texts."""
 
     title: str
+    about: str
     note: str
     svg: str
 
@@ -90,7 +91,7 @@ def drawings(chart: Chart, tokens: Mapping[str, str] | None = None) -> tuple[lis
     columns, said = [], []
     for column in chart.columns:
         drawn = [(panel, _svg(panel, tokens or {})) for panel in column]
-        columns.append([Drawing(panel.title, panel.note, svg) for panel, svg in drawn if svg])
+        columns.append([Drawing(panel.title, panel.about, panel.note, svg) for panel, svg in drawn if svg])
         said += [f"Not drawn, without figures: {panel.title}." for panel, svg in drawn if not svg]
     return [column for column in columns if column], said
 
@@ -124,7 +125,7 @@ def _key(marks: Sequence[Mark]) -> str:
 
 def _width(text: str) -> float:
     """About as many units as ``text`` takes."""
-    wide = (0.34 if c in NARROW else 0.95 if c in WIDE else 0.72 if c.isupper() else 0.58 for c in text)
+    wide = (0.33 if c in THIN else 0.42 if c in NARROW else 0.97 if c in WIDE else 0.7 if c.isupper() else 0.62 for c in text)
     return TEXT * sum(wide)
 
 

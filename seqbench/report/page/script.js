@@ -79,7 +79,7 @@
   const dialog = $("record"), title = $("record-title"), body = dialog.querySelector(".body");
   const grid = (headers, rows) => {
     const box = make("div", "", { className: "scroll" }), table = box.appendChild(make("table"));
-    const line = (cells, tag) => { const tr = make("tr"); cells.forEach((cell, i) => { const c = make(tag); c.append(cell); if (!i) c.className = "left"; tr.append(c); }); return tr; };
+    const line = (cells, tag) => { const tr = make("tr"); cells.forEach((cell, i) => { const c = make(tag); c.append(cell); if (!i || !headers) c.className = "left"; tr.append(c); }); return tr; };
     if (headers) table.appendChild(make("thead")).append(line(headers, "th"));
     table.appendChild(make("tbody")).append(...rows.map((row) => line(row, "td")));
     return box;
@@ -104,7 +104,7 @@
   const show = (tokens) => {
     const list = tokens.map((i) => [i, record(i)]);
     title.textContent = list.length === 1 ? heading(list[0][1]) : `${list.length} records`;
-    body.replaceChildren(...(list.length === 1 ? one(list[0][1]) : [grid(["record", "status", "figure", "skill", "train s"], list.map(([i, r]) => [button(heading(r), i), r.status, ...figures(r).slice(0, 2), figures(r)[2]]))]));
+    body.replaceChildren(...(list.length === 1 ? one(list[0][1]) : [grid(["record", "status", "figure", "skill", "wall-clock s"], list.map(([i, r]) => [button(heading(r), i), r.status, ...figures(r).slice(0, 2), figures(r)[2]]))]));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
     title.focus();
@@ -131,7 +131,7 @@
   // the table of all records, made as far as it is looked at
   const table = $("all"), more = $("more");
   if (!table) return;
-  const COLUMNS = ["record", "model", "seed", "budget", "learning rate", "status", "figure", "skill", "train s"];
+  const COLUMNS = ["record", "model", "seed", "budget", "learning rate", "status", "figure", "skill", "wall-clock s"];
   const rows = packed.records.map((_, i) => {
     const r = record(i);
     const cells = [what(r), who(r), String(seed(r)), r.budget ?? (r.case && r.case.budget) ?? "", number(r.config && r.config.learning_rate), r.status, ...figures(r)];
