@@ -105,6 +105,7 @@ def _unlike(names: Sequence[str]) -> list[str]:
 
 # --- the picture of a table ------------------------------------------------------------------------------------------
 
+
 class _About(TypedDict, total=False):
     """What a page can tell of points; see `Points`."""
 
@@ -159,9 +160,9 @@ def _cost(table: BoardTable) -> Part:
         points = [(x, y, run) for x, y, run in runs if x is not None and y is not None and drawable(y)]
         if points:
             xs, ys, shown = zip(*points, strict=True)
-            about: _About = {"of": (row.label,), "opens": [run.record for run in shown]}
-            about["names"] = [f"{row.label}, seed {run.seed}" for run in shown]
-            marks.append(Points(xs, ys, look_of(row.label), small=True, **about))
+            told: _About = {"opens": [run.record for run in shown]}
+            told["names"] = [f"{row.label}, seed {run.seed}" for run in shown]
+            marks.append(Points(xs, ys, look_of(row.label), small=True, **told))
             seconds += xs
     if not marks:
         return [], []
@@ -171,8 +172,8 @@ def _cost(table: BoardTable) -> Part:
         if mean and x is not None and drawable(mean.value):
             means.append((x, mean.value))
             ends = [mean.low], [mean.high]
-            about = {"of": (row.label,), "opens": _opening(row.results.values())}
-            marks.append(Points([x], [mean.value], look_of(row.label), *ends, label=short(row.label), **about))
+            opens = _opening(row.results.values())
+            marks.append(Points([x], [mean.value], look_of(row.label), *ends, label=short(row.label), opens=opens))
         elif mean:
             unplaced.append(row.label)
     marks += _front(means, table.measure.sign, max(seconds))
@@ -217,14 +218,13 @@ def _learning(table: BoardTable) -> Part:
         if row.metric is None:
             label += ", single runs"
             lines = [(list(curve), list(curve.values())) for curve in curves]
-            marks += [Line(*line, look, dash="dotted", faint=True, label=label, of=(row.label,)) for line in lines]
+            marks += [Line(*line, look, dash="dotted", faint=True, label=label) for line in lines]
         elif curves:
             uneven |= len({tuple(curve) for curve in curves}) > 1
             steps = sorted(set().union(*curves))
             values: Array = np.array([[curve.get(step, math.nan) for step in steps] for curve in curves])
             low, high, mean = np.nanmin(values, axis=0), np.nanmax(values, axis=0), values.mean(axis=0)
-            band, own = (low.tolist(), high.tolist()), (row.label,)
-            marks.append(Line(steps, mean.tolist(), look, *band, label, marked=True, of=own))
+            marks.append(Line(steps, mean.tolist(), look, low.tolist(), high.tolist(), label, marked=True))
     if not marks:
         return [], []
     limits, note = _focus(drawn)
@@ -261,7 +261,7 @@ def _focus(drawn: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], s
     return (low, high), "; ".join(said)
 
 
-# --- what a page shows beside ------------------------------------------------------------------------------------------
+# --- what a page for a browser shows beside ---------------------------------------------------------------------------
 
 
 def more_of_table(table: BoardTable) -> Chart | None:
@@ -284,12 +284,14 @@ def more_of_table(table: BoardTable) -> Chart | None:
         for label, own in means.items()
     }
     marks = [
-        Line(steps, [float(rank) for rank in own], look_of(label), label=short(label), marked=True, of=(label,))
+        Line(steps, [float(rank) for rank in own], look_of(label), label=short(label), marked=True)
         for label, own in ranks.items()
     ]
     rows = [str(place + 1) for place in range(len(ranked))]
     title = "Rank against steps: who was ahead when"
-    about = f"By the mean validation {_metric_name(table)} of the seeds, significant or not: lines that cross say that the "
+    about = (
+        f"By the mean validation {_metric_name(table)} of the seeds, significant or not: lines that cross say that the "
+    )
     about += "order depends on how long one trains."
     panel = Panel(title, marks, Axis("optimiser step"), Axis("rank"), rows=rows, about=about)
     return Chart(table.title, [[panel]])
@@ -304,7 +306,9 @@ def more_of_overview(overview: Overview) -> Chart | None:
     texts = [["–" if math.isnan(value) else f"{value:z.2f}" for value in row] for row in values]  # noqa: RUF001
     names = [short(row.label) for row in rows]
     matrix = Matrix(values, names, overview.tasks, texts=texts, label="skill: 0 the reference, 1 perfect")
-    about = "The stronger the shade, the better. 0 is each task's reference baseline, 1 is perfect; below 0 there is none."
+    about = (
+        "The stronger the shade, the better. 0 is each task's reference baseline, 1 is perfect; below 0 there is none."
+    )
     return Chart(overview.heading, [[Panel("Skill on each task", [matrix], about=about)]])
 
 
@@ -363,8 +367,8 @@ def _forest(
         low, high = sorted((sign * pair.low, sign * pair.high))
         value = sign * pair.difference
         pair_of = [label for label in (pair.first, pair.second) if label in records]
-        about: _About = {"of": pair_of, "opens": ["\n".join(path for label in pair_of for path in records[label])]}
-        marks.append(Points([value], [i], look, [low], [high], along="x", hollow=pair.better is None, **about))
+        told: _About = {"of": pair_of, "opens": ["\n".join(path for label in pair_of for path in records[label])]}
+        marks.append(Points([value], [i], look, [low], [high], along="x", hollow=pair.better is None, **told))
     faded = [name for name, pair in zip(names, differences, strict=True) if pair.better is None]
     second, first = (short(baseline), "model") if baseline else ("second", "first")
     x = Axis(f"← {second} is better          {first} is better →\n{what}")
@@ -411,8 +415,7 @@ def _skills(overview: Overview) -> Part:
     marks: list[Mark] = [Rule(0.0, axis="x", strong=True)]
     for i, row in enumerate(overview.rows):
         if mean := row.mean_skill:
-            ends, own = ([mean.low], [mean.high]), (row.label,)
-            marks.append(Points([mean.value], [i - 0.12], look_of(row.label), *ends, along="x", of=own))
+            marks.append(Points([mean.value], [i - 0.12], look_of(row.label), [mean.low], [mean.high], along="x"))
     values = [[skill.value if skill else math.nan for skill in row.skills] for row in overview.rows]
     for k, task in enumerate(overview.tasks):
         shown = [(own[k], i + 0.2) for i, own in enumerate(values) if own[k] >= LEAST_SKILL and drawable(own[k])]

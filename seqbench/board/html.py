@@ -152,8 +152,9 @@ class _Writer:
             return _name(row.label)
         runs = row.results
         if name == "seeds":
-            return _buttons(f"{row.state}:", {str(seed): (self.tokens[run.record], f"{row.label}, seed {seed}: open the record")
-                                              for seed, run in runs.items()})  # fmt: skip
+            about = f"{row.label}, seed {{}}: open the record"
+            each = {str(seed): (self.tokens[run.record], about.format(seed)) for seed, run in runs.items()}
+            return _buttons(f"{row.state}:", each)
         figure = name == "skill" or name.endswith(("↑", "↓"))
         return _opens(shown, [self.tokens[run.record] for run in runs.values()]) if figure and text != NONE else shown
 
@@ -204,18 +205,23 @@ class _Ledger:
         good = path.name == "record.json" and path.is_relative_to(self.folder) and path.is_file()
         return path if good else None
 
-    def records(self) -> Iterator[Path]:
+    def targets(self) -> Iterator[str]:
         """All that it links to."""
         for claim in self.content["claims"]:
             lists = [condition["records"] for condition in claim["conditions"]]
             lists += [line["records"] for part in claim["beside"] for line in part["lines"]]
-            yield from filter(None, (self.path(target) for targets in lists for target in targets))
+            yield from (target for targets in lists for target in targets)
+
+    def records(self) -> Iterator[Path]:
+        """Those of the targets that are there."""
+        return filter(None, map(self.path, self.targets()))
 
     def shown(self, tokens: Mapping[str, str]) -> dict[str, Any]:
         """As the template takes it."""
         claims = self.content["claims"]
         rows = [
-            Line([str(claim["number"]), claim["sentence"], inline(claim["statement"]), _verdict(claim)]) for claim in claims
+            Line([str(claim["number"]), claim["sentence"], inline(claim["statement"]), _verdict(claim)])
+            for claim in claims
         ]
         headers = ["", "the texts say", "measured here", "verdict"]
         return {
@@ -226,8 +232,9 @@ class _Ledger:
                 "rows are undecided; inconclusive, if the intervals are too wide to tell."
             ),
             "grid": Grid(headers, rows, frozenset(range(4)), frozenset({1, 2, 3}), prose=True),
-            "conditions": self.content["conditions"],
+            "conditions": [inline(line) for line in self.content["conditions"]],
             "charts": self.charts,
+            "tokens": {target: token for target in self.targets() for token in self.tokens([target], tokens)},
             "claims": [self.claim(claim, tokens) for claim in claims],
         }
 

@@ -56,10 +56,14 @@ Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
 class Look(NamedTuple):
-    """Colour and marker: together they tell the models that come with seqbench apart, each alone the usual ones."""
+    """Colour and marker: together they tell the models that come with seqbench apart, each alone the usual ones.
+
+    ``of`` is the model whose look it is, for renderers that can bring out one of them.
+    """
 
     colour: str
     marker: str = "o"
+    of: str = ""
 
 
 NEUTRAL = Look(DARK)
@@ -68,7 +72,7 @@ NEUTRAL = Look(DARK)
 def look_of(model: str) -> Look:
     """The look of ``model`` in every picture: by its name alone, whatever else is drawn beside it."""
     place = zlib.crc32(f"{SALT}{model}".encode())
-    return Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
+    return Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], model)
 
 
 def dashes_of(models: Mapping[str, str]) -> dict[str, Dash]:
@@ -108,7 +112,7 @@ class Points:
         marker: instead of the look's.
         names: what each point is, for renderers that tell it of a point that is pointed at.
         opens: the records behind each point, paths in lines, for renderers that can show them.
-        of: the models that are shown, for renderers that can bring out one of them.
+        of: the models that are compared, where their look does not say it.
     """
 
     x: Sequence[float]
@@ -135,7 +139,6 @@ class Line:
         marked: with the look's marker at every point.
         faint: thin, as one of many.
         steps: horizontal from each point to the next.
-        of: as of `Points`.
     """
 
     x: Sequence[float]
@@ -148,7 +151,6 @@ class Line:
     marked: bool = False
     faint: bool = False
     steps: bool = False
-    of: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

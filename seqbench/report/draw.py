@@ -1,8 +1,8 @@
 """Draws a `Chart` with matplotlib into a file. This is the only module that imports matplotlib, which is optional.
 
-Colours, markers and what an axis shows are decided in `report.chart`, where its ticks stand in `report.ticks`. All sizes here are in
-inches and follow from the texts, which are measured: nothing overlaps, no text is below 9 points, and the same chart
-gives the same file byte for byte with the same matplotlib.
+Colours, markers and what an axis shows are decided in `report.chart`, where its ticks stand in `report.ticks`. All
+sizes here are in inches and follow from the texts, which are measured: nothing overlaps, no text is below 9 points, and
+the same chart gives the same file byte for byte with the same matplotlib.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from seqbench.errors import UserError
 from seqbench.report.chart import (
     DARK,
     GREY,
-    Axis,
     Bars,
     Chart,
     Line,

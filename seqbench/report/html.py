@@ -89,14 +89,18 @@ def page(template: str, title: str, records: Sequence[tuple[str, Mapping[str, An
     themes = f"@media screen {{ :root[data-theme=dark] {{\n{dark}}} }}\n"  # paper is light
     themes += f"@media screen and (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{\n{dark}}} }}"
     style = (FOLDER / "style.css").read_text(encoding="utf-8").replace("/* dark */", themes)
-    return _environment().get_template(template).render(
-        title=title,
-        brand="seqbench",
-        style=Markup(style),
-        script=Markup(script),
-        digest=f"sha256-{digest}",
-        records=Markup(_packed(records)),
-        **facts,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            brand="seqbench",
+            style=Markup(style),
+            script=Markup(script),
+            digest=f"sha256-{digest}",
+            records=Markup(_packed(records)),
+            **facts,
+        )
     )
 
 
@@ -166,12 +170,16 @@ def inline(text: str, tokens: Mapping[str, str] | None = None) -> Markup:
         if shown is not None:
             token = (tokens or {}).get(target)
             inner = str(inline(shown))
-            return f'<button type="button" class="figure" data-open="{_safe(token)}">{inner}</button>' if token else inner
+            return (
+                f'<button type="button" class="figure" data-open="{_safe(token)}">{inner}</button>' if token else inner
+            )
         if code:
             return f"<code>{_safe(code)}</code>"
         return f"<strong>{inline(bold)}</strong>" if bold else f"<em>{inline(italic)}</em>"
 
-    pattern = r"\\([\\`*\[\]|~#$!_])|\[((?:[^\[\]\\]|\\.)*)\]\(([^)]*)\)|\*\*(.+?)(?<!\\)\*\*|\*((?:[^*\\]|\\.)+)\*|`([^`]+)`"
+    pattern = (
+        r"\\([\\`*\[\]|~#$!_])|\[((?:[^\[\]\\]|\\.)*)\]\(([^)]*)\)|\*\*(.+?)(?<!\\)\*\*|\*((?:[^*\\]|\\.)+)\*|`([^`]+)`"
+    )
     made, end = [], 0
     for word in re.finditer(pattern, text):
         made += [_safe(text[end : word.start()]), part(word)]
@@ -200,8 +208,8 @@ def split_table(lines: Iterable[str], tokens: Mapping[str, str] | None = None) -
 def _packed(records: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Records as JSON that may stand in a page: what occurs several times stands there once.
 
-    A dict is ``[shape, values...]``, where ``shapes[shape]`` has its keys, a list is ``[-1, values...]``, and ``{r: i}``
-    stands for ``parts[i]``.
+    A dict is ``[shape, values...]``, where ``shapes[shape]`` has its keys, a list is ``[-1, values...]``, and
+    ``{r: i}`` stands for ``parts[i]``.
     """
     if not records:
         return json.dumps({"shapes": [], "parts": [], "records": []})

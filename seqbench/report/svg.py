@@ -1,4 +1,4 @@
-"""Draws a `Chart` as SVG for a page: one picture for each panel, with colours, fonts and themes left to the page's style.
+"""Draws a `Chart` as SVG for a page: a picture for each panel, with colours and fonts left to the page's style.
 
 A point says what it is when it is pointed at (``<title>``), and names the records behind it (``data-open``) and the
 models that it is of (``data-of``) for the page's script. Widths of texts are estimated, on the safe side, since nobody
@@ -45,8 +45,8 @@ LINE = 16.0  # from one line of text to the next
 GAP = 6.0
 ROW = 24.0  # of a row with a name
 VALUES = 230.0  # of a panel with values on both axes
-NAME = 150.0  # of the longest name beside a row
-BESIDE = 112.0  # of the longest name of a rule
+NAME = 205.0  # of the longest name beside a row
+BESIDE = 130.0  # of the longest name of a rule
 MOST_HITS = 80  # points of a line that say what they are; more would lie on each other
 THIN, NARROW, WIDE = "ijl.,:;|!'", "trfI()[]{}- /", "mwMW@%→←"
 CLASSES = {colour: f"c{i}" for i, colour in enumerate(COLOURS)} | {DARK: "ink", GREY: "grey"}
@@ -99,14 +99,14 @@ def drawings(chart: Chart, tokens: Mapping[str, str] | None = None) -> tuple[lis
 def keys(chart: Chart) -> list[Key]:
     """The legend of ``chart``."""
     return [
-        Key(label, next((mark.of for mark in marks if isinstance(mark, Points | Line) and mark.of), ()), _key(marks))
+        Key(label, next((_of(mark) for mark in marks if _of(mark)), ()), _key(marks))
         for label, marks in chart.legend().items()
     ]
 
 
 def _key(marks: Sequence[Mark]) -> str:
     """One sample of each kind of mark, on top of each other."""
-    parts = []
+    parts: list[str] = []
     for kind, mark in {type(mark): mark for mark in reversed(marks)}.items():
         if kind is Region:
             parts.insert(0, '<rect class="region" x="2" y="1" width="20" height="12"/>')
@@ -125,7 +125,10 @@ def _key(marks: Sequence[Mark]) -> str:
 
 def _width(text: str) -> float:
     """About as many units as ``text`` takes."""
-    wide = (0.33 if c in THIN else 0.42 if c in NARROW else 0.97 if c in WIDE else 0.7 if c.isupper() else 0.62 for c in text)
+    wide = (
+        0.33 if c in THIN else 0.42 if c in NARROW else 0.97 if c in WIDE else 0.7 if c.isupper() else 0.62
+        for c in text
+    )
     return TEXT * sum(wide)
 
 
@@ -325,9 +328,7 @@ def _named_rules(panel: Panel, way: Way, span: tuple[float, float]) -> list[tupl
     return named
 
 
-def _rule_names(
-    frame: Frame, above: Sequence[tuple[Rule, str]], sides: Sequence[tuple[Rule, str]]
-) -> Iterator[str]:
+def _rule_names(frame: Frame, above: Sequence[tuple[Rule, str]], sides: Sequence[tuple[Rule, str]]) -> Iterator[str]:
     """Names above the marks, in lines, and to the right of them, moved apart."""
     for i, (rule, name) in enumerate(above):
         at = (frame.x(rule.at) - frame.left) / (frame.right - frame.left)
@@ -354,12 +355,18 @@ def _class(look: Look) -> str:
 
 
 def _marker(
-    x: float, y: float, look: Look, size: float, shape: str | None = None, hollow: bool = False, inner: str = ""
+    x: float,
+    y: float,
+    look: Look,
+    size: float,
+    shape: str | None = None,
+    hollow: bool = False,
+    more: str = "",
+    title: str = "",
 ) -> str:
-    """``inner``: attributes, then what stands inside, apart by ``>``."""
+    """``more``: attributes; ``title``: markup inside."""
     shape = shape or look.marker
-    attributes, _, title = inner.partition(">")
-    name = f'class="point {_class(look)}{" hollow" if hollow else ""}{" bare" if shape in "|_x" else ""}"{attributes}'
+    name = f'class="point {_class(look)}{" hollow" if hollow else ""}{" bare" if shape in "|_x" else ""}"{more}'
     if shape not in SHAPES:
         return f'<circle {name} cx="{_n(x)}" cy="{_n(y)}" r="{_n(size)}">{title}</circle>'
     return f'<path {name} d="M{_n(x)} {_n(y)}{_scaled(shape, size)}">{title}</path>'
@@ -379,33 +386,50 @@ def _scaled(shape: str, size: float) -> str:
     return " ".join(words[:-1])
 
 
-def _group(of: Sequence[str], parts: Sequence[str]) -> str:
-    """Marks of the models ``of``, which the page can bring out."""
-    about = f' data-of="{escape(chr(10).join(of))}"' if of else ""
+def _of(mark: Mark) -> Sequence[str]:
+    """The models that a mark is of."""
+    if isinstance(mark, Points) and mark.of:
+        return mark.of
+    return [mark.look.of] if isinstance(mark, Points | Line | Bars) and mark.look.of else []
+
+
+def _group(mark: Mark, parts: Sequence[str]) -> str:
+    """A mark, with the models that it is of, which the page can bring out."""
+    of = "\n".join(_of(mark))
+    about = f' data-of="{escape(of)}"' if of else ""
     return f"<g{about}>{''.join(parts)}</g>" if parts else ""
 
 
 def _points(frame: Frame, mark: Points) -> Iterator[str]:
     """Those beyond the edge are arrows at the edge."""
-    scales, parts = (frame.panel.x.scale, frame.panel.y.scale), []
+    parts: list[str] = []
     for i, (x, y) in enumerate(zip(mark.x, mark.y, strict=True)):
-        if not (drawable(x, scales[0]) and drawable(y, scales[1])):
+        if not (drawable(x, frame.panel.x.scale) and drawable(y, frame.panel.y.scale)):
             continue
-        low, high = (math.nan if ends is None else ends[i] for ends in (mark.low, mark.high))
         shape = mark.marker
-        for value, way, arrows in ((x, "x", "<>"), (y, "y", "v^")):
-            side = frame.beyond(value, way)  # type: ignore[arg-type]
+        for side, arrows in ((frame.beyond(x, "x"), "<>"), (frame.beyond(y, "y"), "v^")):
             shape = arrows[side > 0] if side else shape
-        name = mark.names[i] if mark.names else " ".join((mark.label or ", ".join(mark.of)).split())
-        ends = {mark.along: (low, high)}
-        about = ", ".join(frame.told(v, way, *ends.get(way, ())) for way, v in (("x", x), ("y", y)))  # type: ignore[arg-type]
-        known = [frame.tokens[path] for path in mark.opens[i].split("\n") if path in frame.tokens] if mark.opens else []
-        opens = f' data-open="{escape(" ".join(known))}"' if known else ""
-        title = _title(f"{name}: {about}" if name else about)
-        parts += _interval(frame, mark, i)
         size, hollow = (2.6, True) if mark.small else (4.6, mark.hollow)
-        parts.append(_marker(frame.x(x), frame.y(y), mark.look, size, shape, hollow, f"{opens}>{title}"))
-    yield _group(mark.of, parts)
+        parts += _interval(frame, mark, i)
+        opens, title = _opening(frame, mark, i), _title(_told_point(frame, mark, i))
+        parts.append(_marker(frame.x(x), frame.y(y), mark.look, size, shape, hollow, opens, title))
+    yield _group(mark, parts)
+
+
+def _told_point(frame: Frame, mark: Points, i: int) -> str:
+    """What a point says: its name, and where it stands."""
+    low, high = (math.nan if ends is None else ends[i] for ends in (mark.low, mark.high))
+    name = mark.names[i] if mark.names else " ".join((mark.label or ", ".join(_of(mark))).split())
+    x = frame.told(mark.x[i], "x", low, high) if mark.along == "x" else frame.told(mark.x[i], "x")
+    y = frame.told(mark.y[i], "y", low, high) if mark.along == "y" else frame.told(mark.y[i], "y")
+    return f"{name}: {x}, {y}" if name else f"{x}, {y}"
+
+
+def _opening(frame: Frame, mark: Points, i: int) -> str:
+    """The attribute that names the records behind a point, as far as the page has them."""
+    paths = mark.opens[i].split("\n") if mark.opens else []
+    known = [frame.tokens[path] for path in paths if path in frame.tokens]
+    return f' data-open="{escape(" ".join(known))}"' if known else ""
 
 
 def _interval(frame: Frame, mark: Points, i: int) -> list[str]:
@@ -431,36 +455,40 @@ def _interval(frame: Frame, mark: Points, i: int) -> list[str]:
 
 
 def _line(frame: Frame, mark: Line) -> Iterator[str]:
-    scales = frame.panel.x.scale, frame.panel.y.scale
-    kept = [i for i, x in enumerate(mark.x) if drawable(x, scales[0])]
-    good = [i for i in kept if drawable(mark.y[i], scales[1])]
-    parts = []
-    if mark.low is not None and mark.high is not None:
-        parts += _band(frame, mark, [i for i in kept if drawable(mark.low[i]) and drawable(mark.high[i])])
-    path, before = "", None
+    xs, ys = frame.panel.x.scale, frame.panel.y.scale
+    kept = [i for i, x in enumerate(mark.x) if drawable(x, xs)]
+    parts, path, gap = _band(frame, mark, kept), "", True
     for i in kept:
-        if i not in set(good):
-            before = None
+        if not drawable(mark.y[i], ys):
+            gap = True
             continue
         x, y = _n(frame.x(mark.x[i])), _n(frame.y(mark.y[i]))
-        path += f"M{x} {y}" if before is None else f"H{x}V{y}" if mark.steps else f"L{x} {y}"
-        before = i
-    named = " ".join(mark.label.split()) or ", ".join(mark.of)
+        path += f"M{x} {y}" if gap else f"H{x}V{y}" if mark.steps else f"L{x} {y}"
+        gap = False
+    named = " ".join(mark.label.split()) or ", ".join(_of(mark))
     kind = f"{mark.dash}{' faint' if mark.faint else ''} {_class(mark.look)}"
     parts.append(f'<path class="line {kind}" d="{path}">{_title(named)}</path>')
-    if len(good) <= MOST_HITS and not mark.faint:
-        for i in good:
-            ends = () if mark.low is None or mark.high is None else (mark.low[i], mark.high[i])
-            about = f"{frame.told(mark.x[i], 'x')}, {frame.told(mark.y[i], 'y', *ends)}"
-            inner = f">{_title(f'{named}: {about}' if named else about)}"
-            x, y = frame.x(mark.x[i]), frame.y(mark.y[i])
-            hit = f'<circle class="hit" cx="{_n(x)}" cy="{_n(y)}" r="7"{inner}</circle>'
-            parts.append(_marker(x, y, mark.look, 3, mark.look.marker, False, inner) if mark.marked else hit)
-    yield _group(mark.of, parts)
+    good = [i for i in kept if drawable(mark.y[i], ys)]
+    if not mark.faint and (mark.marked or len(good) <= MOST_HITS):
+        parts += [_vertex(frame, mark, i, named) for i in good]
+    yield _group(mark, parts)
 
 
-def _band(frame: Frame, mark: Line, shown: Sequence[int]) -> list[str]:
-    assert mark.low is not None and mark.high is not None
+def _vertex(frame: Frame, mark: Line, i: int, named: str) -> str:
+    """A point of a line, seen or not, that says what it is."""
+    ends = () if mark.low is None or mark.high is None else (mark.low[i], mark.high[i])
+    about = f"{frame.told(mark.x[i], 'x')}, {frame.told(mark.y[i], 'y', *ends)}"
+    title, x, y = _title(f"{named}: {about}" if named else about), frame.x(mark.x[i]), frame.y(mark.y[i])
+    if mark.marked:
+        return _marker(x, y, mark.look, 3, title=title)
+    return f'<circle class="hit" cx="{_n(x)}" cy="{_n(y)}" r="7">{title}</circle>'
+
+
+def _band(frame: Frame, mark: Line, kept: Sequence[int]) -> list[str]:
+    """Between the ends of the intervals; what lies beyond the axis is cut."""
+    if mark.low is None or mark.high is None:
+        return []
+    shown = [i for i in kept if not (math.isnan(mark.low[i]) or math.isnan(mark.high[i]))]
     there = [(frame.x(mark.x[i]), frame.y(mark.low[i])) for i in shown]
     back = [(frame.x(mark.x[i]), frame.y(mark.high[i])) for i in reversed(shown)]
     path = "L".join(f"{_n(x)} {_n(y)}" for x, y in (*there, *back))
@@ -479,7 +507,6 @@ def _rule(frame: Frame, rule: Rule) -> Iterator[str]:
 
 
 def _region(frame: Frame, region: Region) -> Iterator[str]:
-    forth, _ = scaling(frame.panel.x.scale)
     least = min(frame.xlim)
     low = frame.x(region.low if drawable(region.low, frame.panel.x.scale) else least)
     high = frame.x(min(region.high, max(frame.xlim)))
@@ -503,7 +530,7 @@ def _bars(frame: Frame, mark: Bars) -> Iterator[str]:
             box = f'x="{_n(left)}" y="{_n(top)}" width="{_n(right - left)}" height="{_n(bottom - top)}"'
             title = _title(f"{named}{mark.names[i]}: {format_value(height)}")
             parts.append(f'<rect class="bar {_class(mark.look)}" {box}>{title}</rect>')
-    yield _group((), parts)
+    yield _group(mark, parts)
 
 
 def _matrix(frame: Frame, mark: Matrix) -> Iterator[str]:

@@ -87,6 +87,7 @@
   const what = (r) => (r.task ? r.task.dataset || r.task.name : `probe ${r.probe ? r.probe.name : ""}`);
   const who = (r) => (r.model ? r.model.name : (r.models || []).map((m) => m.name).join(", "));
   const seed = (r) => r.seed ?? (r.case && r.case.seed) ?? "";
+  const size = (r) => (r.config && r.config.params ? `${number(r.config.params)} parameters` : r.model ? `hidden ${flat(r.model.hidden)}` : r.case && r.case.options && r.case.options.width ? `width ${r.case.options.width}` : "");
   const heading = (r) => `${what(r)} · ${who(r)} · seed ${seed(r)}`;
   const section = (name, content) => [make("h3", name.replace(/^./, (c) => c.toUpperCase())), content];
   const one = (r) => {
@@ -131,10 +132,10 @@
   // the table of all records, made as far as it is looked at
   const table = $("all"), more = $("more");
   if (!table) return;
-  const COLUMNS = ["record", "model", "seed", "budget", "learning rate", "status", "figure", "skill", "wall-clock s"];
+  const COLUMNS = ["record", "model", "size", "seed", "budget", "learning rate", "status", "figure", "skill", "wall-clock s"];
   const rows = packed.records.map((_, i) => {
     const r = record(i);
-    const cells = [what(r), who(r), String(seed(r)), r.budget ?? (r.case && r.case.budget) ?? "", number(r.config && r.config.learning_rate), r.status, ...figures(r)];
+    const cells = [what(r), who(r), size(r), String(seed(r)), r.budget ?? (r.case && r.case.budget) ?? "", number(r.config && r.config.learning_rate), r.status, ...figures(r)];
     return { i, cells, text: cells.join(" ").toLowerCase() };
   });
   let shown = rows, count = 0;
@@ -143,7 +144,7 @@
     count += next.length;
     table.tBodies[0].append(...next.map(({ i, cells }) => {
       const tr = make("tr");
-      cells.forEach((cell, k) => { const td = make("td", k ? cell : ""); if (k < 2) td.className = "left"; if (!k) td.append(button(cell, i)); tr.append(td); });
+      cells.forEach((cell, k) => { const td = make("td", k ? cell : ""); if (k < 3) td.className = "left"; if (!k) td.append(button(cell, i)); tr.append(td); });
       return tr;
     }));
     more.hidden = count >= shown.length;
@@ -151,7 +152,7 @@
   };
   const again = () => { table.tBodies[0].replaceChildren(); count = 0; add(50); };
   const row = table.tHead.rows[0];
-  COLUMNS.forEach((name, k) => row.append(make("th", name, { scope: "col", className: k < 2 ? "left" : "" })));
+  COLUMNS.forEach((name, k) => row.append(make("th", name, { scope: "col", className: k < 3 ? "left" : "" })));
   heads(table, (place, way) => {
     const keyed = new Map(rows.map((r) => [r, value({ textContent: r.cells[place].replace(/^[a-z_]+ (?=[\d.-]+$)/i, "") })]));
     rows.sort((a, b) => compare(keyed.get(a), keyed.get(b), way));
