@@ -22,7 +22,8 @@ from seqbench.board.compare import BoardTable, Entrant, Overview, Row, overviews
 from seqbench.board.page import BETTER, HOW_TO_READ, Page, not_verified, only_models, overview_lines
 from seqbench.errors import UserError
 from seqbench.report.chart import Chart, chart_of
-from seqbench.report.html import Grid, Line, inline, page, split_table
+from seqbench.report.html import PageTable, PageRow, inline, page, split_table
+from seqbench.report.svg import drawn_chart
 from seqbench.report.text import NONE, decimals, interval_text, relative
 from seqbench.stats import Interval
 
@@ -71,7 +72,6 @@ def board_page(
         how_to_read=[inline(" ".join(text.split())) for text in how_to_read],
         models=sorted({row.label for table in tables for row in table.models}),
         sections=sections,
-        tokens=tokens,
         ledger=None if ledger is None else ledger.shown(tokens),
     )
 
@@ -90,7 +90,7 @@ class _Writer:
     tokens: Mapping[str, str]
     charts: Mapping[str, tuple[str, Chart]]
 
-    def section(self, heading: str, place: int, grid: Grid, beside: Chart | None, **facts: Any) -> dict[str, Any]:
+    def section(self, heading: str, place: int, grid: PageTable, beside: Chart | None, **facts: Any) -> dict[str, Any]:
         """What every section has."""
         name, chart = self.charts.get(heading, (f"section-{place}", None))
         rest: dict[str, Any] = {"above": [], "more": [], "rates": None}
@@ -99,20 +99,21 @@ class _Writer:
             first, second = charts
             columns = [*first.columns[:1], *second.columns, *first.columns[1:]]
             charts = [Chart(first.title, columns, first.subtitle, first.notes)]
-        return rest | {"heading": heading, "anchor": name, "grid": grid, "charts": charts} | facts
+        drawn = [drawn_chart(chart, self.tokens) for chart in charts]
+        return rest | {"heading": heading, "anchor": name, "grid": grid, "charts": drawn} | facts
 
     def overview(self, overview: Overview, place: int) -> dict[str, Any]:
         """Mean skill over tasks."""
         lines = overview_lines(overview)
         told = [inline(line.removeprefix("- ")) for line in lines if line and not line.startswith("|")]
         if not any(line.startswith("|") for line in lines):
-            return self.section(overview.heading, place, Grid([], []), more_of_overview(overview), said=told)
+            return self.section(overview.heading, place, PageTable([], []), more_of_overview(overview), said=told)
         grid = split_table(lines)
         model = list(grid.headers).index("model")
         known = iter(row.label for row in overview.rows if row.mean_skill is not None)
         rows = [_with_name(line, model, label) for line, label in zip(grid.rows, known, strict=True)]
         wrap = frozenset(i for i, name in enumerate(grid.headers) if name == BETTER)
-        shown = Grid(grid.headers, rows, frozenset({model}), wrap)
+        shown = PageTable(grid.headers, rows, frozenset({model}), wrap)
         return self.section(overview.heading, place, shown, more_of_overview(overview), said=told)
 
     def table(self, table: BoardTable, place: int) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class _Writer:
         known = {name for row in cells for name, text in row.items() if text not in (NONE, "") or name == BETTER}
         names = [name for name in dict.fromkeys(chain(*cells)) if name in known]
         rows = [
-            Line(
+            PageRow(
                 [self.cell(row, name, text.get(name, "")) for name in names],
                 "" if isinstance(row, Entrant) else "baseline",
                 row.label if isinstance(row, Entrant) else "",
@@ -131,7 +132,7 @@ class _Writer:
             for row, text in zip(table.rows, cells, strict=True)
         ]
         left = frozenset(i for i, name in enumerate(names) if name in ("model", "seeds"))
-        grid = Grid(names, rows, left, frozenset({names.index(BETTER)}))
+        grid = PageTable(names, rows, left, frozenset({names.index(BETTER)}))
         head, *rates = [line for line in self.page.rates(table, places) if line] or [""]
         return self.section(
             table.title,
@@ -159,10 +160,10 @@ class _Writer:
         return _opens(shown, [self.tokens[run.record] for run in runs.values()]) if figure and text != NONE else shown
 
 
-def _with_name(line: Line, place: int, label: str) -> Line:
+def _with_name(line: PageRow, place: int, label: str) -> PageRow:
     cells = list(line.cells)
     cells[place] = _name(label)
-    return Line(cells, of=label)
+    return PageRow(cells, of=label)
 
 
 def _name(label: str) -> Markup:
@@ -219,8 +220,9 @@ class _Ledger:
     def shown(self, tokens: Mapping[str, str]) -> dict[str, Any]:
         """As the template takes it."""
         claims = self.content["claims"]
+        own = {target: token for target in self.targets() for token in self.tokens([target], tokens)}
         rows = [
-            Line([str(claim["number"]), claim["sentence"], inline(claim["statement"]), _verdict(claim)])
+            PageRow([str(claim["number"]), claim["sentence"], inline(claim["statement"]), _verdict(claim)])
             for claim in claims
         ]
         headers = ["", "the texts say", "measured here", "verdict"]
@@ -231,10 +233,9 @@ class _Ledger:
                 "refuted, if none touches it; depends on, if some lie in it and some clear of it; but for, if a few "
                 "rows are undecided; inconclusive, if the intervals are too wide to tell."
             ),
-            "grid": Grid(headers, rows, frozenset(range(4)), frozenset({1, 2, 3}), prose=True),
+            "grid": PageTable(headers, rows, frozenset(range(4)), frozenset({1, 2, 3}), prose=True),
             "conditions": [inline(line) for line in self.content["conditions"]],
-            "charts": self.charts,
-            "tokens": {target: token for target in self.targets() for token in self.tokens([target], tokens)},
+            "charts": [drawn_chart(chart, own) for chart in self.charts],
             "claims": [self.claim(claim, tokens) for claim in claims],
         }
 
@@ -259,7 +260,7 @@ class _Ledger:
             "lists": [*([("", list(notes))] if notes else []), *beside],
         }
 
-    def conditions(self, conditions: Sequence[Mapping[str, Any]], tokens: Mapping[str, str]) -> Grid:
+    def conditions(self, conditions: Sequence[Mapping[str, Any]], tokens: Mapping[str, str]) -> PageTable:
         """The figures that a verdict follows from, each with the records behind it."""
         axes = list(dict.fromkeys(name for condition in conditions for name in condition["axes"]))
         rows = []
@@ -268,9 +269,9 @@ class _Ledger:
             side = {True: "inside", False: "outside", None: "undecided"}[condition["inside"]]
             cells = [condition["axes"].get(name, "") for name in axes]
             cells += [_opens(figure, self.tokens(condition["records"], tokens)), condition["region"]]
-            rows.append(Line([*cells, side if condition["tested"] else "not tested"]))
+            rows.append(PageRow([*cells, side if condition["tested"] else "not tested"]))
         headers = [*axes, "figure (interval)", "the sentence is true for", "it lies"]
-        return Grid(headers, rows, frozenset(range(len(headers))))
+        return PageTable(headers, rows, frozenset(range(len(headers))))
 
     def aside(self, line: Mapping[str, Any], tokens: Mapping[str, str]) -> Markup:
         """A sentence on which no verdict rests, with its records."""

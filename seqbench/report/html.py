@@ -22,22 +22,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.report.chart import Chart
-from seqbench.report.svg import drawings, keys
+from seqbench.report.svg import drawn_chart
 from seqbench.report.text import Section, format_value
 
 if TYPE_CHECKING:  # a program that writes no page does without it
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["Grid", "Line", "chart_page", "fact_sections", "inline", "page", "save", "split_table"]
+__all__ = ["PageTable", "PageRow", "chart_page", "fact_sections", "inline", "page", "save", "split_table"]
 
 FOLDER = Path(__file__).with_name("page")
 DIGITS = 6  # of figures in a record that is shown
 MOST_ITEMS = 400  # of a list in a record that is shown
 
 
-class Line(NamedTuple):
-    """A row of a `Grid`: cells, texts or markup; the class of the row; the model that it is of."""
+class PageRow(NamedTuple):
+    """A row of a `PageTable`: cells, texts or markup; the class of the row; the model that it is of."""
 
     cells: Sequence[str]
     kind: str = ""
@@ -45,14 +45,14 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grid:
+class PageTable:
     """A table of a page. ``left`` are the columns of words, ``wrap`` those that may take several lines.
 
     ``prose``: one of sentences, which takes all the room there is.
     """
 
     headers: Sequence[str]
-    rows: Sequence[Line]
+    rows: Sequence[PageRow]
     left: frozenset[int] = frozenset()
     wrap: frozenset[int] = frozenset()
     prose: bool = False
@@ -62,7 +62,7 @@ class Grid:
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    return Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
@@ -70,8 +70,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= {"drawings": drawings, "keys": keys}
-    return made
 
 
 def page(template: str, title: str, records: Sequence[tuple[str, Mapping[str, Any]]] = (), **facts: Any) -> str:
@@ -123,12 +121,12 @@ def chart_page(chart: Chart, path: Path, sections: Sequence[Section] = ()) -> Pa
     tables = [
         {
             "heading": section.heading,
-            "grid": Grid(section.headers, [Line(row) for row in section.rows], frozenset({0}), frozenset({1})),
+            "grid": PageTable(section.headers, [PageRow(row) for row in section.rows], frozenset({0}), frozenset({1})),
             "notes": section.notes,
         }
         for section in sections
     ]
-    return save(page("chart.html", chart.title, chart=chart, sections=tables), path)
+    return save(page("chart.html", chart.title, chart=drawn_chart(chart), sections=tables), path)
 
 
 def fact_sections(facts: Mapping[str, Any]) -> list[Section]:
@@ -192,14 +190,14 @@ def _safe(text: str) -> str:
     return html.escape(html.unescape(text))
 
 
-def split_table(lines: Iterable[str], tokens: Mapping[str, str] | None = None) -> Grid:
+def split_table(lines: Iterable[str], tokens: Mapping[str, str] | None = None) -> PageTable:
     """A table of Markdown, as `report.text.table` writes it."""
     cells = [
         [inline(cell.strip(), tokens) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         for line in lines
         if line.startswith("|")
     ]
-    return Grid(cells[0], [Line(row) for row in cells[2:]], frozenset({0}))
+    return PageTable(cells[0], [PageRow(row) for row in cells[2:]], frozenset({0}))
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from seqbench.report.chart import (
 from seqbench.report.text import format_value, short
 from seqbench.report.ticks import ticks
 
-__all__ = ["Drawing", "Key", "drawings", "keys"]
+__all__ = ["Drawing", "Drawn", "Key", "drawn_chart"]
 
 WIDTH = 440.0  # units of a picture, which at that width are pixels
 TEXT = 12.0  # of a text's height, as the page's style has it
@@ -82,26 +82,30 @@ class Key(NamedTuple):
     svg: str
 
 
-def drawings(chart: Chart, tokens: Mapping[str, str] | None = None) -> tuple[list[list[Drawing]], list[str]]:
-    """The pictures of ``chart``, column by column, and what is said of panels with nothing to draw.
+class Drawn(NamedTuple):
+    """A chart as a page shows it: pictures of its panels, column by column, legend, and what stands around them."""
+
+    title: str
+    subtitle: str
+    keys: Sequence[Key]
+    panels: Sequence[Drawing]
+    notes: Sequence[str]
+
+
+def drawn_chart(chart: Chart, tokens: Mapping[str, str] | None = None) -> Drawn:
+    """``chart`` with its panels as SVG; the notes name those that have nothing to draw.
 
     Args:
         tokens: by the path of a record, what opens it in the page.
     """
-    columns, said = [], []
-    for column in chart.columns:
-        drawn = [(panel, _svg(panel, tokens or {})) for panel in column]
-        columns.append([Drawing(panel.title, panel.about, panel.note, svg) for panel, svg in drawn if svg])
-        said += [f"Not drawn, without figures: {panel.title}." for panel, svg in drawn if not svg]
-    return [column for column in columns if column], said
-
-
-def keys(chart: Chart) -> list[Key]:
-    """The legend of ``chart``."""
-    return [
+    drawn = [(panel, _svg(panel, tokens or {})) for panel in chart.panels]
+    panels = [Drawing(panel.title, panel.about, panel.note, svg) for panel, svg in drawn if svg]
+    said = [f"Not drawn, without figures: {panel.title}." for panel, svg in drawn if not svg]
+    keys = [
         Key(label, next((_of(mark) for mark in marks if _of(mark)), ()), _key(marks))
         for label, marks in chart.legend().items()
     ]
+    return Drawn(chart.title, chart.subtitle, keys, panels, [*chart.notes, *said])
 
 
 def _key(marks: Sequence[Mark]) -> str:
@@ -182,7 +186,7 @@ class Frame:
     Attributes:
         xlim, ylim: what its axes show.
         left, right, top, bottom: edges of the marks' area in units from the upper left corner.
-        tokens: see `drawings`.
+        tokens: see `drawn_chart`.
     """
 
     panel: Panel
