@@ -91,9 +91,7 @@ def test_the_ledgers_charts_are_made_from_the_records(ledger):
     def rounded(value):
         return float(f"{value:.5g}") if isinstance(value, float) else value
 
-    made, published = (
-        json.loads((folder / "charts.json").read_text(encoding="utf-8")) for folder in (ledger, BOARD)
-    )
+    made, published = (json.loads((folder / "charts.json").read_text(encoding="utf-8")) for folder in (ledger, BOARD))
     assert list(_leaves(made, rounded)) == list(_leaves(published, rounded))
 
 

@@ -23,7 +23,7 @@ from seqbench.disk import replace_file
 from seqbench.errors import UserError
 from seqbench.report.chart import Chart
 from seqbench.report.svg import drawn_chart
-from seqbench.report.text import Section, format_value
+from seqbench.report.text import NONE, Section, format_value
 
 if TYPE_CHECKING:  # a program that writes no page does without it
     from jinja2 import Environment
@@ -121,33 +121,59 @@ def chart_page(chart: Chart, path: Path, sections: Sequence[Section] = ()) -> Pa
     tables = [
         {
             "heading": section.heading,
-            "grid": PageTable(section.headers, [PageRow(row) for row in section.rows], frozenset({0}), frozenset({1})),
-            "notes": section.notes,
+            "grid": PageTable(
+                section.headers, [PageRow(row) for row in section.rows], frozenset({0}), _sentences(section)
+            ),
         }
         for section in sections
     ]
     return save(page("chart.html", chart.title, chart=drawn_chart(chart), sections=tables), path)
 
 
+def _sentences(section: Section) -> frozenset[int]:
+    """The second column where there are two: of facts."""
+    return frozenset() if section.headers else frozenset({1})
+
+
 def fact_sections(facts: Mapping[str, Any]) -> list[Section]:
-    """Nested facts, as of a record, as tables of two columns: one of what is not nested, one of each part."""
+    """Nested facts, as of a record, as tables: rows and parts that have the same kinds of parts with a head, others
+    without one, of a name and a fact.
+    """
+    tables, pairs, rest = [], [], []
+    for name, value in facts.items():
+        heading = name[:1].upper() + name[1:]
+        if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
+            headers = list(dict.fromkeys(key for row in value for key in row))
+            rows = [[_fact(key, row.get(key, "")) for key in headers] for row in value]
+            tables.append(Section(heading, headers, rows))
+        elif isinstance(value, Mapping) and value and all(isinstance(part, Mapping) for part in value.values()):
+            names = list(dict.fromkeys(key for part in value.values() for key in part))
+            rows = [[key, *(_fact(key, part.get(key, "")) for part in value.values())] for key in names]
+            tables.append(Section(heading, ["", *value], rows))
+        elif isinstance(value, Mapping) and value:
+            pairs.append(Section(heading, [], [[key, _fact(key, part)] for key, part in value.items()]))
+        elif value not in ([], {}, ""):
+            rest.append([name, _fact(name, value)])
+    return [*tables, *([Section("About", [], rest)] if rest else []), *pairs]
 
-    def text(value: Any) -> str:
-        if isinstance(value, bool) or value is None:
-            return {True: "yes", False: "no", None: "–"}[value]  # noqa: RUF001 (as elsewhere in tables)
-        if isinstance(value, float):
-            return format_value(value)
-        if isinstance(value, Mapping):
-            return "; ".join(f"{name}: {text(item)}" for name, item in value.items()) or "none"
-        return ", ".join(map(text, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
-    def section(heading: str, part: Mapping[str, Any]) -> Section:
-        return Section(heading, ["", heading.lower()], [[name, text(value)] for name, value in part.items()])
+COUNTED = ("seed", "version", "year")  # numbers that count nothing
 
-    parts = {name: value for name, value in facts.items() if isinstance(value, Mapping) and value}
-    rest = {name: value for name, value in facts.items() if name not in parts}
-    sections = [section(name.capitalize(), part) for name, part in parts.items()]
-    return [*sections, section("Record", rest)] if rest else sections
+
+def _fact(name: str, value: Any) -> str:
+    """A value as a page shows it."""
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: NONE}[value]
+    if isinstance(value, int):
+        return str(value) if any(word in name for word in COUNTED) else f"{value:,}"
+    if isinstance(value, float):
+        return format_value(value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_fact(key, part)}" for key, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        apart = " " if any(str(part).endswith(".") for part in value) else ", "  # sentences
+        return apart.join(_fact(name, part) for part in value) or "none"
+    return str(value)
 
 
 # ---- Markdown, as the other page has it ----------------------------------------------------------------------------

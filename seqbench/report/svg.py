@@ -8,8 +8,10 @@ knows the reader's font.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from typing import Any, NamedTuple
 
@@ -50,18 +52,18 @@ BESIDE = 130.0  # of the longest name of a rule
 MOST_HITS = 80  # points of a line that say what they are; more would lie on each other
 THIN, NARROW, WIDE = "ijl.,:;|!'", "trfI()[]{}- /", "mwMW@%→←"
 CLASSES = {colour: f"c{i}" for i, colour in enumerate(COLOURS)} | {DARK: "ink", GREY: "grey"}
-SHAPES = {  # around the middle, of a marker that is 2 wide
-    "s": "m-.9-.9h1.8v1.8h-1.8z",
-    "D": "m0-1.2l1.2 1.2l-1.2 1.2l-1.2-1.2z",
-    "^": "m0-1.15l1.15 2.1h-2.3z",
-    "v": "m0 1.15l1.15-2.1h-2.3z",
-    "<": "m-1.15 0l2.1 1.15v-2.3z",
-    ">": "m1.15 0l-2.1 1.15v-2.3z",
-    "P": "m-.4-1.2h.8v.8h.8v.8h-.8v.8h-.8v-.8h-.8v-.8h.8z",
-    "X": "m-1.1-.55l.55-.55l.55.55l.55-.55l.55.55l-.55.55l.55.55l-.55.55l-.55-.55l-.55.55l-.55-.55l.55-.55z",
-    "x": "m-.9-.9l1.8 1.8m0-1.8l-1.8 1.8",
-    "|": "m0-1.6v3.2",
-    "_": "m-1.6 0h3.2",
+SHAPES = {  # steps around the middle, of a marker that is 2 wide
+    "s": "m -.9 -.9 h 1.8 v 1.8 h -1.8 z",
+    "D": "m 0 -1.2 l 1.2 1.2 -1.2 1.2 -1.2 -1.2 z",
+    "^": "m 0 -1.15 l 1.15 2.1 h -2.3 z",
+    "v": "m 0 1.15 l 1.15 -2.1 h -2.3 z",
+    "<": "m -1.15 0 l 2.1 1.15 v -2.3 z",
+    ">": "m 1.15 0 l -2.1 1.15 v -2.3 z",
+    "P": "m -.4 -1.2 h .8 v .8 h .8 v .8 h -.8 v .8 h -.8 v -.8 h -.8 v -.8 h .8 z",
+    "X": "m -1.1 -.5 l .5 -.5 .6 .5 .6 -.5 .5 .5 -.5 .5 .5 .5 -.5 .5 -.6 -.5 -.6 .5 -.5 -.5 .5 -.5 z",
+    "x": "m -.9 -.9 l 1.8 1.8 m 0 -1.8 l -1.8 1.8",
+    "|": "m 0 -1.6 v 3.2",
+    "_": "m -1.6 0 h 3.2",
 }
 
 
@@ -213,6 +215,7 @@ class Frame:
             return str(names[min(len(names) - 1, max(0, round(value)))])
         axis = self.panel.x if way == "x" else self.panel.y
         label = " ".join(line for line in axis.label.split("\n") if not line.startswith("←"))
+        label = label.split(", ")[0].removesuffix(" (logarithmic)")
         interval = "" if math.isnan(low) or math.isnan(high) else f" ({format_value(low)} to {format_value(high)})"
         return f"{label}: {format_value(value)}{interval}" if label else f"{format_value(value)}{interval}"
 
@@ -376,18 +379,11 @@ def _marker(
     return f'<path {name} d="M{_n(x)} {_n(y)}{_scaled(shape, size)}">{title}</path>'
 
 
+@cache
 def _scaled(shape: str, size: float) -> str:
-    """The path of a marker, at its size."""
-    words, number = [], ""
-    for c in SHAPES[shape] + "z":
-        if number and (c.isalpha() or c in " -" or (c == "." and "." in number)):
-            words.append(_n(float(number) * size))
-            number = ""
-        if c.isalpha():
-            words.append(c)
-        elif c != " ":
-            number += c
-    return " ".join(words[:-1])
+    """The path of a marker at its size, as short as it can be written: a page may have thousands."""
+    words = (word if word.isalpha() else _n(float(word) * size) for word in SHAPES[shape].split())
+    return re.sub(r" ?([a-z]) ?| (?=-)", r"\1", " ".join(words))
 
 
 def _of(mark: Mark) -> Sequence[str]:

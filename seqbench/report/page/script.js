@@ -61,6 +61,7 @@
     return way * (numbers ? a[1] - b[1] : a[0].localeCompare(b[0], "en", { numeric: true }));
   };
   const heads = (table, sort) => all("thead th", table).forEach((head, place) => {
+    if (!head.textContent) return;
     const button = make("button", head.textContent, { type: "button" });
     head.replaceChildren(button);
     button.addEventListener("click", () => {
