@@ -22,7 +22,7 @@ from seqbench.board.compare import BoardTable, Entrant, Overview, Row, overviews
 from seqbench.board.page import BETTER, HOW_TO_READ, Page, not_verified, only_models, overview_lines
 from seqbench.errors import UserError
 from seqbench.report.chart import Chart, chart_of
-from seqbench.report.html import PageTable, PageRow, inline, page, split_table
+from seqbench.report.html import PageRow, PageTable, inline, page, split_table
 from seqbench.report.svg import drawn_chart
 from seqbench.report.text import NONE, decimals, interval_text, relative
 from seqbench.stats import Interval

@@ -305,7 +305,8 @@ def chart_of(data: Mapping[str, Any]) -> Chart:
 
     def mark_of(facts: Mapping[str, Any]) -> Mark:
         kind = kinds[facts["mark"]]
-        known = {name: _numbers(fact) if name in NUMBERS else fact for name, fact in facts.items() if name != "mark"}
+        counted = [name for name in NUMBERS if not (kind is Matrix and name == "rows")]  # its rows have names
+        known = {name: _numbers(fact) if name in counted else fact for name, fact in facts.items() if name != "mark"}
         if "look" in known:
             known["look"] = Look(*known["look"])
         mark: Mark = kind(**known)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # a program that writes no page does without it
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["PageTable", "PageRow", "chart_page", "fact_sections", "inline", "page", "save", "split_table"]
+__all__ = ["PageRow", "PageTable", "chart_page", "fact_sections", "inline", "page", "split_table"]
 
 FOLDER = Path(__file__).with_name("page")
 DIGITS = 6  # of figures in a record that is shown
@@ -102,7 +102,7 @@ def page(template: str, title: str, records: Sequence[tuple[str, Mapping[str, An
     )
 
 
-def save(text: str, path: Path) -> Path:
+def _save(text: str, path: Path) -> Path:
     """Write a page into ``path`` and return it. An older file is replaced in one step.
 
     Raises:
@@ -117,7 +117,11 @@ def save(text: str, path: Path) -> Path:
 
 
 def chart_page(chart: Chart, path: Path, sections: Sequence[Section] = ()) -> Path:
-    """Write the page of one chart, with tables below it; see `save`."""
+    """Write the page of one chart, with tables below it, and return its path.
+
+    Raises:
+        UserError: ``path`` can't be written.
+    """
     tables = [
         {
             "heading": section.heading,
@@ -127,7 +131,7 @@ def chart_page(chart: Chart, path: Path, sections: Sequence[Section] = ()) -> Pa
         }
         for section in sections
     ]
-    return save(page("chart.html", chart.title, chart=drawn_chart(chart), sections=tables), path)
+    return _save(page("chart.html", chart.title, chart=drawn_chart(chart), sections=tables), path)
 
 
 def _sentences(section: Section) -> frozenset[int]:
