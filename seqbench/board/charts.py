@@ -372,7 +372,7 @@ def _forest(
     faded = [name for name, pair in zip(names, differences, strict=True) if pair.better is None]
     second, first = (short(baseline), "model") if baseline else ("second", "first")
     x = Axis(f"← {second} is better          {first} is better →\n{what}")
-    about = "An interval that lies clear of the line, filled, tells who is better."
+    about = "Filled: significant, with the mark of the better one. Hollow: the two can't be told apart."
     return Panel(title, marks, x, rows=names, faded=faded, about=about)
 
 
@@ -398,16 +398,19 @@ def _how_to_read(differences: Sequence[Difference], least: float) -> list[str]:
 
 def _overview_chart(overview: Overview) -> Chart:
     """Mean skill across tasks on the left, differences of it on the right."""
-    records: dict[str, list[str]] = {}
-    for row in (row for table in overview.tables for row in table.models):
-        records.setdefault(row.label, []).extend(run.record for run in row.results.values())
+    by_task = [
+        {row.label: [run.record for run in row.results.values()] for row in table.models} for table in overview.tables
+    ]
+    records = {row.label: [path for own in by_task for path in own.get(row.label, ())] for row in overview.rows}
     forests, how_to_read = _differences(overview.comparison, [], 1, "difference of mean skill", records)
-    skills, notes = _skills(overview)
+    skills, notes = _skills(overview, by_task, records)
     about = f"mean skill over {len(overview.tables)} tasks, each counted alike; higher is better"
     return Chart(overview.heading, [column for column in (skills, forests) if column], about, [*notes, *how_to_read])
 
 
-def _skills(overview: Overview) -> Part:
+def _skills(
+    overview: Overview, by_task: Sequence[Mapping[str, Sequence[str]]], records: Mapping[str, Sequence[str]]
+) -> Part:
     """Means with intervals, single tasks small below them; incomplete models come last, without a mean.
 
     Notes say what these lack, which means have no interval, and what lies beyond the axis.
@@ -415,13 +418,18 @@ def _skills(overview: Overview) -> Part:
     marks: list[Mark] = [Rule(0.0, axis="x", strong=True)]
     for i, row in enumerate(overview.rows):
         if mean := row.mean_skill:
-            marks.append(Points([mean.value], [i - 0.12], look_of(row.label), [mean.low], [mean.high], along="x"))
+            ends, opens = ([mean.low], [mean.high]), ["\n".join(records[row.label])]
+            marks.append(Points([mean.value], [i - 0.12], look_of(row.label), *ends, along="x", opens=opens))
     values = [[skill.value if skill else math.nan for skill in row.skills] for row in overview.rows]
     for k, task in enumerate(overview.tasks):
-        shown = [(own[k], i + 0.2) for i, own in enumerate(values) if own[k] >= LEAST_SKILL and drawable(own[k])]
+        shown = [
+            (own[k], i + 0.2, "\n".join(by_task[k].get(overview.rows[i].label, ())))
+            for i, own in enumerate(values)
+            if own[k] >= LEAST_SKILL and drawable(own[k])
+        ]
         if shown:
-            xs, ys = zip(*shown, strict=True)
-            marks.append(Points(xs, ys, Look(GREY, MARKERS[k % len(MARKERS)]), label=task, small=True))
+            xs, ys, behind = zip(*shown, strict=True)
+            marks.append(Points(xs, ys, Look(GREY, MARKERS[k % len(MARKERS)]), label=task, small=True, opens=behind))
     complete = [row for row in overview.rows if row.mean_skill is not None]
     lacking = [row for row in overview.rows if row.mean_skill is None]
     notes = []

@@ -111,10 +111,20 @@ class _Writer:
         grid = split_table(lines)
         model = list(grid.headers).index("model")
         known = iter(row.label for row in overview.rows if row.mean_skill is not None)
-        rows = [_with_name(line, model, label) for line, label in zip(grid.rows, known, strict=True)]
+        rows = [self.overview_row(overview, line, label) for line, label in zip(grid.rows, known, strict=True)]
         wrap = frozenset(i for i, name in enumerate(grid.headers) if name == BETTER)
         shown = PageTable(grid.headers, rows, frozenset({model}), wrap)
         return self.section(overview.heading, place, shown, more_of_overview(overview), said=told)
+
+    def overview_row(self, overview: Overview, line: PageRow, label: str) -> PageRow:
+        """Its figures open the runs on their task, the mean those on all."""
+        runs = [
+            [self.tokens[run.record] for row in table.models if row.label == label for run in row.results.values()]
+            for table in overview.tables
+        ]
+        rank, _, mean, better, *skills = line.cells
+        opening = [_opens(skill, own) for skill, own in zip(skills, runs, strict=True)]
+        return PageRow([rank, _name(label), _opens(mean, [*chain(*runs)]), better, *opening], of=label)
 
     def table(self, table: BoardTable, place: int) -> dict[str, Any]:
         """One task under one set of conditions."""
@@ -153,17 +163,11 @@ class _Writer:
             return _name(row.label)
         runs = row.results
         if name == "seeds":
-            about = f"{row.label}, seed {{}}: open the record"
+            about = f"{row.label}, seed {{}}"
             each = {str(seed): (self.tokens[run.record], about.format(seed)) for seed, run in runs.items()}
             return _buttons(f"{row.state}:", each)
         figure = name == "skill" or name.endswith(("↑", "↓"))
         return _opens(shown, [self.tokens[run.record] for run in runs.values()]) if figure and text != NONE else shown
-
-
-def _with_name(line: PageRow, place: int, label: str) -> PageRow:
-    cells = list(line.cells)
-    cells[place] = _name(label)
-    return PageRow(cells, of=label)
 
 
 def _name(label: str) -> Markup:
@@ -225,7 +229,7 @@ class _Ledger:
             PageRow([str(claim["number"]), claim["sentence"], inline(claim["statement"]), _verdict(claim)])
             for claim in claims
         ]
-        headers = ["", "the texts say", "measured here", "verdict"]
+        headers = ["no.", "the texts say", "measured here", "verdict"]
         return {
             "introduction": (
                 "What texts say of recurrent networks, and what came out when it was measured. A verdict follows from "
