@@ -230,7 +230,8 @@ def test_without_matplotlib_the_ledger_has_no_pictures(out, tmp_path, monkeypatc
     jobs = ledger.plan("smoke", "cpu")
     known = [outcome for job in jobs if (outcome := Store(out).find(job))]
     paths = ledger.write(jobs, known, "smoke", tmp_path, tmp_path)
-    assert [path.name for path in paths] == ["CLAIMS.md", "claims.json"] and "![" not in paths[0].read_text()
+    assert [path.name for path in paths] == ["CLAIMS.md", "claims.json", "charts.json"]
+    assert "![" not in paths[0].read_text()
 
 
 @pytest.mark.parametrize("budget", ["smoke", "quick", "standard"])

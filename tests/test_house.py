@@ -124,10 +124,10 @@ def test_tasks_import_public_modules_only_and_never_torch(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["api", "board", "cli.data", "cli.leaderboard", "cli.list", "cli.run", "data", "files", "gate.trend", "jobs.pool",
-     "jobs.record", "jobs.store", "metrics", "probes.context", "probes.copy", "probes.cost", "probes.gradient",
-     "probes.memory", "probes.parallel", "probes.tracking", "registry", "report.chart", "report.draw", "report.text",
-     "stats", "task"],
+    ["api", "board", "board.html", "cli.data", "cli.leaderboard", "cli.list", "cli.run", "data", "files", "gate.trend",
+     "jobs.pool", "jobs.record", "jobs.store", "metrics", "probes.context", "probes.copy", "probes.cost",
+     "probes.gradient", "probes.memory", "probes.parallel", "probes.tracking", "registry", "report.chart",
+     "report.draw", "report.html", "report.svg", "report.text", "stats", "task"],
 )  # fmt: skip
 def test_what_reads_lists_and_shows_needs_no_torch(name):
     code = f"import sys, seqbench.{name}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"

@@ -54,7 +54,7 @@ MISTAKES = [
      ("--hidden", "8", "--option", "fold=1")),
     ("one dash", ("--hidden", "8"), ("--hidden", "8", "-v"), "there is no option -v.", ("--hidden", "8")),
     ("a picture of no known kind", ("--hidden", "8"), ("--hidden", "8", "--plot", "gru.jpg"),
-     "must end in .png or .svg", ("--hidden", "8", "--plot", "gru.svg")),
+     "must end in .png, .svg or .html", ("--hidden", "8", "--plot", "gru.svg")),
 ]  # fmt: skip
 
 

@@ -63,6 +63,8 @@ def test_the_wheel_has_one_top_level_package_with_tasks_and_data(wheel):
     assert {name.split("/")[0] for name in names} == {"seqbench", f"seqbench-{VERSION}.dist-info"}
     for name in ("seqbench/tasks/dna.py", "seqbench/tasks/data/dna.parquet", "seqbench/tasks/data/weather.parquet"):
         assert name in names
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "seqbench" / "report" / "page").iterdir()}
+    assert len(pages) >= 5 and pages <= set(names)
     benchmarks = {f"seqbench/benchmarks/{path.name}" for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
     assert {name for name in names if "test" in name} == benchmarks
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "seqbench").rglob("*.py")}

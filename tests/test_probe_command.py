@@ -62,7 +62,7 @@ def test_a_layer_that_breaks_the_contract_is_refused_by_the_name_of_the_check(cl
         (("memry",), "did you mean memory"),
         (("memory", "--jobs", "0"), "--jobs 0 is out of range"),
         (("memory", "--time-limit", "9"), "--jobs 1 starts none: give --jobs 2"),
-        (("memory", "--plot", "picture.doc"), "must end in .png or .svg"),
+        (("memory", "--plot", "picture.doc"), "must end in .png, .svg or .html"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence_before_work(cli, tmp_path, words, sentence):

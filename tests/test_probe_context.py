@@ -53,7 +53,8 @@ from seqbench.probes.context import (
     word_count,
 )
 from seqbench.report.chart import GREY, Line, Look, Points, limits, look_of
-from seqbench.report.draw import draw, ticks
+from seqbench.report.draw import draw
+from seqbench.report.ticks import ticks
 from seqbench.task import TASKS
 
 PROBE = ContextProbe()

@@ -10,6 +10,7 @@ from board_records import picture_files
 from conftest import ROOT
 
 from seqbench.board import load_results, make_tables, render
+from seqbench.board.html import board_page
 from seqbench.cli.claims import Claims
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
@@ -17,6 +18,7 @@ from seqbench.jobs.store import Store
 BOARD = ROOT / "results" / "board"
 PAGE = BOARD / "LEADERBOARD.md"
 LEDGER = BOARD / "CLAIMS.md"
+REPORT = BOARD / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,11 @@ def plots(tables):
 
 def test_the_page_is_made_from_the_records(tables, plots):
     assert PAGE.read_text(encoding="utf-8") == render(tables, base=BOARD, plots=plots)
+
+
+def test_the_page_for_a_browser_is_made_from_the_records(tables):
+    made = board_page(tables, load_results(BOARD), [BOARD], BOARD)
+    assert REPORT.read_text(encoding="utf-8") == made and len(made.encode()) < 3_000_000
 
 
 def test_the_page_says_that_figures_belong_to_their_budget():
@@ -55,7 +62,7 @@ def test_every_link_of_the_page_leads_to_what_it_shows(plots):
 def ledger(tmp_path_factory):
     """The folder of a ledger that was written anew, from a copy of the records alone."""
     folder = tmp_path_factory.mktemp("published") / "board"
-    shutil.copytree(BOARD, folder, ignore=shutil.ignore_patterns("*.png", "CLAIMS.md", "claims.json"))
+    shutil.copytree(BOARD, folder, ignore=shutil.ignore_patterns("*.png", "CLAIMS.md", "claims.json", "charts.json"))
     assert Claims(out=folder, board=folder, device="cpu", report=True)() == 0
     return folder
 
@@ -75,6 +82,16 @@ def test_the_ledgers_data_is_made_from_the_records(ledger):
     made, published = (
         json.loads(path.read_text(encoding="utf-8")) for path in (ledger / "claims.json", BOARD / "claims.json")
     )
+    assert list(_leaves(made, rounded)) == list(_leaves(published, rounded))
+
+
+def test_the_ledgers_charts_are_made_from_the_records(ledger):
+    """To five digits, for the same reason: more than a picture shows."""
+
+    def rounded(value):
+        return float(f"{value:.5g}") if isinstance(value, float) else value
+
+    made, published = (json.loads((folder / "charts.json").read_text(encoding="utf-8")) for folder in (ledger, BOARD))
     assert list(_leaves(made, rounded)) == list(_leaves(published, rounded))
 
 
@@ -98,7 +115,7 @@ def test_an_lstms_memory_of_text_is_told_by_nets_that_beat_n_grams_only():
 
 def test_records_are_there_without_weights():
     assert not list(BOARD.rglob("*.safetensors")) and not list(BOARD.rglob("*.npz"))
-    assert all(Path(path).stat().st_size < 1_000_000 for path in BOARD.rglob("*"))
+    assert all(Path(path).stat().st_size < 1_000_000 for path in BOARD.rglob("*") if path != REPORT)
 
 
 def _leaves(value, change):

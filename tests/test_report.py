@@ -30,8 +30,9 @@ from seqbench.report.chart import (
     limits,
     look_of,
 )
-from seqbench.report.draw import draw, ticks
+from seqbench.report.draw import draw
 from seqbench.report.text import NONE, duration, format_value, interval_text, listed, or_dash, rounded, short
+from seqbench.report.ticks import ticks
 from seqbench.stats import Interval
 
 INF, NAN = math.inf, math.nan
@@ -310,7 +311,7 @@ def test_contrast_is_that_of_the_guidelines():
 
 def test_no_two_models_that_come_with_seqbench_look_alike():
     names = [entry.name for entry in MODELS.entries() if entry.origin.startswith("seqbench.models.")]
-    assert len({look_of(name) for name in names}) == len(names) >= 14
+    assert len({look_of(name)[:2] for name in names}) == len(names) >= 14
 
 
 def test_the_five_usual_models_differ_in_colour_and_in_marker_and_look_as_they_did():

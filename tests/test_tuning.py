@@ -309,7 +309,7 @@ def test_run_tuned_refuses_what_was_not_tuned(whole, here, words, sentence):
         (("--task", "toy-text", "--model", "bilstm"), "bilstm sees what it is to predict on toy-text"),
         (("--hidden", "8", "--learning-rate", ".1", "--dropout", "0", "--batch-size", "16"), "nothing is left to tune"),
         (("--model", "rnn,gru", "--plot", "one.png"), "--plot FILE is one picture"),
-        (("--plot", "one.pdf"), "must end in .png or .svg"),
+        (("--plot", "one.pdf"), "must end in .png, .svg or .html"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(here, tmp_path, words, sentence):

@@ -206,7 +206,7 @@ def called(tmp_path):
     """``called("bench", BASE="HEAD~1")`` runs a script; the process and the command lines that it ran come back."""
     programs, calls = tmp_path / "bin", tmp_path / "calls"
     programs.mkdir()
-    for name in ("python", "pip", "seqbench", "pytest", "ruff", "mypy", "gh"):
+    for name in ("python", "pip", "seqbench", "pytest", "ruff", "mypy", "gh", "chromium"):
         (programs / name).write_text(STUB, encoding="utf-8")
         (programs / name).chmod(0o755)
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from seqbench.report.chart import (
     Line,
     Look,
     Mark,
+    Matrix,
     Panel,
     Points,
     Region,
@@ -37,7 +39,7 @@ from seqbench.report.chart import (
 )
 from seqbench.report.text import listed, rounded, short
 
-__all__ = ["Picture", "draw_board", "pictures"]
+__all__ = ["Picture", "draw_board", "more_of_overview", "more_of_table", "pictures"]
 
 CURVE = "curve.jsonl"
 MOST_NAME = 100  # characters of a file's name
@@ -103,6 +105,20 @@ def _unlike(names: Sequence[str]) -> list[str]:
 
 # --- the picture of a table ------------------------------------------------------------------------------------------
 
+
+class _About(TypedDict, total=False):
+    """What a page can tell of points; see `Points`."""
+
+    of: Sequence[str]
+    names: Sequence[str]
+    opens: Sequence[str]
+
+
+def _opening(runs: Iterable[Result]) -> list[str]:
+    """Of one point that stands for all of these runs."""
+    return ["\n".join(run.record for run in runs)]
+
+
 Part = tuple[list[Panel], list[str]]  # of a picture: panels, none of which is empty, and the notes that they need
 
 
@@ -111,9 +127,10 @@ def _table_chart(table: BoardTable) -> Chart:
     measure, name = table.measure, _metric_name(table)
     order = [row.label for row in table.rows].index
     against = sorted(table.against, key=lambda pair: order(pair.first))
+    records = {row.label: [run.record for run in row.results.values()] for row in table.models}
     turned = "\n(lower is better: sign turned)" if measure.sign < 0 else ""
     what = f"difference of test {name}{turned}"
-    forests, how_to_read = _differences(table.comparison, against, measure.sign, what)
+    forests, how_to_read = _differences(table.comparison, against, measure.sign, what, records)
     cost, cost_notes = _cost(table)
     curves, curve_notes = _learning(table)
     unranked = [f"{row.label} {row.state}" for row in table.models if row.metric is None]
@@ -139,11 +156,13 @@ def _cost(table: BoardTable) -> Part:
     marks: list[Mark] = []
     seconds: list[float] = []
     for row in table.models:
-        runs = [(table.basis.seconds_of(run), run.value) for run in row.results.values()]
-        points = [(x, y) for x, y in runs if x is not None and y is not None and drawable(y)]
+        runs = [(table.basis.seconds_of(run), run.value, run) for run in row.results.values()]
+        points = [(x, y, run) for x, y, run in runs if x is not None and y is not None and drawable(y)]
         if points:
-            xs, ys = zip(*points, strict=True)
-            marks.append(Points(xs, ys, look_of(row.label), small=True))
+            xs, ys, shown = zip(*points, strict=True)
+            told: _About = {"opens": [run.record for run in shown]}
+            told["names"] = [f"{row.label}, seed {run.seed}" for run in shown]
+            marks.append(Points(xs, ys, look_of(row.label), small=True, **told))
             seconds += xs
     if not marks:
         return [], []
@@ -152,7 +171,9 @@ def _cost(table: BoardTable) -> Part:
         x, mean = table.basis.costs(row).train_seconds, row.metric
         if mean and x is not None and drawable(mean.value):
             means.append((x, mean.value))
-            marks.append(Points([x], [mean.value], look_of(row.label), [mean.low], [mean.high], label=short(row.label)))
+            ends = [mean.low], [mean.high]
+            opens = _opening(row.results.values())
+            marks.append(Points([x], [mean.value], look_of(row.label), *ends, label=short(row.label), opens=opens))
         elif mean:
             unplaced.append(row.label)
     marks += _front(means, table.measure.sign, max(seconds))
@@ -167,7 +188,9 @@ def _cost(table: BoardTable) -> Part:
     notes = [f"{listed(unplaced)} ran elsewhere: no cost to compare."] if unplaced else []
     if table.strongest:
         notes.append(f"Lines across the panel: baselines; solid is the strongest, {table.strongest}.")
-    return [Panel(title, marks, cost, Axis(f"test {_metric_name(table)}"))], notes
+    better = {1: "Higher", -1: "Lower"}.get(table.measure.sign, "Higher")
+    about = f"{better} is better, and further left is cheaper. The step line is the best that a cost buys."
+    return [Panel(title, marks, cost, Axis(f"test {_metric_name(table)}"), about=about)], notes
 
 
 def _front(means: Sequence[tuple[float, float]], sign: int, edge: float) -> list[Line]:
@@ -194,7 +217,8 @@ def _learning(table: BoardTable) -> Part:
         look, label = look_of(row.label), short(row.label)
         if row.metric is None:
             label += ", single runs"
-            marks += [Line(list(c), list(c.values()), look, dash="dotted", faint=True, label=label) for c in curves]
+            lines = [(list(curve), list(curve.values())) for curve in curves]
+            marks += [Line(*line, look, dash="dotted", faint=True, label=label) for line in lines]
         elif curves:
             uneven |= len({tuple(curve) for curve in curves}) > 1
             steps = sorted(set().union(*curves))
@@ -207,7 +231,8 @@ def _learning(table: BoardTable) -> Part:
     title = "Learning curves: mean of the seeds, band from least to greatest"
     y = Axis(f"validation {_metric_name(table)}", limits=limits)
     notes = ["Mean curves end where the first seed stopped; their bands go on over the others."] if uneven else []
-    return [Panel(title, marks, Axis("optimiser step"), y, note=note)], notes
+    about = "How validation went during training: the test has no say in it."
+    return [Panel(title, marks, Axis("optimiser step"), y, note=note, about=about)], notes
 
 
 def _curve(result: Result, key: str) -> dict[int, float]:
@@ -236,10 +261,67 @@ def _focus(drawn: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], s
     return (low, high), "; ".join(said)
 
 
+# --- what a page for a browser shows beside ---------------------------------------------------------------------------
+
+
+def more_of_table(table: BoardTable) -> Chart | None:
+    """Rank against steps: who was ahead when, by the mean validation figure of all seeds; None without curves.
+
+    Only steps that every ranked model was checked at are compared.
+
+    Raises:
+        UserError: a learning curve is missing or damaged.
+    """
+    ranked = [row for row in table.models if row.metric is not None]
+    curves = {row.label: [_curve(run, f"val_{table.measure.metric}") for run in row.results.values()] for row in ranked}
+    steps = sorted(set.intersection(*(set(curve) for own in curves.values() for curve in own))) if curves else []
+    if len(ranked) < 2 or len(steps) < 2:
+        return None
+    means = {label: [statistics.fmean(curve[step] for curve in own) for step in steps] for label, own in curves.items()}
+    sign = table.measure.sign
+    ranks = {
+        label: [sum(sign * other[i] > sign * value for other in means.values()) for i, value in enumerate(own)]
+        for label, own in means.items()
+    }
+    marks = [
+        Line(steps, [float(rank) for rank in own], look_of(label), label=short(label), marked=True)
+        for label, own in ranks.items()
+    ]
+    rows = [str(place + 1) for place in range(len(ranked))]
+    title = "Rank against steps: who was ahead when"
+    about = (
+        f"By the mean validation {_metric_name(table)} of the seeds, significant or not: lines that cross say that the "
+    )
+    about += "order depends on how long one trains."
+    panel = Panel(title, marks, Axis("optimiser step"), Axis("rank"), rows=rows, about=about)
+    return Chart(table.title, [[panel]])
+
+
+def more_of_overview(overview: Overview) -> Chart | None:
+    """Skill of each model on each task; None where nothing is known."""
+    rows = [row for row in overview.rows if any(row.skills)]
+    if not rows:
+        return None
+    values = [[skill.value if skill else math.nan for skill in row.skills] for row in rows]
+    texts = [["–" if math.isnan(value) else f"{value:z.2f}" for value in row] for row in values]  # noqa: RUF001
+    names = [short(row.label) for row in rows]
+    matrix = Matrix(values, names, overview.tasks, texts=texts, label="skill: 0 the reference, 1 perfect")
+    about = (
+        "The stronger the shade, the better. 0 is each task's reference baseline, 1 is perfect; below 0 there is none."
+    )
+    return Chart(overview.heading, [[Panel("Skill on each task", [matrix], about=about)]])
+
+
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
-def _differences(comparison: Comparison, against: Sequence[Difference], sign: int, what: str) -> Part:
+def _differences(
+    comparison: Comparison,
+    against: Sequence[Difference],
+    sign: int,
+    what: str,
+    records: Mapping[str, Sequence[str]],
+) -> Part:
     """All pairs, or, of too many to read, those of the best model; and each model against the strongest baseline.
 
     The panels have one scale, unless that would squash one.
@@ -249,11 +331,11 @@ def _differences(comparison: Comparison, against: Sequence[Difference], sign: in
     if len(pairs) > MOST_PAIRS:
         title = f"{short(best)} and each other model, with 95% intervals (of {len(pairs)} pairs)"
         pairs = [pair for pair in pairs if best in (pair.first, pair.second)]
-    panels = [_forest(title, pairs, sign, what, least=comparison.least)] if pairs else []
+    panels = [_forest(title, pairs, sign, what, records, least=comparison.least)] if pairs else []
     if against:
         baseline = against[0].second
         title = f"Against the strongest baseline, {short(baseline)}"
-        panels.append(_forest(title, against, sign, what, baseline=baseline))
+        panels.append(_forest(title, against, sign, what, records, baseline=baseline))
     spans = [limits(panel, "x") or (-1.0, 1.0) for panel in panels]
     whole = min((low for low, _ in spans), default=0.0), max((high for _, high in spans), default=0.0)
     if all(whole[1] - whole[0] <= 1.6 * (high - low) for low, high in spans):
@@ -264,7 +346,14 @@ def _differences(comparison: Comparison, against: Sequence[Difference], sign: in
 
 
 def _forest(
-    title: str, differences: Sequence[Difference], sign: int, what: str, *, least: float = math.nan, baseline: str = ""
+    title: str,
+    differences: Sequence[Difference],
+    sign: int,
+    what: str,
+    records: Mapping[str, Sequence[str]],
+    *,
+    least: float = math.nan,
+    baseline: str = "",
 ) -> Panel:
     """A row of each difference: significant ones filled in the look of the better, others hollow and grey.
 
@@ -277,11 +366,14 @@ def _forest(
         look = Look(GREY) if pair.better is None else Look(DARK) if pair.better == baseline else look_of(pair.better)
         low, high = sorted((sign * pair.low, sign * pair.high))
         value = sign * pair.difference
-        marks.append(Points([value], [i], look, [low], [high], along="x", hollow=pair.better is None))
+        pair_of = [label for label in (pair.first, pair.second) if label in records]
+        told: _About = {"of": pair_of, "opens": ["\n".join(path for label in pair_of for path in records[label])]}
+        marks.append(Points([value], [i], look, [low], [high], along="x", hollow=pair.better is None, **told))
     faded = [name for name, pair in zip(names, differences, strict=True) if pair.better is None]
     second, first = (short(baseline), "model") if baseline else ("second", "first")
     x = Axis(f"← {second} is better          {first} is better →\n{what}")
-    return Panel(title, marks, x, rows=names, faded=faded)
+    about = "Filled: significant, with the mark of the better one. Hollow: the two can't be told apart."
+    return Panel(title, marks, x, rows=names, faded=faded, about=about)
 
 
 def _how_to_read(differences: Sequence[Difference], least: float) -> list[str]:
@@ -306,13 +398,19 @@ def _how_to_read(differences: Sequence[Difference], least: float) -> list[str]:
 
 def _overview_chart(overview: Overview) -> Chart:
     """Mean skill across tasks on the left, differences of it on the right."""
-    forests, how_to_read = _differences(overview.comparison, [], 1, "difference of mean skill")
-    skills, notes = _skills(overview)
+    by_task = [
+        {row.label: [run.record for run in row.results.values()] for row in table.models} for table in overview.tables
+    ]
+    records = {row.label: [path for own in by_task for path in own.get(row.label, ())] for row in overview.rows}
+    forests, how_to_read = _differences(overview.comparison, [], 1, "difference of mean skill", records)
+    skills, notes = _skills(overview, by_task, records)
     about = f"mean skill over {len(overview.tables)} tasks, each counted alike; higher is better"
     return Chart(overview.heading, [column for column in (skills, forests) if column], about, [*notes, *how_to_read])
 
 
-def _skills(overview: Overview) -> Part:
+def _skills(
+    overview: Overview, by_task: Sequence[Mapping[str, Sequence[str]]], records: Mapping[str, Sequence[str]]
+) -> Part:
     """Means with intervals, single tasks small below them; incomplete models come last, without a mean.
 
     Notes say what these lack, which means have no interval, and what lies beyond the axis.
@@ -320,13 +418,18 @@ def _skills(overview: Overview) -> Part:
     marks: list[Mark] = [Rule(0.0, axis="x", strong=True)]
     for i, row in enumerate(overview.rows):
         if mean := row.mean_skill:
-            marks.append(Points([mean.value], [i - 0.12], look_of(row.label), [mean.low], [mean.high], along="x"))
+            ends, opens = ([mean.low], [mean.high]), ["\n".join(records[row.label])]
+            marks.append(Points([mean.value], [i - 0.12], look_of(row.label), *ends, along="x", opens=opens))
     values = [[skill.value if skill else math.nan for skill in row.skills] for row in overview.rows]
     for k, task in enumerate(overview.tasks):
-        shown = [(own[k], i + 0.2) for i, own in enumerate(values) if own[k] >= LEAST_SKILL and drawable(own[k])]
+        shown = [
+            (own[k], i + 0.2, "\n".join(by_task[k].get(overview.rows[i].label, ())))
+            for i, own in enumerate(values)
+            if own[k] >= LEAST_SKILL and drawable(own[k])
+        ]
         if shown:
-            xs, ys = zip(*shown, strict=True)
-            marks.append(Points(xs, ys, Look(GREY, MARKERS[k % len(MARKERS)]), label=task, small=True))
+            xs, ys, behind = zip(*shown, strict=True)
+            marks.append(Points(xs, ys, Look(GREY, MARKERS[k % len(MARKERS)]), label=task, small=True, opens=behind))
     complete = [row for row in overview.rows if row.mean_skill is not None]
     lacking = [row for row in overview.rows if row.mean_skill is None]
     notes = []
@@ -353,6 +456,7 @@ def _skills(overview: Overview) -> Part:
         rows=[*(short(row.label) for row in complete), *faded],
         faded=faded,
         note="in brackets: incomplete, no mean and no rank" if lacking else "",
+        about="Each large mark is a model over all tasks; the small ones below it show how uneven the tasks are.",
     )
     return [panel], notes
 

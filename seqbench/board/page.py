@@ -31,7 +31,7 @@ from seqbench.report.text import (
 from seqbench.report.text import table as table_lines
 from seqbench.stats import Interval
 
-__all__ = ["render"]
+__all__ = ["HOW_TO_READ", "Page", "overview_lines", "render"]
 
 Json = dict[str, Any]
 BETTER = "significantly better than"
@@ -104,12 +104,12 @@ def render(
         plots: pictures by heading, as `charts.draw_board` gives them, for the Markdown page with `all` columns.
         models: the models that `frame.chosen_results` was asked for, if not all were taken: the text says so.
     """
-    page = _Page(columns == "quality", base.resolve(), plots or {}, models)
+    page = Page(columns == "quality", base.resolve(), plots or {}, models)
     return {"markdown": page.markdown, "json": page.json, "csv": page.csv}[fmt](tables)
 
 
 @dataclass(frozen=True)
-class _Page:
+class Page:
     """What a text shows: only the ``quality`` columns or all, with links from the directory ``base``, and pictures."""
 
     quality: bool
@@ -128,7 +128,7 @@ class _Page:
         parts = [HOW_TO_READ.format(records=sum(table.n_results for table in tables))]
         parts += [f"{said}\n"] if (said := not_verified(tables)) else []
         parts += [f"**{escape(only_models(self.models))}**\n"] if self.models else []
-        parts += [self.section(overview.heading, _overview(overview)) for overview in overviews(tables)]
+        parts += [self.section(overview.heading, overview_lines(overview)) for overview in overviews(tables)]
         parts += [self.section(table.title, self.table(table)) for table in tables]
         return "\n".join(parts)
 
@@ -482,7 +482,7 @@ def _costs(table: BoardTable) -> Iterator[str]:
         yield f"{basis.runs_interrupted} run(s) were interrupted and resumed"
 
 
-def _overview(overview: Overview) -> list[str]:
+def overview_lines(overview: Overview) -> list[str]:
     """The table of models that are complete in every task, what it says, and what the others lack."""
     rows = [
         [

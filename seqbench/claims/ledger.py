@@ -1,4 +1,7 @@
-"""The ledger: what is measured for it, and what is written of that: CLAIMS.md, claims.json and pictures."""
+"""The ledger: what is measured for it, and what is written of that: CLAIMS.md, claims.json and pictures.
+
+The pictures are written as data, too (charts.json), for the page of the board.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from seqbench.board import BoardTable, load_results, make_tables
+from seqbench.board.html import CHARTS, CLAIMS_DATA
 from seqbench.claims import Evidence, all_claims
 from seqbench.claims.names import ATTENTION, COMPARED, GRU, LSTM, RNN, TEXT
 from seqbench.claims.rules import Claim, Condition
@@ -20,7 +24,7 @@ from seqbench.jobs import FINE
 from seqbench.jobs.job import Job, Outcome
 from seqbench.jobs.record import RunRecord
 from seqbench.probes import PROBES, ProbeSpec, Request
-from seqbench.report.chart import GREY, Axis, Chart, Look, Mark, Panel, Points, Region
+from seqbench.report.chart import GREY, Axis, Chart, Look, Mark, Panel, Points, Region, chart_data
 from seqbench.report.draw import draw
 from seqbench.report.text import escape, interval_text, link, listed, relative, table
 
@@ -92,11 +96,15 @@ def write(jobs: Sequence[Job], outcomes: Sequence[Outcome], budget: str, out: Pa
     missing = [job.spec for job in jobs if job.key not in fine and isinstance(job.spec, ProbeSpec)]
     evidence = Evidence(done, missing, read_board(board.resolve()))
     claims, conditions = all_claims(evidence), _conditions(outcomes, len(jobs), budget)
-    charts = {base / "plots" / f"{name}.png": chart for name, chart in _charts(claims, evidence)}
-    page, data = out / "CLAIMS.md", out / "claims.json"
-    replace_file(page, lambda file: file.write(render_markdown(claims, conditions, base, charts).encode()))
+    charts = dict(_charts(claims, evidence, base))
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    plots = {base / "plots" / f"{name}.png": chart for name, chart in charts.items() if drawn}
+    page, data, pictures = out / "CLAIMS.md", out / CLAIMS_DATA, out / CHARTS
+    replace_file(page, lambda file: file.write(render_markdown(claims, conditions, base, plots).encode()))
     replace_file(data, lambda file: file.write(render_json(claims, conditions, base).encode()))
-    return [page, data, *(draw(chart, path) for path, chart in charts.items())]
+    content = json.dumps({name: chart_data(chart) for name, chart in charts.items()}, allow_nan=False)
+    replace_file(pictures, lambda file: file.write(f"{content}\n".encode()))
+    return [page, data, pictures, *(draw(chart, path) for path, chart in plots.items())]
 
 
 def _conditions(outcomes: Sequence[Outcome], planned: int, budget: str) -> list[str]:
@@ -234,17 +242,19 @@ SIDES = {
 }
 
 
-def _charts(claims: Sequence[Claim], evidence: Evidence) -> Iterator[tuple[str, Chart]]:
-    """By name of the picture, one of the claims and one of each probe; none where there is nothing to draw with."""
-    if importlib.util.find_spec("matplotlib") is not None:
-        yield "claims", claims_chart(claims)
-        for name in dict.fromkeys(one.spec.probe for one in evidence.measured):
-            yield f"probe-{name}", PROBES.get(name).chart(evidence.of(name))
+def _charts(claims: Sequence[Claim], evidence: Evidence, base: Path) -> Iterator[tuple[str, Chart]]:
+    """By name of the picture, one of the claims and one of each probe."""
+    yield "claims", claims_chart(claims, base)
+    for name in dict.fromkeys(one.spec.probe for one in evidence.measured):
+        yield f"probe-{name}", PROBES.get(name).chart(evidence.of(name))
 
 
-def claims_chart(claims: Sequence[Claim]) -> Chart:
-    """Every figure with its interval, beside the region in which its sentence is true; two columns of claims."""
-    panels = [list(_panels(claim)) for claim in claims if claim.conditions]
+def claims_chart(claims: Sequence[Claim], base: Path = Path()) -> Chart:
+    """Every figure with its interval, beside the region in which its sentence is true; two columns of claims.
+
+    Paths of the records behind a figure are relative to ``base``.
+    """
+    panels = [list(_panels(claim, base)) for claim in claims if claim.conditions]
     heights = [sum(len(panel.rows) + HEAD for panel in group) for group in panels]
     cut = min(range(len(panels) + 1), key=lambda at: max(sum(heights[:at]), sum(heights[at:])))
     columns = [[panel for group in groups for panel in group] for groups in (panels[:cut], panels[cut:])]
@@ -252,7 +262,7 @@ def claims_chart(claims: Sequence[Claim]) -> Chart:
     return Chart("All claims, figure by figure", [column for column in columns if column], notes=[note])
 
 
-def _panels(claim: Claim) -> Iterator[Panel]:
+def _panels(claim: Claim, base: Path) -> Iterator[Panel]:
     """A panel for each unit of the figures; what all its rows share is named below it, and sizes as in 16 x 256."""
     title, notes = f"{claim.number}. {claim.sentence}\nVerdict: {claim.verdict}", [claim.caution]
     for unit in dict.fromkeys(condition.unit for condition in claim.conditions):
@@ -272,19 +282,24 @@ def _panels(claim: Claim) -> Iterator[Panel]:
             rows.append(", ".join(filter(None, [*(axes[name] for name in words), size])))
         axis = Axis(", ".join([*shared, unit.removeprefix("of ")]), _scale(conditions))
         note = "; ".join(filter(None, [*notes, " x ".join(sizes)]))
-        yield Panel(title, list(_marks(conditions)), axis, rows=rows, note=note)
+        yield Panel(title, list(_marks(conditions, base)), axis, rows=rows, note=note)
         title, notes = f"{claim.number}, continued", []
 
 
-def _marks(conditions: Sequence[Condition]) -> Iterator[Mark]:
+def _marks(conditions: Sequence[Condition], base: Path) -> Iterator[Mark]:
     for y, condition in enumerate(conditions):
         for low, high in condition.regions:
             yield Region(low, high, rows=(y - 0.5, y + 0.5), label="where the sentence is true")
     for inside, side in SIDES.items():
-        rows = [(y, *condition.figure) for y, condition in enumerate(conditions) if condition.inside is inside]
+        rows = [(y, *one.figure, _paths(one, base)) for y, one in enumerate(conditions) if one.inside is inside]
         if rows:
-            places, values, lows, highs = zip(*rows, strict=True)
-            yield Points(values, places, side.look, lows, highs, along="x", label=f"{side.word}{side.meaning}")
+            places, values, lows, highs, opens = zip(*rows, strict=True)
+            label = f"{side.word}{side.meaning}"
+            yield Points(values, places, side.look, lows, highs, along="x", label=label, opens=opens)
+
+
+def _paths(condition: Condition, base: Path) -> str:
+    return "\n".join(relative(folder / "record.json", base) for folder in condition.records)
 
 
 def _scale(conditions: Sequence[Condition]) -> Literal["linear", "log10"]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from seqbench.options import OUTPUT, Flag, Parameter
 
 if TYPE_CHECKING:  # --help answers before it is imported
     from seqbench.jobs.job import Outcome
+    from seqbench.report.chart import Chart
 
 __all__ = [
     "AUTO",
@@ -25,6 +26,7 @@ __all__ = [
     "Common",
     "Out",
     "Picture",
+    "draw_picture",
     "outcome_data",
     "picture_place",
     "show_json",
@@ -36,7 +38,7 @@ Out = Annotated[Path, Parameter(group=OUTPUT, metavar="DIR")]
 Picture = Annotated[Path | None, Parameter(group=OUTPUT, metavar="[FILE]")]
 AUTO = "auto"  # a --plot without a place
 EVERY = Group("Every command", sort_key=8)
-PICTURES = (".png", ".svg")
+PICTURES = (".png", ".svg", ".html")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +57,31 @@ def picture_place(given: Path | None, usual: Path) -> Path | None:
     """Where ``--plot [FILE]`` wants a picture: None if it was not given, ``usual`` if no file was named.
 
     Raises:
-        UserError: the file's name says no kind of picture.
+        UserError: the file's name says no kind of picture, or what draws it is missing.
     """
     if given is None:
         return None
     path = usual if str(given) == AUTO else given
     if path.is_dir():
-        raise UserError(f"--plot {path} is a folder: name a file that ends in .png or .svg.")
+        raise UserError(f"--plot {path} is a folder: name a file that ends in .png, .svg or .html.")
     if path.suffix not in PICTURES:
-        raise UserError(f"--plot {path}: the file's name must end in .png or .svg.")
+        raise UserError(f"--plot {path}: the file's name must end in .png, .svg or .html.")
+    if path.suffix != ".html":
+        from seqbench.report.draw import need_matplotlib
+
+        need_matplotlib()
     return path
+
+
+def draw_picture(chart: Chart, path: Path, facts: Callable[[], Mapping[str, Any]] = dict) -> Path:
+    """Draw ``chart`` into ``path`` by its ending; a page has ``facts`` as tables below it."""
+    if path.suffix == ".html":
+        from seqbench.report.html import chart_page, fact_sections
+
+        return chart_page(chart, path, fact_sections(facts()))
+    from seqbench.report.draw import draw
+
+    return draw(chart, path)
 
 
 def show_json(value: Any) -> None:

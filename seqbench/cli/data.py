@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.about import about_data_of, about_prepared, baselines_about, first_symbols, natural_targets
-from seqbench.cli.common import FLAT, Common, Picture, picture_place, show_json, speaker
+from seqbench.cli.common import FLAT, Common, Picture, draw_picture, picture_place, show_json, speaker
 from seqbench.config import DataOptions, parse_options_text
 from seqbench.data import Pairs, Segments, Split, Stream, Tagged, TaskData, Windows
 from seqbench.errors import UserError
@@ -40,15 +40,14 @@ class DataShow:
 
     def __call__(self) -> int:
         """Print it, and draw it if asked to."""
-        from seqbench.report.draw import draw, need_matplotlib
-
         say = speaker(self.task or "data")
         task, which = _chosen(self.task, self.which, say)
         picture = picture_place(self.plot, Path(f"data-{task}.png"))
-        if picture is not None:
-            need_matplotlib()
         prepared = _prepared(task, which, say)
-        drawn = None if picture is None else draw(data_chart(prepared, which.data_name), picture)
+        drawn = None
+        if picture is not None:
+            chart = data_chart(prepared, which.data_name)
+            drawn = draw_picture(chart, picture, lambda: about_prepared(prepared, fit_baselines(prepared, say)))
         if self.common.json:
             show_json(about_prepared(prepared, fit_baselines(prepared, say)))
             return 0

@@ -16,6 +16,8 @@ from seqbench.options import OUTPUT, WHAT, Parameter
 from seqbench.report.terminal import in_terminal, print_path, print_table, print_text
 
 if TYPE_CHECKING:  # --help answers before it is imported
+    import pandas as pd
+
     from seqbench.board import BoardTable
 
 __all__ = ["COMMAND", "Leaderboard"]
@@ -33,8 +35,8 @@ class Leaderboard:
     """Models to show, several with commas, or all; ranks and significant differences are then among these."""
     budget: Annotated[str, Parameter(group=WHAT, metavar="NAME")] = "all"
     """Budgets to show, several with commas, or all."""
-    format: Annotated[Literal["markdown", "json", "csv"] | None, Parameter(group=OUTPUT)] = None
-    """A page to read, or data; by default the page, but in a terminal a short board."""
+    format: Annotated[Literal["markdown", "html", "json", "csv"] | None, Parameter(group=OUTPUT)] = None
+    """A page to read, one for a browser, or data; by default what --out ends in, and in a terminal a short board."""
     columns: Annotated[Literal["all", "quality"], Parameter(group=OUTPUT)] = "all"
     """Everything, or only what depends on neither the machine nor the moment."""
     out: Annotated[Path | None, Parameter(group=OUTPUT, metavar="FILE")] = None
@@ -49,19 +51,26 @@ class Leaderboard:
         """Refuse what says two things."""
         if self.common.json and self.format not in (None, "json"):
             raise UserError(f"--json and --format {self.format} contradict each other: give one.")
+        if self._format == "html" and self.columns != "all":
+            raise UserError("the page for a browser holds the records, costs included: leave --columns out.")
+        if self._format == "html" and self.out is None and sys.stdout.isatty():
+            raise UserError("--format html makes a page for a browser: say where to with --out FILE.html.")
 
     def __call__(self) -> int:
         """Print or write it, and draw it if asked to."""
         from seqbench.board import chosen_results, load_results, make_tables
 
         results = load_results(self.results)
-        tables, drawn = make_tables(chosen_results(results, task=self.task, model=self.model, budget=self.budget)), {}
+        results = chosen_results(results, task=self.task, model=self.model, budget=self.budget)
+        tables, drawn = make_tables(results), {}
         if self.plot is not None:
             from seqbench.board.charts import draw_board
 
             beside = self.out.parent if self.out else Path()
             drawn = draw_board(tables, beside / "plots" if str(self.plot) == AUTO else self.plot, self.plot_format)
-        if self.out is not None:
+        if self._format == "html":
+            self._browser_page(tables, results)
+        elif self.out is not None:
             self._write(self._text(tables, drawn), self.out)
         elif self._format is None and self.columns == "all" and in_terminal(sys.stdout):
             self._show(tables)
@@ -75,16 +84,31 @@ class Leaderboard:
         return 0
 
     @property
-    def _format(self) -> Literal["markdown", "json", "csv"] | None:
+    def _format(self) -> Literal["markdown", "html", "json", "csv"] | None:
+        if self.format is None and not self.common.json and self.out is not None and self.out.suffix == ".html":
+            return "html"
         return "json" if self.common.json else self.format
+
+    @property
+    def _models(self) -> str:
+        return "" if self.model == "all" else self.model
+
+    def _browser_page(self, tables: Sequence[BoardTable], results: pd.DataFrame) -> None:
+        from seqbench.board.html import board_page
+
+        base = self.out.parent if self.out else Path()
+        text = board_page(tables, results, self.results, base, self._models)
+        if self.out is None:
+            sys.stdout.write(text)
+        else:
+            self._write(text, self.out)
 
     def _text(self, tables: Sequence[BoardTable], drawn: dict[str, Path]) -> str:
         from seqbench.board import render
 
+        assert self._format != "html"
         base = self.out.parent if self.out else Path()
-        return render(
-            tables, self._format or "markdown", self.columns, base, drawn, "" if self.model == "all" else self.model
-        )
+        return render(tables, self._format or "markdown", self.columns, base, drawn, self._models)
 
     def _write(self, text: str, out: Path) -> None:
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, outcome_data, picture_place, show_json
+from seqbench.cli.common import FLAT, Common, Out, Picture, draw_picture, outcome_data, picture_place, show_json
 from seqbench.cli.run import evidence
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
@@ -42,7 +42,7 @@ class ProbeRun:
     dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Show the cases, and measure none."""
     plot: Picture = None
-    """Where to draw the result (.png or .svg); by default probes/NAME.png under --out."""
+    """Where to draw the result (.png, .svg or .html); by default probes/NAME.png under --out."""
 
     def __post_init__(self) -> None:
         """Refuse what no run could use."""
@@ -99,13 +99,14 @@ class ProbeCommand:
 
 def _draw(probe: Probe[Any], measurements: Sequence[Any], path: Path) -> tuple[str, Path | str]:
     """Draw the picture; where it is, or why there is none."""
-    from seqbench.report.draw import draw, need_matplotlib
+    from seqbench.report.draw import need_matplotlib
 
     try:
-        need_matplotlib()
+        if path.suffix != ".html":
+            need_matplotlib()
     except UserError as error:
         return "no picture: ", str(error)
-    return "plot    ", draw(probe.chart(measurements), path)
+    return "plot    ", draw_picture(probe.chart(measurements), path)
 
 
 def group(word: str) -> dict[str, type[Any]]:

@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import AUTO, FLAT, Common, Out, Picture, outcome_data, picture_place, show_json, speaker
+from seqbench.cli.common import (
+    AUTO,
+    FLAT,
+    Common,
+    Out,
+    Picture,
+    draw_picture,
+    outcome_data,
+    picture_place,
+    show_json,
+    speaker,
+)
 from seqbench.config import GridOptions, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
@@ -84,11 +95,8 @@ class Run:
         from seqbench.jobs.progress import Terminal
         from seqbench.jobs.store import Store
         from seqbench.models.mixer import MODELS
-        from seqbench.report.draw import draw, need_matplotlib
 
-        if self.plot is not None:
-            picture_place(self.plot, Path("plot.png"))
-            need_matplotlib()
+        picture_place(self.plot, Path("plot.png"))
         with Terminal(title=f"{self.config.data_name or self.config.task} {self.config.model}") as terminal:
             store, force, plugins = Store(self.out), self.grid.force, self.common.plugin
             # a model of the user's may take its process down; --debug leaves it here, where a debugger reaches it
@@ -104,7 +112,7 @@ class Run:
         show_json([outcome_data(outcome)]) if self.common.json else show_result(outcome)
         picture = picture_place(self.plot, outcome.folder / "plot.png")
         if picture is not None and record.status == "ok":
-            path = draw(run_chart(record, outcome.folder), picture)
+            path = draw_picture(run_chart(record, outcome.folder), picture, lambda: outcome_data(outcome))
             if not self.common.json:
                 print_path("plot    ", path)
         return 0 if record.status in FINE else 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seqbench.cli.common import AUTO, FLAT, Common, Out, Picture, picture_place, show_json, speaker
+from seqbench.cli.common import AUTO, FLAT, Common, Out, Picture, draw_picture, picture_place, show_json, speaker
 from seqbench.config import METHODS, RunConfig, TuneOptions
 from seqbench.errors import UserError
 from seqbench.options import OUTPUT, Flag, Parameter
@@ -43,8 +43,6 @@ class Tune:
 
     def __call__(self) -> int:
         """Run what has not ended; 1 if a study has no complete trial."""
-        from seqbench.report.draw import need_matplotlib
-
         if self.config.data is not None:
             from seqbench.files.kinds import chosen_task
 
@@ -53,8 +51,6 @@ class Tune:
             if chosen != self.config:
                 return dataclasses.replace(self, config=chosen)()
         picture_place(self.plot, Path("plot.png"))
-        if self.plot is not None:
-            need_matplotlib()
         found = self._searches()
         if (
             self.plot is not None
@@ -136,15 +132,13 @@ class Tune:
 
     def _draw(self, problems: Sequence[Sequence[Study]]) -> None:
         """One picture of each problem."""
-        from seqbench.report.draw import draw
-
         if self.plot is None:
             return
         for problem in problems:
             name = "-".join((*problem[0].names, problem[0].problem["budget"]))
             place = picture_place(self.plot, self.out / "tuning" / f"{name}.png")
             assert place is not None
-            path = draw(study_chart(problem), place)
+            path = draw_picture(study_chart(problem), place)
             if not self.common.json:
                 print_path("plot    ", path)
 

@@ -1,5 +1,5 @@
 """What is drawn, as data: a `Chart` is panels of marks on axes, with notes below. Nothing here draws; a renderer does
-(`report.draw`), and another one needs no other change.
+(`report.draw`, `report.svg`), and another one needs no other change.
 
 How a model looks is decided here, once for every picture (`look_of`), and so is what an axis shows (`limits`).
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
     "COLOURS",
@@ -30,6 +30,8 @@ __all__ = [
     "Points",
     "Region",
     "Rule",
+    "chart_data",
+    "chart_of",
     "contrast",
     "dashes_of",
     "drawable",
@@ -54,10 +56,14 @@ Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 
 
 class Look(NamedTuple):
-    """Colour and marker: together they tell the models that come with seqbench apart, each alone the usual ones."""
+    """Colour and marker: together they tell the models that come with seqbench apart, each alone the usual ones.
+
+    ``of`` is the model whose look it is, for renderers that can bring out one of them.
+    """
 
     colour: str
     marker: str = "o"
+    of: str = ""
 
 
 NEUTRAL = Look(DARK)
@@ -66,7 +72,7 @@ NEUTRAL = Look(DARK)
 def look_of(model: str) -> Look:
     """The look of ``model`` in every picture: by its name alone, whatever else is drawn beside it."""
     place = zlib.crc32(f"{SALT}{model}".encode())
-    return Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
+    return Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], model)
 
 
 def dashes_of(models: Mapping[str, str]) -> dict[str, Dash]:
@@ -104,6 +110,9 @@ class Points:
         hollow: drawn as an outline.
         small: a detail, such as a single seed.
         marker: instead of the look's.
+        names: what each point is, for renderers that tell it of a point that is pointed at.
+        opens: the records behind each point, paths in lines, for renderers that can show them.
+        of: the models that are compared, where their look does not say it.
     """
 
     x: Sequence[float]
@@ -116,6 +125,9 @@ class Points:
     hollow: bool = False
     small: bool = False
     marker: str | None = None
+    names: Sequence[str] = ()
+    opens: Sequence[str] = ()
+    of: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +225,7 @@ class Panel:
         weight: height (of panels one above the other) relative to the others; one with names of rows is as high as
             these need, times its weight.
         note: a line below the title, for what the panel leaves out.
+        about: what the panel shows, in a sentence, for renderers that have room for it.
     """
 
     title: str
@@ -223,6 +236,7 @@ class Panel:
     faded: Sequence[str] = ()
     weight: float = 1.0
     note: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -255,6 +269,63 @@ class Chart:
                 if not isinstance(mark, Rule | Matrix) and mark.label:
                     entries.setdefault(mark.label, []).append(mark)
         return entries
+
+
+def chart_data(chart: Chart) -> dict[str, Any]:
+    """``chart`` as JSON holds it, numbers to seven digits; one that is not finite stands there as a text."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.7g}") if math.isfinite(value) else str(value)
+        if value is None or isinstance(value, str | bool | int):
+            return value
+        if isinstance(value, Look):
+            return list(value)
+        if is_dataclass(value):
+            usual = {field.name: field.default for field in fields(value)}
+            facts = {name: fact for name, fact in vars(value).items() if fact != usual[name]}
+            kind = {"mark": type(value).__name__} if isinstance(value, Mark) else {}
+            return kind | {name: plain(fact) for name, fact in facts.items()}
+        return [plain(item) for item in value]
+
+    data: dict[str, Any] = plain(chart)
+    return data
+
+
+NUMBERS = ("x", "y", "low", "high", "limits", "rows", "heights", "at", "least", "most", "values", "ticks")
+
+
+def chart_of(data: Mapping[str, Any]) -> Chart:
+    """The chart that `chart_data` made ``data`` of.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is no such data.
+    """
+    kinds = {kind.__name__: kind for kind in get_args(Mark)}
+
+    def mark_of(facts: Mapping[str, Any]) -> Mark:
+        kind = kinds[facts["mark"]]
+        counted = [name for name in NUMBERS if not (kind is Matrix and name == "rows")]  # its rows have names
+        known = {name: _numbers(fact) if name in counted else fact for name, fact in facts.items() if name != "mark"}
+        if "look" in known:
+            known["look"] = Look(*known["look"])
+        mark: Mark = kind(**known)
+        return mark
+
+    def panel_of(facts: Mapping[str, Any]) -> Panel:
+        axes = {way: Axis(**{k: _numbers(fact) if k in NUMBERS else fact for k, fact in facts[way].items()})
+                for way in ("x", "y") if way in facts}  # fmt: skip
+        return Panel(**{**facts, "marks": [mark_of(mark) for mark in facts["marks"]], **axes})
+
+    columns = [[panel_of(panel) for panel in column] for column in data["columns"]]
+    return Chart(**{**data, "columns": columns})
+
+
+def _numbers(value: Any) -> Any:
+    """Texts of numbers that are not finite as numbers, however deep; other texts, as of ticks and rows, as they are."""
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
 
 
 def contrast(colour: str, background: str = "#ffffff") -> float:

@@ -1,21 +1,20 @@
 """Draws a `Chart` with matplotlib into a file. This is the only module that imports matplotlib, which is optional.
 
-Colours, markers, what an axis shows and where its ticks stand are decided in `report.chart`. All sizes here are in
-inches and follow from the texts, which are measured: nothing overlaps, no text is below 9 points, and the same chart
-gives the same file byte for byte with the same matplotlib.
+Colours, markers and what an axis shows are decided in `report.chart`, where its ticks stand in `report.ticks`. All
+sizes here are in inches and follow from the texts, which are measured: nothing overlaps, no text is below 9 points, and
+the same chart gives the same file byte for byte with the same matplotlib.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import re
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from seqbench.errors import UserError
 from seqbench.report.chart import (
     DARK,
     GREY,
-    Axis,
     Bars,
     Chart,
     Line,
@@ -37,7 +35,6 @@ from seqbench.report.chart import (
     Points,
     Region,
     Rule,
-    Scale,
     Way,
     contrast,
     drawable,
@@ -46,8 +43,9 @@ from seqbench.report.chart import (
     scaling,
 )
 from seqbench.report.text import short
+from seqbench.report.ticks import ticks
 
-__all__ = ["draw", "need_matplotlib", "ticks"]
+__all__ = ["draw", "need_matplotlib"]
 
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -170,64 +168,6 @@ def _wrapped(text: str, most: float, size: float = SMALL) -> str:
             count -= 1 if count < 60 else 3
         lines += textwrap.wrap(paragraph, count)
     return "\n".join(lines)
-
-
-def ticks(axis: Axis, low: float, high: float, most: int = 7) -> list[tuple[float, str]]:
-    """At least three labelled ticks from ``low`` to ``high``, and no more than ``most`` where that can be.
-
-    ```
-    ticks(Axis(), 0, 1, 6)                    -> 0.0, 0.2, 0.4, 0.6, 0.8, 1.0
-    ticks(Axis(scale="log2"), 8, 64)          -> 8, 16, 32, 64
-    ticks(Axis(scale="log10"), 0.01, 100, 5)  -> 0.01, 0.1, 1, 10, 100
-    ```
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    low, high = sorted((low, high))
-    if axis.ticks is not None:
-        return [(value, text) for value, text in axis.ticks if low <= value <= high]
-    choices = [] if axis.scale == "linear" else [found for found in _powers(axis.scale, low, high) if len(found) >= 3]
-    texts_of = _logarithmic if choices else _linear
-    if not choices:  # a short logarithmic axis, too
-        slack = 1e-9 * (high - low)
-        for count in (most, most - 1):
-            locator = MaxNLocator(count, steps=(1, 2, 2.5, 5, 10), min_n_ticks=3)
-            around = [float(value) for value in locator.tick_values(low, high)]
-            choices.append([value for value in around if low - slack <= value <= high + slack])
-    values = next((values for values in choices if len(values) <= most), choices[-1])
-    return list(zip(values, texts_of(values), strict=True))
-
-
-def _powers(scale: Scale, low: float, high: float) -> list[list[float]]:
-    """Ticks of a logarithmic axis: some multiples of powers, all powers, every second one, every third one ..."""
-    base = 2 if scale == "log2" else 10
-    first, last = math.log(low, base) - 1e-9, math.log(high, base) + 1e-9
-    powers = range(math.floor(first), math.ceil(last) + 1)
-    steps = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5)) if base == 10 and len(powers) < 12 else ()
-    choices = [[step * 10.0**power for power in powers for step in parts] for parts in steps]
-    choices += [[float(base) ** power for power in powers if power % stride == 0] for stride in range(1, len(powers))]
-    return [[value for value in values if first <= math.log(value, base) <= last] for values in choices]
-
-
-def _linear(values: Sequence[float]) -> list[str]:
-    """With as many decimals as all need; with an exponent if all are below .001, or one is beyond 1e7."""
-    size, gap = max(map(abs, values)), min(after - before for before, after in pairwise(values))
-    if 1e-3 <= size < 1e7:
-        needed = (p for p in range(12) if all(abs(round(value, p) - value) <= gap / 1000 for value in values))
-        decimals = next(needed, 12)
-        return [f"{value:z,.{decimals}f}" for value in values]
-    digits = math.ceil(math.log10(size / gap)) + 2
-    return [_without_zeros(f"{0 if abs(value) < gap / 1000 else value:.{digits}g}") for value in values]
-
-
-def _logarithmic(values: Sequence[float]) -> list[str]:
-    """Each with as many digits as it needs."""
-    return [_without_zeros(f"{value:,.7g}") for value in values]
-
-
-def _without_zeros(text: str) -> str:
-    """``1e-9`` for ``1e-09``."""
-    return re.sub(r"e\+?(-?)0*", r"e\1", text)
 
 
 # ---- the layout: what stands around the marks of each panel, and how much room that needs -------------------------
