@@ -52,10 +52,11 @@ def test_list_names_tasks_and_models(cli):
         "sentiment",
         "stock",
         "textgen",
+        "translation",
         "weather",
     }
     assert {model["name"] for model in listed["models"]} == set(BUILT_IN)
-    assert set(listed) == {"tasks", "models", "baselines", "budgets", "recipes"} and len(listed["budgets"]) == 28
+    assert set(listed) == {"tasks", "models", "baselines", "budgets", "recipes"} and len(listed["budgets"]) == 32
     assert set(json.loads(cli("list", "models", "--json").stdout)) == {"models"}
     text = cli("list").stdout
     assert all(word in text for word in ("dna", "transformer", "kneser-ney", "standard"))

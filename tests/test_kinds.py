@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from own_files import book, chains_file, reviews, runs, sequences
+from test_pairs import tsv
 
 import seqbench
 from seqbench.cli import main
@@ -99,6 +100,7 @@ FILES = {  # those of the guide, made small: content, task, and options that fit
     "chains.fasta": (chains_file(), "tag-protein", []),
     "book.txt": (book(), "generate-text", ["--sequence-length", "32", "--option", "val=0.1", "--option", "test=0.1"]),
     "rated.csv": (rated(), "regress-text", []),
+    "pairs.tsv": (tsv(), "translate-text", ["--option", "pieces=300"]),
 }
 GUIDE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8").partition("`--budget smoke` takes seconds")[0]
 COMMANDS = {
