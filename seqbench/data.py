@@ -197,8 +197,26 @@ class Rows(Labelled):
         return self.row_lengths
 
 
+class _Uneven:
+    """Common part of splits whose examples lie end to end, each with its own length."""
+
+    starts: Array
+    row_lengths: Array
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def sequence_length(self) -> int:
+        return int(self.row_lengths.max())
+
+    @property
+    def lengths(self) -> Array | None:
+        return self.row_lengths
+
+
 @dataclass(frozen=True, eq=False)
-class Ragged(Labelled):
+class Ragged(_Uneven, Labelled):
     """Token sequences of very different lengths, end to end in ``tokens`` (L,) and padded a batch at a time.
 
     Example i is ``tokens[starts[i] : starts[i] + row_lengths[i]]``; targets and groups (N,). Rows as long as the
@@ -211,9 +229,6 @@ class Ragged(Labelled):
     targets: Array
     groups: Array
     meta: Mapping[str, Array] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.starts)
 
     def arrays(self) -> dict[str, Array]:
         return {
@@ -230,14 +245,6 @@ class Ragged(Labelled):
         lengths = arrays["lengths"][indices]
         tokens = _padded(arrays["tokens"], arrays["starts"][indices], lengths, arrays["steps"])
         return Batch(tokens, lengths, arrays["targets"][indices])
-
-    @property
-    def sequence_length(self) -> int:
-        return int(self.row_lengths.max())
-
-    @property
-    def lengths(self) -> Array | None:
-        return self.row_lengths
 
 
 def _padded(tokens: Any, starts: Any, lengths: Any, steps: Any) -> Any:
@@ -261,7 +268,7 @@ def texts_of(rows: Array) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs(Split):
+class Pairs(_Uneven, Split):
     """Sentences and their translations as tokens, all end to end in ``tokens`` (L,), padded a batch at a time.
 
     Sentence i is ``tokens[starts[i] : starts[i] + row_lengths[i]]``, its translation
@@ -284,9 +291,6 @@ class Pairs(Split):
     groups: Array
     meta: Mapping[str, Array] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.starts)
-
     def arrays(self) -> dict[str, Array]:
         return {
             "tokens": self.tokens,
@@ -305,14 +309,6 @@ class Pairs(Split):
         inputs = _padded(arrays["tokens"], arrays["starts"][indices], lengths, arrays["steps"])
         targets = _padded(arrays["tokens"], arrays["target_starts"][indices], written, arrays["target_steps"])
         return Batch(inputs, lengths, targets)
-
-    @property
-    def sequence_length(self) -> int:
-        return int(self.row_lengths.max())
-
-    @property
-    def lengths(self) -> Array | None:
-        return self.row_lengths
 
     @property
     def target_steps(self) -> Array | None:
@@ -543,7 +539,7 @@ class Tagged(Split):
 
 
 @dataclass(frozen=True, eq=False)
-class RaggedTags(Split):
+class RaggedTags(_Uneven, Split):
     """Sequences of very different lengths, end to end, with a label for every step; padded a batch at a time.
 
     Example i is ``series[starts[i] : starts[i] + row_lengths[i]]``: tokens (L,), of which 0 is padding, or features
@@ -565,9 +561,6 @@ class RaggedTags(Split):
     rows: Array
     offsets: Array
     scale: float = 1.0
-
-    def __len__(self) -> int:
-        return len(self.starts)
 
     def arrays(self) -> dict[str, Array]:
         arrays = {
@@ -592,14 +585,6 @@ class RaggedTags(Split):
     @property
     def n_scored(self) -> int:
         return int((self.labels != CONTEXT).sum())
-
-    @property
-    def sequence_length(self) -> int:
-        return int(self.row_lengths.max())
-
-    @property
-    def lengths(self) -> Array | None:
-        return self.row_lengths
 
     def places(self) -> tuple[Array, Array]:
         """(L,) the example and the step of it that each step of the series is, in the order of the examples."""

@@ -121,6 +121,33 @@ def test_a_baseline_that_was_made_worse_is_refused(records, tmp_path):
         seqbench.load_results(altered(packed(records, tmp_path), tmp_path / "low.zip", change))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda record: record["baselines"].pop("ridge"), "in ridge, which is not there"),
+        (lambda record: record["baselines"].update(oracle=1.002), "in oracle, which is none of the task's"),
+        (lambda record: record["primary"].update(perfect=0.999), "not told by relative_rmse and its skill over"),
+        (lambda record: record["primary"].update(direction="higher"), "not told by relative_rmse and its skill over"),
+    ],
+)
+def test_what_skill_is_told_by_can_not_be_chosen(records, tmp_path, change, words):
+    """Though nothing in the record contradicts the rest of it."""
+    folder = folders(records)[0]
+
+    def consistent(record):
+        change(record)
+        primary = record["primary"]
+        reference = record["baselines"][primary["reference"]]
+        record["skill"] = (primary["value"] - reference) / (primary["perfect"] - reference)
+        kept = np.load(folder / "leave-one-out.npy")
+        rows = 1 + len(record["baselines"])
+        np.save(folder / "leave-one-out.npy", np.resize(kept, (rows, kept.shape[1])))
+
+    edited(folder / "record.json", consistent)
+    with pytest.raises(UserError, match=words):
+        pack([folder], tmp_path / "new.zip")
+
+
 def test_targets_that_are_not_those_of_the_test_split_are_refused(records, tmp_path):
     """Even where predictions, targets and figures agree with each other."""
     path = folders(records)[0] / "predictions.npz"

@@ -3,7 +3,7 @@
 A bundle is a zip file of a manifest and, for each record, the files beside it: record, curve, predictions, and figures
 without each test group. Who reads it scores the predictions anew against the test set of their own copy of the data, so
 a record that says something else is refused, with the figure that differs. What can't be told from a test set is on
-trust: that the predictions are the model's, the figures of validation, and costs.
+trust: that the predictions are the model's, the figures of validation, thresholds that were set there, sizes and costs.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import numpy.typing as npt
 
 from seqbench.board.verify import check_figure, check_stored, left_out_of
 from seqbench.data import PREDICTIONS, Truth, read_predictions
-from seqbench.disk import replace_file, temporary_folder
+from seqbench.disk import replace_file, sha256, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
-from seqbench.prepare import Prepared, cache_root, fit_baselines, prepare
+from seqbench.prepare import Prepared, baselines_left_out, cache_root, fit_baselines, prepare
 from seqbench.readers.archives import title
 from seqbench.task import TASKS
 
@@ -107,36 +107,39 @@ def is_bundle(path: Path) -> bool:
 
 
 def unpacked(bundle: Path, say: Say = lambda line: None) -> Path:
-    """The directory of records that ``bundle`` holds, in the cache, once all of them were found to be right.
+    """The directory of records that ``bundle`` holds, in the cache; all of them were found to be right just now.
 
     Raises:
         UserError: it can't be read, holds what no bundle does, or a figure is not that of its predictions.
     """
     try:
-        digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+        place = cache_root() / "bundles" / sha256(bundle)
     except OSError as error:
         raise UserError(f"{bundle} can't be read ({error.strerror}).") from None
-    place = cache_root() / "bundles" / f"{digest[:32]}-{seqbench_version()}"
-    if place.is_dir():
-        return place
+    if not place.is_dir():
+        _extract_into(place, bundle)
+    checker = _Checker(say)
+    for record, run in Store(place).records(RunRecord):
+        try:
+            checker.check(record, run)
+        except UserError as error:
+            told = str(error).replace(f"{place}{os.sep}", "")
+            raise UserError(f"{title(bundle)} is refused: {told}") from None
+    return place
+
+
+def _extract_into(place: Path, bundle: Path) -> None:
+    """Make the folder ``place``, which appears whole or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = temporary_folder(place.parent)
     try:
         _extract(bundle, folder)
-        checker = _Checker(say)
-        for record, run in Store(folder).records(RunRecord):
-            try:
-                checker.check(record, run)
-            except UserError as error:
-                told = str(error).replace(f"{folder}{os.sep}", "")
-                raise UserError(f"{title(bundle)} is refused: {told}") from None
         folder.replace(place)
     except OSError:
         if not place.is_dir():  # another process may have been faster
             raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return place
 
 
 def _extract(bundle: Path, folder: Path) -> None:
@@ -216,15 +219,32 @@ class _Checker:
             raise UserError(
                 f"{folder / LEFT_OUT}: its figures without each test group are not those of its predictions."
             )
-        self._check_baselines(record, prepared, where)
+        self._check_baselines(record, prepared, folder)
 
-    def _check_baselines(self, record: RunRecord, prepared: Prepared, where: str) -> None:
-        """The figures of baselines that are fitted here, too."""
-        scores, name = fit_baselines(prepared, self.say), prepared.spec.primary.name
-        for baseline, value in record.baselines.items():
-            known = scores.get(baseline, {}).get("test", {}).get(name, math.nan)
-            if value is not None and not math.isnan(known) and not math.isclose(value, known, rel_tol=CHANCE):
-                raise UserError(f"{where}: its baseline {baseline} is {value:g}, and {known:g} here.")
+    def _check_baselines(self, record: RunRecord, prepared: Prepared, folder: Path) -> None:
+        """What skill is told by, and the baselines, which are fitted here, too: all of them and no others."""
+        spec, where = prepared.spec, f"{folder / RECORD}"
+        scores, primary = fit_baselines(prepared, self.say), record.primary
+        metric = spec.primary
+        usual = (metric.name, metric.direction, metric.unit, spec.perfect, spec.reference_of(scores))
+        if primary is None or usual != (
+            primary.name, primary.direction, primary.unit, primary.perfect, primary.reference
+        ):  # fmt: skip
+            raise UserError(
+                f"{where}: it is not told by {metric.name} and its skill over {usual[-1]}, as all others are."
+            )
+        if {*record.baselines} != {*scores}:
+            odd = sorted({*record.baselines} ^ {*scores})[0]
+            whose = "which is none of the task's" if odd in record.baselines else "which is not there"
+            raise UserError(f"{where}: its baselines differ from the task's in {odd}, {whose}.")
+        _, left_out = left_out_of(record, folder)
+        rows = dict(zip(scores, baselines_left_out(prepared, self.say), strict=True))
+        for (name, value), told in zip(record.baselines.items(), [] if left_out is None else left_out, strict=True):
+            known = scores[name]["test"][metric.name]
+            if not _near(math.nan if value is None else value, known):
+                raise UserError(f"{where}: its baseline {name} is {value}, and {known:g} here.")
+            if not _near(told, rows[name]):
+                raise UserError(f"{folder / LEFT_OUT}: the figures of baseline {name} are others here.")
 
     def _data(self, record: RunRecord) -> Prepared:
         options = json.dumps(record.task.options, sort_keys=True)
@@ -232,6 +252,11 @@ class _Checker:
         if key not in self._prepared:
             self._prepared[key] = prepare(record.task.name, dict(record.task.options), "embedded", self.say)
         return self._prepared[key]
+
+
+def _near(told: npt.ArrayLike, own: npt.ArrayLike) -> bool:
+    """Whether figures differ by no more than other versions of libraries explain."""
+    return np.shape(told) == np.shape(own) and bool(np.allclose(told, own, rtol=CHANCE, atol=1e-6, equal_nan=True))
 
 
 def _alike(told: Array, own: Array) -> bool:

@@ -101,7 +101,8 @@ def gru_lighter(evidence: Evidence) -> Claim:
         "Cho et al. 2014; Chung et al. 2014",
         "at equal width: parameters and floating-point operations counted, times side by side as for claim 3, and "
         f"skill on the board's tasks, paired over seeds and test examples, not inferior by {MARGIN:g} (or half of "
-        "the best model's skill, if that is less) where a difference of that size would be found; lighter is "
+        "the best model's skill, if that is less) where a difference of that size would be found, or where it is at "
+        "least as good with its whole interval; lighter is "
         f"exactly {parameters:g} of the parameters, {flops:g} of the FLOPs and {time:g} of the time at most",
         statement,
         [*conditions, *skills],

@@ -183,7 +183,9 @@ def _show_plan(plan: Sequence[dict[str, Any]], options: GridOptions) -> None:
     about += f", {duration(sum(to_run) / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else ""
     print_text(f"\n{about}")
     if options.tune_learning_rate:
-        print_text("seeds are shown at the rate that is best so far; the trials may choose another")
+        print_text(
+            "seeds are shown at the rate that is best so far; the trials may choose another, and go on beyond an edge"
+        )
 
 
 def _show_end(outcomes: Sequence[Outcome], out: Path) -> None:
