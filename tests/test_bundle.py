@@ -64,6 +64,9 @@ def test_a_bundle_stands_on_a_board_as_rows_of_its_own(runs, records, tmp_path, 
     assert "| gru [theirs] |" in page.replace("\\", "") and "| gru |" in page and "theirs.zip" in page
     assert "their predictions were scored anew here" in page
     assert "gru [theirs]" in str(seqbench.leaderboard(frame))
+    assert main(["leaderboard", str(runs), str(theirs), "--out", str(tmp_path / "board.html")]) == 0
+    text = (tmp_path / "board.html").read_text()
+    assert "theirs.zip: stock/gru/smoke-seed0" in text and "bundles/" not in text
 
 
 def test_the_command_packs_single_records_too(records, tmp_path, capsys):

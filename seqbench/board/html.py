@@ -56,7 +56,17 @@ def board_page(
     paths = sorted(results["record"])
     if ledger is not None:
         paths += sorted({str(path) for path in ledger.records()} - set(paths))
-    records: Records = [(relative(Path(path), base), json.loads(Path(path).read_text("utf-8"))) for path in paths]
+    # what came in a bundle lies in the reader's cache, whose place is nobody's business
+    bundled = {row.record: row.bundle for row in results.itertuples() if row.bundle is not None}
+    records: Records = [
+        (
+            f"{Path(str(bundled[path])).name}: {'/'.join(Path(path).parts[-5:])}"
+            if path in bundled
+            else relative(Path(path), base),
+            json.loads(Path(path).read_text("utf-8")),
+        )
+        for path in paths
+    ]
     tokens = {path: str(i) for i, path in enumerate(paths)}
     tokens |= {quote(shown): str(i) for i, (shown, _) in enumerate(records)}
     writer = _Writer(Page(False, base, {}), tokens, {one.heading: (one.name, one.chart) for one in pictures(tables)})
