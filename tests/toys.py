@@ -124,13 +124,15 @@ def text(source, options):
 
 
 def score_pairs(predictions, truth):
-    return {"bleu": bleu(translation_counts(predictions, truth.targets).sum(axis=0))}
+    counts = translation_counts(predictions, truth.targets)
+    long = truth.meta["source_length"] > 5
+    return {"bleu": bleu(counts.sum(axis=0)), "bleu_long": bleu(counts[long].sum(axis=0))}
 
 
 @seqbench.register_task(
     "toy-pairs",
     kind="translate",
-    metrics=(seqbench.Metric("bleu", "higher", ""),),
+    metrics=(seqbench.Metric("bleu", "higher", ""), seqbench.Metric("bleu_long", "higher", "")),
     baselines=("copy-source", "ibm1"),
     reference="copy-source",
     perfect=100.0,

@@ -26,12 +26,14 @@ class Evidence:
     Attributes:
         measured: measurements of any probe.
         missing: those that were planned and have no result.
-        tables: of the board, see `ledger.read_board`.
+        tables: the usual ones of the board, see `ledger.read_board`.
+        variants: its other tables, of which each says in what its conditions differ.
     """
 
     measured: Sequence[Measured[Any]] = ()
     missing: Sequence[ProbeSpec] = ()
     tables: Sequence[BoardTable] = ()
+    variants: Sequence[BoardTable] = ()
 
     def of(self, probe: str) -> list[Measured[Any]]:
         """The measurements of one probe."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqbench.board import BoardTable, PairedSkill, paired_skill
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import GRU, LSTM, RNN, model_title
+from seqbench.claims.names import GRU, LSTM, RNN, THOROUGH, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.cost import CostResult, Kind
@@ -29,7 +29,6 @@ MARGIN = 0.02  # of skill, within which GRU is not inferior; at most half of wha
 BACKENDS = {"kernel": "torch's kernel", "loop": "a loop in Python"}
 NO_SHAPE = {"backend": "", "batch": "", "length": ""}
 SIZES = ((128, 128), (1, 1), (3, 5), (16, 64), (64, 128), (128, 64), (300, 256))  # inputs and units, an example first
-THOROUGH = ("full", "standard", "quick")  # budgets of the board, the best first
 
 
 @register_claim(3, needs={"cost": ()})

@@ -66,14 +66,14 @@ def plan(budget: Size, device: str) -> list[Job]:
 
 
 def read_board(board: Path) -> list[BoardTable]:
-    """The usual tables of the records under ``board``, of which there may be none.
+    """The tables of the records under ``board``, of which there may be none.
 
     Raises:
         UserError: a record is damaged: to be known before hours of work.
     """
     if not any(board.glob(f"{RunRecord.PATTERN}/run-*")):
         return []
-    return [it for it in make_tables(load_results(board)) if not it.variant and not it.setting]
+    return make_tables(load_results(board))
 
 
 # --- what is written -------------------------------------------------------------------------------------------------
@@ -94,7 +94,9 @@ def write(jobs: Sequence[Job], outcomes: Sequence[Outcome], budget: str, out: Pa
     done = measured(replace(outcome, folder=outcome.folder.resolve()) for outcome in outcomes)
     fine = {outcome.job.key for outcome in outcomes if outcome.record.status in FINE}
     missing = [job.spec for job in jobs if job.key not in fine and isinstance(job.spec, ProbeSpec)]
-    evidence = Evidence(done, missing, read_board(board.resolve()))
+    tables = read_board(board.resolve())
+    usual = [table for table in tables if not table.variant and not table.setting]
+    evidence = Evidence(done, missing, usual, [table for table in tables if table not in usual])
     claims, conditions = all_claims(evidence), _conditions(outcomes, len(jobs), budget)
     charts = dict(_charts(claims, evidence, base))
     drawn = importlib.util.find_spec("matplotlib") is not None

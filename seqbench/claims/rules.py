@@ -80,6 +80,8 @@ def _words(low: float, high: float) -> str:
     """An interval as a region's name; what it is a number of can't be negative, unless the interval says so."""
     if math.isinf(high):
         return f"at least {low:g}"
+    if math.isinf(low):
+        return f"at most {high:g}"
     if low == high:
         return f"exactly {low:g}"
     return f"{low:g} to {high:g}" if low else f"at most {high:g}"
