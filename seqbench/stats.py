@@ -24,6 +24,7 @@ __all__ = [
     "rank_test",
     "ratio_interval",
     "share_difference",
+    "share_interval",
     "t_quantile",
     "within_share",
 ]
@@ -275,13 +276,13 @@ def share_difference(one: tuple[int, int], other: tuple[int, int]) -> Interval:
 
     Newcombe's (1998, method 10), from Wilson's intervals of both: right for few cases and at shares of 0 and 1.
     """
-    (p, low_p, high_p), (q, low_q, high_q) = (_wilson(*share) for share in (one, other))
+    (p, low_p, high_p), (q, low_q, high_q) = (share_interval(*share) for share in (one, other))
     below, above = math.hypot(p - low_p, high_q - q), math.hypot(high_p - p, q - low_q)
     return Interval(p - q, p - q - below, p - q + above)
 
 
-def _wilson(count: int, n: int) -> Interval:
-    """A share with its 95% interval (Wilson 1927)."""
+def share_interval(count: int, n: int) -> Interval:
+    """A share, ``count`` of ``n``, with its 95% interval (Wilson 1927)."""
     z = t_quantile(0.975, math.inf) ** 2 / n
     p = count / n
     half = math.sqrt(z * p * (1 - p) + z * z / 4)

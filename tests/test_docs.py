@@ -22,7 +22,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md"]
 GROUPS = ("run", "tune", "list", "data show", "data prepare", "data fetch", "predict", "check", "leaderboard", "submit",
           "claims", "config", "regress run", "regress compare", "regress trend")  # fmt: skip
-PROBES = ("memory", "gradient", "cost", "parallel", "context", "copy", "tracking")
+PROBES = ("memory", "gradient", "cost", "parallel", "context", "copy", "published", "tracking")
 EVERYWHERE = {"--help", "--json", "--version", "--plugin", "--debug"}
 
 

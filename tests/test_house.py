@@ -126,8 +126,8 @@ def test_tasks_import_public_modules_only_and_never_torch(path):
     "name",
     ["api", "board", "board.html", "cli.data", "cli.leaderboard", "cli.list", "cli.run", "data", "files", "gate.trend",
      "jobs.pool", "jobs.record", "jobs.store", "metrics", "probes.context", "probes.copy", "probes.cost",
-     "probes.gradient", "probes.memory", "probes.parallel", "probes.tracking", "registry", "report.chart",
-     "report.draw", "report.html", "report.svg", "report.text", "stats", "task"],
+     "probes.gradient", "probes.memory", "probes.parallel", "probes.published", "probes.tracking", "registry",
+     "report.chart", "report.draw", "report.html", "report.svg", "report.text", "stats", "task"],
 )  # fmt: skip
 def test_what_reads_lists_and_shows_needs_no_torch(name):
     code = f"import sys, seqbench.{name}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
@@ -138,7 +138,8 @@ def test_no_engine_module_knows_a_task_or_a_model_by_name():
     names = {"dna", "weather", "textgen", "fault", "protein", "sentiment", "stock", *MODELS.names()}
     defining = {"recurrent.py", "transformer.py", "scan.py", "matrix.py", "slstm.py", "tcn.py", "ntm.py"}
     for path in ROOT.glob("seqbench/**/*.py"):
-        if path.name in defining or path.parent.name in ("claims", "kernels"):  # about models that texts name; of cells
+        # about models that texts and papers name; of cells
+        if path.name in defining or path.parent.name in ("claims", "kernels") or path.name == "published.py":
             continue
         literals = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
         assert not literals & names, path.name

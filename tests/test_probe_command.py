@@ -23,7 +23,7 @@ def records(out):
     return [record for record, _ in Store(out).records(ProbeRecord)]
 
 
-@pytest.mark.parametrize("probe", ["memory", "gradient", "cost", "parallel", "copy", "tracking"])
+@pytest.mark.parametrize("probe", ["memory", "gradient", "cost", "parallel", "copy", "published", "tracking"])
 def test_a_file_of_thirty_lines_gets_every_probe(cli, tmp_path, probe):
     done = cli("probe", probe, "--model", "leaky", "--plugin", OWN, *SMOKE, "--out", "out")
     assert done.returncode == 0, done.stderr

@@ -180,7 +180,7 @@ def test_the_board_is_filtered_in_every_format_and_an_unknown_name_is_answered(c
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
 
 
-PROBES = ("memory", "gradient", "cost", "parallel", "context", "copy", "tracking")
+PROBES = ("memory", "gradient", "cost", "parallel", "context", "copy", "published", "tracking")
 GROUPS = ("data", "data show", "data prepare", "data fetch", "probe", *(f"probe {name}" for name in PROBES))
 HELP = ("", "run", "list", "predict", "check", "leaderboard", "claims", "config", *GROUPS)
 COMMAND = "Every command"

@@ -2,7 +2,8 @@
 
 Each draws fresh data on the device and knows what a learner without memory gets, so that a score is 0 for remembering
 nothing and 1 for a perfect answer (`training.score_of`). None can be answered from its last step alone. Those of the
-probe `memory` are in `PROBLEMS`; `Bits` and `Product` belong to the probes `copy` and `tracking`.
+probe `memory` are in `PROBLEMS`; `Bits` and `Product` belong to the probes `copy` and `tracking`, `Reber` and `Digits`,
+of which the second is a set of real data, to `published`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import random
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,12 +23,27 @@ from torch import Generator, Tensor
 
 from seqbench.models.heads import Shape
 
-__all__ = ["PROBLEMS", "Adding", "Bits", "Copy", "Problem", "Product", "Queries", "Recall", "Selective", "make_problem"]
+__all__ = [
+    "PROBLEMS",
+    "Adding",
+    "Bits",
+    "Copy",
+    "Digits",
+    "Problem",
+    "Product",
+    "Queries",
+    "Reber",
+    "Recall",
+    "Selective",
+    "make_problem",
+]
 
 SYMBOLS = 8  # that may have to be remembered; as many to distract
 COPIED = 10  # symbols that `Copy` asks for
 WIDE = 8  # bits of each vector of `Bits`
 SCORED = 8  # steps at the end by which `Product` is scored
+AT_ONCE = 1 << 17  # steps of all sequences scored together: what an LSTM of width 128 keeps of them takes 0.5 GiB
+CHECKED = 256  # sequences scored together at most
 Device = torch.device | str
 
 
@@ -58,6 +76,12 @@ class Problem(ABC):
     @abstractmethod
     def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
         """Fresh inputs (B, T) or (B, T, D) and targets (B, ...), made on the device, where ``generator`` lives too."""
+
+    def tests(self, sequences: int, length: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """So many fresh sequences in batches, or all those that a set has for its test."""
+        together = max(1, min(CHECKED, AT_ONCE // max(1, self.steps(length))))
+        for start in range(0, sequences, together):
+            yield self.draw(min(together, sequences - start), length, generator, generator.device)
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """What training lowers, mean over the batch (and steps): cross-entropy in nats, or squared error."""
@@ -388,6 +412,140 @@ class Product(Problem):
     def chance(self, length: int) -> float:
         """One over the number of permutations."""
         return 1 / len(self.permutations)
+
+
+REBER = "BTSXPVE"  # its symbols
+ARROWS = (  # from each of its states, the symbols that may come with the states they lead to
+    {"B": 1},
+    {"T": 2, "P": 3},
+    {"S": 2, "X": 4},
+    {"T": 3, "V": 5},
+    {"X": 3, "S": 6},
+    {"P": 4, "V": 6},
+    {"E": 7},
+)
+ENDED = -1  # target of a step after the end of a string
+
+
+@dataclass(frozen=True)
+class Reber(Problem):
+    """Strings of the embedded Reber grammar, each symbol told from those before it (Cleeremans, Servan-Schreiber and
+    McClelland 1989; Hochreiter and Schmidhuber 1997, section 5.1).
+
+    ``B T B T X S E T E``: after B a T or a P, then a string of the Reber grammar, then the same T or P, and E. All but
+    the last T or P follow from the two symbols before. Targets are the next symbol s and the set L of those that may
+    follow, as s + 7 L, L with a bit for each; after the end they are -1. The quality is 1 where at every step all that
+    may follow have a higher output than all that may not.
+    """
+
+    name: ClassVar[str] = "reber"
+    memoryless: ClassVar[str] = "a string with a mistake"
+
+    @property
+    def shape(self) -> Shape:
+        """Symbols in, logits of symbols out at every step."""
+        return Shape(tokens=len(REBER), features=0, outputs=(len(REBER),), every_step=True)
+
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
+        """(B, T) symbols and targets, as long as the longest string; ``length`` has no say."""
+        seed = int(torch.randint(1 << 62, (1,), generator=generator, device=generator.device))
+        host = random.Random(seed)  # strings are walks, which no device draws at once
+        strings = [self.string(host) for _ in range(batch)]
+        longest = max(len(symbols) for symbols, _ in strings)
+        inputs = torch.zeros(batch, longest, dtype=torch.long)
+        targets = torch.full((batch, longest), ENDED)
+        for row, (symbols, wanted) in enumerate(strings):
+            inputs[row, : len(symbols)] = torch.tensor(symbols)
+            targets[row, : len(wanted)] = torch.tensor(wanted)
+        return inputs.to(device), targets.to(device)
+
+    @staticmethod
+    def string(host: random.Random) -> tuple[list[int], list[int]]:
+        """The symbols of one string but its last, and the target at each."""
+        outer, state, sets = host.choice("TP"), 0, ["TP"]
+        inner = ""
+        while state < len(ARROWS):
+            sets.append("".join(ARROWS[state]))
+            inner += host.choice(sets[-1])
+            state = ARROWS[state][inner[-1]]
+        string, sets = f"B{outer}{inner}{outer}E", [*sets, outer, "E"]
+        numbers = [REBER.index(symbol) for symbol in string]
+        bits = [sum(1 << REBER.index(symbol) for symbol in symbols) for symbols in sets]
+        return numbers[:-1], [symbol + len(REBER) * legal for symbol, legal in zip(numbers[1:], bits, strict=True)]
+
+    def loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats, mean over the symbols of all strings."""
+        wanted = torch.where(targets == ENDED, ENDED, targets % len(REBER))
+        return F.cross_entropy(output.flatten(0, 1), wanted.flatten(), ignore_index=ENDED)
+
+    def score(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(B,) 1 where no step has a mistake."""
+        places = torch.arange(len(REBER), device=targets.device)
+        legal = (targets.div(len(REBER), rounding_mode="floor")[:, :, None] >> places) & 1 == 1
+        least = output.masked_fill(~legal, math.inf).amin(2)
+        most = output.masked_fill(legal, -math.inf).amax(2)
+        return ((least > most) | (targets == ENDED)).all(dim=1).float()
+
+    def chance(self, length: int) -> float:
+        """0, nearly."""
+        return 0.0
+
+    def memoryless_loss(self, length: int) -> float:
+        """Not known in closed form."""
+        return math.nan
+
+
+@dataclass(frozen=True)
+class Digits(Problem):
+    """Which digit is it? Images of 8 by 8 grey pixels, pixel by pixel (scikit-learn's, of E. Alpaydin and C. Kaynak).
+
+    Attributes:
+        images: (N, 64, 1) of all, from 0 to 1, in the order in which they are read.
+        labels: (N,).
+        train: how many of them are trained on, the first; the rest is the test.
+    """
+
+    images: Tensor
+    labels: Tensor
+    train: int
+    name: ClassVar[str] = "digits"
+    memoryless: ClassVar[str] = "guessing: 1/10 right"
+
+    @classmethod
+    def shipped(cls, permuted: bool, device: Device) -> Digits:
+        """All 1,797 in an order drawn once, four fifths of them to train on; ``permuted``: pixels in another, too."""
+        from sklearn.datasets import load_digits
+
+        pixels, digits = load_digits(return_X_y=True)
+        fixed = torch.Generator().manual_seed(0)
+        order = torch.randperm(len(pixels), generator=fixed)
+        images = (torch.from_numpy(pixels).float() / 16)[order]
+        if permuted:
+            images = images[:, torch.randperm(images.shape[1], generator=fixed)]
+        labels = torch.from_numpy(digits).long()[order]
+        return cls(images[:, :, None].to(device), labels.to(device), len(images) * 4 // 5)
+
+    @property
+    def shape(self) -> Shape:
+        """A pixel at every step in, logits of ten digits out after the last."""
+        return Shape(tokens=0, features=1, outputs=(10,))
+
+    def steps(self, length: int) -> int:
+        """64."""
+        return self.images.shape[1]
+
+    def draw(self, batch: int, length: int, generator: Generator, device: Device) -> tuple[Tensor, Tensor]:
+        """(B, 64, 1) images of those to train on and (B,) digits."""
+        rows = torch.randint(self.train, (batch,), generator=generator, device=self.images.device)
+        return self.images[rows], self.labels[rows]
+
+    def tests(self, sequences: int, length: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images of the test."""
+        yield self.images[self.train :], self.labels[self.train :]
+
+    def chance(self, length: int) -> float:
+        """1/10."""
+        return 0.1
 
 
 PROBLEMS: dict[str, Problem] = {

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from seqbench.jobs.job import Listener
 from seqbench.models.backbone import SequenceModel
 from seqbench.probes.shared import LEARNING_RATE, SOLVED
-from seqbench.probes.shared.problems import Problem
+from seqbench.probes.shared.problems import CHECKED, Problem
 from seqbench.stats import t_quantile
 from seqbench.training import AdamW
 
@@ -24,8 +24,7 @@ __all__ = ["Attempt", "Score", "assess", "qualities_of", "rises", "stage_lengths
 BATCH = 64
 CLIP = 1.0  # of the gradient's norm
 EVERY = 25  # steps from check to check
-CHECKED, TESTED = 256, 2_048  # sequences of a check, and of the test that decides
-AT_ONCE = 1 << 17  # steps of all sequences scored together: what an LSTM of width 128 keeps of them takes 0.5 GiB
+TESTED = 2_048  # sequences of the test that decides; a check has `CHECKED`
 FIRST_STAGE, STAGE_STEPS = 5, 300
 QUANTILE = 1.959964  # of the normal distribution, for 95%
 
@@ -183,11 +182,9 @@ def qualities_of(
 ) -> Tensor | None:
     """(N,) `Problem.score` of each of so many fresh sequences, on the CPU; None where an output is not finite."""
     net.eval()
-    together = max(1, min(CHECKED, AT_ONCE // problem.steps(length)))
     qualities, finite = [], torch.ones((), dtype=torch.bool, device=generator.device)
     with torch.no_grad():
-        for start in range(0, sequences, together):
-            inputs, targets = problem.draw(min(together, sequences - start), length, generator, generator.device)
+        for inputs, targets in problem.tests(sequences, length, generator):
             output = net(inputs, None)
             finite &= output.isfinite().all()
             qualities.append(problem.score(output, targets))
