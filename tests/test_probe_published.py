@@ -2,14 +2,18 @@
 
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from seqbench.claims.reproduced import published_again, reproduced_page
 from seqbench.jobs.job import Listener
+from seqbench.jobs.store import Store
 from seqbench.probes import Measured, Request
 from seqbench.probes.published import EXPERIMENTS, Published, PublishedOptions, PublishedResult, rows_of
+from seqbench.probes.shared.measuring import job_of, measure
 from seqbench.probes.shared.problems import ENDED, REBER, Digits, Reber, make_problem
 
 torch.set_num_threads(1)
@@ -113,3 +117,18 @@ def test_shares_of_trials_and_losses_have_intervals_of_their_kind():
     assert share.value == 0.75 and 0 < share.low < 0.4 and 0.9 < share.high < 1
     loss = row("adding", "gru", 1e-4, 1e-2).figure
     assert loss.value == pytest.approx(1e-3) and loss.low < 1e-4 and loss.high > 1e-2
+
+
+def test_the_page_has_every_figure_its_verdict_and_its_records(tmp_path):
+    store = Store(tmp_path)
+    assert published_again(store) == []
+    for spec in plan("lstm", "rnn", experiment="reber,pixels", seeds=2):
+        measure(job_of(spec), store)
+    found = published_again(store)
+    assert len(found) == 8
+    page = reproduced_page(found, tmp_path, None)
+    assert "## Embedded Reber grammar" in page and "Hochreiter and Schmidhuber 1997, table 1" in page
+    assert "Of 2 figures that can be compared" in page and page.count("other data") == 2
+    assert "from the worst to the best: rnn and lstm in the paper" in page
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert len(links) == 8 and all((tmp_path / target).is_file() for target in links)

@@ -18,11 +18,13 @@ from seqbench.board import BoardTable, load_results, make_tables
 from seqbench.board.html import CHARTS, CLAIMS_DATA
 from seqbench.claims import Evidence, all_claims
 from seqbench.claims.names import ATTENTION, COMPARED, GRU, LSTM, RNN, TEXT
+from seqbench.claims.reproduced import published_again, reproduced_page
 from seqbench.claims.rules import Claim, Condition
 from seqbench.disk import replace_file
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Job, Outcome
 from seqbench.jobs.record import RunRecord
+from seqbench.jobs.store import Store
 from seqbench.probes import PROBES, ProbeSpec, Request
 from seqbench.report.chart import GREY, Axis, Chart, Look, Mark, Panel, Points, Region, chart_data
 from seqbench.report.draw import draw
@@ -101,12 +103,24 @@ def write(jobs: Sequence[Job], outcomes: Sequence[Outcome], budget: str, out: Pa
     charts = dict(_charts(claims, evidence, base))
     drawn = importlib.util.find_spec("matplotlib") is not None
     plots = {base / "plots" / f"{name}.png": chart for name, chart in charts.items() if drawn}
+    again = _write_reproduced(out, base, drawn)
     page, data, pictures = out / "CLAIMS.md", out / CLAIMS_DATA, out / CHARTS
     replace_file(page, lambda file: file.write(render_markdown(claims, conditions, base, plots).encode()))
     replace_file(data, lambda file: file.write(render_json(claims, conditions, base).encode()))
     content = json.dumps({name: chart_data(chart) for name, chart in charts.items()}, allow_nan=False)
     replace_file(pictures, lambda file: file.write(f"{content}\n".encode()))
-    return [page, data, pictures, *(draw(chart, path) for path, chart in plots.items())]
+    return [page, data, pictures, *(draw(chart, path) for path, chart in plots.items()), *again]
+
+
+def _write_reproduced(out: Path, base: Path, drawn: bool) -> list[Path]:
+    """The page of published tables and its picture, where the probe has left records in ``out``."""
+    found = published_again(Store(base))
+    if not found:
+        return []
+    page, picture = out / "REPRODUCED.md", base / "plots" / "probe-published.png"
+    text = reproduced_page(found, base, picture if drawn else None)
+    replace_file(page, lambda file: file.write(text.encode()))
+    return [page, *([draw(PROBES.get(found[0].spec.probe).chart(found), picture)] if drawn else [])]
 
 
 def _conditions(outcomes: Sequence[Outcome], planned: int, budget: str) -> list[str]:
