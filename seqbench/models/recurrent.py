@@ -165,6 +165,7 @@ class _Regular(Mixer):
 class _Recurrent(_Regular):
     """Common part of the one-directional cells: state (B, d_out), ``kernel`` a one-layer torch.nn recurrent module."""
 
+    carries = True
     kernel: Layer
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
