@@ -217,7 +217,8 @@ def _predict(
     from seqbench.models.backbone import shape_of
     from seqbench.training import predict_split
 
-    config = RunConfig(task=record.task.name, model=record.model.name, threads=1)
+    carry = bool(record.config.get("carry_state"))  # a text is then read as validation and test were
+    config = RunConfig(task=record.task.name, model=record.model.name, threads=1, carry_state=carry)
     device = resolve_device(config)
     about: dict[str, Any] = {name: getattr(reading, name) for name in ("vocabulary", "features", "classes", "fitted")}
     shape = shape_of(spec.kind, TaskData(new.split, new.split, new.split, {}, **about))

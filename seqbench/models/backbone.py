@@ -28,6 +28,7 @@ from seqbench.options import brief
 __all__ = [
     "SequenceModel",
     "build",
+    "check_carries",
     "check_causal",
     "check_embedding",
     "check_frame_options",
@@ -155,6 +156,19 @@ class SequenceModel(nn.Module):
             x = self._skip(i, x, y)
             following.append(after)
         return self.norms[-1](x) if self.residual else x, following
+
+    def forward_from(self, inputs: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+        """(B, T) tokens or (B, T, D) features after the ``state`` of all layers: the head's output, and the next state.
+
+        Only of mixers that carry one (`Mixer.carries`).
+        """
+        x, following = self.embed(inputs), []
+        for i in range(len(self.layers)):
+            y, after = self._mixer(i).forward_from(self._enter(i, x), state[i])
+            x = self._skip(i, x, y)
+            following.append(after)
+        output: Tensor = self.head(self.norms[-1](x) if self.residual else x, None)
+        return output, following
 
     def use_kernel(self, name: str) -> None:
         """Let every layer use kernels of ``name``: auto, torch or fast."""
@@ -308,6 +322,16 @@ def check_regularisers(model: str, regularisers: Regularisers) -> None:
             raise UserError(f"--{name.replace('_', '-')} is not for {model}: leave it out, or take one of {able}.")
     if len(regularisers.zoneout) > 1 and not mixer.has_cells:
         raise UserError(f"--zoneout of cells and states is not for {model}, which has no cells: give one share.")
+
+
+def check_carries(model: str, kind: str) -> None:
+    """Raise `UserError` where training can't carry a state of ``model`` from window to window of a task of ``kind``."""
+    if not HEADS.get(kind).in_order:
+        able = ", ".join(other for other in HEADS.names() if HEADS.get(other).in_order)
+        raise UserError(f"--carry-state is for tasks of kind {able}, and this one is of kind {kind}: leave it out.")
+    if not MODELS.get(model).mixer.carries:
+        able = ", ".join(other for other in MODELS.names() if MODELS.get(other).mixer.carries)
+        raise UserError(f"--carry-state is not for {model}: leave it out, or take one of {able}.")
 
 
 def count_parameters(model: nn.Module) -> int:

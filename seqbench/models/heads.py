@@ -92,6 +92,7 @@ class Head(nn.Module):
         last_only: whether it reads step T of the padded sequence and no other.
         frame: what stands around the mixers for this kind where that is not the `SequenceModel` of all others.
         options: fields of `RunConfig` that this frame takes and others don't.
+        in_order: whether examples are windows of one long text, so that a state can be carried from one to the next.
         refusal: why a ``model`` that can't be causal may not be scored on a ``kind`` that needs it.
     """
 
@@ -100,6 +101,7 @@ class Head(nn.Module):
     last_only: ClassVar[bool] = False
     frame: ClassVar[type[Any] | None] = None
     options: ClassVar[tuple[str, ...]] = ()
+    in_order: ClassVar[bool] = False
     refusal: ClassVar[str] = "{model} sees later steps, and a {kind} task is to predict them"
     out: nn.Module
 
@@ -314,6 +316,7 @@ class GenerateHead(StepHead):
     """(B, T, d_in) to (B, T, V) logits of the symbol after each step; a model that sees it may not be scored."""
 
     causal = True
+    in_order = True
 
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:
