@@ -130,7 +130,7 @@ class Experiment:
 
     @property
     def data(self) -> TaskData:
-        """The prepared data; training targets permuted under the control, its text in order where a state is carried."""
+        """The prepared data: permuted targets under the control, its text in order where a state is carried."""
         data = self.prepared.data
         if self.config.control != "none":
             generator = np.random.default_rng([self.config.seed, 1])
@@ -957,8 +957,8 @@ def _like(one: RunRecord | Experiment) -> tuple[object, ...]:
         place, config, device = one.place, one.config, one.environment.device_name
     else:
         place, config, device = one.config.place, one.resolved, device_name(one.device)
-    names = ("hidden", "params", "layers", "backbone", "embedding", "dense", "steps", "batch_size", "threads")
-    names += ("carry_state",)
+    sizes = ("hidden", "params", "layers", "backbone", "embedding", "dense", "steps", "batch_size")
+    names = (*sizes, "threads", "carry_state")
     return *place, device, *(str(config.get(name)) for name in names)
 
 

@@ -107,9 +107,10 @@ class SequenceModel(nn.Module):
             x = self._leave(i, x, self.layers[i](self._enter(i, x), lengths), last_only=last_only)
         return x
 
-    def _embedded(self, inputs: Tensor) -> Embedded | None:
-        """``inputs`` with their embedding, where only a function of each symbol stands before the first layer."""
-        if inputs.device.type != "cpu" or not _folds(self.layers[0]) or _is_changed(self.embed):
+    def _embedded(self, inputs: Tensor, ways: tuple[str, str] = ("forward_embedded", "forward")) -> Embedded | None:
+        """``inputs`` with their embedding, where only a function of each symbol stands before the first layer, and that
+        has a way to read them so: the first of ``ways``, in place of the second."""
+        if inputs.device.type != "cpu" or not _folds(self.layers[0], *ways) or _is_changed(self.embed):
             return None
         if isinstance(self.embed, nn.Embedding):
             table, symbols = self.embed.weight, inputs
@@ -162,9 +163,13 @@ class SequenceModel(nn.Module):
 
         Only of mixers that carry one (`Mixer.carries`).
         """
-        x, following = self.embed(inputs), []
+        embedded, following = self._embedded(inputs, ("forward_embedded_from", "forward_from")), []
+        x = self.embed(inputs) if embedded is None or self.residual else inputs  # there nobody reads it
         for i in range(len(self.layers)):
-            y, after = self._mixer(i).forward_from(self._enter(i, x), state[i])
+            if i == 0 and embedded is not None:
+                y, after = self._mixer(0).forward_embedded_from(embedded, state[0])
+            else:
+                y, after = self._mixer(i).forward_from(self._enter(i, x), state[i])
             x = self._skip(i, x, y)
             following.append(after)
         output: Tensor = self.head(self.norms[-1](x) if self.residual else x, None)
@@ -230,16 +235,28 @@ def _is_changed(module: nn.Module) -> bool:
     return not plain or bool(hooks) or getattr(module, "max_norm", None) is not None
 
 
-def _folds(mixer: nn.Module) -> bool:
-    """Whether ``mixer`` has its own way to read embedded inputs, that nobody has made stale, and is to take it."""
+def _folds(mixer: nn.Module, embedded: str, plain: str) -> bool:
+    """Whether ``mixer`` has its own way to read ``embedded`` inputs, that nobody has made stale, and is to take it."""
     if not isinstance(mixer, Mixer) or mixer.choice == "torch" or _is_changed(mixer):
         return False
-    for cls in type(mixer).__mro__:
-        if "forward_embedded" in vars(cls):
-            return cls is not Mixer
-        if "forward" in vars(cls):
-            return False
-    return False
+    return not _defines(Mixer, embedded, type(mixer)) and _is_fresh(type(mixer), embedded, plain)
+
+
+def _defines(cls: type[Any], name: str, of: type[Any]) -> bool:
+    """Whether it is ``cls`` that the method ``name`` of the class ``of`` comes from."""
+    return next((one for one in of.__mro__ if name in vars(one)), None) is cls
+
+
+def _is_fresh(mixer: type[Mixer], other: str, plain: str) -> bool:
+    """Whether the method ``other`` of ``mixer`` is not older than ``plain``: a subclass may have another of these."""
+    places = [next(i for i, cls in enumerate(mixer.__mro__) if name in vars(cls)) for name in (other, plain)]
+    return places[0] <= places[1]
+
+
+def _carries(mixer: type[Mixer]) -> bool:
+    """Whether ``mixer`` says that its state can be carried, and nobody has made the way stale in which that is done."""
+    way = "step" if _defines(Mixer, "forward_from", mixer) else "forward_from"
+    return mixer.carries and _is_fresh(mixer, way, "forward")
 
 
 def _whole(size: Any, length: int) -> int:
@@ -329,8 +346,8 @@ def check_carries(model: str, kind: str) -> None:
     if not HEADS.get(kind).in_order:
         able = ", ".join(other for other in HEADS.names() if HEADS.get(other).in_order)
         raise UserError(f"--carry-state is for tasks of kind {able}, and this one is of kind {kind}: leave it out.")
-    if not MODELS.get(model).mixer.carries:
-        able = ", ".join(other for other in MODELS.names() if MODELS.get(other).mixer.carries)
+    if not _carries(MODELS.get(model).mixer):
+        able = ", ".join(other for other in MODELS.names() if _carries(MODELS.get(other).mixer))
         raise UserError(f"--carry-state is not for {model}: leave it out, or take one of {able}.")
 
 

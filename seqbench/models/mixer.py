@@ -117,6 +117,10 @@ class Mixer(nn.Module):
         output: Tensor = self(embedded.values(), lengths)
         return output
 
+    def forward_embedded_from(self, embedded: Embedded, state: State) -> tuple[Tensor, State]:
+        """``forward_from(embedded.values(), state)``, to rounding, in the way of `forward_embedded`."""
+        return self.forward_from(embedded.values(), state)
+
     def initialise(self, name: str) -> None:
         """Start again as ``name``, one of `initialisations`, says; called right after the constructor, if at all."""
         raise TypeError(f"{type(self).__name__} must define initialise(name)")
