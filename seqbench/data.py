@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -26,6 +26,7 @@ __all__ = [
     "BLOCK",
     "CONTEXT",
     "END",
+    "LINE",
     "PREDICTIONS",
     "Batch",
     "InOrder",
@@ -43,16 +44,23 @@ __all__ = [
     "Truth",
     "Windows",
     "read_predictions",
+    "text_of",
     "text_rows",
     "texts_of",
+    "unit_of",
 ]
 
 Array = npt.NDArray[Any]
 PREDICTIONS = "predictions.npz"  # beside the record of a run
 STRETCHES = 32  # into which a text is cut that is scored in order: rows of a batch, enough to be fast
 LONG_STRETCH = 8  # windows that a stretch has at least
-BLOCK = 2048  # characters over which the loss of generated text is summed
+BLOCK = 2048  # characters, or words, over which the loss of generated text is summed
 MOST_COUNTED = 4096  # windows that the size of usual changes is told from
+LINE = "\n"  # the word that stands for the end of a line, where a text is read word by word
+CLOSING, OPENING = (
+    frozenset(",.;:!?)]}%\u2019\u201d\u2026"),
+    frozenset("([{\u201c\u2018"),
+)  # signs without a space before and after them
 CONTEXT = -1  # in place of a label: a step that a window reads and another one is scored on
 BEGIN, END = 2, 3  # tokens that stand before and after a sentence that is written; 0 is padding, 1 what is not known
 
@@ -620,9 +628,28 @@ class RaggedTags(_Uneven, Split):
         return replace(self, labels=labels)
 
 
+def unit_of(fitted: Mapping[str, Any]) -> str:
+    """What one token of a text is by the ``fitted`` figures of its data: a character or a word."""
+    return str(fitted.get("unit", "character"))
+
+
+def text_of(tokens: Iterable[int], vocabulary: Sequence[str], unit: str) -> str:
+    """The text that ``tokens`` stand for: characters as they are, words with spaces where signs allow them."""
+    symbols = [vocabulary[token] for token in tokens]
+    if unit == "character":
+        return "".join(symbols)
+    pieces, tight = [], True
+    for word in symbols:
+        pieces.append(word if tight or word == LINE or word[0] in CLOSING else f" {word}")
+        tight = word == LINE or word[-1] in OPENING
+    return "".join(pieces)
+
+
 def _check_length(tokens: Array, window: int) -> None:
     if len(tokens) <= window:
-        raise UserError(f"a text of {len(tokens)} characters is too short for windows of {window}: shorten them.")
+        raise UserError(
+            f"a text of {len(tokens)} characters, or words, is too short for windows of {window}: shorten them."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -687,7 +714,7 @@ class Stream(Split):
         return Batch(arrays["tokens"][at], None, arrays["targets"][at + 1], skip)
 
     def truth(self) -> Truth:
-        """Blocks of 2,048 characters: the target is the number of characters scored in each."""
+        """Blocks of 2,048 characters, or words: the target is the number of these that are scored in each."""
         counts = np.bincount((np.arange(1, len(self.tokens)) - 1) // BLOCK)
         return Truth(counts, np.arange(len(counts)))
 

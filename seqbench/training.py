@@ -284,6 +284,7 @@ def _digest(tensors: dict[str, Tensor], counts: str) -> str:
 
 EVALUATION_BATCH = 256  # sequences; large enough to be fast, small enough for any memory
 EVALUATION_STEPS = 2**19  # in a batch, so that very long sequences fit too
+EVALUATION_OUTPUTS = 2**26  # numbers that come out of a batch, so that large vocabularies do
 REPORTS = 200  # progress reports in a run
 CHECKPOINT_SHARE = 0.01  # of the time of a run, at most, in which checkpoints are written
 FIRST_WRITE = 0.01, 5e7  # what one takes before the first was timed: seconds, and bytes a second, of a slow disk
@@ -883,7 +884,7 @@ def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.
     resident = DeviceSplit(split, device)
     model.eval()
     order, parts = [], []
-    for indices in evaluation_order(split, max(1, min(EVALUATION_BATCH, EVALUATION_STEPS // split.sequence_length))):
+    for indices in evaluation_order(split, _evaluation_rows(model, split)):
         batch = resident[indices]
         with autocast(device, config):
             output = model.answer(batch)
@@ -896,6 +897,13 @@ def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.
     predictions = np.empty_like(rows)
     predictions[np.concatenate(order)] = rows
     return split.collect(predictions)
+
+
+def _evaluation_rows(model: SequenceModel, split: Split) -> int:
+    """Sequences of ``split`` that are read at once: few enough for the steps and the outputs of a batch."""
+    shape, steps = model.shape, split.sequence_length
+    outputs = math.prod(shape.outputs) * (steps if shape.every_step else 1)
+    return max(1, min(EVALUATION_BATCH, EVALUATION_STEPS // steps, EVALUATION_OUTPUTS // outputs))
 
 
 def _predict_in_order(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.data import CONTEXT, Batch, Reading, Stream, TaskData
+from seqbench.data import CONTEXT, Batch, Reading, Stream, TaskData, text_of, unit_of
 from seqbench.errors import UserError
 from seqbench.models.mixer import real_steps
 from seqbench.registry import Registry
@@ -306,7 +306,7 @@ class ForecastHead(Head):
         return columns
 
 
-SAMPLE_LENGTH = 300
+SAMPLE_LENGTH = {"character": 300, "word": 80}
 TEMPERATURE = 0.8
 REPEAT = 30  # characters in a row that count as a verbatim repeat
 
@@ -336,18 +336,19 @@ class GenerateHead(StepHead):
 
     @staticmethod
     def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
-        """How many bits each block of 2,048 characters costs the model."""
+        """How many bits each block of 2,048 characters, or words, costs the model."""
         return {"bits": predictions / math.log(2)}
 
     @staticmethod
     def sample(model: Stepping, data: TaskData, generator: np.random.Generator) -> Sample | None:
-        """300 characters that go on from a piece of the validation text."""
+        """300 characters, or 80 words, that go on from a piece of the validation text."""
         assert isinstance(data.val, Stream) and isinstance(data.train, Stream)
         context = min(data.val.window, len(data.val.tokens) - 1)
         start = int(generator.integers(len(data.val.tokens) - context))
         prompt = data.val.tokens[start : start + context]
-        made = generate(model, prompt, SAMPLE_LENGTH, data.val.window, generator)
-        text, training = ("".join(data.vocabulary[token] for token in tokens) for tokens in (made, data.train.tokens))
+        unit = unit_of(data.fitted)
+        made = generate(model, prompt, SAMPLE_LENGTH[unit], data.val.window, generator)
+        text, training = (text_of(tokens, data.vocabulary, unit) for tokens in (made, data.train.tokens))
         return Sample(text, {"verbatim_share": verbatim_share(text, training)})
 
 
