@@ -93,7 +93,11 @@ LSTM_TEXT = Recipe(
     encode=plain_text.encode_text,
     recipes=(LSTM_TEXT,),
     variants={"path": plain_text.VARIANT, "hub": canonical.WIKITEXT},
-    forms={"unit": {"word": {**plain_text.WORDS, "description": "next word of the King James Bible (961,000 words and signs)"}}},
+    forms={
+        "unit": {
+            "word": {**plain_text.WORDS, "description": "next word of the King James Bible (961,000 words and signs)"}
+        }
+    },
 )
 def load(source: Source, options: Options) -> TaskData:
     """Tokens of the three stretches; the vocabulary is the training stretch's, what is new later is one symbol."""

@@ -28,7 +28,8 @@ KS = [1, 8, 64, 512, 2048, 4096]
 
 def made(kind, **known):
     """A result of which a claim reads what is ``known``."""
-    return kind(**{field.name: known.get(field.name) for field in dataclasses.fields(kind)})
+    needed = (field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING)
+    return kind(**{**dict.fromkeys(needed), **known})
 
 
 def measured(probe, models, seed, result, **options):

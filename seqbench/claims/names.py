@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["ATTENTION", "COMPARED", "GRU", "LSTM", "NGRAMS", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "model_title"]
+__all__ = ["ATTENTION", "COMPARED", "GRU", "LSTM", "RECURRENT", "RNN", "TEXT", "TEXT_TITLE", "model_title"]
 
 RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
 RECURRENT = (RNN, LSTM, GRU)
 COMPARED = (*RECURRENT, ATTENTION)
 TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is read
-NGRAMS = "kneser-ney"  # a baseline of that task
 
 
 def model_title(model: str, article: bool = False) -> str:

@@ -73,6 +73,11 @@ class SequenceModel(nn.Module):
             self.head.deepen(dense)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        output: Tensor = self.head(self.read(inputs, lengths), lengths)
+        return output
+
+    def read(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the head reads: (B, T, last width), or (B, 1, last width) where it reads step T alone."""
         # a head's own word, not one that it has from another: it may read more than that
         last_only = bool(vars(type(self.head)).get("last_only", False))
         embedded = self._embedded(inputs)
@@ -82,8 +87,10 @@ class SequenceModel(nn.Module):
             y = self._mixer(0).forward_embedded(embedded, lengths)
             x = self._leave(0, self.embed(inputs) if self.residual else y, y, last_only=last_only)
             x = self.mix(x, lengths, first=1, last_only=last_only)
-        output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
-        return output
+        if not self.residual:
+            return x
+        normed: Tensor = self.norms[-1](x)
+        return normed
 
     def teach(self, batch: Batch) -> Tensor:
         """The output that the head's loss reads, of a batch to train on."""
