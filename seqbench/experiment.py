@@ -954,12 +954,12 @@ def estimate_seconds(
 def _like(one: RunRecord | Experiment) -> tuple[object, ...]:
     """What decides how long it takes."""
     if isinstance(one, RunRecord):
-        place, config, device = one.place, one.config, one.environment.device_name
+        place, config, device, options = one.place, one.config, one.environment.device_name, one.task.options
     else:
-        place, config, device = one.config.place, one.resolved, device_name(one.device)
+        place, config, device, options = one.config.place, one.resolved, device_name(one.device), one.prepared.options
     sizes = ("hidden", "params", "layers", "backbone", "embedding", "dense", "steps", "batch_size")
     names = (*sizes, "threads", "carry_state")
-    return *place, device, *(str(config.get(name)) for name in names)
+    return *place, device, json.dumps(options, sort_keys=True), *(str(config.get(name)) for name in names)
 
 
 def _from_table(experiment: Experiment) -> float | None:
@@ -967,7 +967,8 @@ def _from_table(experiment: Experiment) -> float | None:
     if not experiment.can_be_scored:
         return 0.0
     config, budget, data = experiment.config, experiment.budget, experiment.prepared.data
-    usual = config.threads == 1 and not config.carry_state
+    another = experiment.prepared.options.keys() & experiment.prepared.spec.forms.keys()  # words for characters
+    usual = config.threads == 1 and not config.carry_state and not another
     if experiment.device.type != "cpu" or not usual or experiment.prepared.source != "embedded":
         return None
     rate = run_rate(experiment.prepared.spec.name, experiment.model.name, budget.batch_size)
