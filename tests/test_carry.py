@@ -139,10 +139,11 @@ def test_two_windows_carried_are_one_of_twice_the_length(name, backbone, kernel)
         assert torch.allclose(torch.cat([first, rest], dim=1), whole, atol=1e-9)
 
 
+@pytest.mark.parametrize("kernel", ["torch", "fast"])
 @pytest.mark.parametrize("name", CARRY)
-def test_the_gradient_ends_at_the_border_and_is_right_within_the_window(name):
+def test_the_gradient_ends_at_the_border_and_is_right_within_the_window(name, kernel):
     """Of the second window: what autograd finds step by step from a state that is cut off the first."""
-    model, split = model_of(name), text().in_order()
+    model, split = model_of(name, kernel=kernel), text().in_order()
     places = np.array([3, 40, 250])
     by_hand = copy.deepcopy(model)
     step = step_of(model, split, 3)
