@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.data import Pairs, RaggedTags, Segments, Split, Stream, Tagged, TaskData, Windows, texts_of
+from seqbench.data import (
+    Pairs,
+    RaggedTags,
+    Segments,
+    Split,
+    Stream,
+    Tagged,
+    TaskData,
+    Windows,
+    text_of,
+    texts_of,
+    unit_of,
+)
 from seqbench.prepare import Prepared, baselines_not_applicable
 from seqbench.report.text import format_value
 from seqbench.task import TaskSpec
@@ -143,7 +155,7 @@ def _example(prepared: Prepared) -> str:
     data, train = prepared.data, prepared.data.train
     batch = train[[0]]
     if isinstance(train, Stream):
-        return repr("".join(data.vocabulary[token] for token in batch.inputs[0][:WIDTH]))
+        return repr(text_of(batch.inputs[0][:WIDTH], data.vocabulary, unit_of(data.fitted))[:WIDTH])
     if isinstance(train, Pairs):
         source = texts_of(train.collect(batch.inputs))[0]
         return f"{source} -> {texts_of(train.targets[:1])[0]}"

@@ -164,7 +164,7 @@ FRAME_OPTIONS = (
 # fields of `RunConfig` that came after records were published: at its default one stands in no record, and in no key
 ADDED = (
     *("recipe", "embedding", "dense", "epochs", "batch_size", "patience", "optimizer", "schedule", "plateau_patience"),
-    *("recurrent_dropout", "zoneout", "max_norm", "frame", "attention", "beam"),
+    *("recurrent_dropout", "zoneout", "max_norm", "frame", "attention", "beam", "carry_state"),
 )
 # fields that are short for --option NAME=...
 FLAGS = (
@@ -253,6 +253,8 @@ class RunConfig(DataOptions):
     """Probability that a unit keeps its last value at a step of training: of cells,states, or of both."""
     max_norm: Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
     """Norm to which the incoming weights of each unit of the mixer layers are scaled down after each step."""
+    carry_state: Annotated[Flag, Parameter(group=TRAINING)] = False
+    """Text: read it in order and go on with the state of the window before; gradients end at a window's border."""
     weight_decay: Annotated[float | None, Range(ge=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
     """Weight decay, of AdamW decoupled; by default the task's."""
     schedule: Annotated[Literal["cosine", "plateau"], Parameter(group=TRAINING)] = "cosine"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -26,8 +26,10 @@ __all__ = [
     "BLOCK",
     "CONTEXT",
     "END",
+    "LINE",
     "PREDICTIONS",
     "Batch",
+    "InOrder",
     "NewRows",
     "Pairs",
     "Ragged",
@@ -42,14 +44,23 @@ __all__ = [
     "Truth",
     "Windows",
     "read_predictions",
+    "text_of",
     "text_rows",
     "texts_of",
+    "unit_of",
 ]
 
 Array = npt.NDArray[Any]
 PREDICTIONS = "predictions.npz"  # beside the record of a run
-BLOCK = 2048  # characters over which the loss of generated text is summed
+STRETCHES = 32  # into which a text is cut that is scored in order: rows of a batch, enough to be fast
+LONG_STRETCH = 8  # windows that a stretch has at least
+BLOCK = 2048  # characters, or words, over which the loss of generated text is summed
 MOST_COUNTED = 4096  # windows that the size of usual changes is told from
+LINE = "\n"  # the word that stands for the end of a line, where a text is read word by word
+CLOSING, OPENING = (
+    frozenset(",.;:!?)]}%\u2019\u201d\u2026"),
+    frozenset("([{\u201c\u2018"),
+)  # signs without a space before and after them
 CONTEXT = -1  # in place of a label: a step that a window reads and another one is scored on
 BEGIN, END = 2, 3  # tokens that stand before and after a sentence that is written; 0 is padding, 1 what is not known
 
@@ -62,12 +73,14 @@ class Batch(NamedTuple):
         lengths: (B,) real steps of each row, or None where all T are real.
         targets: classify, regress (B,); tag, generate (B, T); forecast (B, H, C); translate (B, S), 0 after the end.
         skip: (B,) leading targets that only serve as context and are not scored, or None.
+        places: (B,) where in the text each row begins, of a text that is read in order (`InOrder`); else None.
     """
 
     inputs: Any
     lengths: Any = None
     targets: Any = None
     skip: Any = None
+    places: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -615,9 +628,28 @@ class RaggedTags(_Uneven, Split):
         return replace(self, labels=labels)
 
 
+def unit_of(fitted: Mapping[str, Any]) -> str:
+    """What one token of a text is by the ``fitted`` figures of its data: a character or a word."""
+    return str(fitted.get("unit", "character"))
+
+
+def text_of(tokens: Iterable[int], vocabulary: Sequence[str], unit: str) -> str:
+    """The text that ``tokens`` stand for: characters as they are, words with spaces where signs allow them."""
+    symbols = [vocabulary[token] for token in tokens]
+    if unit == "character":
+        return "".join(symbols)
+    pieces, tight = [], True
+    for word in symbols:
+        pieces.append(word if tight or word == LINE or word[0] in CLOSING else f" {word}")
+        tight = word == LINE or word[-1] in OPENING
+    return "".join(pieces)
+
+
 def _check_length(tokens: Array, window: int) -> None:
     if len(tokens) <= window:
-        raise UserError(f"a text of {len(tokens)} characters is too short for windows of {window}: shorten them.")
+        raise UserError(
+            f"a text of {len(tokens)} characters, or words, is too short for windows of {window}: shorten them."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -682,7 +714,7 @@ class Stream(Split):
         return Batch(arrays["tokens"][at], None, arrays["targets"][at + 1], skip)
 
     def truth(self) -> Truth:
-        """Blocks of 2,048 characters: the target is the number of characters scored in each."""
+        """Blocks of 2,048 characters, or words: the target is the number of these that are scored in each."""
         counts = np.bincount((np.arange(1, len(self.tokens)) - 1) // BLOCK)
         return Truth(counts, np.arange(len(counts)))
 
@@ -693,6 +725,81 @@ class Stream(Split):
 
     def shuffled(self, generator: np.random.Generator) -> Stream:
         return replace(self, permuted=self.tokens[generator.permutation(len(self.tokens))])
+
+    def in_order(self) -> InOrder:
+        """The same text to be trained on window after window, each of which goes on where the one before it ended.
+
+        The text breaks where no window of this split reaches across.
+        """
+        starts = np.unique(self.starts)
+        breaks = np.flatnonzero(np.diff(starts) > self.window)
+        first, last = starts[np.append(0, breaks + 1)], starts[np.append(breaks, len(starts) - 1)]
+        runs = np.stack([first, last + self.window], axis=1)
+        return InOrder(self.tokens, windows_of(runs, self.window), self.window, None, self.permuted, runs)
+
+    def in_stretches(self) -> Stream:
+        """An evaluation's text in a few long windows, to be read in order: each target but the first is scored once.
+
+        Each stretch but the first reads one usual window of what comes before it, so that whatever is scored has at
+        least the context that `evaluation` gives it.
+        """
+        scored, context = len(self.tokens) - 1, self.window
+        number = max(1, min(STRETCHES, scored // (LONG_STRETCH * context)))
+        length = -(-(scored + (number - 1) * context) // number)
+        starts = np.arange(number) * (scored - length) // max(1, number - 1)
+        return replace(self, starts=starts, window=length, skip=np.append(0, starts[:-1] + length - starts[1:]))
+
+
+def windows_of(runs: Array, window: int, phase: int = 0) -> Array:
+    """(N,) where windows begin that follow each other in each of ``runs`` (R, 2), the first ``phase`` after its start.
+
+    A run ends with the last token that is predicted.
+    """
+    rows = [np.arange(first + phase, last - window + 1, window) for first, last in runs]
+    return np.concatenate(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class InOrder(Stream):
+    """A text to train on in order: rows of a batch are streams, and each goes on where it ended in the batch before.
+
+    Examples are named by the places where they begin; ``starts`` are those of one pass, of which `len` tells the
+    number. ``runs`` (R, 2): where each unbroken stretch of the text begins, and the last token that it predicts.
+    """
+
+    runs: Array = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+
+    def arrays(self) -> dict[str, Array]:
+        return {name: array for name, array in super().arrays().items() if name != "starts"}
+
+    @staticmethod
+    def gather(arrays: Mapping[str, Any], indices: Any) -> Batch:
+        """The windows that begin at ``indices`` (B,)."""
+        at = indices[:, None] + arrays["offsets"]
+        return Batch(arrays["tokens"][at], None, arrays["targets"][at + 1], None, indices)
+
+    def check_rows(self, rows: int) -> None:
+        """Raise `UserError` where some of so many ``rows`` would have one window alone: nothing could be carried."""
+        if len(self) < 2 * rows:
+            raise UserError(
+                f"--carry-state cuts the training text into as many streams as a batch has rows, {rows}, and it has "
+                f"{len(self)} windows of {self.window}: take a smaller --batch-size or --sequence-length."
+            )
+
+    def passes(self, rows: int, generator: np.random.Generator) -> Iterator[Array]:
+        """Endless batches of places (``rows``,): in each pass every row reads its own stretch of the text in order.
+
+        A pass begins some steps into the text, drawn anew, so that windows end elsewhere each time. So is which of the
+        last windows are left out where they are no whole step.
+        """
+        self.check_rows(rows)
+        while True:
+            places = windows_of(self.runs, self.window, int(generator.integers(self.window)))
+            if len(places) < 2 * rows:
+                places = self.starts
+            steps = len(places) // rows
+            first = int(generator.integers(len(places) - steps * rows + 1))
+            yield from places[first : first + steps * rows].reshape(rows, steps).T
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from seqbench.config import ADDED, FRAME_OPTIONS, DataOptions, RunConfig
-from seqbench.data import Split, TaskData
+from seqbench.data import InOrder, Split, Stream, TaskData
 from seqbench.device import CUDNN_LONGEST, denormals_flushed, device_name, resolve_device, settings
 from seqbench.environment import git_state, package_version, seqbench_version
 from seqbench.errors import Interrupted, UserError
@@ -52,6 +52,7 @@ from seqbench.jobs.store import LEFT_OUT, Store
 from seqbench.models.backbone import (
     SequenceModel,
     build,
+    check_carries,
     check_causal,
     check_embedding,
     check_frame_options,
@@ -129,12 +130,12 @@ class Experiment:
 
     @property
     def data(self) -> TaskData:
-        """The prepared data, with permuted training targets under the control."""
+        """The prepared data: permuted targets under the control, its text in order where a state is carried."""
         data = self.prepared.data
-        if self.config.control == "none":
-            return data
-        generator = np.random.default_rng([self.config.seed, 1])
-        return dataclasses.replace(data, train=data.train.shuffled(generator))
+        if self.config.control != "none":
+            generator = np.random.default_rng([self.config.seed, 1])
+            data = dataclasses.replace(data, train=data.train.shuffled(generator))
+        return _ordered(data, self.config)
 
 
 def resolve(
@@ -161,6 +162,8 @@ def resolve(
         check_widths(config.model, config.widths)
     check_regularisers(config.model, Regularisers.of(dataclasses.asdict(config)))
     check_frame_options(asked.kind, _frame_options(config))
+    if config.carry_state:
+        check_carries(config.model, asked.kind)
     device = resolve_device(config)
     ready()
     started = time.perf_counter()
@@ -174,7 +177,10 @@ def resolve(
     chosen = {name: usual[name] for name in usual if getattr(config, name) is None}
     config = dataclasses.replace(config, task=spec.name, model=model.name, **chosen)
     check_embedding(config.embedding, len(prepared.data.vocabulary))
-    budget, short = _budget(config, spec, len(prepared.data.train))
+    train = _ordered(prepared.data, config).train
+    budget, short = _budget(config, spec, len(train))
+    if isinstance(train, InOrder):
+        train.check_rows(budget.batch_size)
     if device.type == "cuda" and prepared.data.train.sequence_length > CUDNN_LONGEST:
         raise UserError(f"sequences of more than {CUDNN_LONGEST} steps do not run on CUDA: take --device cpu.")
     resolved = {**_resolved(config, budget), **_about_recipe(config, short)}
@@ -182,6 +188,16 @@ def resolve(
     named = _named(prepared, model, codes)
     job = Job(__name__, config, run_key(named["task"], named["model"], resolved, device.type))
     return Experiment(config, prepared, model, budget, device, resolved, job, data_seconds, git, codes)
+
+
+def _ordered(data: TaskData, config: RunConfig) -> TaskData:
+    """``data``, its training text window after window where the state is carried from one to the next."""
+    if not config.carry_state:
+        return data
+    if not all(isinstance(split, Stream) for split in data.splits.values()):
+        raise UserError("--carry-state needs a text in one piece, and this task has none: leave it out.")
+    assert isinstance(data.train, Stream)
+    return dataclasses.replace(data, train=data.train.in_order())
 
 
 def _named(prepared: Prepared, model: ModelSpec, codes: tuple[str | None, str | None]) -> dict[str, dict[str, Any]]:
@@ -241,6 +257,8 @@ def _resolved(config: RunConfig, budget: Budget) -> dict[str, Any]:
     chosen = {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
     chosen["hidden"] = None if config.params else list(config.widths)
     chosen["layers"] = config.n_layers
+    if config.carry_state:
+        chosen["scored"] = "in order, with the state carried"  # validation and test, too
     return {**chosen, **dataclasses.asdict(budget)}
 
 
@@ -936,11 +954,12 @@ def estimate_seconds(
 def _like(one: RunRecord | Experiment) -> tuple[object, ...]:
     """What decides how long it takes."""
     if isinstance(one, RunRecord):
-        place, config, device = one.place, one.config, one.environment.device_name
+        place, config, device, options = one.place, one.config, one.environment.device_name, one.task.options
     else:
-        place, config, device = one.config.place, one.resolved, device_name(one.device)
-    names = ("hidden", "params", "layers", "backbone", "embedding", "dense", "steps", "batch_size", "threads")
-    return *place, device, *(str(config.get(name)) for name in names)
+        place, config, device, options = one.config.place, one.resolved, device_name(one.device), one.prepared.options
+    sizes = ("hidden", "params", "layers", "backbone", "embedding", "dense", "steps", "batch_size")
+    names = (*sizes, "threads", "carry_state")
+    return *place, device, json.dumps(options, sort_keys=True), *(str(config.get(name)) for name in names)
 
 
 def _from_table(experiment: Experiment) -> float | None:
@@ -948,7 +967,9 @@ def _from_table(experiment: Experiment) -> float | None:
     if not experiment.can_be_scored:
         return 0.0
     config, budget, data = experiment.config, experiment.budget, experiment.prepared.data
-    if experiment.device.type != "cpu" or config.threads != 1 or experiment.prepared.source != "embedded":
+    another = experiment.prepared.options.keys() & experiment.prepared.spec.forms.keys()  # words for characters
+    usual = config.threads == 1 and not config.carry_state and not another
+    if experiment.device.type != "cpu" or not usual or experiment.prepared.source != "embedded":
         return None
     rate = run_rate(experiment.prepared.spec.name, experiment.model.name, budget.batch_size)
     flops = None if rate is None or any(experiment.codes) else _batch_flops(experiment)

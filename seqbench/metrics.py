@@ -141,7 +141,7 @@ def mae(predicted: Array, target: Array) -> float:
 
 
 def bits_per_character(nats: Array, characters: Array) -> float:
-    """Summed losses in nats over summed characters, in bits."""
+    """Summed losses in nats over summed characters, in bits; so of any other symbols."""
     return float(np.sum(nats, dtype=np.float64) / np.sum(characters) / math.log(2))
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from seqbench.config import FRAME_OPTIONS, RunConfig
-from seqbench.data import NewRows, Reading, TaskData, read_predictions, texts_of
+from seqbench.data import NewRows, Reading, TaskData, read_predictions, texts_of, unit_of
 from seqbench.errors import Diverged, UserError
 from seqbench.files.frames import FRAMES, frame_file
 from seqbench.jobs.record import READING_SHA256, ReadingFile, RunRecord
@@ -41,13 +41,13 @@ Columns = dict[str, Array]
 
 
 def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
-    """One row for each example (of generated text, for each block of characters) of the test split.
+    """One row for each example (of generated text, for each block of it) of the test split.
 
     Labels come as ``label`` and ``p_<class>`` beside ``true``; forecasts as ``step_1`` ... beside ``true_1`` ...;
     numbers as ``value`` beside ``true``; a ``translation`` beside ``true`` and ``source``; of a text the ``bits`` that
-    its ``characters`` cost. ``group`` tells which examples are not independent of each other, and ``row``, where it is
-    known, which row of the file (of sequences the record) each is, the first as 0; of a residue ``step`` tells the
-    place in it.
+    its ``characters``, or ``words``, cost. ``group`` tells which examples are not independent of each other, and
+    ``row``, where it is known, which row of the file (of sequences the record) each is, the first as 0; of a residue
+    ``step`` tells the place in it.
 
     Raises:
         UserError: the run did not end well, or its files are missing or damaged.
@@ -64,7 +64,7 @@ def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
     if reading.classes:
         true = {"true": np.array(reading.classes)[truth.targets]}
     elif record.task.kind == "generate":
-        true = {"characters": truth.targets}
+        true = {f"{unit_of(reading.fitted)}s": truth.targets}
     else:
         true = {
             "true" if name in ("value", "translation") else name.replace("step_", "true_"): values
@@ -129,7 +129,7 @@ def _spec(record: RunRecord) -> TaskSpec:
             raise UserError(
                 f"{noun} {kept.name} is not the one that was trained (its version or file differs): train it again."
             )
-    spec = task.value.at(record.task.source)
+    spec = task.value.at(record.task.source).formed(record.task.options)
     if spec.encode is None:
         raise UserError(f"task {spec.name} can't read new rows from a file.")
     return spec
@@ -217,7 +217,8 @@ def _predict(
     from seqbench.models.backbone import shape_of
     from seqbench.training import predict_split
 
-    config = RunConfig(task=record.task.name, model=record.model.name, threads=1)
+    carry = bool(record.config.get("carry_state"))  # a text is then read as validation and test were
+    config = RunConfig(task=record.task.name, model=record.model.name, threads=1, carry_state=carry)
     device = resolve_device(config)
     about: dict[str, Any] = {name: getattr(reading, name) for name in ("vocabulary", "features", "classes", "fitted")}
     shape = shape_of(spec.kind, TaskData(new.split, new.split, new.split, {}, **about))

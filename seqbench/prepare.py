@@ -103,7 +103,7 @@ def prepare(
     """
     spec = TASKS.get(task).at(source)
     options = parse_options(spec, given)
-    chosen = _said(options)
+    spec, chosen = spec.formed(options), _said(options)
     origin = find_source(spec, source, options, data, test)
     # an edited task file is prepared anew, and so is everything when what it is made of changes
     code = _code(spec.load, spec.module) + _made_by(MAKERS) + (TASKS.entry(task).code or "")

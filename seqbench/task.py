@@ -201,6 +201,8 @@ class TaskSpec:
             a task has nothing of the kind.
         fetch: ``fetch(options)`` gives the `Download` of a source on the network.
         variants: for the sources `hub` and `path`, the fields that differ there.
+        forms: of options that change what is measured, not its data alone: the fields that differ, by the option's name
+            and by its value.
         recipes: configurations for this task that documents describe.
         own: whether there is no data but the user's own: a kind of task for files, not a task by itself.
     """
@@ -225,6 +227,7 @@ class TaskSpec:
     encode: Callable[[Source, Any, Reading], NewRows] | None = None
     fetch: Callable[[Any], Download] | None = None
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    forms: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     recipes: tuple[Recipe, ...] = ()
     own: bool = False
     module: str = ""
@@ -241,6 +244,12 @@ class TaskSpec:
                 raise UserError(f"task {self.name} is for a file of your own: give it with --data FILE.")
             raise UserError(f"task {self.name} has no source {source!r}: take {' or '.join(self.sources)}.")
         return dataclasses.replace(self, **self.variants.get(source, {}))
+
+    def formed(self, options: Any) -> TaskSpec:
+        """The task as it is with ``options``, an instance of its own or names and values, as a record has them."""
+        known = options if isinstance(options, Mapping) else dataclasses.asdict(options)
+        changes = [values.get(str(known.get(name)), {}) for name, values in self.forms.items()]
+        return dataclasses.replace(self, **{name: value for change in changes for name, value in change.items()})
 
     @property
     def primary(self) -> Metric:
@@ -283,6 +292,9 @@ def register_task(name: str, **about: Any) -> Callable[[Load], Load]:
         spec = TaskSpec(name=name, load=load, module=load.__module__, **about)
         missing = [budget for budget in BUDGETS if budget not in spec.budgets]
         places = [spec.at(source) for source in spec.sources]
+        places += [
+            place.formed({option: value}) for place in places for option in place.forms for value in place.forms[option]
+        ]
         if missing or not all(place.references and set(place.references) <= set(place.baselines) for place in places):
             raise UserError(f"task {name!r} lacks budgets {missing} or its reference is not among its baselines.")
         TASKS.add(name, spec, module=load.__module__, listed=not spec.own)

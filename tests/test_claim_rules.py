@@ -28,7 +28,8 @@ KS = [1, 8, 64, 512, 2048, 4096]
 
 def made(kind, **known):
     """A result of which a claim reads what is ``known``."""
-    return kind(**{field.name: known.get(field.name) for field in dataclasses.fields(kind)})
+    needed = (field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING)
+    return kind(**{**dict.fromkeys(needed), **known})
 
 
 def measured(probe, models, seed, result, **options):
@@ -48,6 +49,13 @@ def reader(seed, losses, length=512, per_word=5.0, test=2.0):
 
 def readers(losses, *rest):
     return [reader(seed, losses, *rest) for seed in range(5)]
+
+
+def word_reader(seed, losses, test=80.0, ngrams=90.0):
+    """The same net, as it reads words."""
+    one = reader(seed, losses, 128, None, test)
+    result = dataclasses.replace(one.result, symbol="word", ngrams=ngrams)
+    return measured("context", ["lstm"], seed, result, option="unit=word", **one.spec.options)
 
 
 def beside(ngrams):
@@ -80,6 +88,25 @@ def test_what_the_windows_of_training_bound_is_no_verdict():
     )
     assert long.inside is False and short.inside is None and "windows of training" in short.note
     assert "gains no more than 1% of its perplexity a word" in lstm_context(Evidence([reader(0, losses)])).statement
+
+
+def test_a_net_that_reads_words_is_a_test_of_its_own_by_its_own_n_grams():
+    """Its k are words, and what the board has of characters is no measure of it."""
+    far = [3.0, 2.9, 2.6, 2.02, 2.0, 2.0]  # 512 to 2,048 words
+    for ngrams, inside in ((90.0, False), (70.0, None)):
+        claim = lstm_context(Evidence([word_reader(seed, far, ngrams=ngrams) for seed in range(5)], tables=beside(2.1)))
+        (condition,) = claim.conditions
+        assert condition.axes == {"training": "100 steps of 32 windows of words", "what a step is": "a word"}
+        assert condition.figure.value > 500 and condition.inside is inside, condition
+        assert (inside is None) == ("a perplexity of 80 a word" in condition.note), condition.note
+        assert "windows of 128 words of the King James Bible" in claim.statement
+        assert {name for name, rows in claim.beside.items() if rows and "used" in name} == {
+            "Words used, by the perplexity a word that may be lost:"
+        }
+    both = [*readers([3.0, 2.0, 2.0, 2.0, 2.0, 2.0]), *(word_reader(seed, far) for seed in range(5))]
+    claim = lstm_context(Evidence(both, tables=beside(2.1)))
+    assert len(claim.conditions) == 3 and claim.statement.count("An LSTM of") == 2
+    assert str(claim.verdict).startswith("refuted")
 
 
 @pytest.mark.parametrize(("ngrams", "tested"), [(1.74, False), (2.0, False), (2.1, True), (None, False)])

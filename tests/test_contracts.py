@@ -17,12 +17,13 @@ from seqbench.task import TASKS, Budget
 from seqbench.training import evaluate, fit
 
 BUILT_IN = ["dna", "fault", "protein", "sentiment", "stock", "textgen", "translation", "weather"]
-ALL = [*BUILT_IN, "toy-first", "toy-pairs", "toy-text", "toy-wave"]
+FORMS = {"textgen in words": ("textgen", {"unit": "word"})}  # tasks with options that change what is measured
+ALL = [*BUILT_IN, "toy-first", "toy-pairs", "toy-text", "toy-wave", *FORMS]
 
 
 @pytest.fixture(scope="module")
 def prepared():
-    return {name: prepare(name, {}) for name in ALL}
+    return {name: prepare(*FORMS.get(name, (name, {}))) for name in ALL}
 
 
 def test_the_tasks_are_registered():
@@ -32,10 +33,16 @@ def test_the_tasks_are_registered():
 @pytest.fixture(scope="module")
 def subjects(prepared):
     """What the checks look at: the data as it comes out of the cache."""
-    made = {name: Subject(name) for name in ALL}
+    made = {name: Subject(*FORMS.get(name, (name,))) for name in ALL}
     for name, subject in made.items():
         subject.prepared, subject.data = prepared[name], prepared[name].data
     return made
+
+
+def test_every_form_of_a_built_in_task_is_among_them():
+    forms = {(name, option, value) for name in BUILT_IN for option, values in TASKS.get(name).forms.items()
+             for value in values}  # fmt: skip
+    assert forms == {(name, *pair) for name, given in FORMS.values() for pair in given.items()}
 
 
 # rules that a task does not keep, and why

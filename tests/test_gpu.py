@@ -146,12 +146,35 @@ def test_a_regularised_run_on_the_gpu_is_ok_and_repeats_itself(tmp_path, model):
     assert first.status == "ok" and first.metrics == again.metrics and "written" in first.environment.kernel
 
 
+CARRY = [name for name in CAUSAL if MODELS.get(name).mixer.carries]
+
+
+@pytest.mark.parametrize("model", CARRY)
+def test_a_graph_carries_the_state_as_eager_steps_do_and_repeats_itself(model):
+    """Over more than four passes, so that rows begin anew, too."""
+    eager = Sized("toy-text", model, graph=False, carry_state=True)
+    graph, again = (Sized("toy-text", model, carry_state=True) for _ in range(2))
+    assert graph.lines == [] and graph.fit.graph and graph.same(again)
+    assert graph.losses == pytest.approx(eager.losses, rel=0.01)
+    assert graph.losses != Sized("toy-text", model).losses
+
+
+@pytest.mark.parametrize("model", CARRY)
+def test_a_run_that_carries_the_state_is_ok_on_the_gpu_and_near_that_on_the_cpu(tmp_path, model):
+    record = run(tmp_path, "toy-text", model, carry_state=True, precision="bf16").record
+    assert record.status == "ok"
+    built = build(model, "generate", shape_of("generate", prepare("toy-text", {}).data), (16,)).eval()
+    config, test = RunConfig(task="toy-text", model=model, carry_state=True), prepare("toy-text", {}).data.test
+    with settings(torch.device("cuda"), config):
+        assert np.allclose(predict_split(built, test, config), predict_split(built.cuda(), test, config), rtol=1e-4)
+
+
 def test_masks_are_drawn_anew_in_every_replay():
     assert Sized("toy-wave", "gru").losses != Sized("toy-wave", "gru", dropout=0.0).losses
 
 
-@pytest.mark.parametrize("model", ["lstm", "transformer"])
-def test_a_run_with_a_graph_goes_on_from_its_checkpoint_to_the_last_bit(tmp_path, monkeypatch, model):
+@pytest.mark.parametrize(("model", "carry"), [("lstm", False), ("transformer", False), ("lstm", True)])
+def test_a_run_with_a_graph_goes_on_from_its_checkpoint_to_the_last_bit(tmp_path, monkeypatch, model, carry):
     monkeypatch.setattr("seqbench.training.CHECKPOINT_SHARE", 1e9)
 
     def stop(step, loss):
@@ -160,9 +183,11 @@ def test_a_run_with_a_graph_goes_on_from_its_checkpoint_to_the_last_bit(tmp_path
 
     path = tmp_path / "checkpoint"
     with pytest.raises(ZeroDivisionError):
-        Sized("toy-text", model, checkpoint=Checkpoint(path, "key", torch.device("cuda")), report=stop)
-    begun = Sized("toy-text", model, checkpoint=Checkpoint(path, "key", torch.device("cuda")))
-    assert begun.fit.resumed and begun.fit.graph and begun.same(Sized("toy-text", model))
+        Sized(
+            "toy-text", model, checkpoint=Checkpoint(path, "key", torch.device("cuda")), report=stop, carry_state=carry
+        )
+    begun = Sized("toy-text", model, checkpoint=Checkpoint(path, "key", torch.device("cuda")), carry_state=carry)
+    assert begun.fit.resumed and begun.fit.graph and begun.same(Sized("toy-text", model, carry_state=carry))
 
 
 def test_lengths_that_vary_and_short_runs_take_no_graph(tmp_path):

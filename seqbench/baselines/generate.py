@@ -15,21 +15,22 @@ import numpy.typing as npt
 from seqbench.baselines import Predict, register_baseline
 from seqbench.data import BLOCK, Stream, TaskData
 
-__all__ = ["HIGHEST_ORDER", "blocks", "bzip2", "kneser_ney", "unigram", "xz"]
+__all__ = ["HIGHEST_ORDER", "NGRAMS", "blocks", "bzip2", "kneser_ney", "unigram", "xz"]
 
 Array = npt.NDArray[Any]
+NGRAMS = "kneser-ney"  # what nets must beat before it says something how far back they read
 HIGHEST_ORDER = 8  # of Kneser-Ney
-CODE_BITS = 63  # that an n-gram's code may take: eight symbols of 7 bits
+CODE_BITS = 63  # that an n-gram's code may take: eight characters of 7 bits, or four words of 14
 
 
 def blocks(nats: Array) -> Array:
-    """Per-character losses of the characters 1, 2, ... of a stream, summed as `Stream.truth` has them."""
+    """Losses of the characters (or words) 1, 2, ... of a stream, summed as `Stream.truth` has them."""
     return np.bincount(np.arange(len(nats)) // BLOCK, weights=nats)
 
 
 @register_baseline("unigram", kind="generate")
 def unigram(train: Stream, val: Stream, data: TaskData) -> Predict:
-    """Every character by its frequency in the training text, whatever came before."""
+    """Every character, or word, by its frequency in the training text, whatever came before."""
     counts = np.bincount(train.tokens, minlength=len(data.vocabulary)) + 1.0
     nats = -np.log(counts / counts.sum())
     return lambda split: blocks(nats[split.arrays()["tokens"][1:]])
@@ -112,7 +113,7 @@ def _codes(tokens: Array, order: int, bits: int) -> Array:
     return codes
 
 
-@register_baseline("kneser-ney", kind="generate")
+@register_baseline(NGRAMS, kind="generate")
 def kneser_ney(train: Stream, val: Stream, data: TaskData) -> Predict:
     """Interpolated modified Kneser-Ney (Chen and Goodman 1999), order up to 8, chosen on the validation split."""
     bits = max(1, (len(data.vocabulary) - 1).bit_length())  # a symbol's share of a code

@@ -54,7 +54,7 @@ def _spec_of(record: RunRecord) -> TaskSpec | None:
     try:
         entry = TASKS.entry(record.task.name)
         known = (entry.value.version, entry.code) == (record.task.version, record.task.code_sha256)
-        return entry.value.at(record.task.source) if known else None
+        return entry.value.at(record.task.source).formed(record.task.options) if known else None
     except UserError:
         return None
 
@@ -73,7 +73,8 @@ def check_figure(name: str, kept: float | None, computed: float, folder: Path) -
         )
 
 
-MEANS = ("accuracy", "rmse", "relative_rmse", "bits_per_character")  # or ratios of means, or roots of either
+# means, ratios of means, roots of either, and a power that rises with one
+MEANS = ("accuracy", "rmse", "relative_rmse", "bits_per_character", "perplexity")
 
 
 def check_baselines(record: RunRecord, left_out: Array | None, folder: Path) -> None:

@@ -7,7 +7,7 @@ numbers in training (dropout), what is compared is compared in evaluation alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -276,6 +276,45 @@ def _by_step(layer: Mixer, x: Tensor) -> list[float]:
             outputs.append(y)
         whole = layer(x)
     return [_difference(one, whole[:, t]) for t, one in enumerate(outputs)]
+
+
+@register_check(
+    "model", "carried state", "a state that it carries gives, piece by piece, what forward gives of the whole"
+)
+def _carried_state(subject: Subject) -> str:
+    layer = subject.layer()
+    if not layer.carries:
+        raise NotChecked("it does not say carries = True, so that --carry-state is not for it.")
+    if not _steps(layer) and type(layer).forward_from is Mixer.forward_from:
+        raise Broken("it says carries = True and offers no step(): define it, or forward_from(x, state).")
+    x, pieces = _inputs(3, LONG, subject.width), (1, 64, LONG - 65)
+    differences = _piece_by_piece(layer, x, pieces)
+    if max(differences) > CLOSE:
+        # as of steps: what is normalised rounds more
+        by_half = _piece_by_piece(subject.layer().double(), x.double(), pieces)
+        if max(by_half) > ROUNDING:
+            raise Broken(
+                f"read in pieces of {listed([str(piece) for piece in pieces])} steps, it gives up to "
+                f"{rounded(max(differences))} of the output more or less than read at once: let forward_from, or step, "
+                "compute the same from the state before."
+            )
+    return f"{len(pieces)} pieces, alike to {max(differences):.0e}"
+
+
+def _piece_by_piece(layer: Mixer, x: Tensor, pieces: Sequence[int]) -> list[float]:
+    """Of each piece how far `forward_from` is from `forward` over all of ``x``, as a share of the output."""
+    state, outputs = layer.initial_state(len(x)), []
+    with torch.no_grad():
+        for piece in torch.split(x, list(pieces), dim=1):
+            y, state = layer.forward_from(piece, state)
+            outputs.append(y)
+        whole = torch.split(layer(x), list(pieces), dim=1)
+    if _floats(state, len(x))[1] > layer.state_size(1):
+        raise Broken(
+            "it says carries = True, and its state grows with what is read, or has no row for each sequence: only a "
+            "state of as many numbers whatever the length can be carried over a text."
+        )
+    return [_difference(one, other) for one, other in zip(outputs, whole, strict=True)]
 
 
 @register_check("model", "gradients", "finite gradients reach every parameter")

@@ -16,6 +16,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,12 @@ STEPS = 5  # of training
 
 
 class Subject:
-    """The task called ``name``, with its own options; inside a ``with`` it has a folder for a cache."""
+    """The task called ``name``, with ``given`` options; inside a ``with`` it has a folder for a cache."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, given: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.entry = TASKS.entry(name)
-        self.spec: TaskSpec = self.entry.value
+        self.options = parse_options(self.entry.value, given)
+        self.spec: TaskSpec = self.entry.value.formed(self.options)
 
     def __enter__(self) -> Subject:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -63,7 +65,7 @@ class Subject:
     def load(self) -> TaskData:
         """Once more, without the network."""
         with _no_network():
-            data = self.spec.load(Source(), parse_options(self.spec, {}))
+            data = self.spec.load(Source(), self.options)
         if not isinstance(data, TaskData):
             raise Broken(f"load returns a {type(data).__name__}: return a seqbench.TaskData.")
         return data
@@ -77,7 +79,7 @@ class Subject:
     def prepared(self) -> Prepared:
         """As every command reads it: through the cache."""
         folder = Path(self._folder.name) / self.spec.name
-        options = dataclasses.asdict(parse_options(self.spec, {}))
+        options = dataclasses.asdict(self.options)
         return Prepared(self.spec, load_or_build(folder, lambda: self.data), options, "embedded", folder)
 
     @functools.cached_property

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from seqbench.baselines.generate import HIGHEST_ORDER
+from seqbench.baselines.generate import HIGHEST_ORDER, NGRAMS
 from seqbench.board import BoardTable
 from seqbench.claims import Evidence, register_claim
 from seqbench.claims.memory import edge_text
-from seqbench.claims.names import COMPARED, LSTM, NGRAMS, TEXT, TEXT_TITLE, model_title
+from seqbench.claims.names import COMPARED, LSTM, TEXT, TEXT_TITLE, model_title
 from seqbench.claims.rules import NOT_MEASURED, Aside, Claim, Condition
 from seqbench.probes import Measured, seeds_together
 from seqbench.probes.context import TOLERANCES, TextResult, effective_context, still_falls
 from seqbench.probes.memory import edges
-from seqbench.report.text import interval_text, rounded
+from seqbench.report.text import interval_text, listed, rounded
 from seqbench.stats import Interval
 
 __all__ = ["lstm_context"]
@@ -31,9 +31,10 @@ class TrainedAlike:
     Attributes:
         first: the result of one of the seeds.
         training, quality: how it was trained, and how well it predicts the test text, in words.
-        bits: per character of the test text, mean over seeds.
-        units: what a step may be: the unit's name by what it is called, and its size in characters.
-        used: effective context in characters, and whether it is a lower bound only, by the perplexity that may be lost.
+        score: on the test text, mean over seeds: bits per character, or the perplexity a word.
+        units: what a step may be: the unit's name by what it is called, and its size in what the net reads.
+        used: effective context in what it reads, and whether it is a lower bound only, by the perplexity that may be
+            lost.
     """
 
     def __init__(self, seeds: Sequence[Measured[TextResult]]) -> None:
@@ -42,23 +43,29 @@ class TrainedAlike:
         self.folders = [one.folder for one in seeds]
         self.steps = int(training["steps"])
         self.training = f"{self.steps:,} steps of {training['batch_size']} windows"
-        self.bits = mean(result.test for result in results)
-        self.quality = f"{rounded(self.bits)} bits per character"
+        self.score = mean(result.test for result in results)
+        self.quality = f"{rounded(self.score)} bits per character"
         self.units = [("a character", "characters", 1.0)]
-        if self.first.chars_per_word is not None:  # a text with spaces
+        if self.first.symbol == "word":
+            self.training += " of words"
+            self.quality = f"a perplexity of {rounded(self.score)} a word"
+            self.units = [("a word", "words", 1.0)]
+        elif self.first.chars_per_word is not None:  # a text with spaces
             self.units.insert(0, ("a word", "words", self.first.chars_per_word))
         self.used = {share: (effective_context(results, share), still_falls(results, share)) for share in TOLERANCES}
 
     def text(self, size: float = 1.0, unit: str = "", share: float = SHARE) -> str:
-        """The context in units of ``size`` characters, in words."""
+        """The context in units of ``size`` of what the net reads, in words."""
         figure, falls = self.used[share]
         return interval_text(Interval(*(end / size for end in figure)), unit, at_least=falls)
 
     def condition(self, step: str, unit: str, size: float, ngrams: float | None) -> Condition:
         """Undecided where the context ends before the region and the windows of training may be why.
 
-        No test where n-grams, which read a few characters, predict the text as well (``ngrams`` bits a character).
+        No test where n-grams, which read a few steps, predict the text as well; ``ngrams`` is their figure on it where
+        the measurement has none.
         """
+        ngrams = ngrams if self.first.ngrams is None else self.first.ngrams
         characters, falls = self.used[SHARE]
         figure = Interval(*(end / size for end in characters))
         axes = {"training": self.training, "what a step is": step}
@@ -69,14 +76,15 @@ class TrainedAlike:
             return tested.if_tested(
                 False, f"no figure of {NGRAMS} is known that would show whether the net is good enough"
             )
-        return tested.if_tested(self.bits < ngrams, self.too_weak(ngrams))
+        return tested.if_tested(self.score < ngrams, self.too_weak(ngrams))
 
     def too_weak(self, ngrams: float) -> str:
         """Why a net that n-grams beat is no witness for its kind."""
+        most = f"{MOST_READ} characters" if self.first.symbol == "character" else "a few words"
         return (
             f"the net of {self.first.params:,} parameters predicts this text no better after {self.training} "
             f"({self.quality}) than an n-gram model does ({NGRAMS}: {rounded(ngrams)}), which reads "
-            f"{MOST_READ} characters at most: how far back it reads says little of LSTMs"
+            f"{most} at most: how far back it reads says little of LSTMs"
         )
 
     def aside(self) -> Aside:
@@ -93,6 +101,7 @@ def lstm_context(evidence: Evidence) -> Claim:
     texts = [one for one in evidence.of("context") if isinstance(one.result, TextResult) and one.result.task == TEXT]
     readers = sorted(map(TrainedAlike, seeds_together(texts)), key=lambda reader: reader.steps)
     lstms = [reader for reader in readers if reader.model == LSTM]
+    by_symbol = {symbol: [it for it in readers if it.first.symbol == symbol] for symbol in ("character", "word")}
     ladders = [row for row in edges(evidence.of("memory")) if row.model == LSTM and row.axis == "steps"]
     ngrams = _ngrams(evidence.tables)
     ladders.sort(key=lambda row: (row.problem, row.regime, row.initialisation))
@@ -104,11 +113,19 @@ def lstm_context(evidence: Evidence) -> Claim:
         "blocks of text. A step is a word in the source and a character to this net, so the sentence is tested twice; "
         "a net that predicts the text no better than n-grams do is no test",
         _statement(lstms) if lstms else NOT_MEASURED,
-        [reader.condition(*unit, ngrams) for reader in lstms for unit in reader.units],
+        [
+            reader.condition(*unit, ngrams if reader.first.symbol == "character" else None)
+            for reader in lstms
+            for unit in reader.units
+        ],
         {
-            "Characters used, by the perplexity a word that may be lost:": [
-                reader.aside() for model in COMPARED for reader in readers if reader.model == model
-            ],
+            **{
+                f"{symbol.title()}s used, by the perplexity a word that may be lost:": [
+                    reader.aside() for model in COMPARED for reader in alike if reader.model == model
+                ]
+                for symbol, alike in by_symbol.items()
+                if alike or symbol == "character"
+            },
             "The same cell on made-up problems, where the figure is a matter of how it starts and is taught:": [
                 Aside(f"{row.problem}, {row.regime}, {row.initialisation}: {edge_text(row)}", row.folders)
                 for row in ladders
@@ -119,6 +136,12 @@ def lstm_context(evidence: Evidence) -> Claim:
 
 
 def _statement(lstms: Sequence[TrainedAlike]) -> str:
+    """A sentence on the nets that read characters, and one on those that read words."""
+    groups = [[it for it in lstms if it.first.symbol == symbol] for symbol in ("character", "word")]
+    return " ".join(_sentence(group) for group in groups if group)
+
+
+def _sentence(lstms: Sequence[TrainedAlike]) -> str:
     contexts = [
         f"{' or '.join(reader.text(size, unit) for _, unit, size in reader.units)} after {reader.training} "
         f"({reader.quality})"
@@ -127,7 +150,7 @@ def _statement(lstms: Sequence[TrainedAlike]) -> str:
     first = lstms[0].first
     words = "" if first.chars_per_word is None else f" ({first.length / first.chars_per_word:.0f} words)"
     return (
-        f"An LSTM of {first.params:,} parameters, trained on windows of {first.length} characters{words} of "
+        f"An LSTM of {first.params:,} parameters, trained on windows of {first.length} {first.symbols}{words} of "
         f"{TEXT_TITLE}, gains no more than {SHARE:.0%} of its perplexity a word from what lies further back than "
         f"{'; '.join(contexts)}."
     )
@@ -140,9 +163,10 @@ def _ngrams(tables: Sequence[BoardTable]) -> float | None:
 
 
 def _published(lstms: Sequence[TrainedAlike]) -> Aside:
+    symbols = listed(sorted({reader.first.symbols for reader in lstms}))
     text = (
         "Khandelwal et al. 2018 find about 200 words. Their nets have three layers of 1,150 units, read words, and "
-        f"were trained until they improved no more; these have {lstms[0].first.width} units, read characters, and were "
+        f"were trained until they improved no more; these have {lstms[0].first.width} units, read {symbols}, and were "
         f"trained for {max(reader.steps for reader in lstms):,} steps at most: what holds for one says little of the "
         "other."
     )

@@ -8,7 +8,6 @@ __all__ = [
     "COMPARED",
     "GRU",
     "LSTM",
-    "NGRAMS",
     "RECURRENT",
     "RNN",
     "TEXT",
@@ -22,7 +21,6 @@ BOTH_WAYS = "bilstm"
 RECURRENT = (RNN, LSTM, GRU)
 COMPARED = (*RECURRENT, ATTENTION)
 TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is read
-NGRAMS = "kneser-ney"  # a baseline of that task
 THOROUGH = ("full", "standard", "quick")  # budgets of the board, the best first
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from seqbench.about import about_data_of, about_prepared, baselines_about, first_symbols, natural_targets
 from seqbench.cli.common import FLAT, Common, Picture, draw_picture, picture_place, show_json, speaker
 from seqbench.config import DataOptions, parse_options_text
-from seqbench.data import Pairs, Segments, Split, Stream, Tagged, TaskData, Windows
+from seqbench.data import Pairs, Segments, Split, Stream, Tagged, TaskData, Windows, unit_of
 from seqbench.errors import UserError
 from seqbench.files.kinds import chosen_task
 from seqbench.options import DATA, OUTPUT, WHAT, Flag, Parameter, Texts
@@ -194,7 +194,8 @@ def data_chart(prepared: Prepared, name: str | None = None) -> Chart:
     """Balance and lengths of what is classified, a series with its splits, or what a text is made of."""
     train = prepared.data.train
     if isinstance(train, Stream):
-        panels = [_symbols(train, prepared.data.vocabulary), _sizes_panel(prepared.data.splits)]
+        noun = f"{unit_of(prepared.data.fitted)}s"
+        panels = [_symbols(train, prepared.data.vocabulary, noun), _sizes_panel(prepared.data.splits, noun)]
     elif isinstance(train, Windows):
         panels = [_series(prepared.data), _histogram(prepared.data)]
     elif isinstance(train, Pairs):
@@ -305,14 +306,14 @@ def _means(train: Segments, prepared: Prepared) -> Panel:
     return Panel("Mean of each measurement by class", [matrix])
 
 
-def _symbols(train: Stream, vocabulary: Sequence[str]) -> Panel:
+def _symbols(train: Stream, vocabulary: Sequence[str], noun: str) -> Panel:
     shares = np.bincount(train.tokens, minlength=len(vocabulary)) / len(train.tokens)
     order = np.argsort(-shares)[:MOST_SYMBOLS]
     names = [repr(vocabulary[i])[1:-1].replace(" ", "space") for i in order]
     bars = Bars(names, shares[order].tolist(), LOOKS["train"])
-    return Panel("Most frequent symbols, training", [bars], y=Axis("share of the characters"))
+    return Panel("Most frequent symbols, training", [bars], y=Axis(f"share of the {noun}"))
 
 
-def _sizes_panel(splits: dict[str, Split]) -> Panel:
+def _sizes_panel(splits: dict[str, Split], noun: str) -> Panel:
     bars = Bars(list(splits), [split.n_scored for split in splits.values()], LOOKS["train"])
-    return Panel("Splits, in the order of the text", [bars], y=Axis("characters"))
+    return Panel("Splits, in the order of the text", [bars], y=Axis(noun))

@@ -291,7 +291,7 @@ def _show_figures(record: RunRecord, folder: Path) -> None:
     from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
-    spec = TASKS.get(record.task.name).at(record.task.source)
+    spec = TASKS.get(record.task.name).at(record.task.source).formed(record.task.options)
 
     predictions, truth = read_predictions(folder)
     _show_scores(record, spec, metric_interval(spec, spec.primary.name, predictions, truth))
@@ -376,7 +376,7 @@ def run_chart(record: RunRecord, folder: Path) -> Chart:
     from seqbench.data import read_predictions
     from seqbench.task import TASKS
 
-    spec = TASKS.get(record.task.name).at(record.task.source)
+    spec = TASKS.get(record.task.name).at(record.task.source).formed(record.task.options)
     columns = [[_learning_curve(record, spec, folder)]]
     if record.task.kind in TEST_PANELS:
         predictions, truth = read_predictions(folder)
@@ -517,12 +517,14 @@ def _forecast(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
 
 
 def _bits(predictions: np.ndarray, truth: Truth, folder: Path) -> Panel:
+    from seqbench.data import unit_of
     from seqbench.metrics import bits_per_character
 
+    unit = unit_of(json.loads((folder / "model.json").read_text(encoding="utf-8"))["fitted"])
     bits = [bits_per_character(predictions[[i]], truth.targets[[i]]) for i in range(len(truth))]
     line = Line(truth.groups.tolist(), bits, Look(COLOURS[0]))
-    return Panel("Test: how well each block is predicted", [line], Axis("block of 2,048 test characters"),
-                 Axis("bits per character"))  # fmt: skip
+    return Panel("Test: how well each block is predicted", [line], Axis(f"block of 2,048 test {unit}s"),
+                 Axis(f"bits per {unit}"))  # fmt: skip
 
 
 LENGTHS = (0, 8, 12, 16, 20, 25, 30, 40, 10_000)  # pieces of a source: after each begins the next group of sentences

@@ -173,9 +173,7 @@ def load_wikitext(source: Source, options: plain_text.StreamOptions) -> TaskData
         for part in ("train", "validation", "test")
     )
     notes = (f"{len(train):,}, {len(val):,} and {len(test):,} characters, split by article by the publishers.",)
-    return plain_text.build_stream(
-        (train, val, test), source.hashes, options.sequence_length, options.vocabulary, notes
-    )
+    return plain_text.build((train, val, test), source.hashes, options, options.vocabulary, notes)
 
 
 WIKITEXT: dict[str, Any] = {
@@ -184,6 +182,9 @@ WIKITEXT: dict[str, Any] = {
     "fetch": lambda options: WIKITEXT_FILES,
     "encode": plain_text.encode_text,
     "description": "next character of Wikipedia articles (WikiText-2, raw)",
+    "forms": {
+        "unit": {"word": {**plain_text.WORDS, "description": "next word of Wikipedia articles (WikiText-2, raw)"}}
+    },
     "citation": "S. Merity et al., Pointer sentinel mixture models, ICLR 2017; hub set Salesforce/wikitext",
     "licence": "CC BY-SA 3.0 and GFDL (Wikipedia)",
     "split": "the publishers' three parts",

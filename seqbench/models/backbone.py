@@ -28,6 +28,7 @@ from seqbench.options import brief
 __all__ = [
     "SequenceModel",
     "build",
+    "check_carries",
     "check_causal",
     "check_embedding",
     "check_frame_options",
@@ -72,6 +73,11 @@ class SequenceModel(nn.Module):
             self.head.deepen(dense)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        output: Tensor = self.head(self.read(inputs, lengths), lengths)
+        return output
+
+    def read(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the head reads: (B, T, last width), or (B, 1, last width) where it reads step T alone."""
         # a head's own word, not one that it has from another: it may read more than that
         last_only = bool(vars(type(self.head)).get("last_only", False))
         embedded = self._embedded(inputs)
@@ -81,8 +87,10 @@ class SequenceModel(nn.Module):
             y = self._mixer(0).forward_embedded(embedded, lengths)
             x = self._leave(0, self.embed(inputs) if self.residual else y, y, last_only=last_only)
             x = self.mix(x, lengths, first=1, last_only=last_only)
-        output: Tensor = self.head(self.norms[-1](x) if self.residual else x, lengths)
-        return output
+        if not self.residual:
+            return x
+        normed: Tensor = self.norms[-1](x)
+        return normed
 
     def teach(self, batch: Batch) -> Tensor:
         """The output that the head's loss reads, of a batch to train on."""
@@ -106,9 +114,10 @@ class SequenceModel(nn.Module):
             x = self._leave(i, x, self.layers[i](self._enter(i, x), lengths), last_only=last_only)
         return x
 
-    def _embedded(self, inputs: Tensor) -> Embedded | None:
-        """``inputs`` with their embedding, where only a function of each symbol stands before the first layer."""
-        if inputs.device.type != "cpu" or not _folds(self.layers[0]) or _is_changed(self.embed):
+    def _embedded(self, inputs: Tensor, ways: tuple[str, str] = ("forward_embedded", "forward")) -> Embedded | None:
+        """``inputs`` with their embedding, where only a function of each symbol stands before the first layer, and that
+        has a way to read them so: the first of ``ways``, in place of the second."""
+        if inputs.device.type != "cpu" or not _folds(self.layers[0], *ways) or _is_changed(self.embed):
             return None
         if isinstance(self.embed, nn.Embedding):
             table, symbols = self.embed.weight, inputs
@@ -155,6 +164,23 @@ class SequenceModel(nn.Module):
             x = self._skip(i, x, y)
             following.append(after)
         return self.norms[-1](x) if self.residual else x, following
+
+    def forward_from(self, inputs: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+        """(B, T) tokens or (B, T, D) features after the ``state`` of all layers: the head's output, and the next state.
+
+        Only of mixers that carry one (`Mixer.carries`).
+        """
+        embedded, following = self._embedded(inputs, ("forward_embedded_from", "forward_from")), []
+        x = self.embed(inputs) if embedded is None or self.residual else inputs  # there nobody reads it
+        for i in range(len(self.layers)):
+            if i == 0 and embedded is not None:
+                y, after = self._mixer(0).forward_embedded_from(embedded, state[0])
+            else:
+                y, after = self._mixer(i).forward_from(self._enter(i, x), state[i])
+            x = self._skip(i, x, y)
+            following.append(after)
+        output: Tensor = self.head(self.norms[-1](x) if self.residual else x, None)
+        return output, following
 
     def use_kernel(self, name: str) -> None:
         """Let every layer use kernels of ``name``: auto, torch or fast."""
@@ -216,16 +242,28 @@ def _is_changed(module: nn.Module) -> bool:
     return not plain or bool(hooks) or getattr(module, "max_norm", None) is not None
 
 
-def _folds(mixer: nn.Module) -> bool:
-    """Whether ``mixer`` has its own way to read embedded inputs, that nobody has made stale, and is to take it."""
+def _folds(mixer: nn.Module, embedded: str, plain: str) -> bool:
+    """Whether ``mixer`` has its own way to read ``embedded`` inputs, that nobody has made stale, and is to take it."""
     if not isinstance(mixer, Mixer) or mixer.choice == "torch" or _is_changed(mixer):
         return False
-    for cls in type(mixer).__mro__:
-        if "forward_embedded" in vars(cls):
-            return cls is not Mixer
-        if "forward" in vars(cls):
-            return False
-    return False
+    return not _defines(Mixer, embedded, type(mixer)) and _is_fresh(type(mixer), embedded, plain)
+
+
+def _defines(cls: type[Any], name: str, of: type[Any]) -> bool:
+    """Whether it is ``cls`` that the method ``name`` of the class ``of`` comes from."""
+    return next((one for one in of.__mro__ if name in vars(one)), None) is cls
+
+
+def _is_fresh(mixer: type[Mixer], other: str, plain: str) -> bool:
+    """Whether the method ``other`` of ``mixer`` is not older than ``plain``: a subclass may have another of these."""
+    places = [next(i for i, cls in enumerate(mixer.__mro__) if name in vars(cls)) for name in (other, plain)]
+    return places[0] <= places[1]
+
+
+def _carries(mixer: type[Mixer]) -> bool:
+    """Whether ``mixer`` says that its state can be carried, and nobody has made the way stale in which that is done."""
+    way = "step" if _defines(Mixer, "forward_from", mixer) else "forward_from"
+    return mixer.carries and _is_fresh(mixer, way, "forward")
 
 
 def _whole(size: Any, length: int) -> int:
@@ -308,6 +346,16 @@ def check_regularisers(model: str, regularisers: Regularisers) -> None:
             raise UserError(f"--{name.replace('_', '-')} is not for {model}: leave it out, or take one of {able}.")
     if len(regularisers.zoneout) > 1 and not mixer.has_cells:
         raise UserError(f"--zoneout of cells and states is not for {model}, which has no cells: give one share.")
+
+
+def check_carries(model: str, kind: str) -> None:
+    """Raise `UserError` where training can't carry a state of ``model`` from window to window of a task of ``kind``."""
+    if not HEADS.get(kind).in_order:
+        able = ", ".join(other for other in HEADS.names() if HEADS.get(other).in_order)
+        raise UserError(f"--carry-state is for tasks of kind {able}, and this one is of kind {kind}: leave it out.")
+    if not _carries(MODELS.get(model).mixer):
+        able = ", ".join(other for other in MODELS.names() if _carries(MODELS.get(other).mixer))
+        raise UserError(f"--carry-state is not for {model}: leave it out, or take one of {able}.")
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqbench.data import CONTEXT, Batch, Reading, Stream, TaskData
+from seqbench.data import CONTEXT, Batch, Reading, Stream, TaskData, text_of, unit_of
 from seqbench.errors import UserError
 from seqbench.models.mixer import real_steps
 from seqbench.registry import Registry
@@ -92,6 +92,7 @@ class Head(nn.Module):
         last_only: whether it reads step T of the padded sequence and no other.
         frame: what stands around the mixers for this kind where that is not the `SequenceModel` of all others.
         options: fields of `RunConfig` that this frame takes and others don't.
+        in_order: whether examples are windows of one long text, so that a state can be carried from one to the next.
         refusal: why a ``model`` that can't be causal may not be scored on a ``kind`` that needs it.
     """
 
@@ -100,6 +101,7 @@ class Head(nn.Module):
     last_only: ClassVar[bool] = False
     frame: ClassVar[type[Any] | None] = None
     options: ClassVar[tuple[str, ...]] = ()
+    in_order: ClassVar[bool] = False
     refusal: ClassVar[str] = "{model} sees later steps, and a {kind} task is to predict them"
     out: nn.Module
 
@@ -304,7 +306,7 @@ class ForecastHead(Head):
         return columns
 
 
-SAMPLE_LENGTH = 300
+SAMPLE_LENGTH = {"character": 300, "word": 80}
 TEMPERATURE = 0.8
 REPEAT = 30  # characters in a row that count as a verbatim repeat
 
@@ -314,6 +316,7 @@ class GenerateHead(StepHead):
     """(B, T, d_in) to (B, T, V) logits of the symbol after each step; a model that sees it may not be scored."""
 
     causal = True
+    in_order = True
 
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:
@@ -333,18 +336,19 @@ class GenerateHead(StepHead):
 
     @staticmethod
     def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
-        """How many bits each block of 2,048 characters costs the model."""
+        """How many bits each block of 2,048 characters, or words, costs the model."""
         return {"bits": predictions / math.log(2)}
 
     @staticmethod
     def sample(model: Stepping, data: TaskData, generator: np.random.Generator) -> Sample | None:
-        """300 characters that go on from a piece of the validation text."""
+        """300 characters, or 80 words, that go on from a piece of the validation text."""
         assert isinstance(data.val, Stream) and isinstance(data.train, Stream)
         context = min(data.val.window, len(data.val.tokens) - 1)
         start = int(generator.integers(len(data.val.tokens) - context))
         prompt = data.val.tokens[start : start + context]
-        made = generate(model, prompt, SAMPLE_LENGTH, data.val.window, generator)
-        text, training = ("".join(data.vocabulary[token] for token in tokens) for tokens in (made, data.train.tokens))
+        unit = unit_of(data.fitted)
+        made = generate(model, prompt, SAMPLE_LENGTH[unit], data.val.window, generator)
+        text, training = (text_of(tokens, data.vocabulary, unit) for tokens in (made, data.train.tokens))
         return Sample(text, {"verbatim_share": verbatim_share(text, training)})
 
 

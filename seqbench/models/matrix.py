@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from seqbench.models.mixer import Mixer, register_model, starts, widened
-from seqbench.models.scan import scan
+from seqbench.models.scan import begun, scan
 
 __all__ = ["MLSTM", "GatedDeltaNet", "Mamba2"]
 
@@ -63,44 +63,67 @@ def _log_weights(total: Tensor) -> Tensor:
     return difference.masked_fill(at[None, :] > at[:, None], -math.inf)
 
 
-def _before(keep: Tensor, added: Tensor) -> Tensor:
+# A layer that goes on from a memory (B, heads, rows, columns) that was carried gives it as ``start``, and is told the
+# one after the last step; a layer that starts from nothing is told none. What fills up the last chunk changes neither:
+# it writes keys of 0 and keeps all that was there.
+
+
+def _before(keep: Tensor, added: Tensor, start: Tensor | None) -> Tensor:
     """The memory (B, heads, chunks, rows, columns) before each chunk, of which each keeps a share and adds to."""
-    by_chunk = widened(added).transpose(1, 2)
-    after = scan(keep.transpose(1, 2)[:, :-1, :, None, None], by_chunk[:, :-1])
-    return torch.cat([after.new_zeros(after[:, :1].shape), after], dim=1).transpose(1, 2)
+    shares, by_chunk = keep.transpose(1, 2)[:, :-1, :, None, None], widened(added).transpose(1, 2)[:, :-1]
+    if start is None:
+        after = scan(shares, by_chunk)
+        return torch.cat([after.new_zeros(after[:, :1].shape), after], dim=1).transpose(1, 2)
+    after = scan(shares, begun(shares, by_chunk, start)) if by_chunk.shape[1] else by_chunk
+    return torch.cat([start[:, None], after], dim=1).transpose(1, 2)
 
 
-def _decayed(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Tensor:
+def _after(keep: Tensor, added: Tensor, memory: Tensor) -> Tensor:
+    """The memory after the last chunk, from those before each."""
+    return keep[:, :, -1, None, None] * memory[:, :, -1] + added[:, :, -1]
+
+
+def _decayed(
+    q: Tensor, k: Tensor, v: Tensor, decay: Tensor, start: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """y_t = q_t S_t with S_t = exp(decay_t) S_(t-1) + k_t v_t^T, (.., steps, width) each and (.., steps)."""
     total = _running(decay)
     y = ((q @ k.mT) * _log_weights(total).exp()) @ v
-    if total.shape[2] == 1:  # nothing was written before
-        return y
+    if total.shape[2] == 1 and start is None:  # nothing was written before
+        return y, None
     left = (total[..., -1:] - total).exp()[..., None]  # of what is written at each step at the end of the chunk
-    memory = _before(total[..., -1].exp(), (k * left).mT @ v)
-    return y + (q * total.exp()[..., None]) @ memory
+    keep, added = total[..., -1].exp(), (k * left).mT @ v
+    memory = _before(keep, added, start)
+    y = y + (q * total.exp()[..., None]) @ memory
+    return y, None if start is None else _after(keep, added, memory)
 
 
-def _stabilised(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor) -> Tensor:
+def _stabilised(
+    q: Tensor, k: Tensor, v: Tensor, decay: Tensor, write: Tensor, start: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     """`_decayed` with writes of weight exp(write_t), over max(|q_t n_t|, 1), n the sum of keys of the same weights.
 
     All exponents are taken less the largest of the steps so far, m, as the paper's equation 15 does for the sLSTM. The
-    result does not depend on m, so that no gradient goes through it.
+    result does not depend on m, so that no gradient goes through it. A memory that is carried has n as its last column,
+    is less its m, too, and comes with it.
     """
     total = _running(decay)
     logs = _log_weights(total) + write[..., None, :]
     at_end = total[..., -1:] - total + write
     with torch.no_grad():
-        before, after = _maxima(total[..., -1], at_end.amax(-1))
+        before, after = _maxima(total[..., -1], at_end.amax(-1), None if start is None else start[1])
         m = torch.maximum(logs.amax(-1), total + before[..., None])
     scores = (q @ k.mT) * (logs - m[..., None]).exp()
     v = torch.cat([v, v.new_ones((*v.shape[:-1], 1))], dim=-1)  # the last column is n
     y = widened(scores @ v)
-    if total.shape[2] > 1:
+    end = None
+    if total.shape[2] > 1 or start is not None:
         carried = (total + before[..., None] - m).exp()[..., None]
-        added = (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
-        y = y + (q * carried) @ _before((total[..., -1] + before - after).exp(), added)
-    return y[..., :-1] / torch.maximum(y[..., -1:].abs(), _least(m)[..., None])
+        keep, added = (total[..., -1] + before - after).exp(), (k * (at_end - after[..., None]).exp()[..., None]).mT @ v
+        memory = _before(keep, added, None if start is None else start[0])
+        y = y + (q * carried) @ memory
+        end = None if start is None else (_after(keep, added, memory), after[..., -1])
+    return y[..., :-1] / torch.maximum(y[..., -1:].abs(), _least(m)[..., None]), end
 
 
 def _least(m: Tensor) -> Tensor:
@@ -108,9 +131,9 @@ def _least(m: Tensor) -> Tensor:
     return (-m).exp() + torch.finfo(m.dtype).tiny
 
 
-def _maxima(total: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
-    """m before and after each chunk (B, heads, chunks), 0 before the first."""
-    m = total.new_zeros(total.shape[:-1])
+def _maxima(total: Tensor, largest: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+    """m before and after each chunk (B, heads, chunks), ``start`` or 0 before the first."""
+    m = total.new_zeros(total.shape[:-1]) if start is None else start
     maxima = [m]
     for kept, new in zip(total.unbind(-1), largest.unbind(-1), strict=True):
         m = torch.maximum(m + kept, new)
@@ -119,7 +142,9 @@ def _maxima(total: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
     return together[..., :-1], together[..., 1:]
 
 
-def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tensor:
+def _delta(
+    q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor, start: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """y_t = q_t S_t, S_t = exp(decay_t) S_(t-1) + k_t w_t^T, w_t = rate_t (v_t - exp(decay_t) S_(t-1)^T k_t).
 
     Within a chunk the w of all steps solve one triangular system (the WY form of the paper's section 3.3).
@@ -129,21 +154,21 @@ def _delta(q: Tensor, k: Tensor, v: Tensor, decay: Tensor, rate: Tensor) -> Tens
     rate = rate[..., None]
     system = widened(k @ k.mT) * weights * rate  # its diagonal counts as one
     scores, wanted = (q @ k.mT) * weights, rate * v
-    if total.shape[2] == 1:  # no key was there before
+    if total.shape[2] == 1 and start is None:  # no key was there before
         alone: Tensor = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
-        return scores @ alone
+        return scores @ alone, None
     wanted = torch.cat([wanted, rate * total.exp()[..., None] * k], dim=-1)
     solved = torch.linalg.solve_triangular(system, wanted, upper=False, unitriangular=True)
     new, seen = torch.split(solved, [v.shape[-1], k.shape[-1]], dim=-1)
     carried = q * total.exp()[..., None]
     left, keep = k * (total[..., -1:] - total).exp()[..., None], total[..., -1].exp()[..., None, None]
-    memory, outputs = v.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]), []
+    outputs, memory = [], v.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]) if start is None else start
     parts = [part.unbind(2) for part in (new, seen, scores, carried, left, keep)]
     for new_c, seen_c, scores_c, carried_c, left_c, keep_c in zip(*parts, strict=True):
         w = new_c - seen_c @ memory
         outputs.append(scores_c @ w + carried_c @ memory)
         memory = keep_c * memory + left_c.mT @ w
-    return torch.stack(outputs, dim=2)
+    return torch.stack(outputs, dim=2), memory
 
 
 # ---- parts --------------------------------------------------------------------------------------------------------
@@ -187,6 +212,12 @@ class _ShortConvolution(nn.Module):
             return x
         mixed: Tensor = _Shifted.apply(widened(x), self.weight, self.bias)  # type: ignore[no-untyped-call]
         return F.silu(mixed)
+
+    def forward_from(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, channels) and the last inputs before it (B, 3, channels) to the same."""
+        longer = torch.cat([cache, widened(x)], dim=1)
+        mixed: Tensor = self(longer)
+        return mixed[:, WINDOW - 1 :], longer[:, 1 - WINDOW :]
 
     def initial_state(self, batch: int) -> Tensor:
         """The inputs before the first."""
@@ -232,6 +263,7 @@ class Mamba2(Mixer):
     """
 
     width_multiple = 2
+    carries = True
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)  # by nature, whether asked to or not
@@ -262,10 +294,19 @@ class Mamba2(Mixer):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         # padding comes after the real steps and can't reach them
         z, mixed, dt = self._split(x)
-        x, b, c, size, decay = self._parts(self.convolution(mixed), dt)
+        return self._over(z, self.convolution(mixed), dt)[0]
+
+    def forward_from(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Any]:
+        z, mixed, dt = self._split(x)
+        mixed, cache = self.convolution.forward_from(mixed, state[1])
+        y, memory = self._over(z, mixed, dt, state[0])
+        return y, (memory, cache)
+
+    def _over(self, z: Tensor, mixed: Tensor, dt: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        x, b, c, size, decay = self._parts(mixed, dt)
         b, c = (_in_chunks(part[:, :, None]) for part in (b, c))
-        y = _decayed(c, b, _in_chunks(x * size[..., None]), _in_chunks(decay[..., None])[..., 0])
-        return self._leave(_in_a_row(y, x.shape[1]), x, z)
+        y, after = _decayed(c, b, _in_chunks(x * size[..., None]), _in_chunks(decay[..., None])[..., 0], start)
+        return self._leave(_in_a_row(y, x.shape[1]), x, z), after
 
     def state_size(self, length: int) -> int:
         return STATE * self.inner + (WINDOW - 1) * (self.inner + 2 * STATE)
@@ -297,6 +338,7 @@ class MLSTM(Mixer):
     """
 
     width_multiple = 2 * HEADS  # one unit a head could not be normalised
+    carries = True
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)
@@ -320,10 +362,21 @@ class MLSTM(Mixer):
         return o * (F.layer_norm(h, h.shape[-1:]).flatten(-2) * self.scale)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self._over(x)[0]
+
+    def forward_from(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Any]:
+        c, n, m = state
+        y, end = self._over(x, (torch.cat([c, n[..., None]], dim=-1), m))
+        assert end is not None
+        return y, (end[0][..., :-1], end[0][..., -1], end[1])
+
+    def _over(
+        self, x: Tensor, start: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         q, k, v, o, i, f = self._parts(x)
         i, f = (_in_chunks(gate[..., None])[..., 0] for gate in (i, f))
-        h = _stabilised(_in_chunks(q), _in_chunks(k), _in_chunks(v), f, i)
-        return self._leave(_in_a_row(h, x.shape[1]), o)
+        h, end = _stabilised(_in_chunks(q), _in_chunks(k), _in_chunks(v), f, i, start)
+        return self._leave(_in_a_row(h, x.shape[1]), o), end
 
     def state_size(self, length: int) -> int:
         head = self.d_out // HEADS
@@ -358,6 +411,7 @@ class GatedDeltaNet(Mixer):
     """
 
     width_multiple = 2 * HEADS
+    carries = True
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)
@@ -385,10 +439,21 @@ class GatedDeltaNet(Mixer):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         mixed, gate, gates = self._split(x)
-        q, k, v, decay, rate = self._parts(self.convolution(mixed), gates)
+        return self._over(self.convolution(mixed), gate, gates)[0]
+
+    def forward_from(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Any]:
+        mixed, gate, gates = self._split(x)
+        mixed, cache = self.convolution.forward_from(mixed, state[1])
+        y, memory = self._over(mixed, gate, gates, state[0])
+        return y, (memory, cache)
+
+    def _over(
+        self, mixed: Tensor, gate: Tensor, gates: Tensor, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        q, k, v, decay, rate = self._parts(mixed, gates)
         decay, rate = (_in_chunks(part[..., None])[..., 0] for part in (decay, rate))
-        y = _delta(_in_chunks(q), _in_chunks(k), _in_chunks(v), decay, rate)
-        return self._leave(_in_a_row(y, x.shape[1]), gate)
+        y, after = _delta(_in_chunks(q), _in_chunks(k), _in_chunks(v), decay, rate, start)
+        return self._leave(_in_a_row(y, mixed.shape[1]), gate), after
 
     def state_size(self, length: int) -> int:
         return self.d_out * (self.d_out // HEADS) + 3 * (WINDOW - 1) * self.d_out

@@ -90,6 +90,9 @@ class Mixer(nn.Module):
         regularisers: names of the fields of `Regularisers` that it can be given. ``max_norm`` needs no more than that
             `incoming` finds its weights; for the others it must define `regularise`.
         has_cells: whether its state has cells beside what it gives out, for which zoneout can be told apart.
+        carries: whether its state sums up all that was read in as many numbers whatever its length, so that training
+            may go on with the state of the text before a window (``--carry-state``). Then it offers `step`, or
+            `forward_from` itself, and every tensor of a state has one row for each sequence.
         choice: which kernels it is to use where it has several, auto, torch or fast; set after it is built.
     """
 
@@ -98,6 +101,7 @@ class Mixer(nn.Module):
     initialisations: ClassVar[tuple[str, ...]] = ("default",)
     regularisers: ClassVar[frozenset[str]] = frozenset({"max_norm"})
     has_cells: ClassVar[bool] = False
+    carries: ClassVar[bool] = False
     choice: str = "auto"
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
@@ -112,6 +116,10 @@ class Mixer(nn.Module):
         """
         output: Tensor = self(embedded.values(), lengths)
         return output
+
+    def forward_embedded_from(self, embedded: Embedded, state: State) -> tuple[Tensor, State]:
+        """``forward_from(embedded.values(), state)``, to rounding, in the way of `forward_embedded`."""
+        return self.forward_from(embedded.values(), state)
 
     def initialise(self, name: str) -> None:
         """Start again as ``name``, one of `initialisations`, says; called right after the constructor, if at all."""
@@ -143,7 +151,10 @@ class Mixer(nn.Module):
         raise TypeError(f"{type(self).__name__} offers no step form")
 
     def forward_from(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T, d_in) and the state before it to (B, T, d_out) and the state after it: `step` by step, here."""
+        """(B, T, d_in) and the state before it to (B, T, d_out) and the state after it: `step` by step, here.
+
+        A gradient need not reach either state: whoever carries one cuts it there.
+        """
         outputs = []
         for x_t in x.unbind(1):
             y, state = self.step(x_t, state)

@@ -62,6 +62,7 @@ class NeuralTuringMachine(Mixer):
     """
 
     initialisations = ("focused", "uniform")  # of the heads' first weights
+    carries = True
     slots: ClassVar[int] = 32
     cell: ClassVar[int] = 20
 
@@ -93,14 +94,17 @@ class NeuralTuringMachine(Mixer):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         # padding comes after the real steps and can't reach them
+        return self.forward_from(x, self.initial_state(len(x)))[0]
+
+    def forward_from(self, x: Tensor, state: _State) -> tuple[Tensor, _State]:
         _, state_weights = self._halves()
-        state, outputs, reads = self.initial_state(len(x)), [], []
+        outputs, reads = [], []
         for from_input in self._from_inputs(x).unbind(1):
             state = self._advance(from_input, state, state_weights)
             outputs.append(state.h)
             reads.append(state.read)
         brought: Tensor = self.bring(torch.stack(reads, dim=1))
-        return torch.stack(outputs, dim=1) + brought
+        return torch.stack(outputs, dim=1) + brought, state
 
     def step(self, x_t: Tensor, state: _State) -> tuple[Tensor, _State]:
         state = self._advance(self._from_inputs(x_t), state, self._halves()[1])

@@ -33,10 +33,11 @@ from seqbench.models.kernels.layer import (
     over_steps,
     over_steps_from,
     over_symbols,
+    over_symbols_from,
     regular_engine,
     weights_of,
 )
-from seqbench.models.kernels.sequence import Masks
+from seqbench.models.kernels.sequence import Engine, Masks
 from seqbench.models.mixer import Embedded, Mixer, Regularisers, register_model, reverse_within
 
 __all__ = ["GRU", "LSTM", "RNN", "BiLSTM", "PeepholeLSTM"]
@@ -113,10 +114,7 @@ def _run_embedded(
 ) -> Tensor:
     """`_run` of what is still to be embedded."""
     inputs, weight, bias = embedded
-    if masks is None:
-        engine = engine_for(kernel, weight, inputs.shape[:2], choice, folded=True)
-    else:
-        engine = None if torch.is_autocast_enabled(weight.device.type) else regular_engine(kernel, weight, choice)
+    engine = _folding_engine(kernel, embedded, choice, masks)
     if engine is None:
         return _run(kernel, embedded.values(), choice, reverse=reverse, lengths=lengths, masks=masks)
     weights, masks = weights_of(kernel, engine), masks or Masks()
@@ -124,6 +122,25 @@ def _run_embedded(
         return over_symbols(kernel, engine, inputs, weight, weights, reverse=reverse, lengths=lengths, masks=masks)
     both = weights._replace(inputs=weights.inputs @ weight, bias=weights.bias + weights.inputs @ bias)
     return over_steps(kernel, engine, inputs, both, reverse=reverse, lengths=lengths, masks=masks)
+
+
+def _folding_engine(kernel: Layer, embedded: Embedded, choice: str, masks: Masks | None) -> Engine | None:
+    """What runs ``kernel`` with its own linear map multiplied by the embedding's; None if nothing does."""
+    weight = embedded.weight
+    if masks is None:
+        return engine_for(kernel, weight, embedded.inputs.shape[:2], choice, folded=True)
+    return None if torch.is_autocast_enabled(weight.device.type) else regular_engine(kernel, weight, choice)
+
+
+def _run_embedded_from(
+    kernel: Layer, embedded: Embedded, start: tuple[Tensor, Tensor], choice: str, masks: Masks | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """`_run_from` of what is still to be embedded."""
+    engine = _folding_engine(kernel, embedded, choice, masks) if embedded.bias is None else None
+    if engine is None:
+        return _run_from(kernel, embedded.values(), start, choice, masks)
+    weights, symbols = weights_of(kernel, engine), embedded.inputs
+    return over_symbols_from(kernel, engine, symbols, embedded.weight, weights, start, masks or Masks())
 
 
 def _held(new: Tensor, last: Tensor, share: float) -> Tensor:
@@ -165,6 +182,7 @@ class _Regular(Mixer):
 class _Recurrent(_Regular):
     """Common part of the one-directional cells: state (B, d_out), ``kernel`` a one-layer torch.nn recurrent module."""
 
+    carries = True
     kernel: Layer
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
@@ -181,6 +199,12 @@ class _Recurrent(_Regular):
     def forward_from(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         start = state if self.has_cells else (state, state)
         y, end = _run_from(self.kernel, x, start, self.choice, self._masks(self.kernel, x, x.shape[:2]))
+        return y, end if self.has_cells else end[0]
+
+    def forward_embedded_from(self, embedded: Embedded, state: Any) -> tuple[Tensor, Any]:
+        start = state if self.has_cells else (state, state)
+        masks = self._masks(self.kernel, embedded.weight, embedded.inputs.shape[:2])
+        y, end = _run_embedded_from(self.kernel, embedded, start, self.choice, masks)
         return y, end if self.has_cells else end[0]
 
     def _weights(self) -> list[Tensor]:

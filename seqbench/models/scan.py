@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from seqbench.models.mixer import Mixer, register_model, starts, widened
 
-__all__ = ["LRU", "MinGRU", "MinLSTM", "looped", "scan"]
+__all__ = ["LRU", "MinGRU", "MinLSTM", "begun", "looped", "scan"]
 
 SMALL, LONG = 4096, 64  # numbers of a step on a CPU below which calling it costs more than doing it, and steps that pay
 
@@ -42,6 +42,12 @@ def looped(a: Tensor, b: Tensor) -> Tensor:
         h = a_t * h + b_t
         states.append(h)
     return torch.stack(states, dim=1)
+
+
+def begun(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+    """``b`` such that a scan of it from a state of 0 is that of (B, T, ...) ``b`` from the state ``h`` (B, ...)."""
+    first = a.expand_as(b)[:, :1] * h[:, None]
+    return torch.cat([b[:, :1] + first, b[:, 1:]], dim=1)
 
 
 class _Scan(torch.autograd.Function):
@@ -126,6 +132,7 @@ def _from_the_end(way: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor)
 class _Minimal(Mixer):
     """Common part of the minimal cells: the gates see the input only, so their coefficients need no state."""
 
+    carries = True
     gates: int
     keeps: int  # which gate keeps the state
     bias: float  # at which it starts
@@ -142,6 +149,11 @@ class _Minimal(Mixer):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return scan(*self.coefficients(x))
+
+    def forward_from(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.coefficients(x)
+        states = scan(a, begun(a, b, state))
+        return states, states[:, -1]
 
     def loop(self, x: Tensor) -> Tensor:
         """`forward` as the cell is written down, step by step."""
@@ -214,6 +226,7 @@ class LRU(Mixer):
     """
 
     RADII = (0.9, 0.999)
+    carries = True
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)
@@ -260,6 +273,11 @@ class LRU(Mixer):
             return self._reads(real, imaginary, u)
         states = scan(self._decay(), self._writes(u))
         return self._reads(states.real, states.imag, u)
+
+    def forward_from(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        u, decay = self.enter(x), self._decay()
+        states = scan(decay, begun(decay, self._writes(u), torch.complex(*state)))
+        return self._reads(states.real, states.imag, u), (states.real[:, -1], states.imag[:, -1])
 
     def state_size(self, length: int) -> int:
         return 2 * self.d_out

@@ -28,6 +28,7 @@ class SLSTM(Mixer):
     """
 
     width_multiple = 2 * HEADS  # one unit a head could not be normalised
+    carries = True
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)  # by nature, whether asked to or not
@@ -63,16 +64,21 @@ class SLSTM(Mixer):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         # padding comes after the real steps and can't reach them
         B, T, _ = x.shape
-        mapped = widened(self.map(x)).view(B, T, HEADS, -1).permute(1, 2, 0, 3)
-        h, *state = (part.transpose(0, 1) for part in self.initial_state(B))
         if x.is_meta:  # the products of all steps at once, which alone count
-            torch.bmm(h.new_empty(HEADS, T * B, self.units), self.recurrent)
-            return self._leave(h.new_empty(B, T, HEADS, self.units))
+            torch.bmm(self.map(x).new_empty(HEADS, T * B, self.units), self.recurrent)
+            return self._leave(x.new_empty(B, T, HEADS, self.units))
+        return self.forward_from(x, self.initial_state(B))[0]
+
+    def forward_from(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        B, T, _ = x.shape
+        mapped = widened(self.map(x)).view(B, T, HEADS, -1).permute(1, 2, 0, 3)
+        h, *rest = (part.transpose(0, 1) for part in state)
         states = []
         for gates in mapped.contiguous().unbind(0):
-            h, *state = self._update(torch.baddbmm(gates, h, self.recurrent), tuple(state), fixed=True)
+            h, *rest = self._update(torch.baddbmm(gates, h, self.recurrent), tuple(rest), fixed=True)
             states.append(h)
-        return self._leave(torch.stack(states).permute(2, 0, 1, 3))
+        after = tuple(part.transpose(0, 1) for part in (h, *rest))
+        return self._leave(torch.stack(states).permute(2, 0, 1, 3)), after
 
     def state_size(self, length: int) -> int:
         return 4 * self.d_out  # h, c, n and m

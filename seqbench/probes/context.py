@@ -2,7 +2,9 @@
 
 Of a text (tasks of kind `generate`) characters are scored after exactly k others, read from zero state; what lies
 beyond a few k is also dropped, shuffled, or swapped for another passage (after Khandelwal et al. 2018, who shuffled and
-dropped the words of a trained language model's context). On other tasks that have an option ``sequence_length`` a model
+dropped the words of a trained language model's context). So are words, where an option of the task makes them what is
+read: ``--option unit=word``. A net that predicts the text no better than an n-gram model is said to be no witness. On
+other tasks that have an option ``sequence_length`` a model
 is trained on each of several lengths of the input, and at the longest also tested with everything farther than k from
 an anchor taken from another example.
 
@@ -23,10 +25,12 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from seqbench.data import BLOCK, Rows, Segments, Split, Stream, Truth, Windows
+from seqbench.baselines.generate import NGRAMS
+from seqbench.config import parse_options_text
+from seqbench.data import BLOCK, Rows, Segments, Split, Stream, Truth, Windows, unit_of
 from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
-from seqbench.options import MODEL, TRAINING, WHAT, Parameter, Range, Width, check_options
+from seqbench.options import MODEL, TRAINING, WHAT, Parameter, Range, Texts, Width, check_options
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
 from seqbench.report.chart import GREY, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, interval_text, listed, or_dash, rounded, short
@@ -51,12 +55,14 @@ class ContextOptions:
 
     task: Annotated[str | None, Parameter(group=WHAT, metavar="NAME")] = None
     """Task whose models are measured, several with commas; by default every task of kind generate."""
+    option: Annotated[Texts, Parameter(group=WHAT, metavar="NAME=VALUE")] = ()
+    """generate: an option of the task, as unit=word; may be given again. All counts are of words then."""
     sequence_length: Annotated[int | None, Parameter(metavar="T")] = None
-    """generate: characters of a training window; by default 512 (smoke: 64)."""
+    """generate: characters of a training window; by default 512 (smoke: 64), of words 128 (32)."""
     targets: Annotated[int | None, Range(ge=2, le=10_000_000), Parameter(metavar="N")] = None
     """generate: least number of characters of the test text that are scored; by default 5,000 (smoke: 200)."""
     longest: Annotated[int | None, Range(ge=1, le=32_767), Parameter(metavar="K")] = None
-    """generate: most characters read before each; by default 2,048 (smoke: 128)."""
+    """generate: most characters read before each; by default 2,048 (smoke: 128), of words 1,024 (64)."""
     perturb: Annotated[bool | None, Parameter(negative="--no-perturb")] = None
     """generate: also shuffle or replace what lies beyond some distances; by default yes (smoke: no)."""
     lengths: Annotated[str | None, Parameter(metavar="T[,T...]")] = None
@@ -73,6 +79,7 @@ class ContextOptions:
     def __post_init__(self) -> None:
         """Refuse what can't be measured; what a task allows is asked of the task."""
         check_options(self)
+        parse_options_text(self.option)
         if self.lengths is not None and not all(word.strip().isdecimal() for word in self.lengths.split(",")):
             raise UserError(f"--lengths {self.lengths} is not a list of lengths: write it like 24,48,72.")
 
@@ -110,14 +117,16 @@ class TextResult(OfModel):
     """What one model made of a text. Losses are in nats, with six significant digits.
 
     Attributes:
-        ks: (K,) numbers of characters after which targets are scored.
+        ks: (K,) numbers of symbols (characters, or words) after which targets are scored.
         blocks: G, into how many stretches the text is cut.
         counts, sums: (G,) targets of each block, and (G, K) their losses after exactly k characters, summed.
         carried: the same with a state that is carried over the text; None for a model whose state grows.
-        limit: T for a model whose state grows, which is read at most at T characters; None for others.
-        chars_per_word: of the whole test text; None where it has no spaces.
+        limit: T for a model whose state grows, which is read at most at T symbols; None for others.
+        chars_per_word: of the whole test text; None where it has no spaces, or is read in words.
         perturbed: by kind of change and k: losses with what lies beyond k changed, "intact" at the whole window.
         test: the metric on the whole test text.
+        symbol: what is read at a step, character or word.
+        ngrams: the metric of the n-gram model on the same text; None where it was not fitted.
     """
 
     what: Literal["text"]
@@ -130,6 +139,13 @@ class TextResult(OfModel):
     chars_per_word: float | None
     perturbed: Mapping[str, Mapping[str, Summed[Sequence[float]]]] | None
     test: float
+    symbol: str = "character"
+    ngrams: float | None = None
+
+    @property
+    def symbols(self) -> str:
+        """Several of what is read."""
+        return f"{self.symbol}s"
 
 
 @dataclass(frozen=True)
@@ -214,7 +230,7 @@ class ContextProbe(Probe[ContextResult]):
         """The effective context at 1%, or the metric at this length."""
         if isinstance(result, TextResult):
             context = effective_context([result]).value
-            return f"{result.metric} {rounded(result.test, 4)}, effective context {context:.0f} characters"
+            return f"{result.metric} {rounded(result.test, 4)}, effective context {context:.0f} {result.symbols}"
         return f"{result.metric} {rounded(result.value, 4)} at length {result.length}"
 
     def table(self, measured: Sequence[Measured[ContextResult]]) -> str:
@@ -244,14 +260,20 @@ TEXT = "generate"  # the kind of task
 TEXT_SEEDS = {"smoke": 1, "quick": 5, "standard": 5}
 INPUTS_SEEDS = {"smoke": 1, "quick": 3, "standard": 5}
 HIDDEN = {"smoke": 32, "quick": 128, "standard": 128}
-LENGTH = {"smoke": 64, "quick": 512, "standard": 512}
+LENGTH = {
+    "character": {"smoke": 64, "quick": 512, "standard": 512},
+    "word": {"smoke": 32, "quick": 128, "standard": 128},
+}
 TARGETS = {"smoke": 200, "quick": 5_000, "standard": 5_000}
-LONGEST = {"smoke": 128, "quick": 2_048, "standard": 2_048}
+LONGEST = {
+    "character": {"smoke": 128, "quick": 2_048, "standard": 2_048},
+    "word": {"smoke": 64, "quick": 1_024, "standard": 1_024},
+}
 PERTURBED = {"smoke": 100, "quick": 300, "standard": 1_000}  # targets
-NEAR = {"smoke": (4, 16), "quick": (4, 16, 64), "standard": (4, 16, 64, 256)}  # characters that stay as they are
+NEAR = {"smoke": (4, 16), "quick": (4, 16, 64), "standard": (4, 16, 64, 256)}  # symbols that stay as they are
 SHARES = {"smoke": (1 / 2, 1), "quick": (1 / 3, 1 / 2, 1), "standard": (1 / 4, 1 / 3, 1 / 2, 1, 2, 3)}
 SMOKE = {"steps": 20, "evaluations": 1}
-SMOKE_TEXT = 20_000  # characters of validation and test text: reading all of it would take longer than training
+SMOKE_TEXT = 20_000  # symbols of validation and test text: reading all of it would take longer than training
 
 
 def _tasks(names: str | None) -> Iterator[TaskSpec]:
@@ -269,9 +291,11 @@ def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tupl
     """The data, and the options of the one measurement of each model."""
     from seqbench.prepare import prepare
 
-    length = LENGTH[budget] if options.sequence_length is None else options.sequence_length
-    targets, longest = options.targets or TARGETS[budget], options.longest or LONGEST[budget]
-    prepared = prepare(task.name, {"sequence_length": length})
+    given = parse_options_text(options.option)
+    symbol = unit_of(prepare(task.name, given).data.fitted) if given else "character"
+    length = LENGTH[symbol][budget] if options.sequence_length is None else options.sequence_length
+    targets, longest = options.targets or TARGETS[budget], options.longest or LONGEST[symbol][budget]
+    prepared = prepare(task.name, {"sequence_length": length, **given})
     test = prepared.data.test
     if not isinstance(test, Stream):
         raise UserError(f"task {task.name} holds no stream of text, so its context can't be measured.")
@@ -279,6 +303,7 @@ def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tupl
     training = _training_options(prepared, budget, options, length)
     place_targets(min(len(test.tokens), training["text"] or len(test.tokens)), targets, longest)
     chosen = {"task": task.name, "what": "text", "length": length, "targets": targets, "longest": longest}
+    chosen |= {"option": ",".join(options.option)} if options.option else {}
     changes = {"near": list(NEAR[budget]) if perturb else [], "perturbed": PERTURBED[budget] if perturb else 0}
     return prepared, [{**chosen, **changes, **training}]
 
@@ -287,6 +312,8 @@ def _inputs_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tu
     """The data at the longest length, and the options of a measurement at each; none that the user names is dropped."""
     from seqbench.prepare import prepare
 
+    if options.option:
+        raise UserError(f"--option is for tasks of kind {TEXT} here, and {task.name} is of kind {task.kind}.")
     usual = int(task.options().sequence_length)
     asked = options.lengths and sorted({int(word) for word in options.lengths.split(",")})
     lengths = asked or sorted({int(usual * share) for share in SHARES[budget]})
@@ -380,6 +407,7 @@ def _train(spec: ProbeSpec, listener: Listener) -> tuple[Experiment, SequenceMod
         budget=spec.budget,  # type: ignore[arg-type]  # one of the names that `Request` allows
         seed=spec.seed,
         sequence_length=spec.options["length"],
+        option=_given(spec),
         hidden=(spec.options["hidden"],),
         device=spec.device,  # type: ignore[arg-type]  # the name of a device that is there
         threads=spec.threads,
@@ -401,6 +429,11 @@ def _train(spec: ProbeSpec, listener: Listener) -> tuple[Experiment, SequenceMod
     return experiment, model.eval()
 
 
+def _given(spec: ProbeSpec) -> tuple[str, ...]:
+    """Options of the task that the user gave."""
+    return tuple(spec.options["option"].split(",")) if "option" in spec.options else ()
+
+
 def _shared_fields(spec: ProbeSpec, task: TaskSpec, model: SequenceModel) -> dict[str, Any]:
     """The fields of `OfModel`."""
     from seqbench.models.backbone import count_parameters
@@ -417,6 +450,8 @@ def _six_digits(value: Any) -> Any:
 
 # ---- measure: text ------------------------------------------------------------------------------------------------
 #
+# What is said of characters here holds of words, where the text is read word by word.
+#
 # The loss of character t after exactly k others needs a pass from zero state at t - k. Targets stand at every s-th
 # character, so that a pass from each s-th character serves every k that s divides: it predicts one target after s
 # characters, the next after 2 s ... That costs as many passes as there are targets, not one for each target and k, and
@@ -427,7 +462,8 @@ def _six_digits(value: Any) -> Any:
 # positions are new to it, which is a question of its own, and its cost is quadratic.
 
 MOST_BLOCKS = 80  # more would fill records, not sharpen intervals
-CHUNK = 1 << 17  # characters that are read at once: their outputs fit into any memory
+CHUNK = 1 << 17  # characters that are read at once: their states fit into any memory
+OUTPUTS = 1 << 25  # numbers that come out at once, so that those of a large vocabulary do
 STRETCH = 1 << 15  # characters of a pass with carried state
 WINDOW = 1024  # characters before a target of which the farther ones are perturbed
 PERMUTATIONS = 3
@@ -478,10 +514,11 @@ def _measure_text(spec: ProbeSpec, experiment: Experiment, model: SequenceModel,
     grows = model.state_size(2 * length) > model.state_size(length)
     ks = [k for k in text_distances(about["longest"], int(at[1] - at[0])) if k <= length or not grows]
     blocks = min(MOST_BLOCKS, len(at), (len(tokens) - about["longest"]) // BLOCK)
-    listener.say(f"scoring {len(at):,} characters after {ks[0]} to {ks[-1]} others")
+    symbol = unit_of(data.fitted)
+    listener.say(f"scoring {len(at):,} {symbol}s after {ks[0]} to {ks[-1]} others")
     by_k = _summed(truncated_losses(model, tokens, at, ks).T, blocks)
-    space = np.array([symbol.isspace() for symbol in data.vocabulary])
-    words = word_count(tokens, space)
+    space = np.array([one.isspace() for one in data.vocabulary]) if symbol == "character" else None
+    words = 0 if space is None else word_count(tokens, space)
     return TextResult(
         **_shared_fields(spec, task, model),
         what="text",
@@ -494,7 +531,20 @@ def _measure_text(spec: ProbeSpec, experiment: Experiment, model: SequenceModel,
         chars_per_word=_six_digits(len(tokens) / words) if words > 1 else None,
         perturbed=_perturbed(model, tokens, at, space, about),
         test=_six_digits(evaluate(model, task, data.test, experiment.config)[task.primary.name]),
+        symbol=symbol,
+        ngrams=_ngrams(experiment.prepared, listener) if about["text"] is None else None,
     )
+
+
+def _ngrams(prepared: Prepared, listener: Listener) -> float | None:
+    """The metric of the n-gram model on the test text; None where it is none of the task's baselines."""
+    from seqbench.prepare import fit_baselines
+
+    if NGRAMS not in prepared.spec.baselines:
+        return None
+    alone = replace(prepared, spec=replace(prepared.spec, baselines=(NGRAMS,)))
+    value: float = fit_baselines(alone, listener.say)[NGRAMS]["test"][prepared.spec.primary.name]
+    return float(_six_digits(value))
 
 
 def truncated_losses(model: SequenceModel, tokens: Array, at: Array, ks: Sequence[int]) -> Array:
@@ -538,14 +588,17 @@ def losses_after(model: SequenceModel, passes: Array, ks: Sequence[int]) -> Arra
     import torch.nn.functional as F
 
     device, at_once = next(model.parameters()).device, max(1, CHUNK // (passes.shape[1] - 1))
-    nats = []
+    nats, after = np.empty((len(passes), len(ks))), [k - 1 for k in ks]
     for i in range(0, len(passes), at_once):
         symbols = torch.from_numpy(passes[i : i + at_once].astype(np.int64)).to(device)
+        some = max(1, OUTPUTS // (len(symbols) * model.shape.outputs[0]))
         with torch.no_grad():
-            outputs = model(symbols[:, :-1])[:, [k - 1 for k in ks]].float()
-        losses = F.cross_entropy(outputs.flatten(0, 1), symbols[:, ks].flatten(), reduction="none")
-        nats.append(losses.double().cpu().numpy().reshape(-1, len(ks)))
-    return np.concatenate(nats)
+            read = model.read(symbols[:, :-1])[:, after]
+            for j in range(0, len(ks), some):
+                outputs, targets = model.head(read[:, j : j + some], None).float(), symbols[:, ks[j : j + some]]
+                losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+                nats[i : i + at_once, j : j + some] = losses.double().cpu().numpy().reshape(len(symbols), -1)
+    return nats
 
 
 def _summed(nats: Array, blocks: int) -> Summed[Any]:
@@ -569,7 +622,7 @@ def word_count(tokens: Array, space: Array) -> int:
 
 
 def _perturbed(
-    model: SequenceModel, tokens: Array, at: Array, space: Array, about: Mapping[str, Any]
+    model: SequenceModel, tokens: Array, at: Array, space: Array | None, about: Mapping[str, Any]
 ) -> dict[str, dict[str, Summed[Sequence[float]]]] | None:
     """Losses of some of the targets ``at``, with and without what lies farther than k in a window changed."""
     window = min(WINDOW, about["length"])
@@ -589,13 +642,13 @@ def _perturbed(
 
 
 def perturbed_passes(
-    tokens: Array, at: Array, window: int, near: Sequence[int], space: Array
+    tokens: Array, at: Array, window: int, near: Sequence[int], space: Array | None
 ) -> Iterator[tuple[str, int, Array]]:
     """For targets ``at`` (N,) of a text (L,): kind of change, k and stretches (N, <= window + 1) that end with them.
 
     First ``intact`` with k = ``window``; then each of `KINDS` for each k of ``near``, as many times as there are
-    `PERMUTATIONS` (``drop`` once): the last k characters before a target stay. ``space`` (V,) says which symbols
-    separate words; without any, words are not shuffled.
+    `PERMUTATIONS` (``drop`` once): the last k symbols before a target stay. ``space`` (V,) says which symbols separate
+    words, and without any words are not shuffled; None says that each is a word.
     """
     whole = tokens[at[:, None] + np.arange(-window, 1)]
     yield "intact", window, whole
@@ -604,8 +657,9 @@ def perturbed_passes(
         yield "drop", k, close
         for i in range(PERMUTATIONS):
             rng = np.random.default_rng([TEXT_SEED, k, i])
-            yield "shuffle characters", k, np.hstack([rng.permuted(far, axis=1), close])
-            if space[tokens].any():
+            kind = "shuffle words" if space is None else "shuffle characters"
+            yield kind, k, np.hstack([rng.permuted(far, axis=1), close])
+            if space is not None and space[tokens].any():
                 yield "shuffle words", k, np.hstack([shuffle_words(far, space, rng), close])
             yield "swap", k, np.hstack([swap_passages(tokens, at, window, window - k, rng), close])
 
@@ -777,6 +831,12 @@ def still_falls(results: Sequence[TextResult], tolerance: float = 0.01) -> bool:
     return bool(losses.argmin() == len(losses) - 1 and excess_of(losses[-2], losses[-1], _word(results)) > tolerance)
 
 
+def is_too_weak(results: Sequence[TextResult]) -> bool:
+    """Whether nets predict the text no better than n-grams do, where that is known: then they are no witnesses."""
+    ngrams = results[0].ngrams
+    return ngrams is not None and mean(result.test for result in results) >= ngrams
+
+
 def _word(results: Sequence[TextResult]) -> float:
     """Characters of what perplexity is told of: a word, or a character where there are no words."""
     return results[0].chars_per_word or 1.0
@@ -933,6 +993,11 @@ class _Group(NamedTuple, Generic[R]):
         return self.results[0]
 
     @property
+    def subject(self) -> tuple[str, str]:
+        """What is in one table: the task, and what is read of its text."""
+        return self.first.task, self.first.symbol if isinstance(self.first, TextResult) else ""
+
+    @property
     def words(self) -> tuple[str, str, str]:
         """What may tell it from others of the same model; inputs of several lengths stand side by side instead."""
         length = f"T {self.first.length}" if self.first.kind == TEXT else ""
@@ -940,22 +1005,20 @@ class _Group(NamedTuple, Generic[R]):
 
 
 def _by_task(measured: Iterable[Measured[ContextResult]]) -> list[list[_Group[Any]]]:
-    """Of each task, texts first, its groups by model, width, steps and length."""
+    """Of each task, texts first, its groups by model, width, steps and length; characters and words apart."""
     groups: list[_Group[Any]] = []
     for seeds in seeds_together(measured):
         spec, results = seeds[0].spec, [one.result for one in seeds]
         groups.append(_Group(spec.models[0], spec.options["training"]["steps"], results))
-    groups.sort(
-        key=lambda it: (it.first.kind != TEXT, it.first.task, it.model, it.first.width, it.steps, it.first.length)
-    )
+    groups.sort(key=lambda it: (it.first.kind != TEXT, it.subject, it.model, it.first.width, it.steps, it.first.length))
     labels = []
     for group in groups:
-        alike = [other.words for other in groups if (other.first.task, other.model) == (group.first.task, group.model)]
+        alike = [other.words for other in groups if (other.subject, other.model) == (group.subject, group.model)]
         words = [word for word, *others in zip(group.words, *alike, strict=True) if len(set(others)) > 1]
         labels.append(group.model + (f" ({', '.join(words)})" if words else ""))
     dashes = dashes_of({label: group.model for label, group in zip(labels, groups, strict=True)})
     groups = [group._replace(label=label, dash=dashes[label]) for label, group in zip(labels, groups, strict=True)]
-    return [list(own) for _, own in groupby(groups, lambda group: group.first.task)]
+    return [list(own) for _, own in groupby(groups, lambda group: group.subject)]
 
 
 class _Sheet(NamedTuple):
@@ -1023,25 +1086,28 @@ def _input_sheets(groups: Sequence[_Group[InputsResult]]) -> list[_Sheet]:
 def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """Of one task: effective contexts with sentences, and what far text that is changed costs."""
     first, rows = groups[0].first, []
+    spaced = first.chars_per_word is not None
     for group in groups:
         contexts = {tolerance: effective_context(group.results, tolerance) for tolerance in TOLERANCES}
         words = _scaled(contexts[0.01], 1 / (first.chars_per_word or math.nan))
+        ngrams = group.first.ngrams
         carried = carried_excess(group.results)
         rows.append(
             {
                 "model": group.label,
                 "seeds": str(len(group.results)),
                 f"test {first.unit or first.metric}": f"{mean(result.test for result in group.results):.3f}",
+                **({} if ngrams is None else {"n-grams": f"{ngrams:.3f}"}),
                 **{f"k* at {tolerance:.1%}": interval_text(figure) for tolerance, figure in contexts.items()},
-                "words at 1.0%": NONE if first.chars_per_word is None else interval_text(words),
+                **({} if first.symbol == "word" else {"words at 1.0%": interval_text(words) if spaced else NONE}),
                 "longest": str(group.first.ks[-1]),
                 "carried": or_dash(carried and carried.value, "+z.2%"),
             }
         )
     lengths = ", ".join(map(str, sorted({group.first.length for group in groups})))
     title = (
-        f"{first.task}: effective context in characters (with its 95% interval over seeds and text), models trained on "
-        f"{lengths} characters at a time"
+        f"{first.task}: effective context in {first.symbols} (with its 95% interval over seeds and text), models "
+        f"trained on {lengths} {first.symbols} at a time"
     )
     yield _table(title, rows, _text_notes(groups))
     changed = [
@@ -1053,8 +1119,8 @@ def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     if changed:
         window = ", ".join(sorted({k for group in groups for k in (group.first.perturbed or {}).get("intact", {})}))
         title = (
-            f"{first.task}: excess perplexity a {_unit_word(first)} with what lies beyond k characters changed, in a "
-            f"window of {window}"
+            f"{first.task}: excess perplexity a {_unit_word(first)} with what lies beyond k {first.symbols} changed, "
+            f"in a window of {window}"
         )
         yield _table(title, changed)
 
@@ -1063,11 +1129,11 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """How to read the table, and what to know before one trusts the figures of some models."""
     first = groups[0].first
     yield (
-        "k* is the least number of characters, read from zero state, after which the perplexity a "
+        f"k* is the least number of {first.symbols}, read from zero state, after which the perplexity a "
         f"{_unit_word(first)} stays within 0.5%, 1% or 2% of the least at any number; longest is the largest number "
         "that was tried."
     )
-    yield f"{sum(first.counts):,} characters of the test text are scored, in {first.blocks} blocks."
+    yield f"{sum(first.counts):,} {first.symbols} of the test text are scored, in {first.blocks} blocks."
     if first.chars_per_word is not None:
         yield f"A word has {first.chars_per_word:.2f} characters here, its space included."
     yield (
@@ -1078,26 +1144,30 @@ def _text_notes(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     for group in groups:
         best, excess = reference_distance(group.results)
         if excess > min(TOLERANCES):
-            worse = f"by {excess:.1%} at {group.first.ks[-1]}"
-            yield f"{group.label} gets worse beyond {best} characters, {worse}: its reference is the loss at {best}."
+            beyond = f"{best} {first.symbols}, by {excess:.1%} at {group.first.ks[-1]}"
+            yield f"{group.label} gets worse beyond {beyond}: its reference is the loss at {best}."
 
 
 def _unit_word(first: TextResult) -> str:
     """What perplexity is told of."""
-    return "character" if first.chars_per_word is None else "word"
+    return first.symbol if first.chars_per_word is None else "word"
 
 
 def _doubts(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """What sets some models apart from others in the same table or picture."""
+    noun = groups[0].first.symbols if groups else ""
     for sentence, doubtful in {
-        "read at most the characters of a training window here: their state grows with the text.": [
+        f"read at most the {noun} of a training window here: their state grows with the text.": [
             group.label for group in groups if group.first.limit is not None
         ],
-        "read more characters here than in any training window.": [
+        f"read more {noun} here than in any training window.": [
             group.label for group in groups if group.first.limit is None and group.first.ks[-1] > group.first.length
         ],
         "measured with one seed: intervals are over the text alone.": [
             group.label for group in groups if len(group.results) < 2
+        ],
+        "no better than an n-gram model, which reads a few steps: how far back they read says little.": [
+            group.label for group in groups if is_too_weak(group.results)
         ],
     }.items():
         if doubtful:
@@ -1159,7 +1229,7 @@ def _text_panels(groups: Sequence[_Group[TextResult]]) -> Iterator[Panel]:
         curves = [(group, {k: _scaled(figure, 100) for k, figure in by_k.items()}) for group, by_k in own]
         if curves:
             title = f"{groups[0].first.task}: what lies beyond k {words}"
-            yield _Sheet(title, curves, "k", "characters left as they are", axis).panel()
+            yield _Sheet(title, curves, "k", f"{groups[0].first.symbols} left as they are", axis).panel()
 
 
 def _excess_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
@@ -1173,10 +1243,11 @@ def _excess_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
             values, low, high = zip(*curve.values(), strict=True)
             look = look_of(group.model)
             marks.append(Line([*curve], values, look, low, high, group.label, group.dash, marked=True))
+    first = groups[0].first
     return Panel(
-        f"{groups[0].first.task}: perplexity a {_unit_word(groups[0].first)} after k characters, over the least",
+        f"{first.task}: perplexity a {_unit_word(first)} after k {first.symbols}, over the least",
         marks,
-        Axis("k: characters read before the one that is scored", "log2", (0.9, 1.1 * longest)),
+        Axis(f"k: {first.symbols} read before the one that is scored", "log2", (0.9, 1.1 * longest)),
         Axis(
             "excess perplexity",
             "log10",
@@ -1198,7 +1269,7 @@ def _contexts_panel(groups: Sequence[_Group[TextResult]]) -> Panel:
             rows += [] if shift else [f"{group.label}: {rounded(value)}"]
     first = groups[0].first
     words = "" if first.chars_per_word is None else f" (a word has {first.chars_per_word:.2f})"
-    axis = Axis(f"k*: effective context in characters{words}", "log2")
+    axis = Axis(f"k*: effective context in {first.symbols}{words}", "log2")
     return Panel(f"{first.task}: effective context with 95% intervals", marks, axis, rows=rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "over_steps",
     "over_steps_from",
     "over_symbols",
+    "over_symbols_from",
     "regular_engine",
     "slower_note",
     "weights_of",
@@ -227,11 +229,38 @@ def over_steps_from(
 
     Of a cell without cells they are whatever was given.
     """
-    wide = weights.recurrent.shape[1]
+    plan = _plan_from(layer, engine, weights, start, masks)
+    return _ends(_over(layer, plan, x.transpose(0, 1).contiguous(), weights), start)
+
+
+def over_symbols_from(
+    layer: Layer,
+    engine: Engine,
+    symbols: Tensor,
+    table: Tensor,
+    weights: Weights,
+    start: tuple[Tensor, Tensor],
+    masks: Masks = PLAIN,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """`over_symbols` as `over_steps_from` is `over_steps`."""
+    check_symbols(symbols, table)
+    plan = replace(_plan_from(layer, engine, weights, start, masks), symbols=_counts(symbols.t()))
+    projected = torch.addmm(weights.bias, table, weights.inputs.t())
+    both = states_and_cell(plan, projected, None, None, weights.recurrent, weights.extra)
+    return _ends(_cut(layer, both), start)
+
+
+def _plan_from(layer: Layer, engine: Engine, weights: Weights, start: tuple[Tensor, Tensor], masks: Masks) -> Plan:
+    """How the layer is run from ``start``, as wide as its padded weights."""
+    wide, dtype = weights.recurrent.shape[1], weights.recurrent.dtype
     more = wide - layer.hidden_size
-    first = tuple(F.pad(state.detach().to(x.dtype), (0, more)).contiguous() for state in start)
-    plan = Plan(engine, cell_of(layer), masks=masks.padded(wide), start=(first[0], first[1]))
-    y, cell = _over(layer, plan, x.transpose(0, 1).contiguous(), weights)
+    h, c = (F.pad(state.detach().to(dtype), (0, more)).contiguous() for state in start)
+    return Plan(engine, cell_of(layer), masks=masks.padded(wide), start=(h, c))
+
+
+def _ends(both: tuple[Tensor, Tensor], start: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """All states, and the state and cell after the last step; of a cell without cells what it began with."""
+    y, cell = both
     return y, (y[:, -1].detach(), cell if len(cell) else start[1])
 
 
