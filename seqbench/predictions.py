@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from seqbench.config import FRAME_OPTIONS, RunConfig
-from seqbench.data import NewRows, Reading, TaskData, read_predictions, texts_of, unit_of
+from seqbench.data import NewRows, Reading, Split, TaskData, read_predictions, texts_of, unit_of
 from seqbench.errors import Diverged, UserError
 from seqbench.files.frames import FRAMES, frame_file
 from seqbench.jobs.record import READING_SHA256, ReadingFile, RunRecord
-from seqbench.jobs.store import Store
+from seqbench.jobs.store import RECORD, Store
 from seqbench.prepare import cache_root
 from seqbench.readers.archives import unchanged
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
@@ -34,10 +34,11 @@ if TYPE_CHECKING:  # torch takes longer to import than all else here
     from seqbench.models.backbone import SequenceModel
     from seqbench.models.heads import Shape
 
-__all__ = ["load_model", "predict_columns", "predicted_rows", "predicted_test"]
+__all__ = ["Trained", "load_model", "predict_columns", "predicted_rows", "predicted_test"]
 
 Array = npt.NDArray[Any]
 Columns = dict[str, Array]
+READING = "model.json"  # beside the record: what the model must be read with
 
 
 def predicted_test(record: RunRecord, folder: Path) -> pd.DataFrame:
@@ -93,24 +94,21 @@ def predict_columns(record: Path, file: Path, beam: int | None = None) -> Column
     Raises:
         UserError: the record has no model that can be read, or the file is not what it reads.
     """
-    folder = record.parent if record.name == "record.json" else record
-    trained = Store.read(folder)
-    if not isinstance(trained, RunRecord):
-        raise UserError(f"{folder} holds a measurement of a probe: there is no trained model in it.")
-    spec = _spec(trained)
+    trained = Trained.of(record)
+    spec, reading = trained.spec, trained.reading
+    if spec.encode is None:
+        raise UserError(f"task {spec.name} can't read new rows from a file.")
     if beam is not None:
         from seqbench.models.backbone import check_frame_options
 
         check_frame_options(spec.kind, {"beam": beam})
-        trained = trained.model_copy(update={"config": {**trained.config, "beam": beam}})
-    header = _Header.of(folder)
-    reading = _reading(folder, header)
-    options = parse_options(spec, trained.task.options)
-    assert spec.encode is not None
-    with unchanged(file) as digest, _doubting(folder, header):
+        config = {**trained.record.config, "beam": beam}
+        trained = replace(trained, record=trained.record.model_copy(update={"config": config}))
+    options = parse_options(spec, trained.record.task.options)
+    with unchanged(file) as digest, trained.doubted():
         new = spec.encode(Source("path", {"file": file}, {"file": digest}), options, reading)
-    with _doubting(folder, header):
-        columns = _predict(trained, spec, folder, header, reading, new)
+    with trained.doubted():
+        columns = _predict(trained, new)
     both = sorted(set(new.columns) & set(columns))
     if both:
         raise UserError(f"the file's column {both[0]!r} has the name of a column of predictions: rename it.")
@@ -129,10 +127,62 @@ def _spec(record: RunRecord) -> TaskSpec:
             raise UserError(
                 f"{noun} {kept.name} is not the one that was trained (its version or file differs): train it again."
             )
-    spec = task.value.at(record.task.source).formed(record.task.options)
-    if spec.encode is None:
-        raise UserError(f"task {spec.name} can't read new rows from a file.")
-    return spec
+    return task.value.at(record.task.source).formed(record.task.options)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model as a run left it: everything but the weights is read and was found to belong together."""
+
+    record: RunRecord
+    spec: TaskSpec
+    folder: Path
+    header: _Header
+    reading: Reading
+
+    @classmethod
+    def of(cls, record: Path) -> Trained:
+        """Of a record.json, or its folder.
+
+        Raises:
+            UserError: it is not there, it is a probe's, the run did not end well, the code of its task or model has
+                changed since, or a file beside it is missing, damaged or altered.
+        """
+        folder = record.parent if record.name == RECORD else record
+        known = Store.read(folder)
+        if not isinstance(known, RunRecord):
+            raise UserError(f"{folder} holds a measurement of a probe: there is no trained model in it.")
+        spec, header = _spec(known), _Header.of(folder)
+        return cls(known, spec, folder, header, _reading(folder, header))
+
+    @property
+    def kept(self) -> str:
+        """The text of model.json: what rows must be read with."""
+        return (self.folder / READING).read_text(encoding="utf-8")
+
+    def model(self, split: Split) -> SequenceModel:
+        """The model, for rows of the form of ``split``."""
+        from seqbench.models.backbone import shape_of
+
+        about: dict[str, Any] = {
+            name: getattr(self.reading, name) for name in ("vocabulary", "features", "classes", "fitted")
+        }
+        shape = shape_of(self.spec.kind, TaskData(split, split, split, {}, **about))
+        return load_model(self.record, self.spec.kind, shape, self.header)
+
+    @contextlib.contextmanager
+    def doubted(self) -> Iterator[None]:
+        """What goes wrong inside is the fault of model.json, where nothing says that it is as it was written."""
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            if self.header.reading_sha256 is not None:
+                raise
+            what = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"{self.folder / READING} can't be used to read these rows ({what}): train the model again with "
+                "--force."
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -185,7 +235,7 @@ class _Fitted(dict[str, Any]):
 
 def _reading(folder: Path, header: _Header) -> Reading:
     """What the rows must be read with, as it was kept with the weights."""
-    path = folder / "model.json"
+    path = folder / READING
     try:
         content = path.read_bytes()
     except OSError:
@@ -196,39 +246,21 @@ def _reading(folder: Path, header: _Header) -> Reading:
     return Reading(kept.vocabulary, kept.features, kept.classes, _Fitted(kept.fitted))
 
 
-@contextlib.contextmanager
-def _doubting(folder: Path, header: _Header) -> Iterator[None]:
-    """What goes wrong inside is the fault of model.json, where nothing says that it is as it was written."""
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        if header.reading_sha256 is not None:
-            raise
-        what = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{folder / 'model.json'} can't be used to read these rows ({what}): train the model again with --force."
-        ) from None
-
-
-def _predict(
-    record: RunRecord, spec: TaskSpec, folder: Path, header: _Header, reading: Reading, new: NewRows
-) -> Columns:
+def _predict(trained: Trained, new: NewRows) -> Columns:
     from seqbench.device import resolve_device, settings
-    from seqbench.models.backbone import shape_of
     from seqbench.training import predict_split
 
-    carry = bool(record.config.get("carry_state"))  # a text is then read as validation and test were
-    config = RunConfig(task=record.task.name, model=record.model.name, threads=1, carry_state=carry)
+    carry = bool(trained.record.config.get("carry_state"))  # a text is then read as validation and test were
+    about = trained.record.task.name, trained.record.model.name
+    config = RunConfig(task=about[0], model=about[1], threads=1, carry_state=carry)
     device = resolve_device(config)
-    about: dict[str, Any] = {name: getattr(reading, name) for name in ("vocabulary", "features", "classes", "fitted")}
-    shape = shape_of(spec.kind, TaskData(new.split, new.split, new.split, {}, **about))
     with settings(device, config):
-        model = load_model(record, spec.kind, shape, header)
+        model = trained.model(new.split)
         try:
             predictions = predict_split(model.to(device), new.split, config)
         except Diverged as error:
             raise UserError(f"the model fails on these rows: {error}.") from None
-    return type(model.head).columns(predictions, reading)
+    return type(model.head).columns(predictions, trained.reading)
 
 
 def load_model(record: RunRecord, kind: str, shape: Shape, header: _Header) -> SequenceModel:

@@ -190,6 +190,64 @@ def test_a_point_says_what_it_is_and_opens_its_record(visit):
     assert "toy · beta · seed 2" in page.locator("dialog").inner_text()
 
 
+WITH_POINTS = "svg.chart:has(title)"
+
+
+def aloud(page, key):
+    """What a screen reader is told after ``key``, which the tip shows, too."""
+    page.keyboard.press(key)
+    text = page.locator("#aloud").inner_text()
+    assert page.locator("#tip").inner_text() == text.rpartition(" (")[0] and page.locator(".at").count() == 1
+    return text
+
+
+def test_every_point_is_reached_from_the_keyboard_and_a_picture_is_one_stop(visit):
+    page = visit("board.html")
+    pictures = page.locator(WITH_POINTS).count()
+    stops = page.locator("svg.chart[tabindex='0'][role=application][aria-label]").count()
+    assert pictures == stops > 5 and page.locator("svg.chart [tabindex]").count() == 0
+    walk = """picture => { const told = [...picture.querySelectorAll('title')].map(title => title.textContent);
+        return [told, told.map(() => { picture.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' }));
+            return document.getElementById('aloud').textContent; })]; }"""
+    for texts, told in (page.locator(WITH_POINTS).nth(place).evaluate(walk) for place in range(pictures)):
+        assert told == [f"{text} ({i} of {len(texts)})" for i, text in enumerate(texts, 1)]
+    page.locator(WITH_POINTS).first.focus()
+    last = aloud(page, "End")
+    assert aloud(page, "ArrowRight") == last and aloud(page, "Home") != last  # there it ends
+    page.keyboard.press("Tab")
+    assert not page.locator("#tip").is_visible() and page.locator(".at").count() == 0
+    assert not page.locator(WITH_POINTS).first.evaluate("picture => picture === document.activeElement")
+
+
+def test_arrows_go_along_a_line_and_from_one_to_the_next(visit):
+    page = visit("run.html")
+    lines, cells, _ = page.locator(WITH_POINTS).all()
+    lines.focus()
+    assert [aloud(page, "ArrowRight").split(" (")[0] for _ in range(3)] == [
+        "alpha", "alpha: steps: 1, figure: 0.1", "alpha: steps: 2, figure: 0.4"
+    ]  # fmt: skip
+    assert EVIL in aloud(page, "ArrowDown") and "steps: 2" in aloud(page, "ArrowUp")  # the nearest of the next
+    cells.focus()
+    moves = ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowUp")
+    told = [aloud(page, move).partition(":")[0] for move in moves]
+    assert told == ["A, A", "A, B", "B, B", "B, A", "A, A", "A, A"]
+
+
+def test_enter_opens_the_record_of_a_point_and_one_comes_back_to_it(visit):
+    page = visit("board.html")
+    picture = page.locator(f"#{SECTION} {WITH_POINTS}", has_text="beta, seed 2").first
+    picture.focus()
+    while "beta, seed 2" not in (told := aloud(page, "ArrowRight")):
+        pass
+    page.keyboard.press("Enter")
+    assert "toy · beta · seed 2" in page.locator("dialog").inner_text() and not page.locator("#tip").is_visible()
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.matches('svg.chart')")
+    assert aloud(page, "ArrowRight") != told and aloud(page, "ArrowLeft") == told
+    page.keyboard.press("Escape")
+    assert not page.locator("#tip").is_visible()
+
+
 def test_every_point_has_a_text(visit):
     page = visit("board.html")
     bare = "[...document.querySelectorAll('main svg.chart [data-of] .point:not(:has(title))')]"

@@ -13,7 +13,7 @@ from seqbench.models.mixer import MODELS
 
 LAYERS = [  # a module may import from its own row and from the rows below
     {"cli", "api", "__main__"},
-    {"claims", "board", "probes", "gate", "tuning", "checks"},
+    {"claims", "board", "probes", "gate", "tuning", "checks", "export"},
     {"experiment", "predictions", "about"},
     {"jobs", "training", "report"},
     {"models", "tasks", "files", "baselines", "prepare"},

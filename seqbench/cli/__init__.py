@@ -57,7 +57,7 @@ class Command(Protocol):
 
 Commands = Mapping[str, type[Any]]
 # each is a module of this package
-NAMES = ("run", "tune", "list", "predict", "check", "leaderboard", "submit", "claims", "config")
+NAMES = ("run", "tune", "list", "predict", "check", "leaderboard", "submit", "export", "claims", "config")
 GROUPS = {  # commands of two words
     "data": "Show what a task's data holds (`data show`), build its cache (`prepare`), get a canonical set (`fetch`).",
     "probe": "Measure one limit of models: `probe memory`, `gradient`, `cost`, `parallel`, `context`, or your own.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 import torch
@@ -101,6 +101,16 @@ class SequenceModel(nn.Module):
         """The output that the head's predictions are made of, of a batch whose targets are not looked at."""
         output: Tensor = self(batch.inputs, batch.lengths)
         return output
+
+    writes: ClassVar[bool] = False  # whether `told` needs what was written so far
+
+    def told(self, inputs: Tensor, lengths: Tensor | None = None, written: Tensor | None = None) -> Tensor:
+        """What the model tells of inputs alone, as an exported one does (`Head.told`).
+
+        A model that writes says, at each step of ``written`` (B, S), what follows the pieces before that step.
+        """
+        told: Tensor = self.head.told(self(inputs, lengths))
+        return told
 
     def traced(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(1, T, width) of what predicts later steps as a leaf that asks for its gradient, and what the mixers make of

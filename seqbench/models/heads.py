@@ -94,6 +94,7 @@ class Head(nn.Module):
         options: fields of `RunConfig` that this frame takes and others don't.
         in_order: whether examples are windows of one long text, so that a state can be carried from one to the next.
         refusal: why a ``model`` that can't be causal may not be scored on a ``kind`` that needs it.
+        telling: what `told` gives, and its dimensions, for those who read an exported model.
     """
 
     causal: ClassVar[bool] = False
@@ -103,6 +104,7 @@ class Head(nn.Module):
     options: ClassVar[tuple[str, ...]] = ()
     in_order: ClassVar[bool] = False
     refusal: ClassVar[str] = "{model} sees later steps, and a {kind} task is to predict them"
+    telling: ClassVar[str] = "the output of the head"
     out: nn.Module
 
     def __init__(self, d_in: int, shape: Shape) -> None:
@@ -134,6 +136,10 @@ class Head(nn.Module):
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Scalar training loss, a mean over all scored targets of the batch."""
         raise TypeError(f"{type(self).__name__} must define loss(output, batch)")
+
+    def told(self, output: Tensor) -> Tensor:
+        """What a model tells of inputs whose targets nobody knows, from the raw outputs."""
+        return output.float()
 
     def predict(self, output: Tensor, batch: Batch) -> Tensor:
         """What is kept of each example, (B, ...), before `Split.collect`."""
@@ -187,7 +193,7 @@ class PooledHead(Head):
             real = real_steps(lengths, y.shape[1])[:, :, None]
             # where, not a product: NaN times 0 in the padding would still be NaN
             pooled = torch.where(real, y, 0.0).sum(dim=1) / lengths[:, None].to(y.dtype).sqrt()
-            last = y[torch.arange(len(y), device=y.device), lengths - 1]
+            last = y[torch.arange(y.shape[0], device=y.device), lengths - 1]
         outputs: Tensor = self.out(torch.cat([pooled, last], dim=1))
         return outputs
 
@@ -196,6 +202,8 @@ class PooledHead(Head):
 class ClassifyHead(PooledHead):
     """One label for the whole sequence: (B, K) logits, trained on cross-entropy."""
 
+    telling = "the probability of each class (batch, classes)"
+
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:
         return (len(data.classes),)
@@ -203,9 +211,13 @@ class ClassifyHead(PooledHead):
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float(), batch.targets)
 
-    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+    def told(self, output: Tensor) -> Tensor:
         """Class probabilities (B, K)."""
         return output.float().softmax(dim=1)
+
+    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+        """Class probabilities (B, K)."""
+        return self.told(output)
 
     @staticmethod
     def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
@@ -218,6 +230,8 @@ class ClassifyHead(PooledHead):
 class RegressHead(PooledHead):
     """One number for the whole sequence, (B, 1) in the scaled units of the targets; trained on squared error."""
 
+    telling = "the number (batch,), in the scaled units of the targets"
+
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:
         return (1,)
@@ -225,9 +239,13 @@ class RegressHead(PooledHead):
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.mse_loss(output.float()[:, 0], batch.targets)
 
-    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+    def told(self, output: Tensor) -> Tensor:
         """(B,) scaled numbers."""
         return output.float()[:, 0]
+
+    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+        """(B,) scaled numbers."""
+        return self.told(output)
 
     @staticmethod
     def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
@@ -253,6 +271,8 @@ class StepHead(Head):
 class TagHead(StepHead):
     """One label for every step, (B, T, d_in) to (B, T, K) logits, which may look both ways; below 0 is context."""
 
+    telling = "the probability of each class at each step (batch, length, classes)"
+
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:
         return (len(data.classes),)
@@ -260,9 +280,13 @@ class TagHead(StepHead):
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float().flatten(0, 1), batch.targets.flatten(), ignore_index=CONTEXT)
 
-    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+    def told(self, output: Tensor) -> Tensor:
         """Class probabilities (B, T, K)."""
         return output.float().softmax(dim=2)
+
+    def predict(self, output: Tensor, batch: Batch) -> Tensor:
+        """Class probabilities (B, T, K)."""
+        return self.told(output)
 
     @staticmethod
     def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
@@ -275,6 +299,7 @@ class ForecastHead(Head):
     """Reads the last step: (B, d_in) to (B, H, C) in the scaled units of the targets; trained on squared error."""
 
     last_only = True
+    telling = "the values ahead (batch, horizon, channels), in the scaled units of the targets"
 
     def __init__(self, d_in: int, shape: Shape) -> None:
         super().__init__(d_in, shape)
@@ -293,7 +318,7 @@ class ForecastHead(Head):
         return F.mse_loss(output.float(), batch.targets)
 
     def predict(self, output: Tensor, batch: Batch) -> Tensor:
-        return output.float()
+        return self.told(output)
 
     @staticmethod
     def columns(predictions: npt.NDArray[Any], reading: Reading) -> dict[str, npt.NDArray[Any]]:
@@ -317,6 +342,7 @@ class GenerateHead(StepHead):
 
     causal = True
     in_order = True
+    telling = "the log-probability, in nats, of each symbol after each step (batch, length, symbols)"
 
     @staticmethod
     def outputs(data: TaskData) -> tuple[int, ...]:
@@ -324,6 +350,10 @@ class GenerateHead(StepHead):
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(output.float().flatten(0, 1), batch.targets.flatten())
+
+    def told(self, output: Tensor) -> Tensor:
+        """Log-probabilities (B, T, V)."""
+        return output.float().log_softmax(dim=2)
 
     def predict(self, output: Tensor, batch: Batch) -> Tensor:
         """Losses in nats (B, T), zero where a target is context only."""

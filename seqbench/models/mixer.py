@@ -21,6 +21,7 @@ __all__ = [
     "Regularisers",
     "real_steps",
     "register_model",
+    "repeated",
     "reverse_within",
     "starts",
     "widened",
@@ -93,6 +94,8 @@ class Mixer(nn.Module):
         carries: whether its state sums up all that was read in as many numbers whatever its length, so that training
             may go on with the state of the text before a window (``--carry-state``). Then it offers `step`, or
             `forward_from` itself, and every tensor of a state has one row for each sequence.
+        traceable: whether `torch.export` can follow `forward` for sequences of any length at once: no loop over steps
+            in Python, and no decision by a length. Of others an exported model repeats `step`.
         choice: which kernels it is to use where it has several, auto, torch or fast; set after it is built.
     """
 
@@ -102,6 +105,7 @@ class Mixer(nn.Module):
     regularisers: ClassVar[frozenset[str]] = frozenset({"max_norm"})
     has_cells: ClassVar[bool] = False
     carries: ClassVar[bool] = False
+    traceable: ClassVar[bool] = False
     choice: str = "auto"
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
@@ -196,6 +200,30 @@ def reverse_within(x: Tensor, lengths: Tensor | None) -> Tensor:
     steps = torch.arange(x.shape[1], device=x.device)
     source = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return x.gather(1, source[:, :, None].expand_as(x))
+
+
+def repeated(step: Callable[[Any, Any], tuple[Any, Tensor]], state: Any, inputs: Any) -> Tensor:
+    """(B, T, ...) what ``step`` gives at each step, for `torch.export`, which keeps it as one loop of any length.
+
+    ``step(state, x_t)`` takes the state and the inputs of one step, both as they are given here, but for the dimension
+    of steps, to the next state and an output (B, ...). ``inputs`` are tensors (B, T, ...), alone or in a tuple.
+    """
+    from torch._higher_order_ops.scan import scan  # imports torch's compiler, which nothing but an export needs
+    from torch.utils import _pytree as trees
+
+    def whole(tree: Any) -> list[Tensor]:  # as the loop wants what it carries: of one layout at every step
+        return [part.clone(memory_format=torch.contiguous_format) for part in trees.tree_leaves(tree)]
+
+    kept, form = trees.tree_flatten(state)
+    rows, shape = trees.tree_flatten(inputs)
+
+    def body(carried: list[Tensor], now: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        following, y = step(trees.tree_unflatten(carried, form), trees.tree_unflatten(now, shape))
+        return whole(following), y.clone()
+
+    _, outputs = scan(body, whole(kept), [row.transpose(0, 1) for row in rows])
+    by_row: Tensor = outputs.transpose(0, 1)
+    return by_row
 
 
 def starts(*parameters: nn.Parameter) -> bool:

@@ -136,7 +136,7 @@ class NeuralTuringMachine(Mixer):
         M = self.cell
         numbers = self.steer(h).clamp(-MOST, MOST)
         of_heads, erase, add = torch.split(numbers, [numbers.shape[1] - 2 * M, M, M], dim=1)
-        parts = torch.split(of_heads.view(len(h), HEADS, -1), [M, 1, 1, SHIFTS, 1], dim=2)
+        parts = torch.split(of_heads.view(h.shape[0], HEADS, -1), [M, 1, 1, SHIFTS, 1], dim=2)
         key, strength, gate, shift, sharpness = parts
         return _Asked(
             key=torch.tanh(key),

@@ -152,6 +152,7 @@ class _Regular(Mixer):
     """Common part of all recurrent layers: what regularises them."""
 
     regularisers = frozenset({"recurrent_dropout", "zoneout", "max_norm"})
+    traceable = True  # where its kernel is
     dropped = 0.0  # share of the state that the recurrent product does not see in training
     kept_c = kept_h = 0.0  # probabilities of zoneout, of cells and states
     chance: Chance

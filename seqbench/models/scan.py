@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from seqbench.models.mixer import Mixer, register_model, starts, widened
+from seqbench.models.mixer import Mixer, register_model, repeated, starts, widened
 
 __all__ = ["LRU", "MinGRU", "MinLSTM", "begun", "looped", "scan"]
 
@@ -31,8 +31,36 @@ def scan(a: Tensor, b: Tensor) -> Tensor:
     beside each other. Elsewhere it takes log2(T) operations over all steps (Hillis and Steele 1986). A second
     derivative is refused.
     """
+    if torch.compiler.is_exporting():
+        return _exported(a, b)
     states: Tensor = _Scan.apply(a, b)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return states
+
+
+def _exported(a: Tensor, b: Tensor) -> Tensor:
+    """`scan` as one loop of any length; what is complex goes through it as two real numbers."""
+    if b.is_complex():
+        parts = _exported_complex(a, b)
+        return torch.complex(*parts.chunk(2, dim=-1))
+
+    def step(h: Tensor, now: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h = now[0] * h + now[1]
+        return h, h
+
+    return repeated(step, torch.zeros_like(b[:, 0]), (a.expand_as(b), b))
+
+
+def _exported_complex(a: Tensor, b: Tensor) -> Tensor:
+    """(B, T, 2 D) the real parts of the states (B, T, D), then the imaginary ones."""
+
+    def step(h: tuple[Tensor, Tensor], now: tuple[Tensor, ...]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        (x, y), (a_x, a_y, b_x, b_y) = h, now
+        h = a_x * x - a_y * y + b_x, a_x * y + a_y * x + b_y
+        return h, torch.cat(h, dim=-1)
+
+    x, y = b.real, b.imag
+    zeros = torch.zeros_like(x[:, 0])
+    return repeated(step, (zeros, zeros), (a.real.expand_as(x), a.imag.expand_as(x), x, y))
 
 
 def looped(a: Tensor, b: Tensor) -> Tensor:
@@ -133,6 +161,7 @@ class _Minimal(Mixer):
     """Common part of the minimal cells: the gates see the input only, so their coefficients need no state."""
 
     carries = True
+    traceable = True
     gates: int
     keeps: int  # which gate keeps the state
     bias: float  # at which it starts
@@ -225,6 +254,7 @@ class LRU(Mixer):
     1 / d_out, D with 1; the rest torch's own.
     """
 
+    traceable = True
     RADII = (0.9, 0.999)
     carries = True
 

@@ -89,7 +89,7 @@ class SLSTM(Mixer):
 
     def step(self, x_t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         h, *rest = (part.transpose(0, 1) for part in state)
-        gates = widened(self.map(x_t)).view(len(x_t), HEADS, -1).transpose(0, 1)
+        gates = widened(self.map(x_t)).view(x_t.shape[0], HEADS, -1).transpose(0, 1)
         following = self._update(torch.baddbmm(gates, h, self.recurrent), tuple(rest), fixed=False)
         after = tuple(part.transpose(0, 1) for part in following)
         return self._leave(after[0]), after

@@ -76,6 +76,9 @@ class _Convolution(nn.Module):
         earlier, later = self._weights()
         if x.is_meta:  # the products, which alone count
             return F.linear(x, later) if self.dilation >= len(x) else F.linear(x, later) + self._shifted(x, earlier)
+        if torch.compiler.is_exporting():  # whatever the length
+            before = F.pad(x, (0, 0, 0, 0, self.dilation, 0))[: x.shape[0]]
+            return F.relu(F.linear(x, later, self.bias) + F.linear(before, earlier))
         with torch.autocast(x.device.type, enabled=False):  # it adds to what it has, in one type
             y: Tensor = _Convolved.apply(x, later, earlier, self.bias, self.dilation)  # type: ignore[no-untyped-call]
         return y
@@ -99,6 +102,8 @@ class TCN(Mixer):
     64 apart. So a step sees itself and the 254 before it, whatever the length; two layers see 509. Its state is the
     cache of those inputs that later steps will read. Initialisation: torch's own for convolutions.
     """
+
+    traceable = True
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:
         super().__init__(d_in, d_out, causal=True)  # by nature, whether asked to or not

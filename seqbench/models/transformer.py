@@ -31,6 +31,10 @@ EPSILON = 1e-5  # of the norms, torch's own; fused.c has it, too
 
 def rotate(x: Tensor, first: int = 0) -> Tensor:
     """Rotary positions for (B, heads, T, d): pairs (i, i + d/2) turned by (first + t) / BASE^(2i/d)."""
+    if torch.compiler.is_exporting():  # what writes into its outputs has no name in a graph, and lengths no value
+        cos, sin = _angles.__wrapped__(*x.shape[-2:], first, x.device, x.dtype)
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
     rotated: Tensor = _Rotation.apply(x, *_angles(*x.shape[-2:], first, x.device, x.dtype))  # type: ignore[no-untyped-call]
     return rotated
 
@@ -71,6 +75,7 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
 class Transformer(Mixer):
     """Pre-norm Transformer layer: 4 heads, rotary positions, feed-forward 2x; its state is the cache of all steps."""
 
+    traceable = True
     width_multiple = 2 * HEADS  # rotary positions pair up the entries of a head
 
     def __init__(self, d_in: int, d_out: int, causal: bool) -> None:

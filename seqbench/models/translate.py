@@ -72,7 +72,7 @@ class _Reader(nn.Module):
             real = real_steps(lengths, y.shape[1])[:, :, None]
             return torch.where(real, y, 0.0).sum(dim=1) / lengths[:, None]
         split = self.ahead.d_out
-        last = y[:, -1] if lengths is None else y[torch.arange(len(y), device=y.device), lengths - 1]
+        last = y[:, -1] if lengths is None else y[torch.arange(y.shape[0], device=y.device), lengths - 1]
         return torch.cat([last[:, :split], y[:, 0, split:]], dim=1)
 
 
@@ -143,6 +143,12 @@ class Translator(SequenceModel):
     def forward(self, inputs: Tensor, lengths: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
         """Without ``targets`` the source stands for its own translation, for those who count operations."""
         return self._scores(self._written(inputs, lengths, inputs if targets is None else targets))
+
+    writes = True
+
+    def told(self, inputs: Tensor, lengths: Tensor | None = None, written: Tensor | None = None) -> Tensor:
+        told: Tensor = self.head.told(self(inputs, lengths, written))
+        return told
 
     def teach(self, batch: Batch) -> Tensor:
         """(M, V) the scores of the M real pieces of the targets, in order."""
@@ -376,6 +382,7 @@ class TranslateHead(Head):
     every_step = True
     frame = Translator
     options = ("frame", "attention", "beam")
+    telling = "the log-probability, in nats, of each piece at each step of written (batch, pieces, vocabulary)"
     refusal = (
         "{model} sees later steps, so it can't be the decoder of a {kind} task, which writes piece by piece; in this "
         "frame the encoders of other models read the source from both ends, too"
@@ -388,6 +395,9 @@ class TranslateHead(Head):
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """From the scores (M, V) of the real pieces."""
         return F.cross_entropy(output.float(), batch.targets[batch.targets > 0], label_smoothing=SMOOTHING)
+
+    def told(self, output: Tensor) -> Tensor:
+        return output.float().log_softmax(dim=2)
 
     def predict(self, output: Tensor, batch: Batch) -> Tensor:
         """(B, T) pieces."""

@@ -59,7 +59,7 @@ class Peepholes(nn.LSTM):
             output: tuple[Tensor, tuple[Tensor, Tensor]] = super().forward(x)
             return output
         w, u, b, b_state = (getattr(self, f"{name}_l0") for name in WEIGHTS)
-        zeros = x.new_zeros(len(x), self.hidden_size)
+        zeros = x.new_zeros(x.shape[0], self.hidden_size)
         h, c = (zeros, zeros) if start is None else (start[0][0], start[1][0])
         states = []
         for gates in F.linear(x, w, b + b_state).unbind(1):

@@ -35,19 +35,59 @@
   // what a point says, at once
   const tip = $("tip");
   let told = null;
-  const untell = () => { if (told) { told.append(told.kept); told = null; } tip.hidden = true; };
+  const untell = () => { if (told) { told.append(told.kept); told.classList.remove("at"); told = null; } tip.hidden = true; };
+  const placed = (x, y) => {
+    tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 8))}px`;
+    tip.style.top = `${y + 18 + tip.offsetHeight > innerHeight ? y - tip.offsetHeight - 10 : y + 18}px`;
+  };
+  const tell = (mark, x, y) => {
+    const title = mark.querySelector(":scope > title");
+    told = mark; told.kept = title; title.remove(); // else the browser's own comes, too
+    tip.textContent = title.textContent; tip.hidden = false;
+    placed(x, y);
+  };
+  const middle = (mark) => { const box = mark.getBoundingClientRect(); return [box.left + box.width / 2, box.top + box.height / 2]; };
   document.addEventListener("pointerover", (event) => {
     const mark = event.target.closest("svg.chart [class]"), title = mark && mark.querySelector(":scope > title");
     if (mark === told) return;
     untell();
-    if (!title) return;
-    told = mark; told.kept = title; title.remove(); // else the browser's own comes, too
-    tip.textContent = title.textContent; tip.hidden = false;
-    const width = tip.offsetWidth, x = Math.min(event.clientX + 14, innerWidth - width - 8);
-    tip.style.left = `${Math.max(4, x)}px`;
-    tip.style.top = `${event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
+    if (title) tell(mark, event.clientX, event.clientY);
   });
-  document.addEventListener("scroll", untell, true);
+  document.addEventListener("scroll", () => (told && told.classList.contains("at") ? placed(...middle(told)) : untell()), true);
+
+  // the same from the keyboard: a picture is one stop, and arrows go from point to point of it
+  const aloud = $("aloud");
+  all("svg.chart:has(title)").forEach((chart) => {
+    let marks = null, at = -1;
+    const found = () => marks || (marks = all("[class]", chart).filter((mark) => mark === told || mark.querySelector(":scope > title")));
+    const line = (mark) => mark.closest("g") || Math.round(mark.getBBox().y); // of points, or a row of cells
+    const beside = (way) => { // in the next line the nearest
+      const own = line(found()[at]), lines = [...new Set(found().map(line))], next = lines[lines.indexOf(own) + way];
+      const near = (mark) => Math.abs(middle(mark)[0] - middle(found()[at])[0]);
+      const other = found().filter((mark) => line(mark) === next).sort((a, b) => near(a) - near(b))[0];
+      return other ? found().indexOf(other) : at;
+    };
+    const ways = { ArrowRight: () => at + 1, ArrowLeft: () => at - 1, Home: () => 0, End: () => found().length - 1, ArrowDown: () => (at < 0 ? 0 : beside(1)), ArrowUp: () => (at < 0 ? 0 : beside(-1)) };
+    chart.setAttribute("tabindex", "0");
+    chart.setAttribute("role", "application"); // else a screen reader would keep the arrows to itself
+    chart.setAttribute("aria-roledescription", "picture with points");
+    chart.setAttribute("aria-describedby", "hint");
+    chart.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return;
+      const mark = found()[at];
+      if (event.key in ways) {
+        event.preventDefault();
+        at = Math.max(0, Math.min(found().length - 1, ways[event.key]()));
+        untell();
+        found()[at].scrollIntoView({ block: "nearest", inline: "nearest" });
+        tell(found()[at], ...middle(found()[at]));
+        told.classList.add("at");
+        aloud.textContent = `${tip.textContent} (${at + 1} of ${found().length})`;
+      } else if (event.key === "Escape") untell();
+      else if ((event.key === "Enter" || event.key === " ") && mark && mark.dataset.open) { event.preventDefault(); show(mark.dataset.open.split(" ")); }
+    });
+    chart.addEventListener("blur", () => { untell(); aloud.textContent = ""; });
+  });
 
   // a table that can be sorted: numbers by their size, what is missing last
   const value = (cell) => {
