@@ -308,7 +308,8 @@ def _traced(form: _Form, model: SequenceModel, rows: RealRows) -> ModelProto:
     model.use_kernel("torch")  # what this package has in C can't be followed
     told = _Told(form.changed(model))
     few = _example(rows) if form.length is None else _padded(rows, form.length)
-    batch, length, written = (torch.export.Dim(name) for name in ("batch", "length", "pieces"))
+    batch, length = (torch.export.Dim(name) for name in ("batch", "length"))
+    written = torch.export.Dim("pieces", min=3)  # all but the first could be one; fewer are checked, too
     sizes = {
         "inputs": {0: batch} | ({1: length} if form.length is None else {}),
         "lengths": {0: batch},
@@ -411,6 +412,8 @@ def _parts(rows: RealRows, form: _Form) -> Iterator[RealRows]:
     some = rows.of(slice(0, FEW))
     yield from (some.of(slice(None), steps) for steps in (1, max(1, some.inputs.shape[1] // 2)))
     yield some.doubled()
+    if some.written is not None:
+        yield from (some._replace(written=some.written[:, :pieces]) for pieces in (1, 2))
 
 
 def _padded(rows: RealRows, length: int) -> RealRows:
