@@ -118,7 +118,7 @@ def test_by_default_nothing_has_changed():
     assert words.spec.version == plain.spec.version and words.spec.primary.name == "perplexity"
     resolved = [resolve(RunConfig(task="textgen", model="lstm", option=given)) for given in ((), ("unit=word",))]
     assert resolved[0].job.key == resolve(RunConfig(task="textgen", model="lstm", option=("unit=char",))).job.key
-    assert resolved[0].job.key != resolved[1].job.key and resolved[1].budget.batch_size == 8
+    assert resolved[0].job.key != resolved[1].job.key and resolved[1].budget.batch_size == 4
 
 
 @pytest.mark.parametrize(

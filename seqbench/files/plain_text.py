@@ -230,7 +230,7 @@ WORDS: dict[str, Any] = {
     "perfect": 1.0,
     "budgets": {
         "smoke": Budget(steps=20, batch_size=4, evaluations=1),
-        "quick": Budget(steps=800, batch_size=8, evaluations=3),
+        "quick": Budget(steps=1600, batch_size=4, evaluations=3),
         "standard": Budget(steps=20_000, batch_size=16, evaluations=20),
         "full": Budget(steps=400_000, batch_size=16, evaluations=400, patience=10),
     },

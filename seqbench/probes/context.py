@@ -1087,6 +1087,7 @@ def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
     """Of one task: effective contexts with sentences, and what far text that is changed costs."""
     first, rows = groups[0].first, []
     spaced = first.chars_per_word is not None
+    figure = first.metric if first.symbol == "word" else first.unit or first.metric
     for group in groups:
         contexts = {tolerance: effective_context(group.results, tolerance) for tolerance in TOLERANCES}
         words = _scaled(contexts[0.01], 1 / (first.chars_per_word or math.nan))
@@ -1096,7 +1097,7 @@ def _text_tables(groups: Sequence[_Group[TextResult]]) -> Iterator[str]:
             {
                 "model": group.label,
                 "seeds": str(len(group.results)),
-                f"test {first.unit or first.metric}": f"{mean(result.test for result in group.results):.3f}",
+                f"test {figure}": f"{mean(result.test for result in group.results):.3f}",
                 **({} if ngrams is None else {"n-grams": f"{ngrams:.3f}"}),
                 **{f"k* at {tolerance:.1%}": interval_text(figure) for tolerance, figure in contexts.items()},
                 **({} if first.symbol == "word" else {"words at 1.0%": interval_text(words) if spaced else NONE}),
