@@ -43,7 +43,7 @@ from seqbench.process import INTERRUPTED, interrupt_cleanly
 from seqbench.registry import load_plugin
 from seqbench.report.text import counted
 
-__all__ = ["TIME_LIMITS", "Event", "Executor", "LocalProcesses", "main", "run_jobs"]
+__all__ = ["TIME_LIMITS", "Event", "Executor", "LocalProcesses", "fresh_python", "main", "run_jobs"]
 
 TIME_LIMITS = {"smoke": 600.0, "quick": 7_200.0, "standard": 86_400.0, "full": 604_800.0}  # seconds for one job
 
@@ -51,7 +51,7 @@ TIME_LIMITS = {"smoke": 600.0, "quick": 7_200.0, "standard": 86_400.0, "full": 6
 # own path matters where it is not installed: a checkout's run_bench.py adds the folder of the tasks to it.
 START = (
     "import json, sys; path, package = json.loads(sys.argv[1]); sys.path[:] = path; import seqbench; "
-    "seqbench.__path__[:] = package; from seqbench.jobs.pool import main; sys.exit(main())"
+    "seqbench.__path__[:] = package; from seqbench.jobs.%s import main; sys.exit(main())"
 )
 LAST_SECONDS = 5.0  # for a process that is to end: a checkpoint is written within a step and less than a second
 FORK = "SEQBENCH_FORK"  # variable of the environment: 0 has every job start a fresh Python
@@ -308,6 +308,12 @@ def _memory_kills() -> int | None:
     return None
 
 
+def fresh_python(module: str) -> list[str]:
+    """The words that start a Python which runs ``main`` of that module of this package."""
+    paths = json.dumps([sys.path, list(importlib.import_module("seqbench").__path__)])
+    return [sys.executable, "-P", "-c", START % module, paths]
+
+
 class LocalProcesses:
     """A process of its own for each job, so that whatever befalls it stays there.
 
@@ -332,12 +338,12 @@ class LocalProcesses:
     def start(self, job: Job, message: str) -> None:
         """Start a process that shares nothing with this one."""
         slot = min(set(range(self.slots)) - {slot for _, slot in self._running.values()})
-        paths = json.dumps([sys.path, list(importlib.import_module("seqbench").__path__)])
+        words = fresh_python("pool")
         complaint = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by _follow
         environment = self._environment(slot, job.spec.threads)
-        forked = self._fork(job, paths, environment, complaint) if self._forks else None
+        forked = self._fork(job, words, environment, complaint) if self._forks else None
         process = forked or subprocess.Popen(
-            [sys.executable, "-P", "-c", START, paths],
+            words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if self.echo else complaint,
@@ -355,12 +361,12 @@ class LocalProcesses:
         self._events.put(Event(job, "placed", ()))
         threading.Thread(target=self._follow, args=(job, process, complaint), daemon=True).start()
 
-    def _fork(self, job: Job, paths: str, environment: dict[str, str], complaint: IO[bytes]) -> _Forked | None:
+    def _fork(self, job: Job, words: list[str], environment: dict[str, str], complaint: IO[bytes]) -> _Forked | None:
         """A process from the nursery for such jobs, which is started if need be; None if that can't be."""
-        like = job.kind, paths, str(job.spec.threads)  # BLAS reads its number of threads when it is loaded
+        like = job.kind, *words, str(job.spec.threads)  # BLAS reads its number of threads when it is loaded
         with contextlib.suppress(OSError):
             if like not in self._nurseries or not self._nurseries[like].alive:
-                self._nurseries[like] = _Nursery(job.kind, paths, environment)
+                self._nurseries[like] = _Nursery([*words, job.kind], environment)
             return self._nurseries[like].fork(environment, None if self.echo else complaint)
         return None
 
@@ -504,7 +510,7 @@ class _Nursery:
     that comes, they are killed, for nobody could tell any more how they ended.
     """
 
-    def __init__(self, kind: str, paths: str, environment: dict[str, str]) -> None:
+    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
         self.alive = True
         self._environment = environment
         self._ready = False
@@ -514,7 +520,7 @@ class _Nursery:
         self._line, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, paths, kind],
+                words,
                 stdin=its_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -676,7 +682,7 @@ def _start_fresh(changes: dict[str, str | None], streams: Sequence[int]) -> int:
     """A fresh Python in place of a fork."""
     environment = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
     places = [(os.POSIX_SPAWN_DUP2, stream, place) for place, stream in enumerate(streams)]
-    words = [sys.executable, "-P", "-c", START, sys.argv[1]]
+    words = [sys.executable, "-P", "-c", START % "pool", sys.argv[1]]
     return os.posix_spawn(sys.executable, words, environment, file_actions=places, setsid=True)
 
 
