@@ -83,6 +83,7 @@ class RayTasks:
         plugins: Sequence[Path] = (),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        _check_ray()
         _check_address(address)
         self.address, self.jobs, self.say, self.threads = address, jobs, say, threads
         self.device, self._share = device, gpus
@@ -278,8 +279,6 @@ class _Line:
     """The process at the desk: what is said to it, and what it tells."""
 
     def __init__(self, first: Mapping[str, Any]) -> None:
-        if (spec := importlib.util.find_spec("ray")) is None or spec.origin is None:
-            raise UserError("--executor ray needs Ray, which is not installed: pip install 'seqbench[ray]'.")
         self._told: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             fresh_python("desk"),
@@ -338,6 +337,12 @@ class _Line:
                 self.kill()
             self._process.wait()
             self._process.stdout.close()
+
+
+def _check_ray() -> None:
+    """Raise `UserError` where it is not installed."""
+    if (spec := importlib.util.find_spec("ray")) is None or spec.origin is None:
+        raise UserError("--executor ray needs Ray, which is not installed: pip install 'seqbench[ray]'.")
 
 
 def _check_address(address: str) -> None:

@@ -214,11 +214,21 @@ def _why(error: Exception, attempt: _Attempt) -> list[tuple[Any, ...]]:
         return [("fatal", f"the code could not be sent to a node of the cluster: {_first(error)}.")]
     if isinstance(error, exceptions.RayTaskError):  # it never came to run anything: the code can't be imported there
         return [("fatal", f"a node of the cluster can't run cells: {_last(error)}.")]
+    if isinstance(error, ValueError):
+        return [("lost", f"what its node sent is damaged ({error})")]
     if isinstance(error, StopIteration):
         return [("lost", "its node sent no end")]
     if isinstance(error, (exceptions.NodeDiedError, exceptions.WorkerCrashedError, exceptions.LocalRayletDiedError)):
         return [("lost", "its node was lost")]
     return [("lost", f"its node was lost ({type(error).__name__})")]
+
+
+def _no_cluster(address: str, error: Exception) -> str:
+    """One sentence on why Ray did not connect."""
+    if address == "auto" and isinstance(error, ConnectionError):
+        return "--address auto: this machine belongs to no Ray cluster; docs/cluster.md says how it joins one."
+    why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"--address {address}: {why[:400]}."
 
 
 def _first(error: Exception) -> str:
@@ -254,7 +264,7 @@ def main() -> int:
             logging_level=logging.CRITICAL,
         )
     except Exception as error:
-        tell("fatal", f"no cluster at {asked['address']}: {_first(error)}")
+        tell("fatal", _no_cluster(asked["address"], error))
         return 1
     desk = _Desk(ray, tell)
     _work(desk)

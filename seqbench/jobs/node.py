@@ -129,7 +129,10 @@ def read_frame(data: object) -> tuple[list[tuple[str, tuple[Any, ...]]], bytes]:
     if not isinstance(data, bytes):
         raise ValueError("a node sent no bytes")
     line, _, piece = data.partition(b"\n")
-    raw = json.loads(line)
+    try:
+        raw = json.loads(line)
+    except RecursionError:
+        raise ValueError("a node sent no events") from None
     if not isinstance(raw, list) or not all(isinstance(event, list) and event for event in raw):
         raise ValueError("a node sent no events")
     events = []
