@@ -6,10 +6,13 @@ and whether the folders are hidden from all nodes, where the system lets it: the
 uses the cluster then.
 """
 
+import contextlib
 import ctypes
 import json
 import os
+import signal
 import sys
+from pathlib import Path
 
 LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so Ray takes 127.0.0.1 for this machine's address, on Linux, too
@@ -27,6 +30,26 @@ def hide(folders):
     return not any(libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, None) for folder in folders)
 
 
+def processes(cache):
+    """All that run on the node with that cache: Ray's own, and those of cells."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            about = (path / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"SEQBENCH_CACHE={cache}".encode() in about:
+            found.append(int(path.name))
+    return found
+
+
+def kill_all(cache):
+    """At once, as a machine ends that loses its power."""
+    for pid in processes(cache):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def main():
     os.environ.update(LOOPBACK)
     hidden = hide(json.loads(sys.argv[1]))
@@ -34,16 +57,18 @@ def main():
     os.dup2(2, 1)
     from ray.cluster_utils import Cluster
 
-    cluster, nodes = Cluster(), []
+    cluster, nodes, caches = Cluster(), [], []
     while line := sys.stdin.readline():
         what, value = json.loads(line)
         if what == "kill":
+            kill_all(caches[value])
             cluster.remove_node(nodes[value], allow_graceful=False)
         else:
             about = {"num_cpus": value["cpus"], "num_gpus": value["gpus"]}
             about |= {} if nodes else {"_system_config": SYSTEM}
             about |= {"node_ip_address": "127.0.0.1", "include_dashboard": False}
             nodes.append(cluster.add_node(**about, env_vars={"SEQBENCH_CACHE": value["cache"]}))
+            caches.append(value["cache"])
         print(json.dumps([cluster.address, hidden]), file=out, flush=True)
     cluster.shutdown()
 

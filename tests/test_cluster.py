@@ -12,20 +12,21 @@ import sys
 import threading
 import time
 import venv
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from board_records import board
 from conftest import ROOT
-from ray_nodes import LOOPBACK
+from ray_nodes import LOOPBACK, processes
 
 import seqbench
 from seqbench import registry
 from seqbench.config import Placement
 from seqbench.errors import UserError
 from seqbench.experiment import Grid, cluster_of, run_grid
+from seqbench.files.kinds import chosen_task
 from seqbench.jobs.cluster import RayTasks
 from seqbench.jobs.node import read_frame
 from seqbench.jobs.pool import Event
@@ -41,12 +42,12 @@ needs_ray = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import ray"], capture_output=True).returncode != 0,
     reason="Ray is not installed",
 )
-PATIENT = """
+TOYS = ROOT / "tests" / "toys.py"
+SLOW = """
 import seqbench, torch
 from waiting import wait
 
-@seqbench.register_model("patient")
-class Patient(seqbench.Mixer):
+class Slow(seqbench.Mixer):
     def __init__(self, d_in, d_out, causal):
         super().__init__(d_in, d_out, causal)
         self.map = torch.nn.Linear(d_in, d_out)
@@ -56,8 +57,16 @@ class Patient(seqbench.Mixer):
 
     def forward(self, x, lengths=None):
         if self.training:
-            wait()
+            wait(self.seconds)
         return self.map(x)
+
+@seqbench.register_model("patient")
+class Patient(Slow):
+    seconds = 0.01
+
+@seqbench.register_model("sleepy")
+class Sleepy(Slow):
+    seconds = 1000.0
 """
 
 
@@ -84,16 +93,13 @@ class Nodes:
     def kill(self, number):
         self._ask("kill", number)
 
-    def processes(self, number):
-        """Those of cells that run on a node."""
+    def cells(self):
+        """Processes of cells that run on any node."""
         found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                command, about = (path / "cmdline").read_bytes(), (path / "environ").read_bytes()
-            except OSError:
-                continue
-            if b"seqbench.jobs.pool" in command and f"SEQBENCH_CACHE={self.folder / f'node{number}'}".encode() in about:
-                found.append(path.name)
+        for pid in (pid for number in range(self.count) for pid in processes(self.folder / f"node{number}")):
+            with suppress(OSError):
+                if b"seqbench.jobs.pool" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
         return found
 
 
@@ -110,20 +116,37 @@ def nodes(tmp_path_factory, driver, cache):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in LOOPBACK.items():
             patch.setenv(name, value)
-        made.add(cpus=1)
+        made.add(cpus=2, gpus=1)
         yield made
         made.process.stdin.close()
         made.process.wait(60)
         made.process.stdout.close()
 
 
-@contextmanager
-def connected(nodes, **options):
-    with cluster_of(
-        Placement(executor="ray", address=nodes.address, gpus_per_cell=options.pop("gpus", None)),
-        **{"device": "cpu", "threads": 1, "jobs": None, "plugins": [], "say": print, **options},
-    ) as cluster:
-        yield cluster
+def take_back(path):
+    """Have this process forget a plug-in."""
+    for known, name in registry.registered_by(path):
+        known.remove(name)
+    del registry._loaded[path.resolve()]
+
+
+@pytest.fixture(scope="module")
+def plugins(driver):
+    """Files of plug-ins, which this process has loaded: the toys, and one whose models take long, with its helper."""
+    path = driver / "slow.py"
+    path.write_text(SLOW)
+    (driver / "waiting.py").write_text("import time\n\ndef wait(seconds):\n    time.sleep(seconds)\n")
+    seqbench.load_plugin(path)
+    yield [TOYS, path]
+    take_back(path)
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes, plugins):
+    """Connected, for cells on CPUs."""
+    place = Placement(executor="ray", address=nodes.address)
+    with cluster_of(place, device="cpu", threads=1, jobs=None, plugins=plugins, say=print) as connected:
+        yield connected
 
 
 def records(out):
@@ -151,15 +174,20 @@ class Said(seqbench.Listener):
 
 
 @needs_ray
-def test_a_grid_on_two_nodes_of_which_one_is_killed_gives_the_board_of_a_local_one(nodes, driver, monkeypatch, capfd):
+def test_a_grid_on_two_nodes_of_which_one_is_killed_gives_the_board_of_a_local_one(
+    nodes, cluster, driver, monkeypatch, capfd
+):
+    """The data is a file of the user's, which lies where no node can read it."""
     monkeypatch.chdir(driver)
     rng = np.random.default_rng(0)
     rows = [f"{np.sin(i / 3) + rng.normal(0, 0.1):.4f}" for i in range(600)]
     Path("waves.csv").write_text("\n".join(["height", *rows]) + "\n")
-    words = {"data": "waves.csv", "target": "height", "horizon": 3, "model": "rnn", "seeds": 4, "hidden": (8,)}
-    words |= {"epochs": 150, "batch_size": 32, "device": "cpu"}
+    task, config = chosen_task("", seqbench.RunConfig(
+        data="waves.csv", target="height", horizon=3, model="rnn", hidden=(8,), epochs=70, batch_size=32, device="cpu"
+    ))  # fmt: skip
     number, cache = nodes.add(cpus=1)
-    killed = []
+    assert awaited(lambda: cluster.wait(0.1) is None and cluster.slots == 3)
+    killed, said = [], Said()
 
     def kill():
         """The new node, when something of what runs there was brought to where another one can go on from it."""
@@ -173,40 +201,41 @@ def test_a_grid_on_two_nodes_of_which_one_is_killed_gives_the_board_of_a_local_o
 
     killer = threading.Thread(target=kill)
     killer.start()
-    seqbench.run(**words, executor="ray", address=nodes.address, out="out")
+    grid = Grid(dataclasses.replace(config, task=task), [task], ["rnn"], Store("out"), seeds=3, tune=False)
+    outcomes = run_grid(grid, said, executor=cluster)
     killer.join()
-    said = capfd.readouterr()
-    seqbench.run(**words, progress=False, out="here")
-    assert killed and re.findall("lost, because its node was lost; it is run again", said.err), said.err
-    assert "going on from step" in said.err and "4 of 4 cells, 0 failed" in said.err
-    assert "raylet" not in said.err + said.out and not said.out  # nothing of what Ray prints
+    printed = capfd.readouterr()
+    lost = [line for line in said.lines if line.endswith("lost, because its node was lost; it is run again")]
+    assert killed and lost and any("going on from step" in line for line in said.lines), said.lines
+    assert [outcome.record.status for outcome in outcomes] == ["ok"] * 3
+    assert "raylet" not in printed.err + printed.out  # nothing of what Ray prints
+    words = {"data": "waves.csv", "target": "height", "horizon": 3, "model": "rnn", "hidden": (8,), "device": "cpu"}
+    seqbench.run(**words, epochs=70, batch_size=32, seeds=3, progress=False, out="here")
     assert board([Path("out")], "csv", "quality", Path("out")) == board([Path("here")], "csv", "quality", Path("here"))
-    runs = [path.name for path in Path("out").glob("*/*/*/*")]
-    assert runs == ["run-1"] * 4  # each once, and no checkpoint is left
-    assert {path.name for path in Path("out").glob("*/*/*/run-1/*")} == {
-        path.name for path in Path("here").glob("*/*/*/run-1/*")
-    }
-    assert not list(Path("out").glob(".tmp-*")) and awaited(lambda: not nodes.processes(number))
-    assert all(one.environment.git_commit == other.environment.git_commit for one, other in
-               zip(records("out"), records("here"), strict=True))  # fmt: skip
+    assert [path.name for path in Path("out").glob("*/*/*/*")] == ["run-1"] * 3  # each once, and no checkpoint is left
+    one, other = ({path.name for path in Path(out).glob("*/*/*/run-1/*")} for out in ("out", "here"))
+    assert one == other and not list(Path("out").glob(".tmp-*"))
+    one, other = ({record.environment.git_commit for record in records(out)} for out in ("out", "here"))
+    assert one == other
+    assert len(nodes.cells()) <= 2  # the nurseries of the node that is left
 
 
 @needs_ray
-def test_a_driver_that_is_interrupted_or_killed_leaves_nothing_behind_and_the_same_command_goes_on(nodes, driver, cli):
-    (driver / "patient.py").write_text(PATIENT)
-    (driver / "waiting.py").write_text("import time\n\ndef wait():\n    time.sleep(0.01)\n")
-    toys = ("--plugin", ROOT / "tests" / "toys.py", "--plugin", "patient.py", "--task", "toy-wave", "--model")
-    words = (*toys, "patient", "--seeds", 2, "--budget", "standard", "--device", "cpu")
-    words = [str(word) for word in (*words, "--executor", "ray", "--address", nodes.address, "--out", "more")]
+def test_a_driver_that_is_interrupted_or_killed_leaves_nothing_behind_and_cells_go_on_from_their_steps(
+    nodes, cluster, driver, plugins
+):
+    words = [sys.executable, str(ROOT / "run_bench.py"), "--plugin", str(TOYS), "--plugin", "slow.py", "--task"]
+    words += ["toy-wave", "--model", "patient", "--seeds", "2", "--budget", "standard", "--device", "cpu"]
+    words += ["--executor", "ray", "--address", nodes.address, "--jobs", "1", "--out", "more"]
 
     def ended(until, how):
         """What a driver says that is ended by a signal."""
-        command = [sys.executable, str(ROOT / "run_bench.py"), *words]
-        process = subprocess.Popen(command, cwd=driver, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        before = nodes.cells()
+        process = subprocess.Popen(words, cwd=driver, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert awaited(lambda: until() or process.poll() is not None) and process.poll() is None
         process.send_signal(how)
         output = process.communicate(timeout=100)[0]
-        assert awaited(lambda: not nodes.processes(0)), "cells go on"
+        assert awaited(lambda: set(nodes.cells()) <= set(before)), "cells go on"
         return process.returncode, output
 
     code, output = ended(lambda: list(driver.glob(f"more/*/*/*/{CHECKPOINT}")), signal.SIGINT)
@@ -214,59 +243,43 @@ def test_a_driver_that_is_interrupted_or_killed_leaves_nothing_behind_and_the_sa
     assert not records(driver / "more") and not list((driver / "more").glob(".tmp-*"))
     code, output = ended(lambda: records(driver / "more"), signal.SIGKILL)
     assert code == -signal.SIGKILL and re.search(r"going on from step \d+ of 400", output), output
-    done = cli(*words, cwd=driver)
-    assert done.returncode == 0 and "2 cells, 1 with results, 1 to run, 1 at once" in done.stderr, done.stderr
-    assert [record.status for record in records(driver / "more")] == ["ok", "ok"]
+    config, said = seqbench.RunConfig(task="toy-wave", model="patient", budget="standard", device="cpu"), Said()
+    grid = Grid(config, ["toy-wave"], ["patient"], Store(driver / "more"), seeds=2, tune=False)
+    one, other = run_grid(grid, said, plugins=plugins, executor=cluster)
+    assert one.stored and not other.stored and other.record.status == "ok"
     assert not list((driver / "more").rglob(".tmp-*")) and not list((driver / "more").rglob(CHECKPOINT))
 
 
-@pytest.fixture
-def sleepy(tmp_path):
-    """A plug-in's file whose model hangs in training."""
-    path = tmp_path / "sleepy.py"
-    path.write_text(PATIENT.replace("from waiting import wait", "import time\nwait = lambda: time.sleep(1000)")
-                    .replace('"patient"', '"sleepy"'))  # fmt: skip
-    seqbench.load_plugin(path)
-    yield path
-    for known, name in registry.registered_by(path):
-        known.remove(name)
-    del registry._loaded[path.resolve()]
-
-
 @needs_ray
-def test_tuning_probes_and_time_limits_are_those_of_this_machine(nodes, tmp_path, sleepy):
+def test_tuning_probes_and_time_limits_are_those_of_this_machine(nodes, cluster, plugins, tmp_path):
     config = seqbench.RunConfig(task="toy-wave", model="rnn", budget="smoke", device="cpu")
-    plugins = [ROOT / "tests" / "toys.py", sleepy]
 
     def trials(name, executor=None):
         """What a study comes to."""
-        about = {"trials": 3, "seeds": 1, "wave": 3, "prune": False}
+        about = {"trials": 2, "seeds": 1, "wave": 2, "prune": False}
         found = searches(config, ["toy-wave"], ["rnn"], ["random"], tmp_path / name, print, **about)
         (study,) = run_studies(found, seqbench.Listener(), plugins=plugins, executor=executor)
         return [dataclasses.replace(trial, seconds=0.0) for trial in study.trials]
 
-    def measured(probe, name, cluster=None):
+    def measured(probe, name, on=None):
         request = Request(model="rnn", budget="smoke", device="cpu")
         jobs = plan_jobs(probe, request, PROBES.get(probe).Options(), ["rnn"])
-        outcomes = measure_all(jobs, Store(tmp_path / name), plugins=plugins, cluster=cluster)
+        outcomes = measure_all(jobs, Store(tmp_path / name), plugins=plugins, cluster=on)
         assert [outcome.record.status for outcome in outcomes] == ["ok"] * len(jobs)
         return [outcome.record.result for outcome in outcomes]
 
-    with connected(nodes, plugins=plugins) as cluster:
-        assert trials("far", cluster) == trials("near") and len(trials("far")) == 3
-        assert measured("gradient", "far", cluster) == measured("gradient", "near")
-        assert measured("parallel", "far", cluster)  # reads a clock, with the node to itself
-        assert cluster.slots == 1 and not cluster._alone
-        grid = Grid(config, ["toy-wave"], ["sleepy"], Store(tmp_path / "late"), seeds=1, tune=False)
-        (late,) = run_grid(grid, seqbench.Listener(), limit=2.0, plugins=plugins, executor=cluster)
-        assert (late.record.status, late.record.reason) == ("timeout", "took longer than the time limit of 2 s")
-        assert trials("again", cluster) == trials("near")  # the node is free for others
+    grid = Grid(config, ["toy-wave"], ["sleepy"], Store(tmp_path / "late"), seeds=1, tune=False)
+    (late,) = run_grid(grid, seqbench.Listener(), limit=2.0, plugins=plugins, executor=cluster)
+    assert (late.record.status, late.record.reason) == ("timeout", "took longer than the time limit of 2 s")
+    assert trials("far", cluster) == trials("near")  # the node is free again
+    assert measured("copy", "far", cluster) == measured("copy", "near")
+    assert measured("parallel", "far", cluster)  # reads a clock, with the node to itself
 
 
 @needs_ray
-def test_cells_share_a_gpu_and_wait_for_none_that_is_not_there(nodes, driver, tmp_path):
+def test_cells_share_a_gpu(nodes, driver, tmp_path, capfd):
     """The GPU is one that Ray counts; the cells, which all see it at once, find at last that it is none."""
-    number, cache = nodes.add(cpus=4, gpus=1)
+    cache = nodes.folder / "node0"
     meeting = tmp_path / "meeting.py"
     meeting.write_text(
         "import os, pathlib, sys, time\nimport seqbench\n"
@@ -274,7 +287,7 @@ def test_cells_share_a_gpu_and_wait_for_none_that_is_not_there(nodes, driver, tm
         "    place = pathlib.Path(os.environ['SEQBENCH_CACHE'])\n"
         "    (place / f'here-{os.getpid()}').touch()\n"
         "    end = time.monotonic() + 100\n"
-        "    while len(list(place.glob('here-*'))) < 4 and time.monotonic() < end:\n"
+        "    while len(list(place.glob('here-*'))) < 2 and time.monotonic() < end:\n"
         "        time.sleep(0.05)\n"
         "    n = len(list(place.glob('here-*')))\n"
         "    print(n, 'at once on', os.environ.get('CUDA_VISIBLE_DEVICES'), file=sys.stderr)\n"
@@ -282,19 +295,16 @@ def test_cells_share_a_gpu_and_wait_for_none_that_is_not_there(nodes, driver, tm
         "class Meeting(seqbench.Mixer):\n"
         "    pass\n"
     )
-    words = ["run", "--task", "toy-wave", "--model", "rnn", "--seeds", "4", "--budget", "smoke"]
-    words += ["--plugin", str(ROOT / "tests" / "toys.py"), "--plugin", str(meeting), "--out", "cards"]
-    command = [sys.executable, str(ROOT / "run_bench.py"), *words, "--executor", "ray", "--address", nodes.address]
-    done = subprocess.run(
-        [*command, "--gpus-per-cell", "0.25"], cwd=driver, capture_output=True, text=True, timeout=300
-    )
+    seqbench.load_plugin(meeting)
     try:
-        assert done.returncode == 1 and "4 to run, 4 at once" in done.stderr, done.stderr
+        words = {"budget": "smoke", "seeds": 2, "executor": "ray", "address": nodes.address, "gpus_per_cell": 0.5}
+        results = seqbench.run("toy-wave", "rnn", **words, out=driver / "cards")
+        assert [(result.status, result.environment.device) for result in results] == [("error", "cuda")] * 2
+        assert "2 to run, 2 at once" in capfd.readouterr().err
         tails = [path.read_text() for path in (driver / "cards").rglob("traceback.txt")]
-        assert tails == ["4 at once on 0\n"] * 4, done.stderr
-        assert {record.environment.device for record in records(driver / "cards")} == {"cuda"}
+        assert tails == ["2 at once on 0\n"] * 2
     finally:
-        nodes.kill(number)
+        take_back(meeting)
 
 
 # --- without one -----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from seqbench.disk import sweep, temporary_folder
+from seqbench.disk import cache_root, sweep, temporary_folder
 from seqbench.environment import TRAVELLED, package_version, travel_note
 from seqbench.errors import UserError
 from seqbench.jobs.job import Job
@@ -171,7 +171,7 @@ class RayTasks:
     def start(self, job: Job, message: str) -> None:
         """Have it run where there is room, as `Executor.start` says."""
         asked = json.loads(message)
-        store = Store(asked["out"])
+        store = Store(Path(asked["out"]).absolute())  # the desk may stand elsewhere
         home = store.folder_of(job)
         order = Order(
             kind=asked["kind"],
@@ -193,7 +193,7 @@ class RayTasks:
             "start",
             {
                 "order": asdict(order),
-                "cached": [str(folder) for folder in job.cached],
+                "cached": [[_name(folder), str(folder.absolute())] for folder in job.cached],
                 "files": [[name, path, str(Path(path).absolute())] for name, path in job.files],
                 "kept": [str(path) for path in _kept(home)],
                 "into": str(self._into),
@@ -381,6 +381,11 @@ def _stage(package: Path, plugins: Sequence[Path]) -> dict[str, str]:
                 shutil.copyfile(file, copy)
         places[str(path)] = f"{folders[path.parent]}/{path.name}"
     return places
+
+
+def _name(folder: Path) -> str:
+    """Of a folder in the cache, wherever that lies."""
+    return folder.relative_to(cache_root()).as_posix()
 
 
 def _kept(home: Path) -> list[Path]:

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from seqbench.disk import cache_root
 from seqbench.jobs.node import Order, Parcel, pack, read_frame, run_there
 
 __all__ = ["main"]
@@ -87,12 +86,13 @@ class _Desk:
         sha256, reference = self.sent[like]
         return replace(parcel, sha256=sha256), reference
 
-    def _cached(self, folders: list[str]) -> list[tuple[Parcel, Any]]:
+    def _cached(self, folders: list[list[str]]) -> list[tuple[Parcel, Any]]:
         found = []
-        for folder in map(Path, folders):
+        for name, place in folders:
+            folder = Path(place)
             if folder.is_dir():
                 like = tuple((path, _state(path)) for path in sorted(folder.rglob("*")) if path.is_file())
-                parcel = Parcel("cached", folder.relative_to(cache_root()).as_posix(), "")
+                parcel = Parcel("cached", name, "")
                 found.append(self._parcel((folder, like), parcel, lambda folder=folder: pack(folder)))  # type: ignore[misc]
         return found
 
