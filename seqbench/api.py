@@ -475,8 +475,8 @@ def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:
     for entry in entries:
         if entry.here_only:
             raise UserError(
-                f"{entry.name} is registered in this session only, so other processes do not know it: leave out jobs "
-                "and time_limit, or write it to a file and load this with seqbench.load_plugin."
+                f"{entry.name} is registered in this session only, so other processes do not know it: leave out jobs, "
+                "time_limit and executor, or write it to a file and load this with seqbench.load_plugin."
             )
     return loaded_plugins()
 

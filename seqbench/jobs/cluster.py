@@ -34,7 +34,7 @@ from seqbench.disk import cache_root, sweep, temporary_folder
 from seqbench.environment import TRAVELLED, package_version, travel_note
 from seqbench.errors import UserError
 from seqbench.jobs.job import Job
-from seqbench.jobs.node import PACKAGES, Order, is_file_name
+from seqbench.jobs.node import PACKAGES, Assignment, is_file_name
 from seqbench.jobs.pool import Event, fresh_python
 from seqbench.jobs.store import Store
 from seqbench.registry import plugin_files
@@ -173,7 +173,7 @@ class RayTasks:
         asked = json.loads(message)
         store = Store(Path(asked["out"]).absolute())  # the desk may stand elsewhere
         home = store.folder_of(job)
-        order = Order(
+        assignment = Assignment(
             kind=asked["kind"],
             spec=asked["spec"],
             key=job.key,
@@ -192,7 +192,7 @@ class RayTasks:
         self._line.send(
             "start",
             {
-                "order": asdict(order),
+                "assignment": asdict(assignment),
                 "cached": [[_name(folder), str(folder.absolute())] for folder in job.cached],
                 "files": [[name, path, str(Path(path).absolute())] for name, path in job.files],
                 "kept": [str(path) for path in _kept(home)],

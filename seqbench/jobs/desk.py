@@ -1,8 +1,8 @@
 """The process that speaks with Ray in the name of a grid, which runs beside it.
 
 Ray prints to whatever stands on standard output, ends its process where it loses the cluster, and reads objects of
-Python's that others made. So the grid does not load it: this process does, hears orders as lines of JSON on standard
-input, and tells what comes of them as lines of JSON on standard output. It ends when the grid does.
+Python's that others made. So the grid does not load it: this process does, hears assignments as lines of JSON on
+standard input, and tells what comes of them as lines of JSON on standard output. It ends when the grid does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from seqbench.jobs.node import Order, Parcel, pack, read_frame, run_there
+from seqbench.jobs.node import Assignment, Parcel, packed_folder, printable_text, read_frame, run_there
 
 __all__ = ["main"]
 
@@ -60,23 +60,23 @@ class _Desk:
         self.numbers = itertools.count()
 
     def start(self, asked: Mapping[str, Any]) -> None:
-        """Have the job of an order run, with what it needs of this machine's files."""
-        order = Order.from_json(json.dumps(asked["order"]))
+        """Have the job of an assignment run, with what it needs of this machine's files."""
+        assignment = Assignment.from_json(json.dumps(asked["assignment"]))
         try:
             parcels = [*self._cached(asked["cached"]), *self._files(asked["files"]), *self._kept(asked["kept"])]
         except OSError as error:
-            self.tell("event", order.key, "refused", f"{error.filename} can't be read ({error.strerror})")
-            self.tell("event", order.key, "ended", 2, "")
+            self.tell("event", assignment.key, "refused", f"{error.filename} can't be read ({error.strerror})")
+            self.tell("event", assignment.key, "ended", 2, "")
             return
-        order = replace(order, parcels=[parcel for parcel, _ in parcels])
+        assignment = replace(assignment, parcels=[parcel for parcel, _ in parcels])
         where: Any = "SPREAD"
         if asked["node"] is not None:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
             where = NodeAffinitySchedulingStrategy(asked["node"], soft=False)
         task = self.task.options(num_cpus=asked["cpus"], num_gpus=asked["gpus"], scheduling_strategy=where)
-        frames = task.remote(order.to_json(), [reference for _, reference in parcels])
-        self.attempts[order.key] = _Attempt(order.key, frames, Path(asked["into"]))
+        frames = task.remote(assignment.to_json(), [reference for _, reference in parcels])
+        self.attempts[assignment.key] = _Attempt(assignment.key, frames, Path(asked["into"]))
 
     def _parcel(self, like: Any, parcel: Parcel, read: Callable[[], bytes]) -> tuple[Parcel, Any]:
         """``parcel`` with the hash of its bytes, and their reference; bytes ``like`` others are not sent again."""
@@ -93,7 +93,7 @@ class _Desk:
             if folder.is_dir():
                 like = tuple((path, _state(path)) for path in sorted(folder.rglob("*")) if path.is_file())
                 parcel = Parcel("cached", name, "")
-                found.append(self._parcel((folder, like), parcel, lambda folder=folder: pack(folder)))  # type: ignore[misc]
+                found.append(self._parcel((folder, like), parcel, lambda folder=folder: packed_folder(folder)))  # type: ignore[misc]
         return found
 
     def _files(self, files: list[list[str]]) -> list[tuple[Parcel, Any]]:
@@ -156,7 +156,8 @@ class _Desk:
                 elif kind in ("kept", "brought"):
                     self.tell("event", attempt.key, kind, str(attempt.folders.pop(kind)))
                 elif kind == "unfit":
-                    self.tell("fatal", f"a node of the cluster can't run cells: {values[0]}.")
+                    advice = "install it there, or take the node out of the cluster"
+                    self.tell("fatal", f"a node of the cluster can't run cells: {values[0]}; {advice}.")
                 elif kind in ("ended", "lost"):
                     self._end(attempt, (kind, *values))
                     return
@@ -227,16 +228,16 @@ def _no_cluster(address: str, error: Exception) -> str:
     """One sentence on why Ray did not connect."""
     if address == "auto" and isinstance(error, ConnectionError):
         return "--address auto: this machine belongs to no Ray cluster; docs/cluster.md says how it joins one."
-    why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return f"--address {address}: {why[:400]}."
+    why = printable_text(" ".join(str(error).split())[:400]).rstrip(".") or type(error).__name__
+    return f"--address {address}: {why}."
 
 
 def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return printable_text((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".")
 
 
 def _last(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return printable_text((str(error).strip().splitlines() or [type(error).__name__])[-1]).rstrip(".")
 
 
 def main() -> int:

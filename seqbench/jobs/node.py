@@ -1,7 +1,7 @@
 """What a task of a cluster does on the node where it runs: a process for the job, as on any machine, and its results
 sent back.
 
-The node shares no disk with the machine that the grid was started on. It is told what to run (`Order`) and given
+The node shares no disk with the machine that the grid was started on. It is told what to run (`Assignment`) and given
 parcels: prepared data, which it keeps in its own cache, files of the user's own, and what an earlier run of the job has
 left to go on from. The process writes into a store in a temporary folder, and what it leaves comes back in frames: a
 line of JSON with events, and behind it bytes of a file. Frames are no objects of Python's, and whoever receives one
@@ -30,9 +30,19 @@ from seqbench.jobs.job import Job
 from seqbench.jobs.pool import Event, LocalProcesses
 from seqbench.jobs.store import RECORD, Store
 
-__all__ = ["PACKAGES", "Order", "Parcel", "is_file_name", "pack", "read_frame", "run_there"]
+__all__ = [
+    "PACKAGES",
+    "Assignment",
+    "Parcel",
+    "is_file_name",
+    "packed_folder",
+    "printable_text",
+    "read_frame",
+    "run_there",
+]
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "safetensors", "pyarrow")  # that a node must have
+TRAVELLED_IN = Path(__file__).parents[2]  # on a node: what was sent to it
 OWN = "cluster"  # the folder of the cache for what is of no use but to a cluster
 PIECE = 4 * 2**20  # bytes of a file in a frame
 SAID = 0.25  # seconds between two frames of events, at least
@@ -59,7 +69,7 @@ SHAPES: dict[str, tuple[type | tuple[type, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Parcel:
-    """Bytes that travel with an order.
+    """Bytes that travel with an assignment.
 
     Attributes:
         kind: ``cached``, the pack of a folder of the cache; ``file``, one of the user's own; ``kept``, one that an
@@ -77,7 +87,7 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Order:
+class Assignment:
     """A job as a node is told of it.
 
     Attributes:
@@ -102,7 +112,7 @@ class Order:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Order:
+    def from_json(cls, text: str) -> Assignment:
         """The reverse of `to_json`."""
         raw = json.loads(text)
         return cls(**{**raw, "parcels": [Parcel(**parcel) for parcel in raw["parcels"]]})
@@ -142,16 +152,16 @@ def read_frame(data: object) -> tuple[list[tuple[str, tuple[Any, ...]]], bytes]:
             raise ValueError(f"a node sent an event {str(kind)[:20]!r} of no known form")
         if kind == "piece" and not (values[0] in ("kept", "brought") and is_file_name(values[1])):
             raise ValueError(f"a node sent a file called {values[1][:100]!r}")
-        events.append((kind, tuple(_plain(value) if isinstance(value, str) else value for value in values)))
+        events.append((kind, tuple(printable_text(value) if isinstance(value, str) else value for value in values)))
     return events, piece
 
 
-def _plain(text: str) -> str:
-    """``text`` without what steers a terminal, and not longer than its end need be."""
+def printable_text(text: str) -> str:
+    """The end of ``text``, without what steers a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text[-LONGEST:])
 
 
-def pack(folder: Path) -> bytes:
+def packed_folder(folder: Path) -> bytes:
     """All files of ``folder``, as `_place` takes them."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -164,19 +174,19 @@ def pack(folder: Path) -> bytes:
 # --- on the node -----------------------------------------------------------------------------------------------------
 
 
-def run_there(order: str, references: Sequence[Any]) -> Iterator[bytes]:
-    """Run the job of ``order`` in a process here; yields frames, at last one that says how it ended.
+def run_there(assignment: str, references: Sequence[Any]) -> Iterator[bytes]:
+    """Run the job of ``assignment`` in a process here; yields frames, at last one that says how it ended.
 
     ``references`` are those of the parcels' bytes, which are fetched when they are needed.
     """
     try:
-        yield from _run(Order.from_json(order), references)
+        yield from _run(Assignment.from_json(assignment), references)
     except Exception as error:  # of the node, not of the job: its disk is full, say
         yield _frame([["lost", f"{platform.node()} could not run it ({type(error).__name__}: {error})"]])
 
 
-def _run(order: Order, references: Sequence[Any]) -> Iterator[bytes]:
-    missing, others = _differences(order.versions)
+def _run(assignment: Assignment, references: Sequence[Any]) -> Iterator[bytes]:
+    missing, others = _differences(assignment.versions)
     if missing:
         yield _frame([["unfit", f"{platform.node()} lacks {', '.join(missing)}"]])
         return
@@ -184,18 +194,18 @@ def _run(order: Order, references: Sequence[Any]) -> Iterator[bytes]:
     base.mkdir(parents=True, exist_ok=True)
     sweep(base)
     work = temporary_folder(base)
-    processes, job = _processes(), Job(order.kind, _Threads(order.threads), order.key)
+    processes, job = _processes(), Job(assignment.kind, _Threads(assignment.threads), assignment.key)
     try:
-        places = _unpack(order, references, work)
+        places = _unpack(assignment, references, work)
         message = {
-            "kind": order.kind,
-            "spec": _with_places(order.spec, places),
+            "kind": assignment.kind,
+            "spec": _with_places(assignment.spec, places),
             "out": str(work),
-            "plugins": [str(_package().parent / plugin) for plugin in order.plugins],
-            "force": order.force,
+            "plugins": [str(TRAVELLED_IN / plugin) for plugin in assignment.plugins],
+            "force": assignment.force,
         }
         processes.start(job, json.dumps(message))
-        yield from _follow(processes, work / order.home, others)
+        yield from _follow(processes, work / assignment.home, others)
     finally:
         processes.stop(job)  # where the node's worker was told to stop in the midst of it
         processes.close()
@@ -221,13 +231,6 @@ class _Threads:
 def _processes() -> LocalProcesses:
     """One at a time, from a nursery that lasts as long as the node's worker does."""
     return LocalProcesses(1, many=True, lasting=True)
-
-
-@functools.cache
-def _package() -> Path:
-    import seqbench
-
-    return Path(seqbench.__path__[0])
 
 
 @functools.cache
@@ -264,12 +267,12 @@ def _with_places(spec: Any, places: Mapping[tuple[str, str], str]) -> Any:
     return spec
 
 
-def _unpack(order: Order, references: Sequence[Any], work: Path) -> dict[tuple[str, str], str]:
+def _unpack(assignment: Assignment, references: Sequence[Any], work: Path) -> dict[tuple[str, str], str]:
     """Put parcels into their places; returns those of the user's own files, by field and the path that it names."""
     import ray
 
     places = {}
-    for parcel, reference in zip(order.parcels, references, strict=True):
+    for parcel, reference in zip(assignment.parcels, references, strict=True):
 
         def fetch(reference: Any = reference) -> bytes:
             return bytes(ray.get(reference))
@@ -281,7 +284,7 @@ def _unpack(order: Order, references: Sequence[Any], work: Path) -> dict[tuple[s
             _write(path, fetch)
             places[parcel.field, parcel.path] = str(path)
         else:
-            _write(work / order.home / parcel.name, fetch)
+            _write(work / assignment.home / parcel.name, fetch)
     return places
 
 
