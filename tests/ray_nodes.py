@@ -38,7 +38,7 @@ def processes(cache):
             about = (path / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if f"SEQBENCH_CACHE={cache}".encode() in about:
+        if any(f"{variable.decode(errors='replace')}/".startswith(f"SEQBENCH_CACHE={cache}/") for variable in about):
             found.append(int(path.name))
     return found
 

@@ -5,6 +5,7 @@ Nodes are killed, the driver is, Ctrl-C is pressed: what comes out is what the s
 
 import dataclasses
 import json
+import os
 import re
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from seqbench.config import Placement
 from seqbench.errors import UserError
 from seqbench.experiment import Grid, cluster_of, run_grid
 from seqbench.files.kinds import chosen_task
-from seqbench.jobs.cluster import RayTasks
+from seqbench.jobs.cluster import PATIENCE, RayTasks
 from seqbench.jobs.node import read_frame
 from seqbench.jobs.pool import Event
 from seqbench.jobs.record import RunRecord
@@ -283,7 +284,7 @@ def test_cells_share_a_gpu(nodes, driver, tmp_path, capfd):
     meeting = tmp_path / "meeting.py"
     meeting.write_text(
         "import os, pathlib, sys, time\nimport seqbench\n"
-        f"if os.environ.get('SEQBENCH_CACHE') == {str(cache)!r}:\n"
+        f"if os.environ.get('SEQBENCH_CACHE', '').startswith({str(cache)!r}):\n"
         "    place = pathlib.Path(os.environ['SEQBENCH_CACHE'])\n"
         "    (place / f'here-{os.getpid()}').touch()\n"
         "    end = time.monotonic() + 100\n"
@@ -399,6 +400,58 @@ def test_what_comes_back_is_published_only_if_it_is_the_record_of_the_job(tmp_pa
 def test_memory_that_ran_out_elsewhere_is_told_as_that(tmp_path):
     record = one_cell(Store(tmp_path), Script([("placed",), ("starved",), ("ended", -9, "")]))
     assert record.status == "oom" and "because memory ran out" in record.reason
+
+
+def test_a_forced_run_is_published_beside_the_one_that_is_there(tmp_path):
+    store = Store(tmp_path / "out")
+    for number, name in enumerate(("first", "second"), start=1):
+        script = Script([("placed",), ("brought", str(came_back(tmp_path, name))), ("ended", 0, "")])
+        assert one_cell(store, script, force=number == 2).status == "ok"
+        assert len(list((tmp_path / "out").glob("*/*/*/run-*"))) == number
+
+
+def test_it_is_said_once_that_there_is_no_room(monkeypatch):
+    said = []
+    tasks = ray_tasks(monkeypatch, [(4, 1)], gpus=0.5, say=said.append)
+    tasks._running = {"a": None, "b": None}
+    tasks._waiting = dict.fromkeys("ab", time.monotonic() - PATIENCE + 5)
+    tasks._tell_patience()
+    assert not said
+    tasks._waiting = dict.fromkeys("ab", time.monotonic() - PATIENCE - 5)
+    for _ in range(3):
+        tasks._tell_patience()
+    assert said == ["no node of the cluster has 1 CPU and 0.5 GPUs free: waiting for one"]
+
+
+PLACED = """
+import sys
+from pathlib import Path
+from seqbench.disk import cache_root
+from seqbench.jobs.node import Parcel, _base, _place, packed_folder
+
+source = Path(sys.argv[1])
+source.mkdir()
+(source / "inside").mkdir()
+(source / "inside" / "a").write_text("1")
+fetched = []
+
+def place(sha256):
+    pack = packed_folder(source)
+    _place(Parcel("cached", "set/data", sha256), lambda: fetched.append(sha256) or pack)
+    return (cache_root() / "set" / "data" / "inside" / "a").read_text()
+
+_base()
+assert place("x") == place("x") == "1" and packed_folder(source) == packed_folder(source)
+(source / "inside" / "a").write_text("2")
+assert place("y") == "2" and place("x") == "2" and fetched == ["x", "y", "x"]
+assert [path.name for path in (cache_root() / "set").iterdir()] == ["data"]
+assert str(cache_root()) == sys.argv[2] + "/cluster/cache"
+"""
+
+
+def test_data_is_unpacked_once_and_makes_way_for_another(tmp_path):
+    words = [sys.executable, "-c", PLACED, str(tmp_path / "source"), str(tmp_path / "node")]
+    subprocess.run(words, check=True, env={**os.environ, "SEQBENCH_CACHE": str(tmp_path / "node")})
 
 
 def frame(events, piece=b""):

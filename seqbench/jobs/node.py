@@ -2,10 +2,10 @@
 sent back.
 
 The node shares no disk with the machine that the grid was started on. It is told what to run (`Assignment`) and given
-parcels: prepared data, which it keeps in its own cache, files of the user's own, and what an earlier run of the job has
-left to go on from. The process writes into a store in a temporary folder, and what it leaves comes back in frames: a
-line of JSON with events, and behind it bytes of a file. Frames are no objects of Python's, and whoever receives one
-holds it to its form (`read_frame`).
+parcels: prepared data, files of the user's own, and what an earlier run of the job has left to go on from. All of it
+lies in one folder of the node's cache, apart from what others prepare there; data and files stay. The process writes
+into a store in a temporary folder, and what it leaves comes back in frames: a line of JSON with events, and behind it
+bytes of a file. Frames are no objects of Python's, and whoever receives one holds it to its form (`read_frame`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import platform
 import re
 import shutil
@@ -21,8 +22,8 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from seqbench.disk import OCCUPIED, cache_root, replace_file, sweep, temporary_folder
 from seqbench.environment import package_version
@@ -43,7 +44,7 @@ __all__ = [
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "safetensors", "pyarrow")  # that a node must have
 TRAVELLED_IN = Path(__file__).parents[2]  # on a node: what was sent to it
-OWN = "cluster"  # the folder of the cache for what is of no use but to a cluster
+WHEN = (1980, 1, 1, 0, 0, 0)  # of all that is packed, so that the same files make the same pack
 PIECE = 4 * 2**20  # bytes of a file in a frame
 SAID = 0.25  # seconds between two frames of events, at least
 KEPT = 5.0, 100.0  # seconds between two copies of what is kept, at least; and times what sending one took
@@ -167,7 +168,7 @@ def packed_folder(folder: Path) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                archive.writestr(str(PurePosixPath(path.relative_to(folder))), path.read_bytes())
+                archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix(), WHEN), path.read_bytes())
     return buffer.getvalue()
 
 
@@ -190,7 +191,7 @@ def _run(assignment: Assignment, references: Sequence[Any]) -> Iterator[bytes]:
     if missing:
         yield _frame([["unfit", f"{platform.node()} lacks {', '.join(missing)}"]])
         return
-    base = cache_root() / OWN
+    base = _base()
     base.mkdir(parents=True, exist_ok=True)
     sweep(base)
     work = temporary_folder(base)
@@ -225,6 +226,14 @@ class _Threads:
 
     def to_json(self) -> dict[str, Any]:
         return {}
+
+
+@functools.cache
+def _base() -> Path:
+    """The folder of this node for cells of clusters. In it is the cache that their processes use."""
+    base = cache_root().absolute() / "cluster"
+    os.environ["SEQBENCH_CACHE"] = str(base / "cache")
+    return base
 
 
 @functools.cache
@@ -280,7 +289,7 @@ def _unpack(assignment: Assignment, references: Sequence[Any], work: Path) -> di
         if parcel.kind == "cached":
             _place(parcel, fetch)
         elif parcel.kind == "file":
-            path = cache_root() / OWN / "files" / parcel.sha256 / parcel.name
+            path = _base() / "files" / parcel.sha256 / parcel.name
             _write(path, fetch)
             places[parcel.field, parcel.path] = str(path)
         else:
@@ -295,32 +304,31 @@ def _write(path: Path, fetch: Callable[[], bytes]) -> None:
 
 
 def _place(parcel: Parcel, fetch: Callable[[], bytes]) -> None:
-    """Bring a folder of the cache to what it was where the parcel was packed, unless that was done before."""
-    folder, mark = cache_root() / parcel.name, cache_root() / OWN / "has" / parcel.sha256
+    """Bring a folder of the cache to what it was where the parcel was packed, unless that was done before.
+
+    One from another machine, of the same name and not quite the same, makes way.
+    """
+    folder, mark = cache_root() / parcel.name, _base() / "has" / parcel.name / parcel.sha256
     if folder.is_dir() and mark.is_file():
         return
-    with zipfile.ZipFile(io.BytesIO(fetch())) as archive:
-        if not folder.is_dir():  # as a whole, or not at all
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            new = temporary_folder(folder.parent)
-            try:
-                archive.extractall(new)
-                new.rename(folder)
-            except OSError as error:
-                if error.errno not in OCCUPIED:  # else another worker of this node was faster
-                    raise
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
-        for name in archive.namelist():
-            path, content = folder / name, archive.read(name)
-            if not path.is_file() or path.read_bytes() != content:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                replace_file(path, functools.partial(_put, content))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = temporary_folder(folder.parent), temporary_folder(folder.parent)
+    try:
+        with zipfile.ZipFile(io.BytesIO(fetch())) as archive:
+            archive.extractall(new)
+        if folder.is_dir() and mark.is_file():  # another worker of this node was faster
+            return
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        if error.errno not in OCCUPIED:  # else another worker was, this very moment
+            raise
+    finally:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(mark.parent, ignore_errors=True)
     _write(mark, bytes)
-
-
-def _put(content: bytes, file: IO[bytes]) -> None:
-    file.write(content)
 
 
 def _follow(processes: LocalProcesses, home: Path, line: str) -> Iterator[bytes]:
