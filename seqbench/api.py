@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -33,7 +34,7 @@ from seqbench.board import (
 from seqbench.board.page import not_verified
 from seqbench.board.summary import short_board, short_runs
 from seqbench.board.verify import check_stored
-from seqbench.config import FLAGS, GridOptions, RunConfig, is_given
+from seqbench.config import FLAGS, GridOptions, Placement, RunConfig, is_given
 from seqbench.errors import Interrupted, UserError, nearest, unknown_option
 from seqbench.jobs import FINE
 from seqbench.jobs.job import Listener, Outcome
@@ -62,7 +63,10 @@ __all__ = [
 
 Names = str | Iterable[str]
 ALPHA = 0.05
-OWN = ("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress", "name")
+OWN = (  # arguments of `run` that are no field of the configuration
+    *("seeds", "jobs", "out", "force", "tune_learning_rate", "time_limit", "options", "progress", "name"),
+    *("executor", "address", "gpus_per_cell"),
+)
 LISTS = ("features", "drop", "time", "series", "run")  # options that name several columns, with commas or as a list
 COLUMNS = (*LISTS, "target", "group", "split")  # of a DataFrame these may be numbers
 
@@ -72,19 +76,19 @@ COLUMNS = (*LISTS, "target", "group", "split")  # of a DataFrame these may be nu
 
 @overload
 def run(
-    task: str | None = None, model: str = "", *, data: Any = None, seeds: None = None, jobs: int = 1,
+    task: str | None = None, model: str = "", *, data: Any = None, seeds: None = None, jobs: int | None = None,
     out: str | Path = "results/local", force: bool = False, tune_learning_rate: Literal[False] = False,
     time_limit: float | None = None, options: Mapping[str, Any] | None = None, progress: bool | None = None,
-    **config: Any,
+    executor: str = "local", address: str | None = None, gpus_per_cell: float | None = None, **config: Any,
 ) -> RunResult: ...  # fmt: skip
 
 
 @overload
 def run(
-    task: Names | None = None, model: Names = "", *, data: Any = None, seeds: int | None = None, jobs: int = 1,
-    out: str | Path = "results/local", force: bool = False, tune_learning_rate: bool = False,
+    task: Names | None = None, model: Names = "", *, data: Any = None, seeds: int | None = None,
+    jobs: int | None = None, out: str | Path = "results/local", force: bool = False, tune_learning_rate: bool = False,
     time_limit: float | None = None, options: Mapping[str, Any] | None = None, progress: bool | None = None,
-    **config: Any,
+    executor: str = "local", address: str | None = None, gpus_per_cell: float | None = None, **config: Any,
 ) -> Results: ...  # fmt: skip
 
 
@@ -94,13 +98,16 @@ def run(
     *,
     data: Any = None,
     seeds: int | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     out: str | Path = "results/local",
     force: bool = False,
     tune_learning_rate: bool = False,
     time_limit: float | None = None,
     options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    gpus_per_cell: float | None = None,
     **config: Any,
 ) -> RunResult | Results:
     """Train models on tasks, or on data of your own; what has a result already is not run again.
@@ -115,9 +122,9 @@ def run(
         data: a DataFrame, or the path of a file: your own data. ``target``, ``kind``, ``horizon``, ``time`` and the
             other options of the command line say what it is; ``test`` may be a second one, and ``name`` names the set.
         seeds: how many seeds, counted from ``seed``.
-        jobs: cells that run at once, each in a process of its own. With 1 they run here, one after the other, so that
-            models and tasks which a notebook or a script registers are known; a model from a plug-in's file runs in a
-            process of its own all the same, as it may take that down.
+        jobs: cells that run at once, each in a process of its own. With 1, as by default, they run here, one after the
+            other, so that models and tasks which a notebook or a script registers are known; a model from a plug-in's
+            file runs in a process of its own all the same, as it may take that down.
         out: directory of the records.
         force: run again even if there is a result; the old record stays beside the new one.
         tune_learning_rate: try each model at .001, .003 and .01 with seed 0, then beyond while the best is at an edge
@@ -125,6 +132,9 @@ def run(
         time_limit: seconds after which a cell is ended; cells then run in processes of their own.
         options: options of the tasks, such as ``{"ticker": "IBM"}``; they can be given by keyword, too.
         progress: False shows nothing on stderr while it runs.
+        executor: "ray" runs cells on the nodes of a Ray cluster; ``jobs`` are then as many as fit, by default.
+        address: of the cluster, "HOST:PORT", or "auto" for the one that this machine belongs to.
+        gpus_per_cell: share of a GPU of the cluster that a cell takes, such as 0.25.
         config: any field of `RunConfig`, such as ``budget="smoke"``, ``hidden=(128, 64)`` or ``seed=1``; with
             ``recipe="..."`` a documented configuration fills in what is not given, the model too.
 
@@ -140,17 +150,19 @@ def run(
         tune_learning_rate=tune_learning_rate,
         force=force,
     )
+    options_of_place: dict[str, Any] = {"executor": executor, "address": address, "gpus_per_cell": gpus_per_cell}
+    place = Placement(**options_of_place)
     _check_run(out, progress)
     model, config = _with_recipe(model, options, config)
     many = not (task is None or _is_one(task)) or not _is_one(model) or seeds is not None or tune_learning_rate
-    from seqbench.experiment import Grid, run_apart, run_cell, run_grid
+    from seqbench.experiment import Grid, cluster_of, run_apart, run_cell, run_grid
     from seqbench.jobs.store import Store
     from seqbench.models.mixer import MODELS
 
     if isinstance(model, str) and not model:
         raise UserError("which model? Give model='lstm', or several: see `seqbench list models`.")
     models = MODELS.chosen(_joined(model, "model"))
-    alone = jobs == 1 and time_limit is None
+    alone = jobs in (None, 1) and time_limit is None and place.here
     said: list[str] = []
     given = {**config, **_own_data({**config, "data": data})}
     tasks, base = _tasks_and_config(task, models, options, given, said.append)
@@ -159,18 +171,29 @@ def run(
     here = alone and not (any(entry.apart for entry in own) and _can_leave(entries))
     plugins = loaded_plugins(elsewhere=False) if here else _known_elsewhere(entries)
     store = Store(out)
-    grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
-    with _told_where(), _listener(progress, jobs, base.name if alone and not many else "") as listener:
-        for line in said:
-            listener.say(line)
-        if not many and alone and not here:
-            outcomes = [run_apart(base, store, plugins=plugins, force=force, listener=listener)]
-        elif not many and here:
-            outcomes = [run_cell(base, store, force=force, listener=listener)]
-        else:
-            outcomes = run_grid(
-                grid, listener, jobs=jobs, limit=time_limit, plugins=plugins, force=force, here=here
-            )  # fmt: skip
+    needs: dict[str, Any] = {"device": base.device, "threads": base.threads, "jobs": jobs}
+    with _told_where(), cluster_of(place, **needs, plugins=plugins, say=_speaker(progress)) as cluster:
+        base = base if cluster is None else dataclasses.replace(base, device=cluster.device)
+        grid = Grid(base, tasks, models, store, seeds=asked.seeds, tune=tune_learning_rate)
+        at_once = (jobs or 1) if cluster is None else cluster.slots
+        with _listener(progress, at_once, base.name if alone and not many else "") as listener:
+            for line in said:
+                listener.say(line)
+            if not many and alone and not here:
+                outcomes = [run_apart(base, store, plugins=plugins, force=force, listener=listener)]
+            elif not many and here:
+                outcomes = [run_cell(base, store, force=force, listener=listener)]
+            else:
+                outcomes = run_grid(
+                    grid,
+                    listener,
+                    jobs=jobs,
+                    limit=time_limit,
+                    plugins=plugins,
+                    force=force,
+                    here=here,
+                    executor=cluster,
+                )
     results = Results.of(outcomes)
     return results if many else _single(results[0], stored=outcomes[0].stored)
 
@@ -206,8 +229,8 @@ def _own_data(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("data", "test"):
         value = given.get(name)
         if isinstance(value, pd.DataFrame):
+            from seqbench.disk import cache_root
             from seqbench.files.frames import FRAMES, frame_file
-            from seqbench.prepare import cache_root
 
             files[name] = str(frame_file(value, cache_root() / FRAMES))
         elif value is not None:
@@ -452,8 +475,8 @@ def _known_elsewhere(entries: Sequence[Any]) -> tuple[Path, ...]:
     for entry in entries:
         if entry.here_only:
             raise UserError(
-                f"{entry.name} is registered in this session only, so other processes do not know it: leave out jobs "
-                "and time_limit, or write it to a file and load this with seqbench.load_plugin."
+                f"{entry.name} is registered in this session only, so other processes do not know it: leave out jobs, "
+                "time_limit and executor, or write it to a file and load this with seqbench.load_plugin."
             )
     return loaded_plugins()
 
@@ -464,6 +487,11 @@ def _listener(progress: bool | None, jobs: int, title: str) -> AbstractContextMa
     from seqbench.jobs.progress import Terminal
 
     return Terminal(jobs, title)
+
+
+def _speaker(progress: bool | None) -> Callable[[str], None]:
+    """Says what is to be known of a cluster, where progress is shown at all."""
+    return lambda line: None if progress is False else print(f"ray: {line}", file=sys.stderr)  # noqa: T201
 
 
 @contextlib.contextmanager

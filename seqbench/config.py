@@ -18,10 +18,10 @@ from seqbench.options import (
     OUTPUT,
     TRAINING,
     WHAT,
+    AtOnce,
     Count,
     Device,
     Flag,
-    Jobs,
     Parameter,
     Range,
     Share,
@@ -42,6 +42,7 @@ __all__ = [
     "METHODS",
     "DataOptions",
     "GridOptions",
+    "Placement",
     "RunConfig",
     "TuneOptions",
     "is_given",
@@ -350,6 +351,37 @@ class RunConfig(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the processes run that a command starts."""
+
+    executor: Annotated[Literal["local", "ray"], Parameter(group=MACHINE)] = "local"
+    """Where processes run: on this machine, or on the nodes of a Ray cluster."""
+    address: Annotated[str | None, Parameter(group=MACHINE, metavar="HOST:PORT")] = None
+    """The Ray cluster; auto: the one that this machine belongs to."""
+    gpus_per_cell: Annotated[float | None, Range(gt=0, le=1), Parameter(group=MACHINE, metavar="X")] = None
+    """Share of a GPU of the Ray cluster that each takes, such as 0.25; by default a whole one, if they use one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        check_options(self)
+        if self.executor == "local":
+            for name in ("address", "gpus_per_cell"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"--{name.replace('_', '-')} is for --executor ray: give that, too, or leave it out."
+                    )
+        elif self.address is None:
+            raise UserError(
+                "--executor ray needs the cluster: give --address HOST:PORT, or --address auto on a machine of it."
+            )
+
+    @property
+    def here(self) -> bool:
+        """Whether processes run on this machine."""
+        return self.executor == "local"
+
+
+@dataclass(frozen=True, kw_only=True)
 class GridOptions:
     """How many cells, and how they are run."""
 
@@ -357,8 +389,8 @@ class GridOptions:
     """Number of seeds, counted from --seed."""
     tune_learning_rate: Annotated[Flag, Parameter(group=TRAINING)] = False
     """Try each model at .001, .003 and .01 with seed 0, beyond while the best is an edge, and go on with the best."""
-    jobs: Jobs = 1
-    """Cells that run at once, each in a process of its own."""
+    jobs: AtOnce = None
+    """Cells that run at once, each in a process of its own; by default 1, on a cluster as many as it has room for."""
     time_limit: TimeLimit = None
     """Seconds after which a cell is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
     force: Annotated[Flag, Parameter(group=OUTPUT)] = False
@@ -386,8 +418,8 @@ class TuneOptions:
     """Trials that are chosen at once, from the results of those before them: the same ones whatever --jobs."""
     no_pruning: Annotated[Flag, Parameter(group=TRAINING)] = False
     """Train every trial to its end; else one ends when validation is not among the best third of those before it."""
-    jobs: Jobs = 1
-    """Trials that run at once, each in a process of its own."""
+    jobs: AtOnce = None
+    """Trials that run at once, each in a process of its own; by default 1, on a cluster as many as it has room for."""
     time_limit: TimeLimit = None
     """Seconds after which a trial is ended; by default by budget: 10 minutes, 2 hours, a day, a week."""
 

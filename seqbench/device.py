@@ -20,9 +20,11 @@ __all__ = [
     "denormals_flushed",
     "device_name",
     "flushes_denormals",
+    "is_here",
     "peak_memory",
     "reset_peak_memory",
     "resolve_device",
+    "resolved_for_others",
     "settings",
     "synchronize",
 ]
@@ -61,6 +63,9 @@ class Wanted(Protocol):
         """fp32, tf32 or bf16."""
 
 
+_others: str | None = None  # the type of device of the machines that runs are resolved for; None: of this one
+
+
 def resolve_device(config: Wanted) -> torch.device:
     """The device that ``config`` asks for; ``auto`` takes CUDA where there is one, else the CPU.
 
@@ -68,18 +73,37 @@ def resolve_device(config: Wanted) -> torch.device:
         UserError: the device is not there, or can't do the precision.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there |= {} if _others is None else {_others: True}
     name = config.device if config.device != "auto" else ("cuda" if there["cuda"] else "cpu")
     if not there[name]:
         raise UserError(f"--device {name}: this machine (or this build of torch) has none; take --device cpu or auto.")
     if config.precision != "fp32" and name != "cuda":
         raise UserError(f"--precision {config.precision} needs a CUDA device; on {name} take --precision fp32.")
-    if config.precision == "bf16" and not torch.cuda.is_bf16_supported():
+    if config.precision == "bf16" and _others is None and not torch.cuda.is_bf16_supported():
         raise UserError("--precision bf16: this GPU does not support it; take --precision fp32.")
     return torch.device(name)
 
 
+@contextlib.contextmanager
+def resolved_for_others(device: str) -> Iterator[None]:
+    """Inside, a device of that type counts as there: what is resolved is for other machines, which have one."""
+    global _others
+    before, _others = _others, device
+    try:
+        yield
+    finally:
+        _others = before
+
+
+def is_here(device: torch.device) -> bool:
+    """Whether this machine has it."""
+    return device.type != "cuda" or torch.cuda.is_available()
+
+
 def device_name(device: torch.device) -> str:
     """What the device calls itself: costs are compared only within one name."""
+    if not is_here(device):
+        return "a GPU of another machine"
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_model()} ({os.cpu_count()} cores)"

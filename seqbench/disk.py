@@ -21,6 +21,7 @@ from seqbench.errors import UserError
 __all__ = [
     "OCCUPIED",
     "TEMPORARY",
+    "cache_root",
     "distribution_file",
     "replace_file",
     "sha256",
@@ -34,6 +35,13 @@ STALE = 7 * 24 * 3600  # seconds after which one is surely abandoned, whoever ma
 OWNED = re.compile(r"\.tmp-([0-9a-f]{8})-([0-9]+)-([0-9]+)-[0-9a-f]{16}\Z")  # machine, process, when that started
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # renaming onto a folder that is there; the last on Windows
+
+
+def cache_root() -> Path:
+    """``$SEQBENCH_CACHE``, else the user's cache directory."""
+    import platformdirs
+
+    return Path(os.environ.get("SEQBENCH_CACHE") or platformdirs.user_cache_dir("seqbench", appauthor=False))
 
 
 def sha256(path: Path) -> str:

@@ -1,18 +1,37 @@
-"""Where a cell ran: versions and the state of seqbench's own checkout."""
+"""Where a cell ran: versions and the state of seqbench's own checkout.
+
+Code that was sent to another machine has neither a distribution nor a checkout there: a file beside it, `TRAVELLED`,
+says of which version and commit it is.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-__all__ = ["git_state", "package_version", "seqbench_version"]
+__all__ = ["TRAVELLED", "git_state", "package_version", "seqbench_version", "travel_note"]
+
+TRAVELLED = "travelled.json"
+
+
+def travel_note() -> str:
+    """What `TRAVELLED` is to hold beside a copy of this code."""
+    return json.dumps({"version": seqbench_version(), "git": git_state()})
+
+
+@functools.cache
+def _travelled() -> dict[str, Any]:
+    path = Path(__file__).with_name(TRAVELLED)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def seqbench_version() -> str:
     """The installed version, or ``0+source`` when it runs from a checkout that is not installed."""
-    return package_version("seqbench") or "0+source"
+    return str(_travelled().get("version") or package_version("seqbench") or "0+source")
 
 
 def package_version(name: str) -> str | None:
@@ -26,6 +45,8 @@ def package_version(name: str) -> str | None:
 @functools.cache
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, dirty) of the checkout that seqbench runs from, or (None, None) where it is installed from a wheel."""
+    if note := _travelled():
+        return tuple(note["git"])
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None, None

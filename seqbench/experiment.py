@@ -25,14 +25,23 @@ import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
 
-from seqbench.config import ADDED, FRAME_OPTIONS, DataOptions, RunConfig
+from seqbench.config import ADDED, FRAME_OPTIONS, DataOptions, Placement, RunConfig
 from seqbench.data import InOrder, Split, Stream, TaskData
-from seqbench.device import CUDNN_LONGEST, denormals_flushed, device_name, resolve_device, settings
+from seqbench.device import (
+    CUDNN_LONGEST,
+    denormals_flushed,
+    device_name,
+    is_here,
+    resolve_device,
+    resolved_for_others,
+    settings,
+)
 from seqbench.environment import git_state, package_version, seqbench_version
 from seqbench.errors import Interrupted, UserError
+from seqbench.jobs.cluster import RayTasks
 from seqbench.jobs.estimates import run_rate
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
-from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
+from seqbench.jobs.pool import TIME_LIMITS, Executor, LocalProcesses, run_jobs
 from seqbench.jobs.record import (
     READING_SHA256,
     SCHEMA_VERSION,
@@ -66,6 +75,7 @@ from seqbench.models.kernels.layer import slower_note
 from seqbench.models.kernels.used import forget_kernels, used_kernels
 from seqbench.models.mixer import MODELS, ModelSpec, Regularisers
 from seqbench.models.sizing import flops_per_sample, width_for
+from seqbench.options import Device
 from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.rates import RATES, SECOND_SEED, Trial, chosen_rate, next_trials
 from seqbench.task import TASKS, Budget, TaskSpec, changed_of, check_recipe, parse_options, recipe_of
@@ -77,6 +87,7 @@ __all__ = [
     "about_data",
     "build_model",
     "check_sees_no_future",
+    "cluster_of",
     "environment_of",
     "estimate_seconds",
     "lasting_processes",
@@ -186,7 +197,9 @@ def resolve(
     resolved = {**_resolved(config, budget), **_about_recipe(config, short)}
     codes = TASKS.entry(spec.name).code, MODELS.entry(model.name).code
     named = _named(prepared, model, codes)
-    job = Job(__name__, config, run_key(named["task"], named["model"], resolved, device.type))
+    key = run_key(named["task"], named["model"], resolved, device.type)
+    own = tuple((name, path) for name in ("data", "test") if (path := getattr(config, name)) is not None)
+    job = Job(__name__, config, key, files=own, cached=prepared.cached)
     return Experiment(config, prepared, model, budget, device, resolved, job, data_seconds, git, codes)
 
 
@@ -808,20 +821,22 @@ def run_grid(
     grid: Grid,
     listener: Listener,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     limit: float | None = None,
     plugins: Sequence[Path] = (),
     force: bool = False,
     here: bool = False,
+    executor: Executor | None = None,
 ) -> list[Outcome]:
     """Run what has no final record yet, the trials of learning rates first; returns all outcomes in the grid's order.
 
     Args:
-        jobs: how many cells run at once, each in a process of its own.
+        jobs: how many cells run at once, each in a process of its own; 1 unless it is said.
         limit: seconds after which a cell is ended; by default `TIME_LIMITS` of the budget.
         plugins: files that each process loads first.
         force: run again what has a record, too.
         here: run the cells one after the other in this process, without a time limit, instead.
+        executor: where processes run; None: on this machine.
 
     Raises:
         UserError: the store can't be written, or an option that can't be used; before anything is run.
@@ -838,9 +853,9 @@ def run_grid(
             if here:
                 done = _run_here(grid, todo, listener, force=force)
             else:
-                executor = LocalProcesses(jobs, _gpus(grid.base), many=len(todo) > 1)
+                where = executor or LocalProcesses(jobs or 1, _gpus(grid.base), many=len(todo) > 1)
                 done = run_jobs(
-                    todo, grid.store, executor, grid.failed, listener, limit=limit, plugins=plugins, force=force
+                    todo, grid.store, where, grid.failed, listener, limit=limit, plugins=plugins, force=force
                 )
             for outcome in done:
                 if outcome.stored:
@@ -852,9 +867,40 @@ def run_grid(
 
 
 @contextlib.contextmanager
-def lasting_processes(config: RunConfig, slots: int) -> Iterator[LocalProcesses]:
+def cluster_of(
+    place: Placement,
+    *,
+    device: Device,
+    threads: int,
+    jobs: int | None,
+    plugins: Sequence[Path],
+    say: Callable[[str], None],
+) -> Iterator[RayTasks | None]:
+    """The cluster that ``place`` names, connected, for ``jobs`` at once; None where processes run on this machine.
+
+    Inside, `resolve` is for the cluster's nodes, and whatever is resolved must ask for the executor's ``device``.
+
+    Raises:
+        UserError: there is no such cluster, or it has not what is asked for.
+    """
+    if place.here:
+        yield None
+        return
+    assert place.address is not None
+    gpus = place.gpus_per_cell
+    with (
+        RayTasks(
+            place.address, jobs=jobs, threads=threads, device=device, gpus=gpus, plugins=plugins, say=say
+        ) as tasks,
+        resolved_for_others(tasks.device),
+    ):
+        yield tasks
+
+
+@contextlib.contextmanager
+def lasting_processes(config: RunConfig, slots: int | None) -> Iterator[LocalProcesses]:
     """Processes for several calls of `run_jobs_of`; on the way out they are ended."""
-    executor = LocalProcesses(slots, _gpus(config), many=True, lasting=True)
+    executor = LocalProcesses(slots or 1, _gpus(config), many=True, lasting=True)
     try:
         yield executor
     finally:
@@ -865,7 +911,7 @@ def run_jobs_of(
     experiments: Mapping[str, Experiment],
     jobs: Sequence[Job],
     store: Store,
-    executor: LocalProcesses,
+    executor: Executor,
     listener: Listener,
     *,
     limit: float | None = None,
@@ -927,6 +973,8 @@ def estimate_seconds(
 ) -> dict[str, float]:
     """Seconds that each of ``experiments`` will take, by key; the start of a process is counted once.
 
+    Those on a device that this machine has not are left out, unless their like has a record.
+
     Records of the same task, model, width and budget on the same device tell it best, then the table of `estimates`,
     which knows built-in models on shipped data on one core of a CPU. Of others the model is trained for a few steps and
     reads the validation split once. One that fails then is taken to fail at once.
@@ -940,6 +988,8 @@ def estimate_seconds(
     start, estimates = START, dict[str, float]()
     for experiment in experiments:
         like = _like(experiment)
+        if like not in medians and not is_here(experiment.device):
+            continue
         if like not in medians:
             known = _from_table(experiment)
             if known is None:

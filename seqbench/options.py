@@ -124,6 +124,7 @@ Count = Annotated[int | None, Parameter(converter=_read_count, n_tokens=1, metav
 Flag = Annotated[bool, Parameter(negative="")]
 Texts = tuple[str, ...]  # an option that may be given again
 Jobs = Annotated[int, Range(ge=1, le=1_000), Parameter(group=MACHINE, metavar="N")]
+AtOnce = Annotated[int | None, Range(ge=1, le=1_000), Parameter(group=MACHINE, metavar="N")]
 TimeLimit = Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=MACHINE, metavar="SECONDS")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 

@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 
 from seqbench.config import FRAME_OPTIONS, RunConfig
 from seqbench.data import NewRows, Reading, Split, TaskData, read_predictions, texts_of, unit_of
+from seqbench.disk import cache_root
 from seqbench.errors import Diverged, UserError
 from seqbench.files.frames import FRAMES, frame_file
 from seqbench.jobs.record import READING_SHA256, ReadingFile, RunRecord
 from seqbench.jobs.store import RECORD, Store
-from seqbench.prepare import cache_root
 from seqbench.readers.archives import unchanged
 from seqbench.task import TASKS, Source, TaskSpec, parse_options
 

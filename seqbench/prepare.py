@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from seqbench.baselines import BASELINES, Baseline
 from seqbench.data import Pairs, Ragged, RaggedTags, Rows, Segments, Split, Stream, Tagged, TaskData, Windows
-from seqbench.disk import OCCUPIED, replace_file, sha256, sweep, temporary_folder
+from seqbench.disk import OCCUPIED, cache_root, replace_file, sha256, sweep, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import NotApplicable, UserError
 from seqbench.readers.archives import suffix_of, unchanged
@@ -46,7 +46,6 @@ __all__ = [
     "Prepared",
     "baselines_left_out",
     "baselines_not_applicable",
-    "cache_root",
     "download_folder",
     "fingerprint",
     "fit_baselines",
@@ -76,6 +75,17 @@ class Prepared:
     options: dict[str, Any]
     source: str
     folder: Path
+    fetched: Path | None = None  # the folder of the canonical set that it was made of
+
+    @property
+    def baselines_folder(self) -> Path:
+        """What is kept of each baseline."""
+        return self.folder.parent / f"{self.folder.name}.baselines"
+
+    @property
+    def cached(self) -> tuple[Path, ...]:
+        """Folders of the cache from which another machine has the same data without preparing it."""
+        return tuple(folder for folder in (self.folder, self.baselines_folder, self.fetched) if folder is not None)
 
     @property
     def data_sha256(self) -> str:
@@ -124,7 +134,8 @@ def prepare(
         with _watched(origin):
             return spec.load(origin, options)
 
-    return Prepared(spec, load_or_build(folder, build), chosen, source, folder)
+    fetched_to = download_folder(spec, options) if source == "hub" and spec.fetch is not None else None
+    return Prepared(spec, load_or_build(folder, build), chosen, source, folder, fetched_to)
 
 
 def _said(options: Any) -> dict[str, Any]:
@@ -201,7 +212,7 @@ def _everything(prepared: Prepared, say: Say) -> dict[str, dict[str, Any]]:
         entry = BASELINES.entry(name)
         baseline = entry.value
         code = _code(baseline.fit, prepared.spec.module) + _made_by(FITTERS) + (entry.code or "")
-        path = prepared.folder.parent / f"{prepared.folder.name}.baselines" / f"{name}.json"
+        path = prepared.baselines_folder / f"{name}.json"
         kept = _stored(path, code)
         if kept is None:
             say(f"fitting baseline {name} (once)")
@@ -267,13 +278,6 @@ def _stored(path: Path, code: str) -> dict[str, Any] | None:
         return kept if kept["code"] == code and whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def cache_root() -> Path:
-    """``$SEQBENCH_CACHE``, else the user's cache directory."""
-    import platformdirs
-
-    return Path(os.environ.get("SEQBENCH_CACHE") or platformdirs.user_cache_dir("seqbench", appauthor=False))
 
 
 def fingerprint(**inputs: Any) -> str:

@@ -31,7 +31,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from seqbench.errors import UserError, nearest
 
-__all__ = ["Entry", "Registry", "check_name", "load_plugin", "loaded_plugins", "registered_by"]
+__all__ = ["Entry", "Registry", "check_name", "load_plugin", "loaded_plugins", "plugin_files", "registered_by"]
 
 T = TypeVar("T")
 
@@ -283,6 +283,15 @@ def loaded_plugins(*, elsewhere: bool = True) -> tuple[Path, ...]:
 
 
 # --- modules that a plug-in imports from its own folder --------------------------------------------------------------
+
+
+def plugin_files(path: str | Path) -> dict[str, Path]:
+    """The file of a plug-in and the modules that it imports from its folder, by their places in it; packages' folders,
+    too.
+    """
+    file = Path(path).resolve()
+    others = _helpers_of(file, file.read_bytes()).values()
+    return {str(one.relative_to(file.parent)): one for one in (file, *others)}
 
 
 def _helpers_of(file: Path, content: bytes) -> dict[str, Path]:

@@ -22,6 +22,7 @@ far. Its record has the status ``pruned``, a curve and a cost, and no figures.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -47,6 +48,7 @@ from seqbench.experiment import (
     run_stoppable,
 )
 from seqbench.jobs.job import Job, Listener, Outcome
+from seqbench.jobs.pool import Executor
 from seqbench.jobs.record import RunRecord, hash_of
 from seqbench.jobs.store import Store
 from seqbench.models.mixer import MODELS
@@ -415,7 +417,7 @@ class _Pending:
     @property
     def job(self) -> Job:
         spec = _TrialSpec(self.experiment.config, self.stop)
-        return Job(__name__, spec, self.experiment.job.key)
+        return dataclasses.replace(self.experiment.job, kind=__name__, spec=spec)
 
     def judged(self, outcome: Outcome | None) -> Trial | None:
         """What its record says, if that is enough: one of a trial that other bars had ended before these do is not.
@@ -727,15 +729,17 @@ def run_studies(
     found: Sequence[Search],
     listener: Listener,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     limit: float | None = None,
     plugins: Sequence[Path] = (),
+    executor: Executor | None = None,
 ) -> list[Study]:
     """Run every study to its end, a wave of each at a time, ``jobs`` trials at once; all that is known is kept.
 
     Args:
         limit: seconds after which a trial is ended, as `run_grid` has it.
         plugins: files that each process loads first.
+        executor: where processes run; None: on this machine.
 
     Raises:
         UserError: the folder of results can't be written.
@@ -744,7 +748,7 @@ def run_studies(
     store, heard = found[0].store, _ValidationOnly(listener)
     store.check_writable()
     store.sweep()
-    with lasting_processes(found[0].config, jobs) as executor:
+    with contextlib.nullcontext(executor) if executor else lasting_processes(found[0].config, jobs) as where:
         while waves := [(search, wave) for search in found if (wave := search.pending())]:
             for search, wave in waves:
                 numbers = f"{wave[0].number + 1} to {wave[-1].number + 1}" if len(wave) > 1 else f"{wave[0].number + 1}"
@@ -753,7 +757,7 @@ def run_studies(
             def run(todo: Sequence[_Pending]) -> None:
                 experiments = {one.experiment.job.key: one.experiment for one in todo}
                 cells = [one.job for one in todo]
-                run_jobs_of(experiments, cells, store, executor, heard, limit=limit, plugins=plugins)
+                run_jobs_of(experiments, cells, store, where, heard, limit=limit, plugins=plugins)
 
             ended = _ended([one for _, wave in waves for one in wave], store, run)
             for search, wave in waves:
@@ -780,14 +784,17 @@ def _ended(wave: Sequence[_Pending], store: Store, run: Callable[[Sequence[_Pend
         run(sorted(cells, key=lambda one: (-one.experiment.config.widths[0], -one.experiment.budget.steps)))
 
 
-def estimate_studies(found: Sequence[Search], say: Callable[[str], None]) -> float:
-    """Seconds that all trials would take one after the other if each were random and none pruned: an upper bound."""
+def estimate_studies(found: Sequence[Search], say: Callable[[str], None]) -> float | None:
+    """Seconds that all trials would take one after the other if each were random and none pruned: an upper bound; None
+    where that is not known.
+    """
     experiments: list[Experiment] = []
     for search in found:
         points = _asked(search.space, [], range(search.wanted), "random", search.config.seed, "minimize")
         experiments += [search._experiment(point) for point in points]
     seconds = estimate_seconds(experiments, found[0].store, say)
-    return sum(seconds[one.job.key] for one in experiments)
+    known = [seconds.get(one.job.key) for one in experiments]
+    return None if None in known else sum(one or 0.0 for one in known)
 
 
 # --- what came out ---------------------------------------------------------------------------------------------------

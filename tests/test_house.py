@@ -75,6 +75,7 @@ def test_jobs_know_no_task_no_model_and_no_probe():
                 "report",
                 "registry",
                 "disk",
+                "environment",
                 "process",
                 "errors",
             }, name

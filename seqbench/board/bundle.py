@@ -25,12 +25,12 @@ import numpy.typing as npt
 
 from seqbench.board.verify import check_figure, check_stored, left_out_of
 from seqbench.data import PREDICTIONS, Truth, read_predictions
-from seqbench.disk import replace_file, sha256, temporary_folder
+from seqbench.disk import cache_root, replace_file, sha256, temporary_folder
 from seqbench.environment import seqbench_version
 from seqbench.errors import UserError
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import LEFT_OUT, RECORD, Store
-from seqbench.prepare import Prepared, baselines_left_out, cache_root, fit_baselines, prepare
+from seqbench.prepare import Prepared, baselines_left_out, fit_baselines, prepare
 from seqbench.readers.archives import title
 from seqbench.task import TASKS
 

@@ -9,22 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from seqbench.cli.common import FLAT, Common, Out, show_json
+from seqbench.cli.common import FLAT, Common, Out, show_json, speaker
+from seqbench.config import Placement
 from seqbench.errors import UserError
 from seqbench.jobs import FINE
 from seqbench.jobs.estimates import case_seconds
-from seqbench.options import MACHINE, OUTPUT, WHAT, Device, Flag, Jobs, Parameter, check_options
+from seqbench.options import MACHINE, OUTPUT, WHAT, AtOnce, Device, Flag, Parameter, check_options
 from seqbench.probes import PROBES
 from seqbench.report.terminal import print_table, print_text
 from seqbench.report.text import counted, duration
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
+    from seqbench.jobs.cluster import RayTasks
     from seqbench.jobs.job import Job
     from seqbench.jobs.store import Store
 
 __all__ = ["COMMAND", "Claims"]
 
 BOARD = Path("results/board")
+USUAL = 2  # cases at once on this machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +40,16 @@ class Claims:
     """Directory of the records; the ledger goes there, too."""
     board: Annotated[Path, Parameter(group=WHAT, metavar="DIR")] = BOARD
     """Directory of task records, from which skills are compared."""
-    jobs: Jobs = 2
-    """Cases that run at once, each in a process of its own; what reads a clock runs alone."""
+    jobs: AtOnce = None
+    """Cases that run at once, each in a process of its own; by default 2, on a cluster as many as it has room for. What
+    reads a clock runs alone."""
     device: Annotated[Device, Parameter(group=MACHINE)] = "auto"
     """Device to measure on."""
     report: Annotated[Flag, Parameter(group=WHAT)] = False
     """Measure nothing: write the ledger from the records that are there."""
     dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Show the cases, and run none."""
+    place: Annotated[Placement, FLAT] = field(default_factory=Placement)
     common: Annotated[Common, FLAT] = field(default_factory=Common)
 
     def __post_init__(self) -> None:
@@ -55,6 +60,15 @@ class Claims:
 
     def __call__(self) -> int:
         """Measure what has no record yet and write; 1 if a case failed."""
+        if self.report and not self.place.here:
+            raise UserError("--report measures nothing: leave --executor ray out.")
+        from seqbench.experiment import cluster_of
+
+        needs: dict[str, Any] = {"device": self.device, "threads": 1, "jobs": self.jobs}
+        with cluster_of(self.place, **needs, plugins=self.common.plugin, say=speaker("ray")) as cluster:
+            return self._measure(cluster)
+
+    def _measure(self, cluster: RayTasks | None) -> int:
         from seqbench.claims import ledger
         from seqbench.device import resolve_device
         from seqbench.jobs.store import Store
@@ -62,11 +76,12 @@ class Claims:
         from seqbench.probes.shared.measuring import find_older, measure_all
 
         store = Store(self.out)
-        jobs = ledger.plan(self.budget, resolve_device(Request(device=self.device)).type)
+        device = self.device if cluster is None else cluster.device
+        jobs = ledger.plan(self.budget, resolve_device(Request(device=device)).type)
         if self.dry_run:
             waiting = [job for job in jobs if store.final(job) is None]
-            plan = _plan(jobs, store)
-            show_json(plan) if self.common.json else _show_plan(plan, waiting, self.jobs)
+            plan, at_once = _plan(jobs, store), (self.jobs or USUAL) if cluster is None else cluster.slots
+            show_json(plan) if self.common.json else _show_plan(plan, waiting, at_once)
             return 0
         if self.report:
             outcomes = [known for job in jobs if (known := store.find(job) or find_older(job, store))]
@@ -76,7 +91,7 @@ class Claims:
                 )
         else:
             ledger.read_board(self.board)  # one that can't be read is found before hours of work
-            outcomes = measure_all(jobs, store, self.jobs, plugins=self.common.plugin)
+            outcomes = measure_all(jobs, store, self.jobs or USUAL, plugins=self.common.plugin, cluster=cluster)
         written = ledger.write(jobs, outcomes, self.budget, self.out, self.board)
         failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
         if self.common.json:

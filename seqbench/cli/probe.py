@@ -10,17 +10,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from seqbench.cli.common import FLAT, Common, Out, Picture, draw_picture, outcome_data, picture_place, show_json
+from seqbench.cli.common import (
+    FLAT,
+    Common,
+    Out,
+    Picture,
+    draw_picture,
+    outcome_data,
+    picture_place,
+    show_json,
+    speaker,
+)
 from seqbench.cli.run import evidence
+from seqbench.config import Placement
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
 from seqbench.jobs.estimates import case_seconds
-from seqbench.options import OUTPUT, Flag, Jobs, Parameter, TimeLimit, check_options
+from seqbench.options import OUTPUT, AtOnce, Flag, Parameter, TimeLimit, check_options
 from seqbench.probes import PROBES, Probe, Request
 from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import counted, duration
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
+    from seqbench.jobs.cluster import RayTasks
     from seqbench.jobs.job import Outcome
 
 __all__ = ["ProbeCommand", "ProbeRun", "group"]
@@ -32,8 +44,9 @@ class ProbeRun:
 
     out: Out = Path("results/local")
     """Directory of the records."""
-    jobs: Jobs = 1
-    """Cases that run at once, each in a process of its own; with 1 they run here. What reads a clock runs alone."""
+    jobs: AtOnce = None
+    """Cases that run at once, each in a process of its own; by default 1, which runs here, on a cluster as many as it
+    has room for. What reads a clock runs alone."""
     time_limit: TimeLimit = None
     """Seconds after which a case in a process of its own (--jobs 2 or more) is ended; by default by budget: 10 minutes,
     2 hours, a day."""
@@ -48,8 +61,6 @@ class ProbeRun:
         """Refuse what no run could use."""
         check_options(self)
         picture_place(self.plot, Path("probe.png"))
-        if self.time_limit is not None and self.jobs == 1:
-            raise UserError("--time-limit ends processes, and --jobs 1 starts none: give --jobs 2 as well.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +69,26 @@ class ProbeCommand:
 
     request: Annotated[Request, FLAT] = field(default_factory=Request)
     run: Annotated[ProbeRun, FLAT] = field(default_factory=ProbeRun)
+    place: Annotated[Placement, FLAT] = field(default_factory=Placement)
     common: Annotated[Common, FLAT] = field(default_factory=Common)
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.run.time_limit is not None and self.run.jobs in (None, 1) and self.place.here:
+            raise UserError("--time-limit ends processes, and --jobs 1 starts none: give --jobs 2 as well.")
 
     def __call__(self) -> int:
         """Measure what has no record yet, print the table and draw the picture; 1 if a case failed."""
+        from seqbench.experiment import cluster_of
+        from seqbench.models.mixer import MODELS
+
+        request, plugins = self.request, self.common.plugin
+        MODELS.chosen(request.model)  # a wrong one is found before a cluster is asked
+        needs: dict[str, Any] = {"device": request.device, "threads": request.threads, "jobs": self.run.jobs}
+        with cluster_of(self.place, **needs, plugins=plugins, say=speaker("ray")) as cluster:
+            return self._measure(cluster)
+
+    def _measure(self, cluster: RayTasks | None) -> int:
         from seqbench.jobs.store import Store
         from seqbench.models.mixer import MODELS
         from seqbench.probes.shared.measuring import measure_all, measured, plan_jobs
@@ -69,7 +96,8 @@ class ProbeCommand:
         probe: Probe[Any] = PROBES.get(type(self).__name__)
         options = getattr(self, "options")  # noqa: B009 - each command adds its own
         store, run = Store(self.run.out), self.run
-        jobs = plan_jobs(probe.name, self.request, options, MODELS.chosen(self.request.model))
+        request = self.request if cluster is None else dataclasses.replace(self.request, device=cluster.device)
+        jobs = plan_jobs(probe.name, request, options, MODELS.chosen(request.model))
         if run.dry_run:
             states = [known.record.status if (known := store.final(job)) else "to run" for job in jobs]
             plan = [
@@ -82,7 +110,10 @@ class ProbeCommand:
             ]
             show_json(plan) if self.common.json else _show_plan(plan)
             return 0
-        outcomes = measure_all(jobs, store, run.jobs, limit=run.time_limit, plugins=self.common.plugin, force=run.force)
+        limit, plugins = run.time_limit, self.common.plugin
+        outcomes = measure_all(
+            jobs, store, run.jobs or 1, limit=limit, plugins=plugins, force=run.force, cluster=cluster
+        )
         measurements = measured(outcomes)
         usual = store.root / "probes" / f"{probe.name}.png"
         place = picture_place(run.plot, usual) or usual

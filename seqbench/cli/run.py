@@ -25,7 +25,7 @@ from seqbench.cli.common import (
     show_json,
     speaker,
 )
-from seqbench.config import GridOptions, RunConfig
+from seqbench.config import GridOptions, Placement, RunConfig
 from seqbench.errors import UserError
 from seqbench.jobs import DONE, FINE
 from seqbench.options import OUTPUT, TRAINING, WHAT, Flag, Parameter
@@ -52,6 +52,7 @@ class Run:
 
     config: Annotated[RunConfig, FLAT]
     grid: Annotated[GridOptions, FLAT] = field(default_factory=GridOptions)
+    place: Annotated[Placement, FLAT] = field(default_factory=Placement)
     dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Show the cells and how long they would take, and run none."""
     out: Out = Path("results/local")
@@ -76,7 +77,8 @@ class Run:
         if self.tuned is not None and self.grid.tune_learning_rate:
             raise UserError("--tuned sets the learning rate: leave --tune-learning-rate out.")
         several = any(name == "all" or "," in name for name in (self.config.task, self.config.model))
-        if several or self.dry_run or dataclasses.replace(self.grid, jobs=1, force=False) != GridOptions():
+        plain = dataclasses.replace(self.grid, jobs=None, force=False) == GridOptions() and self.grid.jobs in (None, 1)
+        if several or self.dry_run or not plain or not self.place.here:
             return self._run_grid()
         return self._run_one()
 
@@ -119,34 +121,56 @@ class Run:
 
     def _run_grid(self) -> int:
         """Run what has no result yet; 1 if a cell failed."""
-        from seqbench.experiment import Grid, run_grid
+        from seqbench.experiment import cluster_of, run_grid
         from seqbench.jobs.progress import Terminal
-        from seqbench.jobs.store import Store
-        from seqbench.models.mixer import MODELS
-        from seqbench.task import TASKS
 
         picture_place(self.plot, Path("plot.png"))
         if self.plot is not None and not self.dry_run:
             raise UserError("--plot draws a single run; leaderboard --plot draws what a grid has left.")
-        config, options, store = self.config, self.grid, Store(self.out)
-        tasks, models = TASKS.chosen(config.task), MODELS.chosen(config.model)
-        pairs = [(task, model) for task in tasks for model in models]
-        chosen = {pair: self._tuned(dataclasses.replace(config, task=pair[0], model=pair[1])) for pair in pairs}
-        tune = options.tune_learning_rate
-        grid = Grid(config, tasks, models, store, seeds=options.seeds, tune=tune, chosen=chosen)
-        with Terminal(options.jobs) as terminal:
-            if self.dry_run:
-                grid.prepare(terminal.say, baselines=False)
-                plan = _plan(grid, terminal.say)
-                show_json(plan) if self.common.json else _show_plan(plan, options)
-                return 0
-            limit, plugins = options.time_limit, self.common.plugin
-            outcomes = run_grid(grid, terminal, jobs=options.jobs, limit=limit, plugins=plugins, force=self.grid.force)
+        config, options, limit, plugins = self.config, self.grid, self.grid.time_limit, self.common.plugin
+        needs: dict[str, Any] = {"device": config.device, "threads": config.threads, "jobs": options.jobs}
+        self._names()  # a wrong one is found before a cluster is asked
+        with cluster_of(self.place, **needs, plugins=plugins, say=speaker("ray")) as cluster:
+            grid = self._grid(config if cluster is None else dataclasses.replace(config, device=cluster.device))
+            at_once = (options.jobs or 1) if cluster is None else cluster.slots
+            with Terminal(at_once) as terminal:
+                if self.dry_run:
+                    grid.prepare(terminal.say, baselines=False)
+                    plan = _plan(grid, terminal.say)
+                    show_json(plan) if self.common.json else _show_plan(plan, options, at_once)
+                    return 0
+                outcomes = run_grid(
+                    grid,
+                    terminal,
+                    jobs=options.jobs,
+                    limit=limit,
+                    plugins=plugins,
+                    force=options.force,
+                    executor=cluster,
+                )
         if self.common.json:
             show_json([outcome_data(outcome) for outcome in outcomes])
         else:
             _show_end(outcomes, self.out)
         return 0 if all(outcome.record.status in FINE for outcome in outcomes) else 1
+
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of tasks and models."""
+        from seqbench.models.mixer import MODELS
+        from seqbench.task import TASKS
+
+        return TASKS.chosen(self.config.task), MODELS.chosen(self.config.model)
+
+    def _grid(self, config: RunConfig) -> Grid:
+        """All cells, of which ``config`` is the pattern."""
+        from seqbench.experiment import Grid
+        from seqbench.jobs.store import Store
+
+        (tasks, models), options = self._names(), self.grid
+        pairs = [(task, model) for task in tasks for model in models]
+        chosen = {pair: self._tuned(dataclasses.replace(config, task=pair[0], model=pair[1])) for pair in pairs}
+        tune, store = options.tune_learning_rate, Store(self.out)
+        return Grid(config, tasks, models, store, seeds=options.seeds, tune=tune, chosen=chosen)
 
 
 COMMAND = Run
@@ -171,16 +195,20 @@ def _plan(grid: Grid, say: Callable[[str], None]) -> list[dict[str, Any]]:
     ]
 
 
-def _show_plan(plan: Sequence[dict[str, Any]], options: GridOptions) -> None:
+def _show_plan(plan: Sequence[dict[str, Any]], options: GridOptions, at_once: int) -> None:
     headers = ["task", "model", "seed", "learning rate", "state", "about"]
     rows = []
     for row in plan:
         time = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
         rows.append([row["task"], row["model"], str(row["seed"]), f"{row['learning_rate']:g}", row["state"], time])
     print_table(headers, rows)
-    to_run = [row["seconds"] for row in plan if row["seconds"] is not None]
-    about = f"{counted(len(rows), 'cell')}, {len(to_run)} to run: about {duration(sum(to_run))} one after the other"
-    about += f", {duration(sum(to_run) / options.jobs)} with --jobs {options.jobs}" if options.jobs > 1 else ""
+    to_run = [row["seconds"] for row in plan if row["state"] not in DONE]
+    about = f"{counted(len(rows), 'cell')}, {len(to_run)} to run: "
+    if None in to_run:
+        about += "how long is not known, as this machine has no such device"
+    else:
+        about += f"about {duration(sum(to_run))} one after the other"
+        about += f", {duration(sum(to_run) / at_once)} with --jobs {at_once}" if at_once > 1 else ""
     print_text(f"\n{about}")
     if options.tune_learning_rate:
         print_text(

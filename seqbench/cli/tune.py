@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from seqbench.cli.common import AUTO, FLAT, Common, Out, Picture, draw_picture, picture_place, show_json, speaker
-from seqbench.config import METHODS, RunConfig, TuneOptions
+from seqbench.config import METHODS, Placement, RunConfig, TuneOptions
 from seqbench.errors import UserError
 from seqbench.options import OUTPUT, Flag, Parameter
 from seqbench.report.chart import COLOURS, MARKERS, Axis, Bars, Chart, Line, Look, Mark, Panel, Points
@@ -19,6 +19,7 @@ from seqbench.report.terminal import print_path, print_table, print_text
 from seqbench.report.text import NONE, counted, duration, listed, with_interval
 
 if TYPE_CHECKING:  # --help answers before any of these is imported
+    from seqbench.jobs.pool import Executor
     from seqbench.tuning import Search, Study, Trial, Tuned
 
 __all__ = ["COMMAND", "Tune", "study_chart"]
@@ -33,6 +34,7 @@ class Tune:
 
     config: Annotated[RunConfig, FLAT]
     options: Annotated[TuneOptions, FLAT] = field(default_factory=TuneOptions)
+    place: Annotated[Placement, FLAT] = field(default_factory=Placement)
     dry_run: Annotated[Flag, Parameter(group=OUTPUT)] = False
     """Show the studies and how long they would take at most, and run none."""
     out: Out = Path("results/local")
@@ -51,16 +53,19 @@ class Tune:
             if chosen != self.config:
                 return dataclasses.replace(self, config=chosen)()
         picture_place(self.plot, Path("plot.png"))
-        found = self._searches()
-        if (
-            self.plot is not None
-            and str(self.plot) != AUTO
-            and len({(one.config.task, one.config.model) for one in found}) > 1
-        ):
-            raise UserError("--plot FILE is one picture, and these would be several: leave FILE out.")
-        if self.dry_run:
-            return self._show_plan(found)
-        studies = self._run(found)
+        self._names()  # a wrong one is found before a cluster is asked
+        from seqbench.experiment import cluster_of
+
+        config, plugins = self.config, self.common.plugin
+        needs: dict[str, Any] = {"device": config.device, "threads": config.threads, "jobs": self.options.jobs}
+        with cluster_of(self.place, **needs, plugins=plugins, say=speaker("ray")) as cluster:
+            found = self._searches(config if cluster is None else dataclasses.replace(config, device=cluster.device))
+            several = len({(one.config.task, one.config.model) for one in found}) > 1
+            if self.plot is not None and str(self.plot) != AUTO and several:
+                raise UserError("--plot FILE is one picture, and these would be several: leave FILE out.")
+            if self.dry_run:
+                return self._show_plan(found, (self.options.jobs or 1) if cluster is None else cluster.slots)
+            studies = self._run(found, cluster)
         problems = _by_problem(self.out, studies)
         if self.common.json:
             show_json([_data(study) for study in studies])
@@ -69,16 +74,21 @@ class Tune:
         self._draw(problems)
         return 0 if all(study.best for study in studies) else 1
 
-    def _searches(self) -> list[Search]:
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of tasks and models."""
         from seqbench.models.mixer import MODELS
         from seqbench.task import TASKS
+
+        return TASKS.chosen(self.config.task), MODELS.chosen(self.config.model)
+
+    def _searches(self, config: RunConfig) -> list[Search]:
         from seqbench.tuning import searches
 
-        config, options = self.config, self.options
+        (tasks, models), options = self._names(), self.options
         return searches(
             config,
-            TASKS.chosen(config.task),
-            MODELS.chosen(config.model),
+            tasks,
+            models,
             options.methods,
             self.out,
             speaker("tune"),
@@ -89,15 +99,17 @@ class Tune:
             baselines=not self.dry_run,
         )
 
-    def _run(self, found: Sequence[Search]) -> list[Study]:
+    def _run(self, found: Sequence[Search], cluster: Executor | None) -> list[Study]:
         from seqbench.jobs.progress import Terminal
         from seqbench.tuning import run_studies
 
-        options = self.options
-        with Terminal(options.jobs) as terminal:
-            return run_studies(found, terminal, jobs=options.jobs, limit=options.time_limit, plugins=self.common.plugin)
+        options, plugins = self.options, self.common.plugin
+        with Terminal((options.jobs or 1) if cluster is None else cluster.slots) as terminal:
+            return run_studies(
+                found, terminal, jobs=options.jobs, limit=options.time_limit, plugins=plugins, executor=cluster
+            )
 
-    def _show_plan(self, found: Sequence[Search]) -> int:
+    def _show_plan(self, found: Sequence[Search], at_once: int) -> int:
         from seqbench.tuning import estimate_studies
 
         seconds = estimate_studies(found, speaker("tune"))
@@ -107,8 +119,11 @@ class Tune:
             show_json({"studies": studies, "trials": trials, "seconds": seconds})
             return 0
         print_table(["study", "trials"], [[search.name, str(search.wanted)] for search in found])
-        each = f", {duration(seconds / self.options.jobs)} with --jobs {self.options.jobs}"
-        about = f"about {duration(seconds)} one after the other" + (each if self.options.jobs > 1 else "")
+        if seconds is None:
+            about = "how long is not known, as this machine has no such device"
+        else:
+            each = f", {duration(seconds / at_once)} with --jobs {at_once}" if at_once > 1 else ""
+            about = f"about {duration(seconds)} one after the other{each}"
         print_text(f"\n{counted(len(found), 'study').replace('studys', 'studies')} of {trials} trials: {about}, if all")
         print_text("are random and none is pruned")
         return 0

@@ -64,11 +64,15 @@ class Job:
         kind: name of the module that runs such jobs, by its ``run_spec(spec, store, force=..., listener=...)``.
         spec: what it computes.
         key: SHA-256 of all that decides the result: the spec, the data, the code of plug-ins.
+        files: files of the user's own, which another machine has not: fields of the spec, and the paths there.
+        cached: folders of the cache that it reads, or will once they are there.
     """
 
     kind: str
     spec: Spec
     key: str
+    files: tuple[tuple[str, str], ...] = ()
+    cached: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 A job is keyed by content and its record appears whole or not at all, so what was killed is simply run again: what has a
 record is skipped, the rest is run (`run_jobs`). An `Executor` starts jobs somewhere and tells what becomes of them;
-results lie in the store. `LocalProcesses` is the one for this machine, and `main` what its processes do; one for a
-cluster offers the same four things.
+results lie in the store. `LocalProcesses` is the one for this machine, and `main` what its processes do;
+`cluster.RayTasks` starts the same processes on the nodes of a cluster. Order, time limits, what is tried again, what is
+published and what is written of a failure are the same for both: they are here.
 
 A fresh Python spends more time on importing torch than many a job on its work. So where there are many jobs, the
 processes are forked from one that has imported it and done nothing else: the nursery. It has no threads, no device and
@@ -16,6 +17,7 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
 import queue
 import select
@@ -26,20 +28,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol, TextIO
 
+from seqbench.disk import TEMPORARY
 from seqbench.errors import Interrupted, UserError
 from seqbench.jobs.job import Job, Listener, Outcome
 from seqbench.jobs.record import Record, Status
-from seqbench.jobs.store import Store
+from seqbench.jobs.store import RECORD, Store
 from seqbench.process import INTERRUPTED, interrupt_cleanly
 from seqbench.registry import load_plugin
+from seqbench.report.text import counted
 
-__all__ = ["TIME_LIMITS", "Event", "Executor", "LocalProcesses", "main", "run_jobs"]
+__all__ = ["TIME_LIMITS", "Event", "Executor", "LocalProcesses", "fresh_python", "main", "run_jobs"]
 
 TIME_LIMITS = {"smoke": 600.0, "quick": 7_200.0, "standard": 86_400.0, "full": 604_800.0}  # seconds for one job
 
@@ -47,21 +51,26 @@ TIME_LIMITS = {"smoke": 600.0, "quick": 7_200.0, "standard": 86_400.0, "full": 6
 # own path matters where it is not installed: a checkout's run_bench.py adds the folder of the tasks to it.
 START = (
     "import json, sys; path, package = json.loads(sys.argv[1]); sys.path[:] = path; import seqbench; "
-    "seqbench.__path__[:] = package; from seqbench.jobs.pool import main; sys.exit(main())"
+    "seqbench.__path__[:] = package; from seqbench.jobs.%s import main; sys.exit(main())"
 )
 LAST_SECONDS = 5.0  # for a process that is to end: a checkpoint is written within a step and less than a second
 FORK = "SEQBENCH_FORK"  # variable of the environment: 0 has every job start a fresh Python
 TAIL = 2000  # characters of what a process wrote to stderr that are kept
+LOSSES = 3  # times that a job is run again because the machine that it ran on was lost
 
 
 @dataclass(frozen=True)
 class Event:
     """What is heard of a job.
 
-    ``say`` (a line), ``begin`` (steps, and how many are done), ``step`` (its number and the loss), ``phase`` (what
-    comes after the steps), ``printed`` (a line of its own, where these are passed on), ``refused`` (why it can't run),
-    ``unsaved`` (why nothing could be written), ``interrupted`` (where it was), and at last ``ended`` (exit code, end
-    of stderr).
+    ``placed`` (it runs from now on), ``say`` (a line), ``begin`` (steps, and how many are done), ``step`` (its number
+    and the loss), ``phase`` (what comes after the steps), ``printed`` (a line of its own, where these are passed on),
+    ``refused`` (why it can't run), ``unsaved`` (why nothing could be written), ``interrupted`` (where it was),
+    ``starved`` (the system killed it because memory ran out), and at last ``ended`` (exit code, end of stderr).
+
+    Of a job whose process does not write into the store itself, also ``kept`` (a folder of files from which another
+    process can go on), ``brought`` (a folder with the record and what belongs to it), and, in place of ``ended``,
+    ``lost`` (why nobody will ever hear how it ended).
     """
 
     job: Job
@@ -70,12 +79,16 @@ class Event:
 
 
 class Executor(Protocol):
-    """Runs up to ``slots`` jobs at once."""
+    """Runs up to ``slots`` jobs at once; their number may change as machines come and go."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """At least 1."""
 
     def start(self, job: Job, message: str) -> None:
-        """Start a process for ``job`` that reads ``message``, one line, as `main` does; there must be a free slot."""
+        """Have a process started for ``job`` that reads ``message``, one line, as `main` does, at once or when there is
+        room; there must be a free slot.
+        """
 
     def wait(self, seconds: float) -> Event | None:
         """The next event of any job, or None after ``seconds`` without one."""
@@ -116,11 +129,11 @@ def run_jobs(
 @dataclass
 class _Running:
     job: Job
-    listener: Listener
     before: Path | None  # the newest run when it was started
-    memory_kills: int | None = field(default_factory=lambda: _memory_kills())
-    started: float = field(default_factory=time.monotonic)
+    listener: Listener = field(default_factory=Listener)  # of the user's from when it is placed
+    placed: float = math.inf
     refused: str = ""
+    starved: bool = False
     late: bool = False
 
 
@@ -135,21 +148,23 @@ class _Run:
     limit: float
     plugins: Sequence[Path]
     force: bool
+    waiting: deque[Job] = field(default_factory=deque)
     running: dict[str, _Running] = field(default_factory=dict)
+    losses: Counter[str] = field(default_factory=Counter)
     done: dict[str, Outcome] = field(default_factory=dict)
 
     def all(self, jobs: Sequence[Job]) -> list[Outcome]:
         jobs = list({job.key: job for job in jobs}.values())
         stored = {} if self.force else {job.key: known for job in jobs if (known := self.store.final(job))}
         self.done |= stored
-        waiting = deque(job for job in jobs if job.key not in stored)
-        self.listener.planned(tuple(waiting), tuple(stored.values()))
+        self.waiting.extend(job for job in jobs if job.key not in stored)
+        self.listener.planned(tuple(self.waiting), tuple(stored.values()))
         with contextlib.suppress(OSError):  # so that no process finds it removed by another's test of it
             self.store.root.mkdir(parents=True, exist_ok=True)
         try:
-            while waiting or self.running:
-                while waiting and len(self.running) < self.executor.slots:
-                    self._start(waiting.popleft())
+            while self.waiting or self.running:
+                while self.waiting and len(self.running) < self.executor.slots:
+                    self._start(self.waiting.popleft())
                 if self.running:
                     self._listen()
         except KeyboardInterrupt:
@@ -177,30 +192,83 @@ class _Run:
             "force": self.force,
         }
         self.executor.start(job, json.dumps(message))
-        self.running[job.key] = _Running(job, self.listener.started(job), known.folder if known else None)
+        self.running[job.key] = _Running(job, known.folder if known else None)
 
     def _listen(self) -> None:
         """Wait for one event, at most a second, and see to it."""
         for running in self.running.values():
-            if not running.late and time.monotonic() - running.started > self.limit:
+            if not running.late and time.monotonic() - running.placed > self.limit:
                 running.late = True
                 self.executor.stop(running.job)
         event = self.executor.wait(1.0)
         if event is None:
             return
         running = self.running[event.job.key]
+        if event.kind in ("say", "begin", "step", "phase"):
+            getattr(running.listener, event.kind)(*event.values)
+        elif event.kind in ("ended", "lost"):
+            del self.running[event.job.key]
+            if event.kind == "lost" and not running.late and self._again(running, event.values[0]):
+                return
+            code, tail = event.values if event.kind == "ended" else (1, event.values[0])
+            outcome = self.done[event.job.key] = self._outcome(running, code, tail)
+            self.listener.ended(outcome)
+        else:
+            self._note(running, event)
+
+    def _note(self, running: _Running, event: Event) -> None:
+        """What is not for the user as it comes."""
         if event.kind == "unsaved":
             raise OSError(f"{event.job.spec.name}: {event.values[0]}")
-        if event.kind == "refused":
-            running.refused = event.values[0]
+        if event.kind == "placed":
+            running.placed, running.listener = time.monotonic(), self.listener.started(running.job)
         elif event.kind == "printed":
             running.listener.say(event.values[0])
-        elif event.kind in ("say", "begin", "step", "phase"):
-            getattr(running.listener, event.kind)(*event.values)
-        elif event.kind == "ended":
-            del self.running[event.job.key]
-            outcome = self.done[event.job.key] = self._outcome(running, *event.values)
-            self.listener.ended(outcome)
+        elif event.kind == "refused":
+            running.refused = event.values[0]
+        elif event.kind == "starved":
+            running.starved = True
+        elif event.kind == "kept":
+            home = self.store.folder_of(running.job)
+            home.mkdir(parents=True, exist_ok=True)
+            for path in Path(event.values[0]).iterdir():
+                path.replace(home / path.name)
+        elif event.kind == "brought":
+            running.refused = self._take(running, Path(event.values[0])) or running.refused
+
+    def _take(self, running: _Running, folder: Path) -> str:
+        """Publish what a process elsewhere has left in ``folder``; why not, if it is no record of its job.
+
+        A job that was lost and run again is published once: nothing is heard of the first any more.
+        """
+        try:
+            record = Record.from_json((folder / RECORD).read_text(encoding="utf-8"), "what came back")
+        except (UserError, FileNotFoundError, UnicodeDecodeError) as error:
+            return str(error)
+        if record.key != running.job.key:
+            return "what came back is the record of another job"
+
+        def work(own: Path) -> Record:
+            for path in folder.iterdir():
+                path.replace(own / path.name)
+            return record
+
+        self.store.keep(running.job, work, again=running.before is not None)
+        home = self.store.folder_of(running.job)
+        for path in home.iterdir():  # from what was kept nobody will go on
+            if path.is_file() and not path.name.startswith(TEMPORARY):
+                path.unlink()
+        return ""
+
+    def _again(self, running: _Running, why: str) -> bool:
+        """Put a job that was lost back in its place, unless that was so too often."""
+        self.losses[running.job.key] += 1
+        if self.losses[running.job.key] > LOSSES:
+            running.refused = f"lost {counted(self.losses[running.job.key], 'time')}, at last because {why}"
+            return False
+        self.listener.say(f"{running.job.spec.name}: lost, because {why}; it is run again")
+        self.waiting.appendleft(running.job)
+        return True
 
     def _outcome(self, running: _Running, code: int, tail: str) -> Outcome:
         """The record that the process left, or one that says why there is none."""
@@ -225,8 +293,8 @@ class _Run:
             name = str(-code)
             with contextlib.suppress(ValueError):
                 name = signal.Signals(-code).name
-            if name == "SIGKILL" and running.memory_kills != _memory_kills():
-                return "oom", "the system killed its process (SIGKILL) because memory ran out"
+            if running.starved:
+                return "oom", f"the system killed its process ({name}) because memory ran out"
             return "error", f"its process was ended by {name}: {last}"
         return "error", f"its process ended with exit code {code} and left no record: {last}"
 
@@ -238,6 +306,12 @@ def _memory_kills() -> int | None:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return None
+
+
+def fresh_python(module: str) -> list[str]:
+    """The words that start a Python which runs ``main`` of that module of this package."""
+    paths = json.dumps([sys.path, list(importlib.import_module("seqbench").__path__)])
+    return [sys.executable, "-P", "-c", START % module, paths]
 
 
 class LocalProcesses:
@@ -264,12 +338,12 @@ class LocalProcesses:
     def start(self, job: Job, message: str) -> None:
         """Start a process that shares nothing with this one."""
         slot = min(set(range(self.slots)) - {slot for _, slot in self._running.values()})
-        paths = json.dumps([sys.path, list(importlib.import_module("seqbench").__path__)])
+        words = fresh_python("pool")
         complaint = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by _follow
         environment = self._environment(slot, job.spec.threads)
-        forked = self._fork(job, paths, environment, complaint) if self._forks else None
+        forked = self._fork(job, words, environment, complaint) if self._forks else None
         process = forked or subprocess.Popen(
-            [sys.executable, "-P", "-c", START, paths],
+            words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if self.echo else complaint,
@@ -284,14 +358,15 @@ class LocalProcesses:
             process.stdin.write(message + "\n")
             process.stdin.flush()
         self._running[job.key] = process, slot
+        self._events.put(Event(job, "placed", ()))
         threading.Thread(target=self._follow, args=(job, process, complaint), daemon=True).start()
 
-    def _fork(self, job: Job, paths: str, environment: dict[str, str], complaint: IO[bytes]) -> _Forked | None:
+    def _fork(self, job: Job, words: list[str], environment: dict[str, str], complaint: IO[bytes]) -> _Forked | None:
         """A process from the nursery for such jobs, which is started if need be; None if that can't be."""
-        like = job.kind, paths, str(job.spec.threads)  # BLAS reads its number of threads when it is loaded
+        like = job.kind, *words, str(job.spec.threads)  # BLAS reads its number of threads when it is loaded
         with contextlib.suppress(OSError):
             if like not in self._nurseries or not self._nurseries[like].alive:
-                self._nurseries[like] = _Nursery(job.kind, paths, environment)
+                self._nurseries[like] = _Nursery([*words, job.kind], environment)
             return self._nurseries[like].fork(environment, None if self.echo else complaint)
         return None
 
@@ -312,6 +387,7 @@ class LocalProcesses:
     def _follow(self, job: Job, process: subprocess.Popen[str] | _Forked, complaint: IO[bytes]) -> None:
         """In a thread: pass on what the process says, and how it ended."""
         assert process.stdout is not None and process.stdin is not None
+        memory_kills = _memory_kills()
         listening = threading.Thread(target=self._listen_to, args=(job, process.stderr, complaint), daemon=True)
         if self.echo:
             listening.start()
@@ -320,6 +396,8 @@ class LocalProcesses:
                 kind, *values = json.loads(line)
                 self._events.put(Event(job, kind, tuple(values)))
         code = process.wait()
+        if code == -signal.SIGKILL and memory_kills != _memory_kills():
+            self._events.put(Event(job, "starved", ()))
         if self.echo and process.stderr is not None:
             listening.join(1.0)  # what it has started may live on and hold the stream open
             process.stderr.close() if not listening.is_alive() else None
@@ -432,7 +510,7 @@ class _Nursery:
     that comes, they are killed, for nobody could tell any more how they ended.
     """
 
-    def __init__(self, kind: str, paths: str, environment: dict[str, str]) -> None:
+    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
         self.alive = True
         self._environment = environment
         self._ready = False
@@ -442,7 +520,7 @@ class _Nursery:
         self._line, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, paths, kind],
+                words,
                 stdin=its_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -604,7 +682,7 @@ def _start_fresh(changes: dict[str, str | None], streams: Sequence[int]) -> int:
     """A fresh Python in place of a fork."""
     environment = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
     places = [(os.POSIX_SPAWN_DUP2, stream, place) for place, stream in enumerate(streams)]
-    words = [sys.executable, "-P", "-c", START, sys.argv[1]]
+    words = [sys.executable, "-P", "-c", START % "pool", sys.argv[1]]
     return os.posix_spawn(sys.executable, words, environment, file_actions=places, setsid=True)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
 import json
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from seqbench.device import resolve_device, settings
 from seqbench.errors import UserError
 from seqbench.experiment import environment_of
+from seqbench.jobs.cluster import RayTasks
 from seqbench.jobs.job import FAILURES, Job, Listener, Outcome, status_of
-from seqbench.jobs.pool import TIME_LIMITS, LocalProcesses, run_jobs
+from seqbench.jobs.pool import TIME_LIMITS, Executor, LocalProcesses, run_jobs
 from seqbench.jobs.progress import Terminal
 from seqbench.jobs.record import (
     SCHEMA_VERSION,
@@ -207,15 +209,17 @@ def measure_all(
     limit: float | None = None,
     plugins: Sequence[Path] = (),
     force: bool = False,
+    cluster: RayTasks | None = None,
 ) -> list[Outcome]:
-    """Measure what has no final record: here, one after the other, or in processes where there are several ``slots``.
+    """Measure what has no final record: here, one after the other, or in processes where there are several ``slots`` or
+    a ``cluster``.
 
-    Those that read a clock come last and run alone, in a process of their own if the others do. ``limit`` seconds end
-    a process; by default the budget's.
+    Those that read a clock come last and run alone, in a process of their own if the others do; on a cluster one has a
+    node to itself, which is the same for all. ``limit`` seconds end a process; by default the budget's.
     """
     if force or any(store.final(job) is None for job in jobs):
         store.check_writable()  # a store that is there may be read-only and still hold all results
-    if slots == 1:
+    if slots == 1 and cluster is None:
         with Terminal(1) as terminal:
             return _measure_here(jobs, store, terminal, force=force)
     outcomes: list[Outcome] = []
@@ -225,14 +229,23 @@ def measure_all(
         ([job for job in jobs if job.key in timed], 1),
     ):
         if part:
-            gpus = torch.cuda.device_count() if _spec(part[0]).device == "cuda" else 0
             seconds = limit or TIME_LIMITS[part[0].spec.budget]
-            with Terminal(at_once) as terminal:
-                executor = LocalProcesses(at_once, gpus, many=len(part) > 1)
+            with _executor(part, at_once, cluster) as executor, Terminal(executor.slots) as terminal:
                 outcomes += run_jobs(
                     part, store, executor, failed, terminal, limit=seconds, plugins=plugins, force=force
                 )
     return outcomes
+
+
+@contextlib.contextmanager
+def _executor(part: Sequence[Job], at_once: int, cluster: RayTasks | None) -> Iterator[Executor]:
+    """Where ``part`` of the measurements runs, ``at_once`` on this machine."""
+    if cluster is None:
+        gpus = torch.cuda.device_count() if _spec(part[0]).device == "cuda" else 0
+        yield LocalProcesses(at_once, gpus, many=len(part) > 1)
+        return
+    with cluster.alone() if PROBES.get(_spec(part[0]).probe).timed else contextlib.nullcontext():
+        yield cluster
 
 
 def _measure_here(jobs: Sequence[Job], store: Store, listener: Listener, *, force: bool) -> list[Outcome]:
