@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ MOST_ROWS, MOST_STEPS = 64, 16_384  # of the test split that it is checked on, a
 STEPS = 6  # that the model is followed on
 FEW = 3  # rows that are checked alone, cut and doubled
 CPU = torch.device("cpu")
+SIZES = {"inputs": ("batch", "length"), "lengths": ("batch",), "written": ("batch", "pieces")}  # that may differ
 
 Say = Callable[[str], None]
 Array = npt.NDArray[Any]
@@ -300,7 +302,8 @@ def _in_short(error: Exception) -> str:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return short(lines[0].strip(), 160)
+    fixed = re.match(r"Constraints violated \((.+?)\)", lines[0])
+    return f"its code takes the {fixed[1]} for a number that is fixed" if fixed else short(lines[0].strip(), 160)
 
 
 def _traced(form: _Form, model: SequenceModel, rows: RealRows) -> ModelProto:
@@ -322,29 +325,27 @@ def _traced(form: _Form, model: SequenceModel, rows: RealRows) -> ModelProto:
         program = torch.onnx.export(seen, dynamo=True, verbose=False, output_names=["output"])
         assert program is not None
         proto: ModelProto = program.model_proto
-    _strip(proto)
+    _tidy(proto)
     return proto
 
 
-def _strip(proto: ModelProto) -> None:
-    """Take out what torch notes of where in the source each operation stood."""
-
-    def graph(nodes: Any, values: Any) -> None:
-        for value in values:
-            del value.metadata_props[:]
-        for node in nodes:
-            del node.metadata_props[:]
-            node.doc_string = ""
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    graph(attribute.g.node, attribute.g.value_info)
-                    del attribute.g.metadata_props[:]
-
-    graph(proto.graph.node, [*proto.graph.value_info, *proto.graph.input, *proto.graph.output])
-    del proto.graph.metadata_props[:], proto.metadata_props[:]
-    for function in proto.functions:
-        graph(function.node, function.value_info)
-        del function.metadata_props[:]
+def _tidy(proto: ModelProto) -> None:
+    """Take out what torch notes of where in the source each operation stood, and name the sizes that may differ."""
+    names: dict[str, str] = {}
+    for value in proto.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        names |= {size.dim_param: name for size, name in zip(sizes, SIZES[value.name], strict=False) if size.dim_param}
+    graphs: list[Any] = [proto.graph, *proto.functions]
+    while graphs:
+        graph = graphs.pop()
+        values = [*graph.value_info]
+        if graph.DESCRIPTOR.name == "GraphProto":  # a function has the names of its inputs alone
+            values += [*graph.input, *graph.output]
+        for part in (graph, *graph.node, *values):
+            del part.metadata_props[:]
+        for size in (size for value in values for size in value.type.tensor_type.shape.dim if size.dim_param):
+            size.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), size.dim_param)
+        graphs += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
 
 
 def _example(rows: RealRows) -> RealRows:
