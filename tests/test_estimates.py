@@ -2,9 +2,7 @@
 
 import json
 import re
-import time
 
-import pytest
 from conftest import ROOT
 from test_models import BUILT_IN
 
@@ -54,17 +52,12 @@ def test_nothing_is_known_of_other_tasks_and_models():
     assert run_rate("toy-wave", "gru", 64) is None and run_rate("weather", "own", 64) is None
 
 
-@pytest.mark.parametrize("cell", [{"hidden": (128,)}, {"hidden": (64, 64)}])
-def test_an_estimate_is_within_a_factor_of_two_of_the_run(tmp_path, cell):
-    """Of its CPU seconds: what else a busy machine does is not the run's."""
-    cell = {"task": "stock", "model": "lstm", "budget": "smoke", **cell}
-    run_cell(RunConfig(**cell, seed=9), Store(tmp_path / "warm"))  # data and baselines are made once
-    expected = estimate(tmp_path / "out", **cell) - 2.0  # without the start of Python
-    begun = time.process_time()
-    run_cell(RunConfig(**cell), Store(tmp_path / "out"))
-    took = time.process_time() - begun
-    assert took / 2 < expected < 2 * took
-    assert estimate(tmp_path / "out", **cell) != expected  # from here on the record tells it
+def test_a_record_tells_better_than_the_table(tmp_path):
+    """How near the table is to a run is timed in tests/benchmarks/test_estimates.py."""
+    cell = {"task": "stock", "model": "lstm", "budget": "smoke", "hidden": (64, 64)}
+    expected = estimate(tmp_path, **cell)
+    run_cell(RunConfig(**cell), Store(tmp_path))
+    assert estimate(tmp_path, **cell) not in (0, expected)
 
 
 def test_what_the_table_does_not_know_is_timed_and_that_is_said(tmp_path):

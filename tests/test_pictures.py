@@ -35,7 +35,7 @@ def run_of(prepared, tmp_path):
         np.savez(tmp_path / "predictions.npz", prediction=predictions, target=truth.targets, group=truth.groups)
         points = [json.dumps({"step": step, f"val_{metric}": 1 / step}) + "\n" for step in (100, 200, 400)]
         (tmp_path / "curve.jsonl").write_text("".join(points))
-        (tmp_path / "model.json").write_text(json.dumps({"classes": ["A", "B", "C"]}))
+        (tmp_path / "model.json").write_text(json.dumps({"classes": ["A", "B", "C"], "fitted": {}}))
         golden = RunRecord.from_json((ROOT / "tests" / "golden" / "record-v1.json").read_text(encoding="utf-8"))
         about = golden.task.model_copy(
             update={"name": task, "kind": kind or prepared[task].spec.kind, "source": "embedded"}

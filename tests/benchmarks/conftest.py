@@ -7,8 +7,8 @@ names of seqbench are imported where they are used, so that one which an older r
 Environment variables:
     SEQBENCH_BENCH_PLUGINS: Python files that register models or tasks, with the path separator between them.
     SEQBENCH_BENCH_MODELS: names of the models that are timed, with commas between them; by default all.
-    SEQBENCH_GATE: set by `regress run`, which leaves out what is read by hand (denormal numbers), and where it is
-        asked for models also what does not depend on these.
+    SEQBENCH_GATE: set by `regress run`, which leaves out what is read by hand (denormal numbers, estimates), and where
+        it is asked for models also what does not depend on these.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ ON_DEVICE = ("training", "inference", "harness")  # groups that compute on the G
 MOST_ROUNDS = 200
 collect_ignore = []
 if os.environ.get("SEQBENCH_GATE"):
-    collect_ignore += ["test_denormals.py"]
+    collect_ignore += ["test_denormals.py", "test_estimates.py"]
     if os.environ.get("SEQBENCH_BENCH_MODELS"):  # the rest does not depend on these
         collect_ignore += ["test_board.py", "test_data.py", "test_harness.py", "test_start.py"]
 
