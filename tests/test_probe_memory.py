@@ -1,7 +1,7 @@
 """The memory probe: nets whose memory is known come out with it, and edges of seeds add up as worked out by hand."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from seqbench.probes.memory import BUDGETS, Ladder, Memory, MemoryOptions, Memor
 from seqbench.probes.shared.nets import build_net, width_of_size
 from seqbench.probes.shared.problems import Selective
 from seqbench.probes.shared.training import train
+from seqbench.report.chart import Points
 from seqbench.report.draw import draw
 
 torch.set_num_threads(1)
@@ -376,3 +377,41 @@ def test_the_picture_shows_what_was_measured(some, tmp_path):
     assert [(list(curve.x), list(curve.y)) for curve in curves] == [([10, 20, 40], [0.95, 0.97, -0.12])]
     assert len(PROBE.chart(some[2:3]).panels) == 2 and len(PROBE.chart(some[3:]).panels) == 2  # no empty ones
     assert draw(chart, tmp_path / "plots" / "all.png").stat().st_size > 10_000
+
+
+def held(model, steps, edges, state):
+    """Seeds of a model that was taught pairs with so many steps for each number; an edge of 16 is the last there is."""
+    specs = plan(
+        model,
+        problem="selective",
+        regime="staged",
+        seeds=len(edges),
+        steps=steps,
+        pairs=16,
+        budget="quick",
+        params=20_000,
+    )
+    for spec, edge in zip(specs, edges, strict=True):
+        rungs = tuple(rung(2**i, 2**i <= edge) for i in range(1, 5) if 2**i <= max(2, 2 * edge))
+        yield Measured(
+            spec,
+            MemoryResult(
+                "selective", "staged", "default", 64, "pairs", 20_000, 0.25, "guessing", rungs, *edge_of(rungs),
+                at_least=edge == 16, beyond=(), state_size=state,
+            ),
+            Path(),
+        )  # fmt: skip
+
+
+def test_pairs_are_drawn_against_steps_and_against_the_state():
+    few = [*held("lstm", 2_000, [0, 2, 2], 128), *held("transformer", 2_000, [16, 16, 16], 4_096)]
+    assert not any("against" in panel.title for panel in PROBE.chart(few).panels)  # of one number of steps: no line
+    more = [*few, *held("lstm", 8_000, [4, 4, 8], 128)]
+    steps, states = [panel for panel in PROBE.chart(more).panels if "against" in panel.title]
+    lstm = next(mark for mark in steps.marks if isinstance(mark, Points) and mark.label == "lstm")
+    assert (list(lstm.x), list(lstm.y)) == ([2_000, 8_000], [2, 4])
+    assert (list(lstm.low), list(lstm.high)) == ([1, 4], [4, 16])  # none held stands at 1
+    assert {(mark.label, *mark.x, *mark.y) for mark in states.marks} == {("lstm", 128, 4), ("transformer", 4_096, 16)}
+    assert "8,000" in states.title and steps.y.scale == states.y.scale == "log2"
+    old = [replace(one, result=replace(one.result, state_size=None)) for one in more]
+    assert not any("state" in panel.title for panel in PROBE.chart(old).panels)

@@ -108,6 +108,8 @@ class MemoryResult:
         monotone: no length longer than ``first_fail`` was solved.
         at_least: the ladder ended at ``edge``, so that the edge may lie anywhere beyond.
         beyond: of a net taught in stages, scores at 2, 4 and 8 times the last length that it solved.
+        state_size: floats that the net carries after a sequence of its edge, or of the first length where it solved
+            none; None in records that are older than this figure.
     """
 
     problem: str
@@ -124,6 +126,7 @@ class MemoryResult:
     monotone: bool
     at_least: bool
     beyond: tuple[Untrained, ...]
+    state_size: int | None = None
 
 
 # ---- plan ---------------------------------------------------------------------------------------------------------
@@ -580,6 +583,46 @@ def _edge_panel(rows: Sequence[EdgeRow], title: str) -> Panel:
     return Panel(title, marks, axis, rows=[short(label) for label in labels], weight=1.7 if aside else 1.0)
 
 
+def _pairs_panels(rows: Sequence[EdgeRow]) -> Iterator[Panel]:
+    """Pairs that models hold against how long they were taught, and, taught longest, against what they carry.
+
+    A model that holds none stands at 1, below the first number that is asked for.
+    """
+    taught = [row for row in rows if row.axis == "pairs" and row.regime == "staged"]
+    for problem in dict.fromkeys(row.problem for row in taught):
+        by_model: dict[str, list[EdgeRow]] = {}
+        for row in sorted((row for row in taught if row.problem == problem), key=lambda row: row.steps):
+            by_model.setdefault(row.label, []).append(row)
+        if len({row.steps for group in by_model.values() for row in group}) < 2:
+            continue
+        axis = Axis("pairs held (logarithmic)", "log2")
+        steps = [_held([(float(row.steps), row) for row in group], label) for label, group in by_model.items()]
+        joined = [Line(at.x, at.y, at.look, label=at.label) for at in steps]
+        title = f"{problem}, staged: pairs against training"
+        yield Panel(title, [*joined, *steps], Axis("steps for each number", "log10"), axis)
+        last = {label: group[-1] for label, group in by_model.items()}
+        carried = {label: (float(size), row) for label, row in last.items() if (size := _carried(row)) is not None}
+        if carried:
+            most = max(row.steps for row in last.values())
+            title = f"{problem}, staged: pairs against the state (up to {most:,} steps)"
+            states = [_held([at], label) for label, at in carried.items()]
+            yield Panel(title, states, Axis("floats carried at the edge", "log10"), axis)
+
+
+def _held(at: Sequence[tuple[float, EdgeRow]], label: str) -> Points:
+    """Medians with their ranges at each ``x``."""
+    x, rows = zip(*at, strict=True)
+    high = [math.inf if row.high is None else row.high for row in rows]
+    medians, low = [max(1, row.median) for row in rows], [max(1, row.low) for row in rows]
+    return Points(x, medians, look_of(rows[0].model), low, high, label=label)
+
+
+def _carried(row: EdgeRow) -> int | None:
+    """Floats, of the seed in the middle."""
+    known = sorted(result.state_size for result in row.results if result.state_size is not None)
+    return known[(len(known) - 1) // 2] if known else None
+
+
 def _score_panel(rows: Sequence[EdgeRow], dashes: Mapping[str, Dash], title: str) -> Panel | None:
     """A line for every seed, with the lines of no memory and of what counts as solved; None without figures."""
     marks: list[Mark] = []
@@ -645,7 +688,7 @@ class Memory(Probe[MemoryResult]):
 
         ladder = Ladder(**spec.options)
         climb = _Climb(spec, ladder, listener)
-        params = count_parameters(climb.fresh()[0])
+        net = climb.fresh()[0]
         listener.begin(len(ladder.lengths))
         (climb.cold if ladder.regime == "cold" else climb.staged)()
         edge, last = edge_of(climb.rungs), ladder.lengths[-1]
@@ -655,13 +698,14 @@ class Memory(Probe[MemoryResult]):
             initialisation=ladder.initialisation,
             width=ladder.width,
             axis=climb.problem.axis,
-            params=params,
+            params=count_parameters(net),
             chance=climb.problem.chance(last),
             memoryless=climb.problem.memoryless,
             rungs=tuple(climb.rungs),
             **edge._asdict(),
             at_least=edge.edge == last,
             beyond=tuple(climb.beyond),
+            state_size=net.state_size(climb.problem.steps(edge.edge or ladder.lengths[0])),
         )
 
     def headline(self, result: MemoryResult) -> str:
@@ -682,7 +726,10 @@ class Memory(Probe[MemoryResult]):
         return "\n\n".join([*blocks, "\n".join(filter(None, notes))])
 
     def chart(self, measured: Sequence[Measured[MemoryResult]]) -> Chart:
-        """For each problem a column: edges, seeds as marks, and scores against length, cold and staged."""
+        """For each problem a column: edges, seeds as marks, and scores against length, cold and staged.
+
+        Where pairs were held after several numbers of steps, one more: pairs against steps, and against the state.
+        """
         rows = edges(measured)
         dashes = dashes_of({row.label: row.model for row in rows})
         columns = []
@@ -696,6 +743,7 @@ class Memory(Probe[MemoryResult]):
                 _score_panel(staged, dashes, f"{place[0]}, staged: score at untrained lengths"),
             ]
             columns.append([panel for panel in panels if panel is not None])
+        columns += filter(None, [list(_pairs_panels(rows))])
         shares = sorted({(len(row.edges), row.coverage) for row in rows if len(row.edges) > 1})
         covered = ", ".join(f"{share:.1%} ({seeds} seeds)" for seeds, share in shares)
         notes = [EDGE_NOTE + (f" It covers the median edge with {covered}." if covered else ""), SCORE_NOTE]
