@@ -90,6 +90,20 @@ def test_what_the_windows_of_training_bound_is_no_verdict():
     assert "gains no more than 1% of its perplexity a word" in lstm_context(Evidence([reader(0, losses)])).statement
 
 
+def test_a_net_that_carried_its_state_is_not_bound_by_its_windows_and_has_a_sentence_of_its_own():
+    losses = [3.0, 2.6, 2.01, 2.0, 2.0, 2.0]  # 341 characters: 68 words
+    wide = []
+    for one in readers(losses):
+        result = dataclasses.replace(one.result, width=512, params=9_000)
+        wide.append(measured("context", ["lstm"], one.spec.seed, result, carry_state=True, **one.spec.options))
+    claim = lstm_context(Evidence([*readers(losses), *wide], tables=beside(2.1)))
+    assert [(c.axes["width"], c.inside) for c in claim.conditions] == [
+        ("8", None), ("8", True), ("512", False), ("512", True)
+    ]  # fmt: skip
+    assert claim.conditions[2].axes["training"].endswith(", the state carried from one to the next")
+    assert "An LSTM of 1,000 parameters" in claim.statement and "An LSTM of 9,000 parameters" in claim.statement
+
+
 def test_a_net_that_reads_words_is_a_test_of_its_own_by_its_own_n_grams():
     """Its k are words, and what the board has of characters is no measure of it."""
     far = [3.0, 2.9, 2.6, 2.02, 2.0, 2.0]  # 512 to 2,048 words

@@ -469,6 +469,16 @@ def test_specs_name_all_that_decides_them_and_a_model_that_sees_ahead_is_planned
     ]  # fmt: skip
 
 
+def test_a_state_that_is_carried_in_training_is_another_measurement_than_one_that_is_not():
+    options = {"task": "toy-text", "targets": 50, "longest": 64, "sequence_length": 16, "hidden": 8, "dropout": 0.3}
+    (usual,), (carried,) = (plan({**options, **more}, ["gru"], budget="smoke") for more in ({}, {"carry_state": True}))
+    assert "carry_state" not in usual.options  # so that measurements of before keep their keys
+    assert carried.options == {**usual.options, "carry_state": True}
+    assert usual.options["training"]["dropout"] == 0.3
+    one, other = measure(usual), measure(carried)
+    assert one.params == other.params and one.test != other.test
+
+
 def test_a_length_that_the_task_refuses_is_one_measurement_that_says_so():
     specs = plan({"task": "dna", "lengths": "10,20", "steps": 1}, ["gru"], budget="quick")
     assert [(spec.seed, spec.options["length"]) for spec in specs] == [(0, 20), (0, 10), (1, 20), (2, 20)]
@@ -489,6 +499,9 @@ def test_a_length_that_the_task_refuses_is_one_measurement_that_says_so():
         ({"hidden": 0}, "--hidden 0 is out of range"),
         ({"learning_rate": 0.0}, "--learning-rate"),
         ({"task": "toy-text", "hidden": 9, "longest": 64}, "must be a multiple of 8"),
+        ({"task": "toy-text", "longest": 64, "carry_state": True}, "--carry-state is not for transformer"),
+        ({"task": "dna", "carry_state": True}, "--carry-state is for tasks of kind generate, and dna"),
+        ({"dropout": 1.0}, "--dropout"),
     ],
 )
 def test_what_can_not_be_measured_is_refused_before_work(options, sentence):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from seqbench.baselines.generate import HIGHEST_ORDER, NGRAMS
@@ -43,6 +43,7 @@ class TrainedAlike:
         self.folders = [one.folder for one in seeds]
         self.steps = int(training["steps"])
         self.training = f"{self.steps:,} steps of {training['batch_size']} windows"
+        self.carried = bool(seeds[0].spec.options.get("carry_state"))
         self.score = mean(result.test for result in results)
         self.quality = f"{rounded(self.score)} bits per character"
         self.units = [("a character", "characters", 1.0)]
@@ -52,6 +53,8 @@ class TrainedAlike:
             self.units = [("a word", "words", 1.0)]
         elif self.first.chars_per_word is not None:  # a text with spaces
             self.units.insert(0, ("a word", "words", self.first.chars_per_word))
+        if self.carried:
+            self.training += ", the state carried from one to the next"
         self.used = {share: (effective_context(results, share), still_falls(results, share)) for share in TOLERANCES}
 
     def text(self, size: float = 1.0, unit: str = "", share: float = SHARE) -> str:
@@ -59,8 +62,10 @@ class TrainedAlike:
         figure, falls = self.used[share]
         return interval_text(Interval(*(end / size for end in figure)), unit, at_least=falls)
 
-    def condition(self, step: str, unit: str, size: float, ngrams: float | None) -> Condition:
-        """Undecided where the context ends before the region and the windows of training may be why.
+    def condition(self, step: str, unit: str, size: float, ngrams: float | None, net: Mapping[str, str]) -> Condition:
+        """What ``net`` says tells this net from others that are tested, too.
+
+        Undecided where the context ends before the region and the windows of training may be why.
 
         No test where n-grams, which read a few steps, predict the text as well; ``ngrams`` is their figure on it where
         the measurement has none.
@@ -68,9 +73,9 @@ class TrainedAlike:
         ngrams = ngrams if self.first.ngrams is None else self.first.ngrams
         characters, falls = self.used[SHARE]
         figure = Interval(*(end / size for end in characters))
-        axes = {"training": self.training, "what a step is": step}
+        axes = {**net, "training": self.training, "what a step is": step}
         known = Condition.of(axes, figure, unit, CONTEXT, records=self.folders, at_least=falls)
-        bounded = self.first.length / size / 2 <= figure.high < CONTEXT[0]
+        bounded = not self.carried and self.first.length / size / 2 <= figure.high < CONTEXT[0]
         tested = known.if_seeds(self.seeds).if_known(not bounded, BOUND)
         if ngrams is None:
             return tested.if_tested(
@@ -114,7 +119,11 @@ def lstm_context(evidence: Evidence) -> Claim:
         "a net that predicts the text no better than n-grams do is no test",
         _statement(lstms) if lstms else NOT_MEASURED,
         [
-            reader.condition(*unit, ngrams if reader.first.symbol == "character" else None)
+            reader.condition(
+                *unit,
+                ngrams if reader.first.symbol == "character" else None,
+                {"width": str(reader.first.width)} if len({one.first.width for one in lstms}) > 1 else {},
+            )
             for reader in lstms
             for unit in reader.units
         ],
@@ -136,9 +145,11 @@ def lstm_context(evidence: Evidence) -> Claim:
 
 
 def _statement(lstms: Sequence[TrainedAlike]) -> str:
-    """A sentence on the nets that read characters, and one on those that read words."""
-    groups = [[it for it in lstms if it.first.symbol == symbol] for symbol in ("character", "word")]
-    return " ".join(_sentence(group) for group in groups if group)
+    """A sentence on the nets of each size that read characters, and one on those that read words."""
+    groups: dict[tuple[str, int], list[TrainedAlike]] = {}
+    for reader in sorted(lstms, key=lambda reader: reader.first.symbol):
+        groups.setdefault((reader.first.symbol, reader.first.params), []).append(reader)
+    return " ".join(map(_sentence, groups.values()))
 
 
 def _sentence(lstms: Sequence[TrainedAlike]) -> str:

@@ -30,7 +30,7 @@ from seqbench.config import parse_options_text
 from seqbench.data import BLOCK, Rows, Segments, Split, Stream, Truth, Windows, unit_of
 from seqbench.errors import NotApplicable, UserError
 from seqbench.jobs.job import Listener
-from seqbench.options import MODEL, TRAINING, WHAT, Parameter, Range, Texts, Width, check_options
+from seqbench.options import MODEL, TRAINING, WHAT, Flag, Parameter, Range, Texts, Width, check_options
 from seqbench.probes import Measured, Probe, ProbeSpec, Request, register_probe, seeds_together
 from seqbench.report.chart import GREY, Axis, Chart, Dash, Line, Look, Mark, Panel, Points, Rule, dashes_of, look_of
 from seqbench.report.text import NONE, aligned_table, interval_text, listed, or_dash, rounded, short
@@ -75,6 +75,10 @@ class ContextOptions:
     """Optimiser steps; by default the task's (smoke: 20; quick on text: twice as many, of fewer characters)."""
     learning_rate: Annotated[float | None, Range(gt=0, lt=math.inf), Parameter(group=TRAINING, metavar="X")] = None
     """Peak learning rate; by default the task's."""
+    dropout: Annotated[float | None, Range(ge=0, lt=1), Parameter(group=TRAINING, metavar="X")] = None
+    """Share of values dropped after the mixer layer in training; by default the task's."""
+    carry_state: Annotated[Flag, Parameter(group=TRAINING)] = False
+    """generate: train on the text in order, going on with the state of the window before, as `run --carry-state`."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be measured; what a task allows is asked of the task."""
@@ -304,6 +308,7 @@ def _text_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tupl
     place_targets(min(len(test.tokens), training["text"] or len(test.tokens)), targets, longest)
     chosen = {"task": task.name, "what": "text", "length": length, "targets": targets, "longest": longest}
     chosen |= {"option": ",".join(options.option)} if options.option else {}
+    chosen |= {"carry_state": True} if options.carry_state else {}
     changes = {"near": list(NEAR[budget]) if perturb else [], "perturbed": PERTURBED[budget] if perturb else 0}
     return prepared, [{**chosen, **changes, **training}]
 
@@ -314,6 +319,8 @@ def _inputs_variants(task: TaskSpec, budget: str, options: ContextOptions) -> tu
 
     if options.option:
         raise UserError(f"--option is for tasks of kind {TEXT} here, and {task.name} is of kind {task.kind}.")
+    if options.carry_state:
+        raise UserError(f"--carry-state is for tasks of kind {TEXT}, and {task.name} is of kind {task.kind}.")
     usual = int(task.options().sequence_length)
     asked = options.lengths and sorted({int(word) for word in options.lengths.split(",")})
     lengths = asked or sorted({int(usual * share) for share in SHARES[budget]})
@@ -350,7 +357,7 @@ def _training_options(prepared: Prepared, budget: str, options: ContextOptions, 
         times, usual = (2 if budget == "quick" else 1), int(task.options().sequence_length)
         training["batch_size"] = max(1, training["batch_size"] * usual // (times * length))
         training["steps"] *= times
-    asked = {"steps": options.steps, "learning_rate": options.learning_rate}
+    asked = {name: getattr(options, name) for name in ("steps", "learning_rate", "dropout")}
     training |= {name: value for name, value in asked.items() if value is not None}
     training["evaluations"] = min(training["evaluations"], training["steps"])
     return {
@@ -371,13 +378,15 @@ def _check_model(prepared: Prepared, model: str, chosen: Mapping[str, Any], devi
     Raises:
         UserError: a width that the model can't have, or a length whose training does not fit into memory.
     """
-    from seqbench.models.backbone import build, check_widths, shape_of
+    from seqbench.models.backbone import build, check_carries, check_widths, shape_of
     from seqbench.models.heads import HEADS
     from seqbench.models.mixer import MODELS
     from seqbench.probes.shared.nets import check_fits
 
     kind, widths, length = prepared.spec.kind, (chosen["hidden"],), prepared.options["sequence_length"]
     check_widths(model, widths)
+    if "carry_state" in chosen:
+        check_carries(model, kind)
     if HEADS.get(kind).causal and not MODELS.get(model).mixer.can_be_causal:
         return False
     shape, batch = shape_of(kind, prepared.data), chosen["training"]["batch_size"]
@@ -411,6 +420,7 @@ def _train(spec: ProbeSpec, listener: Listener) -> tuple[Experiment, SequenceMod
         hidden=(spec.options["hidden"],),
         device=spec.device,  # type: ignore[arg-type]  # the name of a device that is there
         threads=spec.threads,
+        carry_state=spec.options.get("carry_state", False),
         **{name: training[name] for name in ("learning_rate", "weight_decay", "dropout")},
     )
     experiment = resolve(config, listener)
