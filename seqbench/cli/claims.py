@@ -35,7 +35,7 @@ class Claims:
     """Measure what textbooks say of recurrent networks, and write the ledger: CLAIMS.md, claims.json, plots."""
 
     budget: Annotated[Literal["smoke", "quick", "standard"], Parameter(group=WHAT)] = "quick"
-    """How thorough: seconds, two and a half hours of two CPU cores, or as the protocol has it on a GPU."""
+    """How thorough: seconds, hours of two CPU cores (--dry-run tells how many), or as the protocol has it on a GPU."""
     out: Out = Path("results/local")
     """Directory of the records; the ledger goes there, too."""
     board: Annotated[Path, Parameter(group=WHAT, metavar="DIR")] = BOARD

@@ -1,7 +1,8 @@
 """The canonical sets that papers report on, fetched over the network before they are used (`data fetch TASK`).
 
-Each is a set of fields that replace those of a task, as for a user's own file. Revisions and hashes are pinned. Test
-sets are those of the publishers; training examples too alike to one of them are left out.
+Each is a set of fields that replace those of a task, as for a user's own file. Revisions are pinned, but for Yahoo's
+prices, and hashes, but for those, Multi30k and NetSurfP-2.0. Test sets are those of the publishers; training examples
+too alike to one of them are left out.
 """
 
 from __future__ import annotations
