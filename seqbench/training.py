@@ -913,8 +913,9 @@ def _predict_in_order(model: SequenceModel, split: Split, config: RunConfig) -> 
     whole = DeviceSplit(stretches, device)[np.arange(len(stretches))]
     model.eval()
     state, parts = model.initial_state(len(stretches)), []
-    for first in range(0, stretches.window, split.window):
-        steps = slice(first, first + split.window)
+    most = min(split.window, max(1, EVALUATION_OUTPUTS // (math.prod(model.shape.outputs) * len(stretches))))
+    for first in range(0, stretches.window, most):
+        steps = slice(first, first + most)
         piece = Batch(whole.inputs[:, steps], None, whole.targets[:, steps], whole.skip - first)
         with autocast(device, config):
             output, state = model.forward_from(piece.inputs, state)

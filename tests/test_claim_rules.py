@@ -61,7 +61,11 @@ def word_reader(seed, losses, test=80.0, ngrams=90.0):
 def beside(ngrams):
     """The table of a board with this figure of n-grams."""
     baselines = {} if ngrams is None else {"kneser-ney": SimpleNamespace(value=ngrams)}
-    return [SimpleNamespace(conditions=SimpleNamespace(task="textgen"), baselines=baselines)]
+    return [SimpleNamespace(conditions=read_as(), baselines=baselines)]
+
+
+def read_as(source="embedded", **options):
+    return SimpleNamespace(task="textgen", source=source, options=options)
 
 
 @pytest.mark.parametrize(

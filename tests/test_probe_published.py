@@ -12,7 +12,14 @@ from seqbench.claims.reproduced import published_again, reproduced_page
 from seqbench.jobs.job import Listener
 from seqbench.jobs.store import Store
 from seqbench.probes import Measured, Request
-from seqbench.probes.published import EXPERIMENTS, Published, PublishedOptions, PublishedResult, rows_of
+from seqbench.probes.published import (
+    EXPERIMENTS,
+    Published,
+    PublishedCase,
+    PublishedOptions,
+    PublishedResult,
+    rows_of,
+)
 from seqbench.probes.shared.measuring import job_of, measure
 from seqbench.probes.shared.problems import ENDED, REBER, Digits, Reber, make_problem
 
@@ -70,7 +77,8 @@ def test_digits_of_the_test_are_not_trained_on_and_permuted_ones_are_the_same_pi
 
 
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
-def test_every_experiment_is_measured_and_tabled(name):
+def test_every_experiment_is_measured_and_tabled(name, monkeypatch):
+    monkeypatch.setattr("seqbench.probes.published.TESTED", 64)
     (spec,) = plan("gru", experiment=name)
     result = PROBE.measure(spec, Listener())
     assert result.experiment == name and result.steps == 4 and len(result.checks) == 4
@@ -84,6 +92,19 @@ def test_every_experiment_is_measured_and_tabled(name):
     assert EXPERIMENTS[name].title in table and "gru" in table
 
 
+def test_markers_and_delimiters_stand_where_the_paper_has_them():
+    generator = torch.Generator().manual_seed(0)
+    inputs, sums = PublishedCase("adding", 8, 4).made("cpu").draw(4_000, 10, generator, "cpu")
+    values, markers = inputs.unbind(dim=2)
+    assert markers.sum(dim=1).eq(2).all() and torch.allclose((values * markers).sum(dim=1), sums)
+    halves = markers[:, :5].sum(dim=1)
+    assert all((halves == count).any() for count in (0, 1, 2))  # any two steps
+    assert markers.mean(dim=0).sub(0.2).abs().max() < 0.03
+    inputs, targets = PublishedCase("copy", 8, 4).made("cpu").draw(3, 30, generator, "cpu")
+    assert inputs[:, -11:].eq(9).all() and inputs[:, 10:-11].eq(8).all() and targets[:, :-10].eq(8).all()
+    assert torch.equal(inputs[:, :10], targets[:, -10:])
+
+
 def row(name, model, *figures):
     specs = plan(model, experiment=name, seeds=len(figures))
     results = [PublishedResult(name, 8, 100, 4, figure, (), None) for figure in figures]
@@ -95,15 +116,15 @@ def row(name, model, *figures):
 @pytest.mark.parametrize(
     ("made", "verdict"),
     [
-        (("copy", "lstm", 0.0203, 0.0204, 0.0205), "same"),
-        (("copy", "lstm", 0.0204, 0.0204, 0.0204), "same"),
-        (("copy", "lstm", 0.0190, 0.0191, 0.0192), "different"),
-        (("copy", "lstm", 0.0204), "can't tell"),
-        (("copy", "lstm", 0.0204, None, 0.0204), "can't tell"),
-        (("adding", "gru", 1e-5, 5e-5, 2e-4), "same"),
-        (("adding", "gru", 1e-3, 2e-3, 3e-3), "different"),
-        (("reber", "lstm", 1.0, 1.0, 1.0), "same"),
-        (("reber", "rnn", 1.0, 1.0, 1.0), "different"),
+        (("copy", "lstm", 0.0203, 0.0204, 0.0205, 0.0204, 0.0204), "same"),
+        (("copy", "lstm", 0.0204, 0.0204, 0.0204, 0.0204, 0.0204), "same"),
+        (("copy", "lstm", 0.0190, 0.0191, 0.0192, 0.0191, 0.0191), "different"),
+        (("copy", "lstm", 0.0204, 0.0204, 0.0204, 0.0204), "can't tell"),
+        (("copy", "lstm", 0.0204, None, 0.0204, 0.0204, 0.0204), "can't tell"),
+        (("adding", "gru", 1e-5, 5e-5, 2e-4, 5e-5, 5e-5), "same"),
+        (("adding", "gru", 1e-3, 2e-3, 3e-3, 2e-3, 2e-3), "different"),
+        (("reber", "lstm", 1.0, 1.0, 1.0, 1.0, 1.0), "same"),
+        (("reber", "rnn", 1.0, 1.0, 1.0, 1.0, 1.0), "different"),
         (("pixels", "lstm", 0.87, 0.87, 0.88), "other data"),
         (("reber", "gru", 1.0, 1.0), ""),
     ],
@@ -122,13 +143,16 @@ def test_shares_of_trials_and_losses_have_intervals_of_their_kind():
 def test_the_page_has_every_figure_its_verdict_and_its_records(tmp_path):
     store = Store(tmp_path)
     assert published_again(store) == []
-    for spec in plan("lstm", "rnn", experiment="reber,pixels", seeds=2):
-        measure(job_of(spec), store)
+    for budget in ("smoke", "quick"):
+        request = Request(budget=budget, seeds=2)
+        options = PublishedOptions(experiment="reber,pixels", steps=4)
+        for spec in PROBE.plan(request, options, ["lstm", "rnn"], "cpu"):
+            measure(job_of(spec), store)
     found = published_again(store)
-    assert len(found) == 8
+    assert len(found) == 8 and {one.spec.budget for one in found} == {"quick"}
     page = reproduced_page(found, tmp_path, None)
     assert "## Embedded Reber grammar" in page and "Hochreiter and Schmidhuber 1997, table 1" in page
-    assert "Of 2 figures that can be compared" in page and page.count("other data") == 2
-    assert "from the worst to the best: rnn and lstm in the paper" in page
+    assert "Of 0 figures that can be compared" in page and page.count("other data") == 2  # of two seeds
+    assert "theirs have 276" in page and "of MNIST" in page and page.count("lstm over rnn") == 1
     links = re.findall(r"\]\(([^)]+)\)", page)
     assert len(links) == 8 and all((tmp_path / target).is_file() for target in links)

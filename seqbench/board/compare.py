@@ -976,10 +976,15 @@ def _unusual(
     told = []
     for first, *_ in groups:
         count, mine = counts[alike(first)], facts(first)
-        usual = json.loads(min(count, key=lambda text: (-count[text], text)))
+        usual = json.loads(min(count, key=lambda text: (-count[text], _named(text), text)))
         names = sorted(name for name in {**usual, **mine} if usual.get(name) != mine.get(name))
-        told.append(tuple(f"no {name}" if mine.get(name) is None else f"{name} {mine[name]}" for name in names))
+        told.append(tuple(f"{name} by default" if mine.get(name) is None else f"{name} {mine[name]}" for name in names))
     return told
+
+
+def _named(text: str) -> int:
+    """How many facts a JSON object names: of equally frequent ones that with the fewest is the usual one."""
+    return sum(value is not None for value in json.loads(text).values())
 
 
 def _canonical(facts: Any) -> str:

@@ -168,16 +168,18 @@ def _sentence(lstms: Sequence[TrainedAlike]) -> str:
 
 
 def _ngrams(tables: Sequence[BoardTable]) -> float | None:
-    """Bits a character of the n-gram model on this text; None if no table has it."""
-    baselines = [table.baselines for table in tables if table.conditions.task == TEXT]
-    return max((named[NGRAMS].value for named in baselines if NGRAMS in named), default=None)
+    """Bits a character of the n-gram model on this text as it is shipped; None if no table has it."""
+    shipped = [table for table in tables if table.conditions.task == TEXT and table.conditions.source == "embedded"]
+    read = [table.baselines for table in shipped if "unit" not in table.conditions.options]
+    return min((named[NGRAMS].value for named in read if NGRAMS in named), default=None)
 
 
 def _published(lstms: Sequence[TrainedAlike]) -> Aside:
     symbols = listed(sorted({reader.first.symbols for reader in lstms}))
+    widths = listed([str(width) for width in sorted({reader.first.width for reader in lstms})])
     text = (
         "Khandelwal et al. 2018 find about 200 words. Their nets have three layers of 1,150 units, read words, and "
-        f"were trained until they improved no more; these have {lstms[0].first.width} units, read {symbols}, and were "
+        f"were trained until they improved no more; these have {widths} units, read {symbols}, and were "
         f"trained for {max(reader.steps for reader in lstms):,} steps at most: what holds for one says little of the "
         "other."
     )

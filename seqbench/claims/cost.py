@@ -9,7 +9,7 @@ import numpy as np
 
 from seqbench.board import BoardTable, PairedSkill, paired_skill
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import GRU, LSTM, RNN, THOROUGH, model_title
+from seqbench.claims.names import GRU, LSTM, RNN, THOROUGH, model_title, public
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.cost import CostResult, Kind
@@ -207,7 +207,7 @@ def skill_conditions(tables: Sequence[BoardTable], model: str, other: str) -> li
     """
     conditions: dict[str, Condition] = {}
     for budget in THOROUGH:
-        for table in tables:
+        for table in public(tables):
             about = table.conditions
             if about.budget != budget or about.task in conditions or not about.track.startswith("equal width"):
                 continue

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from seqbench.board import BoardTable, paired_skill
 from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import BOTH_WAYS, LSTM, THOROUGH, model_title
+from seqbench.claims.names import BOTH_WAYS, LSTM, THOROUGH, model_title, public
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store
@@ -22,7 +22,7 @@ from seqbench.stats import Interval, over_seeds
 __all__ = ["both_directions", "fixed_vector"]
 
 Array = npt.NDArray[np.float64]
-NO_ATTENTION = ("attention none",)  # in what a table without attention differs from the usual one
+FRAME = "encoder-decoder"  # the usual one, in which attention can be left out
 LONG, WHOLE = "bleu_long", "bleu"  # metrics of tasks that translate
 PIECES = 25  # of a source; longer ones are long
 
@@ -35,8 +35,9 @@ class Bridged(NamedTuple):
 
     Attributes:
         whole, long: (2, S) BLEU of all test sentences and of the long ones; first without attention.
-        floor: BLEU of the best that no net was needed for.
+        floor: BLEU of the best baseline: what could be had without a net.
         records: of both, as paths of folders.
+        lost: what keeps them from being compared, empty where every run went well.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Bridged(NamedTuple):
     long: Array
     floor: float
     records: list[Path]
+    lost: str = ""
 
     @property
     def change(self) -> Interval:
@@ -64,8 +66,8 @@ def fixed_vector(evidence: Evidence) -> Claim:
         "2014",
         f"on tasks that translate, the BLEU of test sentences of more than {PIECES} pieces as a share of the BLEU of "
         "all, without attention less with it, paired over seeds, at equal width; the interval is Student's over seeds, "
-        "on the same sentences; tested only where the net without attention translates better than a copy of the "
-        "source",
+        "on the same sentences; tested only where the net without attention translates better than every baseline, "
+        "such as a translation memory",
         _bridged_statement(both) if both else NOT_MEASURED,
         [_lost(one) for one in both],
         {"BLEU of all sentences and of long ones:": [aside for one in both for aside in _bleu_of_both(one)]},
@@ -74,30 +76,42 @@ def fixed_vector(evidence: Evidence) -> Claim:
 
 def _bridged(evidence: Evidence) -> Iterator[Bridged]:
     """Of every task that translates, at the most thorough budget at which both ways were trained."""
+    ways: dict[tuple[object, ...], dict[bool, BoardTable]] = {}  # by all that decides a figure but attention
+    for table in (*evidence.tables, *evidence.variants):
+        about = table.conditions
+        setting = about.setting()
+        attention = setting.pop("attention", None) or "dot"
+        if (
+            about.kind == "translate"
+            and about.source != "path"
+            and not about.control
+            and setting.get("frame") in (None, FRAME)
+        ):
+            alike = (about.task, about.budget, about.track, repr(sorted(setting.items())), repr(about.variant()))
+            ways.setdefault(alike, {})[attention != "none"] = table
     done: set[tuple[str, str]] = set()
     for budget in THOROUGH:
-        for table in evidence.tables:
-            about = table.conditions
-            if about.kind != "translate" or about.budget != budget:
+        for both in ways.values():
+            if len(both) < 2 or both[True].conditions.budget != budget:
                 continue
-            for other in evidence.variants:
-                like = (other.conditions.task, other.conditions.budget, other.conditions.track)
-                if like != (about.task, budget, about.track) or (other.setting, other.variant) != (NO_ATTENTION, ()):
-                    continue
-                for model in sorted(_models(table) & _models(other)):
-                    if (about.task, model) not in done and (found := _pair(other, table, model)):
-                        done.add((about.task, model))
-                        yield found
-
-
-def _models(table: BoardTable) -> set[str]:
-    return {row.first.model for row in table.models if row.first.bundle is None}
+            task = both[True].conditions.task
+            for model in sorted({row.first.model for row in both[True].models}):
+                if (task, model) not in done and (found := _pair(both[False], both[True], model)):
+                    done.add((task, model))
+                    yield found
 
 
 def _pair(without: BoardTable, table: BoardTable, model: str) -> Bridged | None:
-    """None where they have no seed in common of which both went well."""
-    runs = [next(row for row in it.models if row.first.model == model).results for it in (without, table)]
-    seeds = sorted(seed for seed in runs[0].keys() & runs[1].keys() if all(r[seed].outcome == "ok" for r in runs))
+    """None where either has not been trained, or several versions of it have."""
+    named = [
+        [row for row in it.models if row.first.model == model and row.first.bundle is None] for it in (without, table)
+    ]
+    if any(len(rows) != 1 for rows in named):
+        return None
+    rows = [rows[0] for rows in named]
+    runs = [row.results for row in rows]
+    common = sorted(runs[0].keys() & runs[1].keys())
+    seeds = [seed for seed in common if all(run[seed].outcome == "ok" for run in runs)]
     if not seeds:
         return None
     folders = [run[seed].folder for run in runs for seed in seeds]
@@ -106,8 +120,9 @@ def _pair(without: BoardTable, table: BoardTable, model: str) -> Bridged | None:
         np.array([record.metrics["test"][name] for record in records], dtype=float).reshape(2, -1)
         for name in (WHOLE, LONG)
     )
-    reference = table.baselines.get(table.measure.reference or "")
-    return Bridged(model, table, whole, long, math.nan if reference is None else reference.value, folders)
+    floor = max((baseline.value for baseline in table.baselines.values()), default=math.nan)
+    states = f"{rows[0].state} without attention, {rows[1].state} with it"
+    return Bridged(model, table, whole, long, floor, folders, "" if len(seeds) == len(common) else states)
 
 
 def _lost(one: Bridged) -> Condition:
@@ -116,10 +131,11 @@ def _lost(one: Bridged) -> Condition:
     condition = Condition.of(axes, one.change, "of BLEU", (-math.inf, 0.0), records=one.records)
     reached = float(one.whole[0].mean())
     why = (
-        f"{model_title(one.model)}: without attention BLEU {rounded(reached)}, a copy of the source has "
+        f"{model_title(one.model)}: without attention BLEU {rounded(reached)}, the best baseline has "
         f"{rounded(one.floor)}"
     )
-    return condition.if_seeds(one.whole.shape[1]).if_tested(reached > one.floor, why)
+    known = condition.if_known(not one.lost, f"{model_title(one.model)}: {one.lost}")
+    return known.if_seeds(one.whole.shape[1]).if_tested(reached > one.floor, why)
 
 
 def _name(table: BoardTable) -> str:
@@ -164,7 +180,8 @@ def both_directions(evidence: Evidence) -> Claim:
         "Read in both directions, a sequence is understood better.",
         "Schuster and Paliwal 1997; Graves and Schmidhuber 2005",
         "the skill of a BiLSTM less that of an LSTM on the tasks of the board, paired over seeds and test examples, at "
-        "equal width (with twice the parameters) and at equal parameters; each task at its most thorough budget",
+        "equal width (two layers of half the width, with fewer parameters) and at equal parameters; each task at its "
+        "most thorough budget",
         _directions_statement(conditions) if conditions else NOT_MEASURED,
         conditions,
     )
@@ -174,13 +191,13 @@ def _directions(tables: Sequence[BoardTable]) -> Iterator[Condition]:
     """One condition for each task and track; tasks of which both directions would see the answer have none."""
     found: dict[tuple[str, str], Condition] = {}
     for budget in THOROUGH:
-        for table in tables:
+        for table in public(tables):
             task, track = table.conditions.task, table.conditions.track.split(" (")[0]
             if table.conditions.budget != budget or (task, track) in found or _not_applicable(table):
                 continue
             if paired := paired_skill(table, BOTH_WAYS, LSTM):
                 condition = Condition.of(
-                    {"task": f"{task} ({budget})", "at": track},
+                    {"task": f"{task} ({budget})", "at": table.conditions.track},
                     paired.difference or UNKNOWN,
                     "of skill",
                     (0.0, math.inf),

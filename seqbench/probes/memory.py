@@ -458,6 +458,7 @@ def _row(group: Sequence[Measured[MemoryResult]]) -> EdgeRow:
     fails = [result.first_fail for result in results if result.first_fail is not None]
     beyond = [(one.length // result.edge, one) for result in results for one in result.beyond]
     tested = Counter(factor for factor, _ in beyond)
+    tested.update(dict.fromkeys(tested, sum(not result.edge for result in results)))  # who solved nothing holds nothing
     held = Counter(factor for factor, one in beyond if one.low is not None and one.low >= SOLVED)
     alike = ("initialisation", "problem", "regime", "width", "params", "axis", "memoryless")
     return EdgeRow(

@@ -137,9 +137,11 @@ class Adding(Problem):
 
     Inputs are L steps of (value, marker), values uniform in [0, 1), one marker in each half; the target is the sum of
     the two marked values. The quality is 1 - 6 squared error: the constant guess of 1 errs by 1/6, and a learner that
-    sees only the last W steps gets W/L on average.
+    sees only the last W steps gets W/L on average. With ``anywhere`` the two markers may stand at any two steps, as Bai
+    et al. 2018 have it.
     """
 
+    anywhere: bool = False
     name: ClassVar[str] = "adding"
     memoryless: ClassVar[str] = "constant guess: MSE 1/6"
     least: ClassVar[int] = 2
@@ -158,8 +160,10 @@ class Adding(Problem):
         """(B, L, 2) features and (B,) sums."""
         values = torch.rand(batch, length, generator=generator, device=device)
         half = length // 2
-        first = torch.randint(half, (batch, 1), generator=generator, device=device)
-        second = torch.randint(half, length, (batch, 1), generator=generator, device=device)
+        ends = ((0, length), (0, length - 1)) if self.anywhere else ((0, half), (half, length))
+        first, second = (torch.randint(*end, (batch, 1), generator=generator, device=device) for end in ends)
+        if self.anywhere:
+            second += second >= first  # another one
         places = torch.cat([first, second], dim=1)
         markers = torch.zeros_like(values).scatter_(1, places, 1.0)
         return torch.stack([values, markers], dim=2), values.gather(1, places).sum(dim=1)
@@ -187,9 +191,12 @@ class Copy(Problem):
 
     Inputs are T + 20 tokens: 10 symbols, T - 1 blanks, a delimiter, 10 blanks. The targets are blanks, but the ten
     symbols at the last ten steps, so each is held for T + 10 steps. The loss counts every step, the quality the last
-    ten only. Who holds nothing has a loss of 10 ln 8 / (T + 20), which looks small and is chance.
+    ten only. Who holds nothing has a loss of 10 ln 8 / (T + 20), which looks small and is chance. Where they are
+    ``marked`` the last eleven inputs are the delimiter, which tells all along that it is time to speak, as Bai et al.
+    2018 have it.
     """
 
+    marked: bool = False
     name: ClassVar[str] = "copy"
     memoryless: ClassVar[str] = "guessing the ten: 1/8 right, loss 10 ln 8 / (T + 20)"
 
@@ -208,7 +215,7 @@ class Copy(Problem):
         targets = inputs.clone()
         symbols = torch.randint(SYMBOLS, (batch, COPIED), generator=generator, device=device)
         inputs[:, :COPIED] = targets[:, -COPIED:] = symbols
-        inputs[:, -COPIED - 1] = SYMBOLS + 1
+        inputs[:, -COPIED - 1 : None if self.marked else -COPIED] = SYMBOLS + 1
         return inputs, targets
 
     def loss(self, output: Tensor, targets: Tensor) -> Tensor:
