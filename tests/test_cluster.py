@@ -4,6 +4,7 @@ Nodes are killed, the driver is, Ctrl-C is pressed: what comes out is what the s
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -39,10 +40,7 @@ from seqbench.training import CHECKPOINT
 from seqbench.tuning import run_studies, searches
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
-needs_ray = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import ray"], capture_output=True).returncode != 0,
-    reason="Ray is not installed",
-)
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 TOYS = ROOT / "tests" / "toys.py"
 SLOW = """
 import seqbench, torch
@@ -349,6 +347,7 @@ def came_back(tmp_path, name, seed=0):
 
 
 LOST = ("lost", "its node was lost")
+OF_NO_RECORD = {"nan": "NaN", "surrogate": '"\\ud800"'}  # in JSON
 
 
 def test_a_job_is_run_again_three_times_and_published_once(tmp_path):
@@ -380,12 +379,22 @@ def test_what_is_kept_lies_beside_the_runs_until_one_is_brought(tmp_path):
     assert one_cell(store, back).status == "ok" and not path.exists()
 
 
-@pytest.mark.parametrize("wrong", ["other", "altered", "damaged", "missing"])
+def test_what_was_brought_before_its_node_was_lost_stands_and_is_not_run_again(tmp_path):
+    store = Store(tmp_path / "out")
+    for number, name in enumerate(("first", "second"), start=1):
+        script = Script([("placed",), ("brought", str(came_back(tmp_path, name))), LOST])
+        assert one_cell(store, script, force=number == 2).status == "ok" and script.started == 1
+        assert len(list((tmp_path / "out").glob("*/*/*/run-*"))) == number
+
+
+@pytest.mark.parametrize("wrong", ["other", "altered", "nan", "surrogate", "damaged", "missing"])
 def test_what_comes_back_is_published_only_if_it_is_the_record_of_the_job(tmp_path, wrong):
     folder = came_back(tmp_path, "back", seed=int(wrong == "other"))
     path = folder / "record.json"
     if wrong == "altered":
         path.write_text(path.read_text().replace('"smoke"', '"quick"'))
+    elif wrong in ("nan", "surrogate"):
+        path.write_text(path.read_text().replace('"options": {', f'"options": {{"x": {OF_NO_RECORD[wrong]}, ', 1))
     elif wrong == "damaged":
         path.write_bytes(path.read_bytes()[:100] + b"\xff")
     elif wrong == "missing":
@@ -394,7 +403,7 @@ def test_what_comes_back_is_published_only_if_it_is_the_record_of_the_job(tmp_pa
     record = one_cell(Store(tmp_path / "out"), script)
     said = {"other": "record of another job", "altered": "has been altered", "damaged": "invalid start byte",
             "missing": "No such file"}  # fmt: skip
-    assert record.status == "error" and said[wrong] in record.reason
+    assert record.status == "error" and said.get(wrong, "is not a valid record") in record.reason
 
 
 def test_memory_that_ran_out_elsewhere_is_told_as_that(tmp_path):
@@ -508,6 +517,7 @@ def test_options_that_make_no_sense_are_one_sentence(here, tmp_path, command, wo
         ("ray://head:10001", "ray:// is for Ray's client"),
         ("$(touch me):1", "write HOST:PORT"),
         ("127.0.0.1:9", "no Ray cluster answers there"),
+        ("a..b:6379", "no Ray cluster answers there"),
     ],
 )
 def test_an_address_at_which_no_cluster_is_is_one_sentence(here, tmp_path, address, sentence):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from board_records import write
 from conftest import ROOT
 
 from seqbench.export.tracked import safe_name, tracked_runs
@@ -34,6 +35,17 @@ def test_what_a_record_says_is_told_and_failures_are_not_left_out(records):
     assert {f"baseline/{name}" for name in record["baselines"]} <= set(good.figures)
     assert [point.step for point in good.curve] == sorted(point.step for point in good.curve) and good.curve
     assert good.settings["learning_rate"] == record["config"]["learning_rate"]
+
+
+def test_times_lie_within_the_run_also_of_one_that_was_resumed(tmp_path):
+    for seed, longest in enumerate((20, 900)):  # a record's start is that of the last process: 30 s before its end
+        folder = write(tmp_path, "alpha", seed, 0.8)
+        points = [{"step": 100 * i, "val_accuracy": 0.8, "seconds": longest * i / 4} for i in range(1, 5)]
+        (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
+    usual, resumed = (run for _, run in sorted((run.settings["seed"], run) for run in tracked_runs([tmp_path])))
+    assert usual.ended - usual.started == 30 and usual.curve[-1].time == usual.started + 20
+    assert resumed.ended - resumed.started == 900 and resumed.curve[-1].time == resumed.ended == usual.ended
+    assert resumed.curve[0].time == resumed.started + 225
 
 
 def test_names_can_not_leave_the_folder():

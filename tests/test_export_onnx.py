@@ -118,10 +118,16 @@ class Halves(Mixer):
 class Sly(Halves):
     """One that does something else while it is followed."""
 
-    traceable = True
+    traceable, factor = True, 1.001
 
     def forward(self, x, lengths=None):
-        return self.map(x) * (1.001 if torch.compiler.is_exporting() else 1.0)
+        return self.map(x) * (self.factor if torch.compiler.is_exporting() else 1.0)
+
+
+class Lost(Sly):
+    """One whose file gives what is no number."""
+
+    factor = float("nan")
 
 
 def test_a_layer_that_fits_one_length_alone_says_so(registered):
@@ -138,6 +144,10 @@ def test_a_file_that_differs_is_refused_and_so_is_what_cannot_be_followed(regist
     registered(Sly)
     model = made("mine", "classify")
     with torch.no_grad(), pytest.raises(UserError, match=r"traced: the file differs from the model by 0\.00"):
+        converted(model, rows_of(model, "classify"), LENGTH)
+    registered(Lost)
+    model = made("mine", "classify")
+    with torch.no_grad(), pytest.raises(UserError, match="gives a value that is no number"):
         converted(model, rows_of(model, "classify"), LENGTH)
     # the one that is built in: both directions with zoneout, which in evaluation mixes states
     model = made("bilstm", "classify", regularisers=Regularisers(zoneout=(0.1,)))

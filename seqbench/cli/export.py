@@ -69,11 +69,11 @@ class Export:
         return 0
 
     def _runs(self) -> int:
+        from seqbench.export.tracked import tracked_runs
+
+        runs = tracked_runs(self.records)
         tracker = self._tracker()
         try:
-            from seqbench.export.tracked import tracked_runs
-
-            runs = tracked_runs(self.records)
             new = self._write(tracker, runs)
         finally:
             tracker.close()

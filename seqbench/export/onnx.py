@@ -394,9 +394,11 @@ def _checked(proto: ModelProto, form: _Form, model: SequenceModel, rows: RealRow
             raise ValueError(f"the file gives {got.shape} where the model gives {want.shape}")
         got, want = _real(got, part, model), _real(want, part, model)
         difference = np.abs(got - want)
+        if not np.isfinite(difference).all():
+            raise ValueError("the file gives a value that is no number")
         worst = max(worst, float(difference.max()))
         share = max(share, float((difference / (1 + np.abs(want))).max()))
-        if not share <= TOLERANCE:  # neither is NaN
+        if share > TOLERANCE:
             raise ValueError(f"the file differs from the model by {worst:.2g}")
     return worst, share
 

@@ -7,6 +7,7 @@ name stands in ``not known``. A run that did not end well is there, too, as one 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -98,10 +99,13 @@ def _tracked(folder: Path, bundle: str | None) -> TrackedRun:
     assert isinstance(record, RunRecord)  # the board has read it
     text = record.to_json()
     lines = _lines(folder)
-    theirs = "" if bundle is None else safe_name(Path(bundle).stem)
+    theirs = "" if bundle is None else f"{safe_name(Path(bundle).stem)}-{_content(bundle)[:8]}"
     figures, unknown = _figures(record)
     started, ended = (datetime.fromisoformat(moment).timestamp() for moment in (record.started, record.finished))
-    curve = [_point(raw, started, folder) for raw in lines]
+    ended = max(started, ended)
+    # seconds of a curve are those of training over all starts of a run, and the record's start is the last one
+    begun = min(started, ended - max((_seconds(raw, folder) for raw in lines), default=0.0))
+    curve = [_point(raw, begun, folder) for raw in lines]
     steps = record.cost.steps if record.cost else max((point.step for point in curve), default=0)
     cell = f"{record.budget}-seed{record.seed}-{record.key[:12]}"
     names = [record.model.name, record.budget, f"seed {record.seed}", record.key[:8]]
@@ -112,8 +116,8 @@ def _tracked(folder: Path, bundle: str | None) -> TrackedRun:
         group=safe_name(record.task.dataset or record.task.name),
         name=" ".join([*names, *([f"[{theirs}]"] if theirs else [])]),
         ending=ENDS.get(record.status, "failed"),
-        started=started,
-        ended=max(started, ended),
+        started=begun,
+        ended=ended,
         settings=_settings(record),
         figures=figures,
         step=steps,
@@ -127,6 +131,12 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+@functools.cache
+def _content(bundle: str) -> str:
+    """The hash of a file: two of the same name are two."""
+    return hashlib.sha256(Path(bundle).read_bytes()).hexdigest()
+
+
 def _lines(folder: Path) -> list[dict[str, Any]]:
     """The points of the curve as they were kept; none where a run ended before the first."""
     path = folder / CURVE
@@ -137,14 +147,25 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged: run the cell again with --force.") from None
 
 
-def _point(raw: Mapping[str, Any], started: float, folder: Path) -> Point:
+def _seconds(raw: Mapping[str, Any], folder: Path) -> float:
+    """Of training, without the reading of validation."""
     try:
         seconds = float(raw.get("seconds") or 0.0)
+    except (ValueError, TypeError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise UserError(f"{folder / CURVE} is damaged: run the cell again with --force.")
+    return seconds
+
+
+def _point(raw: Mapping[str, Any], begun: float, folder: Path) -> Point:
+    seconds = _seconds(raw, folder)
+    try:
         known = {f"curve/{name}": float(value) for name, value in raw.items() if name != "step" and value is not None}
         step = int(raw["step"])
-        if not all(map(math.isfinite, (seconds, *known.values()))):
+        if not all(map(math.isfinite, known.values())):
             raise ValueError
-        return Point(step, started + seconds, known)
+        return Point(step, begun + seconds, known)
     except (ValueError, TypeError, KeyError, OverflowError):
         raise UserError(f"{folder / CURVE} is damaged: run the cell again with --force.") from None
 

@@ -244,7 +244,8 @@ class RayTasks:
             since = max(self._waiting.values())
             if time.monotonic() - since > PATIENCE:
                 self._waiting = dict.fromkeys(self._waiting, float("inf"))
-                self.say(f"no node of the cluster has {self._needs()} free: waiting for one")
+                whole = "a whole node is asked for, and none is free: waiting for one"  # what reads a clock runs alone
+                self.say(whole if self._alone else f"no node of the cluster has {self._needs()} free: waiting for one")
 
     def stop(self, job: Job) -> None:
         """With the process and whatever it has started."""
@@ -355,8 +356,8 @@ def _check_address(address: str) -> None:
         raise UserError(f"--address {address} is no cluster's: write HOST:PORT, such as head:6379, or auto{more}.")
     try:
         socket.create_connection((known["host"].strip("[]"), int(known["port"])), timeout=ANSWER).close()
-    except OSError as error:
-        why = error.strerror or "no answer"
+    except (OSError, UnicodeError) as error:  # the latter: no name that a machine can have
+        why = getattr(error, "strerror", None) or "no answer"
         raise UserError(f"--address {address}: no Ray cluster answers there ({why}): {START_ONE}.") from None
 
 

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import queue
 import shutil
@@ -44,6 +45,7 @@ class _Attempt:
     into: Path  # the folder in which files are put together
     folders: dict[str, Path] = field(default_factory=dict)  # where what comes back is put together
     stopped: bool = False
+    killed_at: float = math.inf  # when it is, if it has not ended before
     placed: bool = False
 
 
@@ -113,18 +115,21 @@ class _Desk:
         return found
 
     def stop(self, key: str) -> None:
-        """End a job at once."""
+        """End a job: its node kills its process with whatever that has started; a node that does not is told to go."""
         if key in self.attempts:
-            self.attempts[key].stopped = True
-            with contextlib.suppress(Exception):  # it may have ended this moment
-                self.ray.cancel(self.attempts[key].frames, force=True)
+            attempt = self.attempts[key]
+            attempt.stopped, attempt.killed_at = True, time.monotonic() + LAST_SECONDS
+            self._cancel(attempt, force=False)
+
+    def _cancel(self, attempt: _Attempt, *, force: bool) -> None:
+        with contextlib.suppress(Exception):  # it may have ended this moment
+            self.ray.cancel(attempt.frames, force=force)
 
     def end_all(self) -> None:
         """End all jobs, and wait until their nodes have: what they have kept was brought already."""
         for force, seconds in ((False, LAST_SECONDS), (True, LAST_SECONDS)):
             for attempt in self.attempts.values():
-                with contextlib.suppress(Exception):
-                    self.ray.cancel(attempt.frames, force=force)
+                self._cancel(attempt, force=force)
             ends = [attempt.frames.completed() for attempt in self.attempts.values()]
             if ends and len(self.ray.wait(ends, num_returns=len(ends), timeout=seconds)[0]) == len(ends):
                 break
@@ -134,6 +139,10 @@ class _Desk:
 
     def listen(self) -> None:
         """See to what has come in."""
+        for attempt in self.attempts.values():
+            if time.monotonic() > attempt.killed_at:
+                attempt.killed_at = math.inf
+                self._cancel(attempt, force=True)
         frames = {attempt.frames: attempt for attempt in self.attempts.values()}
         ready, _ = self.ray.wait(list(frames), num_returns=1, timeout=TICK)
         if ready and len(frames) > 1:
@@ -255,9 +264,9 @@ def main() -> int:
             stream.flush()
 
     asked = json.loads(sys.stdin.readline())
-    import ray
-
     try:
+        import ray
+
         ray.init(
             address=asked["address"],
             runtime_env={"working_dir": asked["package"]},
@@ -268,7 +277,11 @@ def main() -> int:
         tell("fatal", _no_cluster(asked["address"], error))
         return 1
     desk = _Desk(ray, tell)
-    _work(desk)
+    try:
+        _work(desk)
+    except Exception as error:  # of this process or its machine, if the cluster is there
+        tell("fatal", f"the process that speaks with Ray could not go on ({type(error).__name__}: {_first(error)}).")
+        return 1
     desk.end_all()
     ray.shutdown()
     return 0

@@ -312,6 +312,7 @@ def _place(parcel: Parcel, fetch: Callable[[], bytes]) -> None:
     if folder.is_dir() and mark.is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder.parent)
     new, old = temporary_folder(folder.parent), temporary_folder(folder.parent)
     try:
         with zipfile.ZipFile(io.BytesIO(fetch())) as archive:

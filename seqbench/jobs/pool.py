@@ -208,7 +208,9 @@ class _Run:
             getattr(running.listener, event.kind)(*event.values)
         elif event.kind in ("ended", "lost"):
             del self.running[event.job.key]
-            if event.kind == "lost" and not running.late and self._again(running, event.values[0]):
+            known = self.store.find(running.job) if event.kind == "lost" else None
+            stands = known is not None and known.folder != running.before  # it was brought before its node was lost
+            if event.kind == "lost" and not running.late and not stands and self._again(running, event.values[0]):
                 return
             code, tail = event.values if event.kind == "ended" else (1, event.values[0])
             outcome = self.done[event.job.key] = self._outcome(running, code, tail)
@@ -622,9 +624,12 @@ def _nurse(kind: str) -> None:
         if wake in ready:
             os.read(wake, 4096)
             for pid in list(children):
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    line.send(json.dumps(["ended", children.pop(pid), os.waitstatus_to_exitcode(status)]).encode())
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    continue
+                with contextlib.suppress(OSError):  # what it has started would hold its streams open, unheard
+                    os.killpg(pid, signal.SIGKILL)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                line.send(json.dumps(["ended", children.pop(pid), code]).encode())
         if line.fileno() not in ready:
             continue
         message, streams, _, _ = socket.recv_fds(line, 1 << 18, 3)

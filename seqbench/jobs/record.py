@@ -141,7 +141,11 @@ class Record(Strict):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "top level"
             raise UserError(f"{name} is not a valid record: {where}: {first['msg']}.") from None
-        if record.key != record.content_key():
+        try:
+            own = record.key == record.content_key()
+        except ValueError as error:  # a number that is none, or half a letter
+            raise UserError(f"{name} is not a valid record: {error}.") from None
+        if not own:
             raise UserError(f"{name} has been altered: its key is not that of its content.")
         return record
 

@@ -153,6 +153,7 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what processes have left that were killed while they wrote a run; never that of one that is alive."""
+        sweep(self.root)  # what came back from a cluster lies here until it is published
         for kind in (RunRecord, ProbeRecord):
             for home in {left.parent for left in self.root.glob(f"{kind.PATTERN}/{TEMPORARY}*")}:
                 sweep(home)
