@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.baselines import NotApplicable, Predict, best_sharpness, register_baseline, softmax, spread_out
+from seqbench.baselines import (
+    NotApplicable,
+    Predict,
+    best_sharpness,
+    logistic_fits,
+    register_baseline,
+    softmax,
+    spread_out,
+)
 from seqbench.data import Ragged, TaskData
 
 if TYPE_CHECKING:
@@ -73,11 +81,10 @@ class Counts:
 def _logistic(train: Ragged, val: Ragged, data: TaskData, counts: Counts, sublinear: bool) -> Predict:
     """TF-IDF weights, then multinomial logistic regression with the penalty that is best on validation."""
     from sklearn.feature_extraction.text import TfidfTransformer
-    from sklearn.linear_model import LogisticRegression
 
     weigh = TfidfTransformer(sublinear_tf=sublinear).fit(counts(train))
     inputs, held_out = weigh.transform(counts(train)), weigh.transform(counts(val))
-    fits = [LogisticRegression(C=c, max_iter=1000).fit(inputs, train.targets) for c in PENALTIES]
+    fits = logistic_fits(inputs, train.targets, PENALTIES, 1000)
     best = max(fits, key=lambda fit: float(fit.score(held_out, val.targets)))
 
     def predict(split: Any) -> Array:

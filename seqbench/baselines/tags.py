@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.baselines import Predict, register_baseline
+from seqbench.baselines import Predict, logistic_fits, register_baseline
 from seqbench.data import CONTEXT, Tagged, TaskData
 
 __all__ = ["step_logistic", "step_majority"]
@@ -37,12 +37,10 @@ def _neighbourhoods(split: Tagged) -> tuple[Array, Array]:
 @register_baseline("step-logistic", kind="tag")
 def step_logistic(train: Tagged, val: Tagged, data: TaskData) -> Predict:
     """Logistic regression on a step and those up to five before and after it; its penalty is chosen on validation."""
-    from sklearn.linear_model import LogisticRegression
-
     rows, labels = _neighbourhoods(train)
     held, truth = _neighbourhoods(val)
     every = -(-len(rows) // MOST)
-    fits = [LogisticRegression(C=c, max_iter=2000).fit(rows[::every], labels[::every]) for c in PENALTIES]
+    fits = logistic_fits(rows[::every], labels[::every], PENALTIES, 2000)
     best = max(fits, key=lambda fit: float(fit.score(held, truth)))
 
     def predict(split: Any) -> Array:

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqbench.baselines import NotApplicable, Predict, best_sharpness, register_baseline, softmax, spread_out
+from seqbench.baselines import (
+    NotApplicable,
+    Predict,
+    best_sharpness,
+    logistic_fits,
+    register_baseline,
+    softmax,
+    spread_out,
+)
 from seqbench.baselines.boosting import OneThread
 from seqbench.data import Segments, Split, TaskData
 
@@ -134,13 +142,11 @@ def lda(train: Segments, val: Segments, data: TaskData) -> Predict:
 @register_baseline("window-logistic", kind="classify")
 def window_logistic(train: Segments, val: Segments, data: TaskData) -> Predict:
     """Multinomial logistic regression on the windows' statistics; its penalty is chosen on the validation split."""
-    from sklearn.linear_model import LogisticRegression
-
     rows, held = thinned(train), thinned(val)
     values = statistics(train, rows)
     scale = scaler(values)
     inputs, held_out = scale(values), scale(statistics(val, held))
-    fits = [LogisticRegression(C=c, max_iter=3000).fit(inputs, train.targets[rows]) for c in PENALTIES]
+    fits = logistic_fits(inputs, train.targets[rows], PENALTIES, 3000)
     best = max(fits, key=lambda fit: _macro_f1(val.targets[held], fit.predict(held_out)))
     return _probabilities(best, scale, len(data.classes))
 
