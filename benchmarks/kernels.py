@@ -27,16 +27,11 @@ from seqbench.models.kernels.compiled import Compiled, library
 from seqbench.models.kernels.layer import Layer, over_steps, over_symbols, weights_of
 from seqbench.models.kernels.sequence import Engine
 from seqbench.models.kernels.written import Written
+from seqbench.probes import Request
 
 LENGTH, SYMBOLS = 64, 32
 BATCHES, WIDTHS = (1, 8, 32, 128), (32, 64, 128, 256, 512)
 LAYERS: dict[str, type[Layer]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-
-
-class Setup:
-    """What `settings` asks for."""
-
-    seed, threads, precision = 0, 1, "fp32"
 
 
 def step(layer: Layer, engine: Engine | None, batch: int, *, folded: bool) -> Callable[[], None]:
@@ -101,7 +96,7 @@ def main() -> None:
     engines: dict[str, Engine | None] = {"torch": None, "written": Written()}
     if found is not None:
         engines["c"] = Compiled(*found)
-    with settings(torch.device("cpu"), Setup()):
+    with settings(torch.device("cpu"), Request()):
         measured = list(rows(engines, arguments.rounds))
     table = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
     table[choice.maker()] = {

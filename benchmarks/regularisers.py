@@ -23,6 +23,7 @@ import json
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ from seqbench.device import device_name, settings
 from seqbench.disk import replace_file
 from seqbench.models.dropout import Chance
 from seqbench.models.mixer import MODELS, Regularisers
+from seqbench.probes import Request
 from seqbench.report.text import format_value, rounded, table, with_interval
 from seqbench.stats import Interval, estimate, holm
 from seqbench.training import limit_norms
@@ -54,12 +56,6 @@ ASKED = {
     "both": Regularisers(0.25, (0.15,)),
     "max-norm": Regularisers(max_norm=1.0),
 }
-
-
-class Setup:
-    """What `settings` asks for."""
-
-    seed, threads, precision = 0, 1, "fp32"
 
 
 # --- what they cost --------------------------------------------------------------------------------------------------
@@ -99,7 +95,7 @@ def cost(rounds: int) -> str:
     """The table."""
     names = [name for name in ASKED if name != "plain"]
     rows = []
-    with settings(torch.device("cpu"), Setup()):
+    with settings(torch.device("cpu"), Request()):
         for model in CELLS:
             for batch, width in SHAPES:
                 plain, over = ratios({name: step(model, batch, width, one) for name, one in ASKED.items()}, rounds)
@@ -112,6 +108,7 @@ def cost(rounds: int) -> str:
 # --- whether they help -----------------------------------------------------------------------------------------------
 
 
+LEVEL = 0.05
 TASKS, MODELS_OF_STUDY, SEEDS, BUDGET = ("sentiment", "weather"), ("gru", "lstm"), 5, "quick"
 STRENGTHS: dict[str, tuple[dict[str, Any], ...]] = {
     "plain": ({},),
@@ -151,9 +148,9 @@ class Arm(NamedTuple):
         return np.array([run.value for run in runs]), np.array([run.left_out for run in runs])
 
 
-def arms(results: list[Result], name: str) -> list[Arm]:
-    """Of the regulariser ``name`` those that are complete."""
-    found = []
+def arms(results: list[Result], name: str) -> tuple[list[Arm], list[str]]:
+    """Of the regulariser ``name`` those that are complete, and in words the strengths that are not."""
+    found, lacking = [], []
     for asked in STRENGTHS[name]:
         wanted = {"dropout": 0.0, **asked}
         runs = {
@@ -161,9 +158,12 @@ def arms(results: list[Result], name: str) -> list[Arm]:
             for run in results
             if run.status == "ok" and {key: run.config[key] for key in VARIED if key in run.config} == wanted
         }
+        label = ", ".join(format_strength(value) for value in asked.values())
         if len(runs) == SEEDS:
-            found.append(Arm(", ".join(format_strength(value) for value in asked.values()), runs))
-    return found
+            found.append(Arm(label, runs))
+        else:
+            lacking.append(f"{name} {label}".strip() + f": {len(runs)} of {SEEDS} seeds")
+    return found, lacking
 
 
 def format_strength(value: Any) -> str:
@@ -189,12 +189,15 @@ def overfitting(arm: Arm) -> str:
     return f"{100 * statistics.median(shares):.0f}% of the steps, then worse by {rounded(statistics.median(losses))}"
 
 
-def compared(results: list[Result], task: str, model: str) -> list[list[str]]:
-    """Rows of the report: the plain cell, and what each regulariser changes."""
+def compared(results: list[Result], task: str, model: str) -> tuple[list[list[str]], list[str]]:
+    """Rows of the report: the plain cell, and what each regulariser changes; and what is left out of them."""
     own = [run for run in results if (run.task, run.model) == (task, model)]
-    chosen = {name: best(found) for name in STRENGTHS if (found := arms(own, name))}
+    known = {name: arms(own, name) for name in STRENGTHS}
+    chosen = {name: best(found) for name, (found, _) in known.items() if found}
+    lacking = [f"{task} {model} {words}" for _, few in known.values() for words in few]
     if "plain" not in chosen:
-        return []
+        return [], lacking
+    sign = 1 if own[0].direction == "higher" else -1
     values, left_out = chosen["plain"].figures()
     differences = {}
     for name, arm in chosen.items():
@@ -203,13 +206,14 @@ def compared(results: list[Result], task: str, model: str) -> list[list[str]]:
     names = [name for name in chosen if name != "plain"]
     adjusted = dict(zip(names, holm([differences[name].p_value() for name in names]), strict=True))
     plain = estimate(values, left_out).interval()
-    rows = [[task, model, "plain", "", with_interval(plain, 4), "", "", overfitting(chosen["plain"])]]
+    rows = [[task, model, "plain", "", with_interval(plain, 4), "", "", "", overfitting(chosen["plain"])]]
     for name in names:
         arm, interval = chosen[name], differences[name].interval()
         mean = format_value(float(arm.figures()[0].mean()))
+        said = "can't tell" if not adjusted[name] < LEVEL else "helps" if sign * interval.value > 0 else "harms"
         p = format_value(adjusted[name])
-        rows.append([task, model, name, arm.label, mean, change(interval), p, overfitting(arm)])
-    return rows
+        rows.append([task, model, name, arm.label, mean, change(interval), p, said, overfitting(arm)])
+    return rows, lacking
 
 
 def change(interval: Interval) -> str:
@@ -220,9 +224,11 @@ def change(interval: Interval) -> str:
 def report(out: Path) -> str:
     """The page."""
     results = results_of(load_results(out))
-    rows = [row for task in TASKS for model in MODELS_OF_STUDY for row in compared(results, task, model)]
+    parts = [compared(results, task, model) for task in TASKS for model in MODELS_OF_STUDY]
+    rows, lacking = ([one for part in parts for one in part[i]] for i in (0, 1))
     units = {run.task: f"{run.metric}, {run.direction} is better" for run in results}
-    names = ["task", "cell", "regulariser", "strength", "test", "change", "p", "validation was best after"]
+    said = Counter(row[-2] for row in rows if row[-2])
+    names = ["task", "cell", "regulariser", "strength", "test", "change", "p", "it", "validation was best after"]
     return "\n".join(
         [
             "# Do regularisers of the recurrence help?",
@@ -231,11 +237,15 @@ def report(out: Path) -> str:
             f"Budget `{BUDGET}`, {SEEDS} seeds, width 128, the tasks' learning rates; of each run the best state on "
             "validation is tested, so that overfitting costs less than the last column says. "
             "Changes are paired by seeds and test groups, with intervals of 95%; p are adjusted among the regularisers "
-            "of one cell on one task (Holm 1979).",
+            f"of one cell on one task (Holm 1979); one below {LEVEL} decides whether it helps or harms.",
+            "",
+            f"Of {sum(said.values())} comparisons: {', '.join(f'{count} {what}' for what, count in said.items())}.",
             "",
             *(f"- {task}: {unit}" for task, unit in sorted(units.items())),
             "",
-            *table(names, rows, ["task", "cell", "regulariser", "validation was best after"]),
+            *table(names, rows, ["task", "cell", "regulariser", "it", "validation was best after"]),
+            "",
+            *(f"- left out, since not every seed ended well: {words}" for words in lacking),
             "",
         ]
     )

@@ -27,16 +27,11 @@ from torch import Tensor, nn
 from seqbench.device import device_name, settings
 from seqbench.models.mixer import MODELS
 from seqbench.models.scan import MinGRU, looped
+from seqbench.probes import Request
 
 WIDTH, BATCH, LENGTHS = 128, 32, (128, 512)
 LONG, BATCHES = 1024, (1, 8, 32)
 Step = Callable[[], None]
-
-
-class Setup:
-    """What `settings` asks for."""
-
-    seed, threads, precision = 0, 1, "fp32"
 
 
 def training(layer: nn.Module, forward: Callable[[Tensor], Tensor], batch: int, length: int) -> Step:
@@ -105,7 +100,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    with settings(torch.device("cpu"), Setup()):
+    with settings(torch.device("cpu"), Request()):
         models = {length: beside_lstm(length, arguments.rounds) for length in LENGTHS}
         ways = {batch: by_scan_and_by_loop(batch, arguments.rounds) for batch in BATCHES}
     print(tables(models, ways))

@@ -823,22 +823,32 @@ def best_so_far(study: Study) -> tuple[list[float], list[float]]:
 
 
 def importances(studies: Sequence[Study]) -> dict[str, float]:
-    """How much of the variance of the figure each parameter explains (fANOVA, Hutter et al. 2014), the largest first.
+    """How much of the figure's variance each parameter explains alone (fANOVA, Hutter et al. 2014), the largest first.
 
-    Over the trials of all ``studies``, which share their problem; a pruned one counts with the figure that it had when
-    it was ended. Without those that had one value only; empty with fewer than 4 trials or where all figures are alike.
+    What is left of 1 they explain together, or not at all. A parameter that was searched on a logarithmic scale is
+    weighed on it. Over the trials of all ``studies``, which share their problem, each once; a pruned one counts with
+    the figure that it had when it was ended. Without parameters that had one value only; empty with fewer than 4 trials
+    or where all figures are alike.
     """
     optuna, space = need_optuna(), studies[0].space
-    known = [trial for study in studies for trial in study.trials if trial.figure is not None]
+    told = (trial for study in studies for trial in study.trials if trial.figure is not None)
+    known = list({(trial.key, *sorted(trial.values.items())): trial for trial in told}.values())
     if len(known) < LEAST or len({trial.figure for trial in known}) < 2:
         return {}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    kinds = _distributions(space)
+    logarithmic = [name for name, kind in kinds.items() if getattr(kind, "log", False)]
+    for name in logarithmic:
+        ends = math.log(kinds[name].low), math.log(kinds[name].high)
+        kinds[name] = optuna.distributions.FloatDistribution(*ends)
     for trial in known:
-        study.add_trial(_frozen(space, dataclasses.replace(trial, state="complete")))
+        inner = {one.name: one.inner(trial.values[one.name]) for one in space}
+        inner |= {name: math.log(inner[name]) for name in logarithmic}
+        study.add_trial(optuna.trial.create_trial(value=trial.figure, params=inner, distributions=kinds))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
     varied = {one.name for one in space if len({trial.values[one.name] for trial in known}) > 1}
     return {name: float(share) for name, share in shares.items() if name in varied}
 
@@ -885,10 +895,16 @@ def tuned_values(config: RunConfig, root: Path, say: Callable[[str], None]) -> d
 
 
 def _other_settings(study: Study, config: RunConfig, prepared: Prepared) -> list[str]:
-    """Names of what ``study`` held fixed and a run of ``config`` with its best values would have otherwise."""
+    """Names of what ``study`` held fixed and a run of ``config`` with its best values would have otherwise.
+
+    Other budgets have batches, patience and precision of their own; at the study's these are its settings, too.
+    """
     assert study.best is not None
     own = resolve(dataclasses.replace(config, **_settings_of(study.best.values)), prepared=prepared).resolved
-    fixed = {name: value for name, value in study.problem["settings"].items() if name not in OF_THE_RUN}
+    tuned = {one.name for one in study.space}
+    same = study.problem["budget"] == config.budget
+    free = set(OF_THE_RUN) - ({"batch_size", "patience", "precision"} - tuned if same else set())
+    fixed = {name: value for name, value in study.problem["settings"].items() if name not in free}
     return [name.replace("_", " ") for name, value in fixed.items() if own.get(name) != value]
 
 

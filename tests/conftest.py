@@ -94,6 +94,16 @@ def here(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
+def few_trees(monkeypatch):
+    """Baselines of forests and convolutions that are fitted at once; for tests with a cache of their own."""
+    from seqbench.baselines import forecast, windows
+
+    monkeypatch.setattr(forecast, "TREES", 10)
+    monkeypatch.setattr(windows, "ROUNDS", (5, 10))
+    monkeypatch.setattr(windows, "CONVOLUTIONS", (84, 84))
+
+
+@pytest.fixture
 def short(monkeypatch):
     """Budgets of the toys that end within a second."""
     from checkpoint_runs import shorten

@@ -120,7 +120,7 @@ def write(task, folder):
 
 
 @pytest.fixture
-def fetched(tmp_path, monkeypatch):
+def fetched(tmp_path, monkeypatch, few_trees):
     """``fetched(task)`` puts the small set where a download would be."""
     monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

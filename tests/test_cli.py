@@ -335,24 +335,6 @@ def test_ctrl_c_leaves_nothing_torn_and_says_how_to_go_on(tmp_path):
     again.communicate(timeout=60)
 
 
-def test_a_killed_run_starts_again_and_ends_with_the_same_numbers(tmp_path, cli):
-    words = ("--task", "weather", "--model", "rnn", "--hidden", "8", "--out")
-    command = [sys.executable, str(ROOT / "run_bench.py"), *words, str(tmp_path / "killed")]
-    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    for line in running.stderr:
-        if "training for" in line:
-            break
-    time.sleep(0.5)
-    running.kill()
-    running.communicate(timeout=60)
-    assert not list(Store(tmp_path / "killed").records(RunRecord))
-    for where in ("killed", "undisturbed"):
-        done = cli(*words, tmp_path / where)
-        assert done.returncode == 0, done.stderr
-    (a, _), (b, _) = (next(Store(tmp_path / where).records(RunRecord)) for where in ("killed", "undisturbed"))
-    assert a.metrics == b.metrics and a.key == b.key
-
-
 def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path):
     words = [sys.executable, str(ROOT / "run_bench.py"), *QUICK]
     running = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -190,17 +190,6 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_an_unwritable_directory_is_found_before_training(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-
-    class Failing(Listener):
-        def begin(self, steps):
-            pytest.fail("trained")
-
-    with pytest.raises(UserError, match="can't be written"):
-        run(tmp_path / "file" / "out", "toy-wave", "rnn", listener=Failing())
-
-
 @pytest.mark.parametrize("task", ["toy-wave", "toy-text"])
 def test_a_model_that_crashes_before_training_is_a_record_too(tmp_path, mixer, task):
     def forward(self, x, lengths=None):

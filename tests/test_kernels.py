@@ -21,6 +21,7 @@ from seqbench.models.backbone import SequenceModel, build
 from seqbench.models.heads import HEADS, Shape
 from seqbench.models.kernels import choice, compiled, layer, sequence, written
 from seqbench.models.mixer import MODELS, reverse_within
+from seqbench.probes import Request
 
 LAYERS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 FOLDER = Path(compiled.__file__).parent
@@ -616,20 +617,13 @@ def test_a_library_of_another_version_is_left_alone(monkeypatch):
 # ---- numbers below the least normal one ----------------------------------------------------------------------------
 
 
-class Setup:
-    seed, precision = 0, "fp32"
-
-    def __init__(self, threads):
-        self.threads = threads
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_denormal_numbers_count_as_zero_in_every_thread(threads, one_thread):
     small = torch.full((1_000_000,), 1e-39)
     torch.set_num_threads(2)
     (small * 2).sum()  # starts torch's threads, before they are told
     torch.set_flush_denormal(False)
-    with settings(torch.device("cpu"), Setup(threads)):
+    with settings(torch.device("cpu"), Request(threads=threads)):
         assert not (small * 0.5).view(torch.int32).count_nonzero()
         for engine in ENGINES.values():
             module = nn.RNN(1, 32, batch_first=True)
@@ -646,7 +640,7 @@ def test_gradients_that_vanish_end_at_zero():
     with torch.no_grad():
         module.weight_hh_l0.mul_(0.3)
     x = torch.randn(8, 400, 4, requires_grad=True)
-    with settings(torch.device("cpu"), Setup(1)):
+    with settings(torch.device("cpu"), Request()):
         for forward in (lambda: module(x)[0], *(lambda e=e: ours(module, e, x) for e in ENGINES.values())):
             (gradient,) = torch.autograd.grad(forward()[:, -1].sum(), x)
             size = gradient.abs()

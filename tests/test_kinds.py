@@ -76,7 +76,7 @@ def rated(n=200):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def own(tmp_path, monkeypatch, few_trees):
     """An empty working folder and cache; ``own(name, content)`` writes a file there and gives its path."""
     monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ from seqbench.training import DeviceSplit
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def own(tmp_path, monkeypatch, few_trees):
     """An empty working folder, a cache of its own, and ``own(task)`` to write a user's file and give its arguments."""
     monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,7 @@ SERIES = {"target": "OT", "horizon": 6, "sequence_length": 24}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, few_trees):
     monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

@@ -224,6 +224,8 @@ def _show_end(outcomes: Sequence[Outcome], out: Path) -> None:
     print_table(table.headers, table.rows)
     for note in table.notes:
         print_text(note)
+    for note in dict.fromkeys(note for outcome in outcomes for note in _leaks(_run_record(outcome))):
+        print_text(f"\n{note}")
     failed = [outcome for outcome in outcomes if outcome.record.status not in FINE]
     for outcome in failed:
         record = _run_record(outcome)
@@ -290,15 +292,19 @@ def _named(record: RunRecord) -> str:
     return f"{record.task.dataset} ({record.task.name})" if record.task.dataset else record.task.name
 
 
+def _leaks(record: RunRecord) -> list[str]:
+    """What an option has let through from the test, in words."""
+    return [note for note in (record.task.about.notes if record.task.about else ()) if note.startswith("LEAK")]
+
+
 def _show_data(record: RunRecord) -> None:
     """What was read of the user's own file and how it was split: a figure is worth what its data is."""
     from seqbench.stats import few_groups
 
     about = record.task.about
     if record.task.source != "path" or about is None:
-        for note in about.notes if about else ():
-            if note.startswith("LEAK"):
-                print_text(f"\n{note}\n")
+        for note in _leaks(record):
+            print_text(f"\n{note}\n")
         return
     sizes = dict(zip(about.groups, (record.task.n_train, record.task.n_val, record.task.n_test), strict=True))
     counts = [f"{part} {n:,} in {counted(about.groups[part], 'group')}" for part, n in sizes.items()]

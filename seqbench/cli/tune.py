@@ -306,7 +306,10 @@ def _show_places(problem: Sequence[Study]) -> None:
     edges = [_words(one.name) for one in space if "edge" in one.place(best.values[one.name])]
     if edges:
         print_text(f"\nat the edge of the documented range: {listed(edges)}; what lies beyond was not tried")
-    print_text("importance: share of the variance of validation figures (fANOVA), pruned trials as they were then")
+    print_text(
+        "importance: share of the variance of validation figures that a setting explains alone (fANOVA), pruned trials "
+        "as they were then; what is left of 1 settings explain together, or not at all"
+    )
 
 
 def _scaled(one: Tuned) -> str:
@@ -332,7 +335,9 @@ def study_chart(problem: Sequence[Study]) -> Chart:
     columns = [panels]
     if shares:
         bars = Bars([_words(name) for name in shares], list(shares.values()), Look(COLOURS[0]))
-        columns.append([Panel("What mattered", [bars], Axis(), Axis("share of the variance of figures (fANOVA)"))])
+        columns.append(
+            [Panel("What mattered", [bars], Axis(), Axis("share of the variance that it explains alone (fANOVA)"))]
+        )
     seeds = max(Counter(study.method for study in problem).values())
     notes = [f"{first.metric}: {first.direction} is better. Pruned trials count in the cost, never as the best."]
     if seeds > 1:

@@ -138,7 +138,7 @@ class Mixer(nn.Module):
 
     def incoming(self) -> list[nn.Parameter]:
         """The weights whose rows are what one unit reads: those of torch's linear, convolution and recurrent layers."""
-        kinds = (nn.Linear, nn.Conv1d, nn.RNNBase, nn.MultiheadAttention)
+        kinds = (nn.Linear, nn.Conv1d, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
         layers = (module for module in self.modules() if isinstance(module, kinds))
         return [weight for layer in layers for weight in layer.parameters(recurse=False) if weight.dim() > 1]
 

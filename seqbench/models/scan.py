@@ -226,20 +226,20 @@ class MinGRU(_Minimal):
         return 1 - z, z * _candidate(h)
 
 
-@register_model("minlstm")
+@register_model("minlstm", version=2)  # since f' can't be 0/0
 class MinLSTM(_Minimal):
     """minLSTM: an LSTM whose gates see the input only and sum to one, read by a scan.
 
     h_t = f'_t h_(t-1) + i'_t g(W_h x_t + b_h), f' = f / (f + i), i' = i / (f + i), the gates f and i sigmoids of linear
-    maps of x_t, in the form without logarithms. Initialisation: torch's own, forget bias 1.
+    maps of x_t, in the form without logarithms of the state; f' is sigmoid(log f - log i), which no gates near zero
+    make 0/0. Initialisation: torch's own, forget bias 1.
     """
 
     gates, keeps, bias = 3, 0, 1.0
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         f, i, h = widened(self.map(x)).chunk(3, dim=-1)
-        f, i = torch.sigmoid(f), torch.sigmoid(i)
-        a = f / (f + i)
+        a = torch.sigmoid(F.softplus(-i) - F.softplus(-f))
         return a, (1 - a) * _candidate(h)
 
 

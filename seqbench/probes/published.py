@@ -42,7 +42,6 @@ TESTED = 2_048  # made sequences of the last test; a check has an eighth
 CHECKS = 20
 BAI = "Bai, Kolter and Koltun 2018, table 1"
 HOCHREITER = "Hochreiter and Schmidhuber 1997, table 1"
-SHORT_STRINGS, TEST_STRINGS = 16, 256
 LEAST = 5  # seeds, below which an interval is too wide to say that a figure is the same
 FRESH = "Every training sequence is new; theirs come from a set of {}."
 DIGITS = "Images of 8 x 8 of scikit-learn's digits, 1,437 for training; theirs are 28 x 28 of MNIST, 60,000."

@@ -5,9 +5,9 @@ is parity, and of 3 points, the group S3, in which the order matters. One of 2 o
 be missed; nothing else has to be remembered. Models are taught on sequences of up to 64 steps and tested on 64, 128,
 ..., 2,048 by how many of the last eight steps are right.
 
-A recurrent net whose state is not a linear function of the last one can learn both. One whose state is such a function,
-with a diagonal matrix, can't do S3 at all lengths, nor parity unless that matrix may have negative entries (Merrill et
-al. 2024; Grazzi et al. 2025). Nor can one layer of attention (Hahn 2020).
+A recurrent net whose state is not a linear function of the last one can learn both. One layer whose state is such a
+function, with a real diagonal matrix, can't do either at all lengths unless that matrix may have negative entries, and
+S3 not even then (Grazzi et al. 2025). Nor can one layer of attention do parity (Hahn 2020).
 """
 
 from __future__ import annotations
