@@ -218,8 +218,11 @@ def test_predictions_of_a_model_that_has_diverged_are_refused():
         model.answer(Batch(inputs, lengths))
 
 
-@names
-@frames
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in WRITERS), *((name, one) for name in ("gru", "transformer", "tcn") for one in FRAMES[1:])],
+    ids=str,
+)
 def test_width_by_parameters_and_operations_are_told(name, options):
     width = width_for(20_000, name, "translate", SHAPE, 1, "bare", options=options)
     model = build(name, "translate", SHAPE, (width,), options=options)
