@@ -44,6 +44,7 @@ __all__ = ["Picture", "draw_board", "more_of_overview", "more_of_table", "pictur
 CURVE = "curve.jsonl"
 MOST_NAME = 100  # characters of a file's name
 MOST_PAIRS = 45  # of ten models; more than that nobody reads
+OF_TASKS = f"{MARKERS}<>|"  # markers of single tasks, which have one colour
 LEAST_SKILL = -1.0  # lower ones of single tasks are named, not drawn
 
 
@@ -429,7 +430,7 @@ def _skills(
         ]
         if shown:
             xs, ys, behind = zip(*shown, strict=True)
-            marks.append(Points(xs, ys, Look(GREY, MARKERS[k % len(MARKERS)]), label=task, small=True, opens=behind))
+            marks.append(Points(xs, ys, Look(GREY, OF_TASKS[k % len(OF_TASKS)]), label=task, small=True, opens=behind))
     complete = [row for row in overview.rows if row.mean_skill is not None]
     lacking = [row for row in overview.rows if row.mean_skill is None]
     notes = []
