@@ -25,7 +25,7 @@ def test_the_learning_rate_is_chosen_on_validation_and_the_test_has_no_say(tmp_p
     assert ["alpha", "0.7000", "**0.7500**", "diverged"] in markdown_rows(text) and "not taken" not in text
     assert "≥ 5.0" in board([tmp_path])
     write(tmp_path, rate=0.001, seed=1, value=0.99)
-    assert "1 further run(s), at learning rates that were not taken" in board([tmp_path])
+    assert "1 further run(s), at learning rates that were not taken, are in no figure here: alpha" in board([tmp_path])
 
 
 @pytest.mark.parametrize(

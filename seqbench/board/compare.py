@@ -268,7 +268,7 @@ class Entrant(Row):
     Attributes:
         results: those at ``rate``, by seed.
         trials: every rate tried, with its result at seed 0 if any.
-        others: the number of results that are neither: further seeds at rates that were not taken.
+        others: results that are neither: further seeds at rates that were not taken.
         seeds: those of the table, all of which a model needs for a rank.
         skills: figures of skill; None unless the model is complete.
     """
@@ -276,7 +276,7 @@ class Entrant(Row):
     rate: float
     results: dict[int, Result]
     trials: dict[float, Result | None]
-    others: int
+    others: list[Result]
     seeds: tuple[int, ...] = ()
     skills: Array | None = None
 
@@ -328,7 +328,7 @@ def _entrants(results: Sequence[Result], labels: Mapping[Version, str], measure:
                 rate=rate,
                 results={run.seed: run for run in runs if run.learning_rate == rate},
                 trials={tried: first.get(tried) for tried in counts},
-                others=sum(run.learning_rate != rate and run.seed != TRIAL_SEED for run in runs),
+                others=[run for run in runs if run.learning_rate != rate and run.seed != TRIAL_SEED],
             )
         )
     return entrants

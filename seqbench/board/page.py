@@ -237,8 +237,14 @@ class Page:
                 if len(rates) == 1
                 else f"Learning rates, {given}: {escape(each)}."
             )
-        if others := sum(row.others for row in table.models):
-            yield f"{others} further run(s), at learning rates that were not taken, are in no figure here."
+        if others := [(row.label, run) for row in table.models for run in row.others]:
+            where = [
+                f"{escape(label)} {run.learning_rate:g} {self.link(f'seed {run.seed}', run)}" for label, run in others
+            ]
+            yield (
+                f"{len(others)} further run(s), at learning rates that were not taken, are in no figure here: "
+                f"{', '.join(where)}."
+            )
         if any(row.first.bundle is not None for row in table.models):
             yield "Rows with a name in brackets are others': their predictions were scored anew here."
         if uneven := [name for name, baseline in table.baselines.items() if baseline.uneven]:
@@ -344,7 +350,7 @@ class Page:
                 }
                 for rate, result in row.trials.items()
             ],
-            "runs_not_shown": row.others,
+            "runs_not_shown": len(row.others),
             "seeds": [self.seed_data(seed, row.results.get(seed)) for seed in sorted({*row.seeds, *row.results})],
             **self.all_only(**vars(table.basis.costs(row))),
         }
