@@ -200,7 +200,7 @@ def test_what_the_page_of_python_shows_works_and_prints_what_it_says(tmp_path, m
             assert shape_of(printed) == shape_of(text)
         else:
             assert printed == text
-    assert len(names["results"]) == 6 and names["df"].shape[0] == 328
+    assert len(names["results"]) == 6 and names["df"].shape[0] == 335
 
 
 def shape_of(text):

@@ -149,8 +149,8 @@ def test_a_short_board_is_printed_in_a_terminal_and_the_page_goes_to_a_file(cli,
     written = check_fits(shown)
     assert written.startswith("Overview · quick · equal width (hidden 128)")
     table = re.search(r"^dna · quick · equal width.*?\n\n", written, flags=re.DOTALL | re.MULTILINE)[0]
-    assert re.search(r"^ *1 +gru +0\.\d+ ± 0\.\d+ +lstm, rnn", table, flags=re.MULTILINE)
-    assert re.search(r"^ +pwm2 \(baseline\) +0\.92", table, flags=re.MULTILINE)
+    assert re.search(r"^ *1 +gru +0\.\d+ ± 0\.\d+ +positions, lstm", table, flags=re.MULTILINE)
+    assert re.search(r"^ +positions \(baseline\) +0\.92", table, flags=re.MULTILINE)
     assert "bilstm" not in written and "sentiment" not in written
     assert "Of the models only gru, rnn and lstm are shown" in " ".join(written.split())
     command = written.splitlines()[-1].split("run_bench.py ")[1].split()
