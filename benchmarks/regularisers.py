@@ -108,7 +108,7 @@ def cost(rounds: int) -> str:
 # --- whether they help -----------------------------------------------------------------------------------------------
 
 
-LEVEL = 0.05
+LEVEL, VERDICTS = 0.05, ("helps", "harms", "can't tell")
 TASKS, MODELS_OF_STUDY, SEEDS, BUDGET = ("sentiment", "weather"), ("gru", "lstm"), 5, "quick"
 STRENGTHS: dict[str, tuple[dict[str, Any], ...]] = {
     "plain": ({},),
@@ -210,7 +210,8 @@ def compared(results: list[Result], task: str, model: str) -> tuple[list[list[st
     for name in names:
         arm, interval = chosen[name], differences[name].interval()
         mean = format_value(float(arm.figures()[0].mean()))
-        said = "can't tell" if not adjusted[name] < LEVEL else "helps" if sign * interval.value > 0 else "harms"
+        better, worse, open_ = VERDICTS
+        said = open_ if not adjusted[name] < LEVEL else better if sign * interval.value > 0 else worse
         p = format_value(adjusted[name])
         rows.append([task, model, name, arm.label, mean, change(interval), p, said, overfitting(arm)])
     return rows, lacking
@@ -239,13 +240,13 @@ def report(out: Path) -> str:
             "Changes are paired by seeds and test groups, with intervals of 95%; p are adjusted among the regularisers "
             f"of one cell on one task (Holm 1979); one below {LEVEL} decides whether it helps or harms.",
             "",
-            f"Of {sum(said.values())} comparisons: {', '.join(f'{count} {what}' for what, count in said.items())}.",
+            f"Of {sum(said.values())} comparisons it {', '.join(f'{what} in {said[what]}' for what in VERDICTS)}.",
             "",
             *(f"- {task}: {unit}" for task, unit in sorted(units.items())),
             "",
             *table(names, rows, ["task", "cell", "regulariser", "it", "validation was best after"]),
             "",
-            *(f"- left out, since not every seed ended well: {words}" for words in lacking),
+            *(f"- left out, without a good run of every seed: {words}" for words in lacking),
             "",
         ]
     )

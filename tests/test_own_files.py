@@ -218,11 +218,11 @@ def mutate(content, rng):
 
 @pytest.mark.parametrize("task", OWN)
 def test_mutated_files_never_give_a_traceback_a_hang_or_half_a_cache(own, tmp_path, task):
-    """25 broken copies of each file: each is prepared whole or refused in one sentence."""
+    """60 broken copies of each file: each is prepared whole or refused in one sentence."""
     file, content, options = OWN[task]
     rng, refused = random.Random(task), 0
     given = dict(parse_options_text(options))
-    for i in range(25):
+    for i in range(60):
         path = tmp_path / f"{i}-{file}"
         path.write_bytes(mutate(content.encode(), rng))
         before, since = set(cache_root().glob("*")), time.perf_counter()
@@ -233,7 +233,7 @@ def test_mutated_files_never_give_a_traceback_a_hang_or_half_a_cache(own, tmp_pa
             assert str(error).isprintable() and str(tmp_path) not in str(error), error
             assert set(cache_root().glob("*")) == before
         assert time.perf_counter() - since < 20
-    assert refused >= (4 if task == "textgen" else 8)  # a text is hard to break
+    assert refused >= (10 if task == "textgen" else 20)  # a text is hard to break
 
 
 def test_prepared_data_is_in_memory_once(own):

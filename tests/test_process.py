@@ -212,7 +212,7 @@ def test_a_cache_whose_path_holds_two_colons_is_a_folder_like_others(tmp_path, m
     assert np.array_equal(prepared.data.train.truth().targets, usual.data.train.truth().targets)
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.1])
+@pytest.mark.parametrize("wait", [0.0, 0.01, 0.1, 0.3])
 def test_ctrl_c_at_the_end_of_a_grid_leaves_no_traceback(tmp_path, wait):
     words = [sys.executable, BENCH, *TOY, "--model", "rnn,gru", "--jobs", 2, "--out", "out"]
     without_traceback(*pressed(words, tmp_path, "2 of 2 cells", wait))

@@ -73,8 +73,8 @@ def softmax(scores: Array) -> Array:
 def logistic_fits(inputs: Any, targets: Array, penalties: Sequence[float], steps: int) -> list[Any]:
     """Multinomial logistic regressions, one for each of ``penalties``, which grow weaker.
 
-    Each begins where the last one ended: a weak penalty takes many times as long from zero (157 against 25 s of a core
-    for the four of `fault`), and ends at the same weights.
+    Each begins where the last one ended: from zero a weak penalty takes many times as long (minutes for those of
+    `fault`, which take 25 s of a core so), and ends at the same weights but for the solver's tolerance.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -976,13 +976,13 @@ def _unusual(
     told = []
     for first, *_ in groups:
         count, mine = counts[alike(first)], facts(first)
-        usual = json.loads(min(count, key=lambda text: (-count[text], _named(text), text)))
+        usual = json.loads(min(count, key=lambda text: (-count[text], _facts_given(text), text)))
         names = sorted(name for name in {**usual, **mine} if usual.get(name) != mine.get(name))
         told.append(tuple(f"{name} by default" if mine.get(name) is None else f"{name} {mine[name]}" for name in names))
     return told
 
 
-def _named(text: str) -> int:
+def _facts_given(text: str) -> int:
     """How many facts a JSON object names: of equally frequent ones that with the fewest is the usual one."""
     return sum(value is not None for value in json.loads(text).values())
 

@@ -7,7 +7,7 @@ what it needs. Those that come with seqbench are found by listing this package; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from seqbench.claims.rules import Claim
 from seqbench.probes import Measured, ProbeSpec
 from seqbench.registry import Registry
 
-__all__ = ["CLAIMS", "NEEDS", "Evidence", "all_claims", "register_claim"]
+__all__ = ["CLAIMS", "NEEDS", "Evidence", "all_claims", "public", "register_claim"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Evidence:
         specs = [spec for spec in self.missing if spec.probe == probe]
         count = sum(not models or not set(models).isdisjoint(spec.models) for spec in specs)
         return f"{count} measurement{'s' if count > 1 else ''} of the {probe} probe" if count else ""
+
+
+def public(tables: Iterable[BoardTable]) -> list[BoardTable]:
+    """Those of published data, the one with the most runs first: a few runs at another width decide nothing."""
+    known = [table for table in tables if table.conditions.source != "path"]
+    return sorted(known, key=lambda table: -table.n_results)
 
 
 Judged = Callable[[Evidence], Claim]

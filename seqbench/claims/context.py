@@ -63,12 +63,10 @@ class TrainedAlike:
         return interval_text(Interval(*(end / size for end in figure)), unit, at_least=falls)
 
     def condition(self, step: str, unit: str, size: float, ngrams: float | None, net: Mapping[str, str]) -> Condition:
-        """What ``net`` says tells this net from others that are tested, too.
+        """Whether the context lies in the region; undecided where the windows of training may be why it ends before.
 
-        Undecided where the context ends before the region and the windows of training may be why.
-
-        No test where n-grams, which read a few steps, predict the text as well; ``ngrams`` is their figure on it where
-        the measurement has none.
+        ``net`` names what tells this net from others that are tested, too. No test where n-grams, which read a few
+        steps, predict the text as well; ``ngrams`` is their figure on it where the measurement has none.
         """
         ngrams = ngrams if self.first.ngrams is None else self.first.ngrams
         characters, falls = self.used[SHARE]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from seqbench.board import BoardTable, PairedSkill, paired_skill
-from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import GRU, LSTM, RNN, THOROUGH, model_title, public
+from seqbench.claims import Evidence, public, register_claim
+from seqbench.claims.names import GRU, LSTM, RNN, THOROUGH, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.probes import Measured
 from seqbench.probes.cost import CostResult, Kind

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from seqbench.board import BoardTable
-
 __all__ = [
     "ATTENTION",
     "BOTH_WAYS",
@@ -18,7 +14,6 @@ __all__ = [
     "TEXT_TITLE",
     "THOROUGH",
     "model_title",
-    "public",
 ]
 
 RNN, LSTM, GRU, ATTENTION = "rnn", "lstm", "gru", "transformer"
@@ -27,12 +22,6 @@ RECURRENT = (RNN, LSTM, GRU)
 COMPARED = (*RECURRENT, ATTENTION)
 TEXT, TEXT_TITLE = "textgen", "the King James Bible"  # the task whose text is read
 THOROUGH = ("full", "standard", "quick")  # budgets of the board, the best first
-
-
-def public(tables: Iterable[BoardTable]) -> list[BoardTable]:
-    """Those of published data, the one with the most runs first: a few runs at another width decide nothing."""
-    known = [table for table in tables if table.conditions.source != "path"]
-    return sorted(known, key=lambda table: -table.n_results)
 
 
 def model_title(model: str, article: bool = False) -> str:

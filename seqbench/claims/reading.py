@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seqbench.board import BoardTable, paired_skill
-from seqbench.claims import Evidence, register_claim
-from seqbench.claims.names import BOTH_WAYS, LSTM, THOROUGH, model_title, public
+from seqbench.claims import Evidence, public, register_claim
+from seqbench.claims.names import BOTH_WAYS, LSTM, THOROUGH, model_title
 from seqbench.claims.rules import NOT_MEASURED, UNKNOWN, Aside, Claim, Condition
 from seqbench.jobs.record import RunRecord
 from seqbench.jobs.store import Store

@@ -27,7 +27,7 @@ from seqbench.jobs.store import Store
 
 __all__ = ["ENDS", "Ending", "Point", "TrackedRun", "safe_name", "tracked_runs"]
 
-FORMAT = 2  # of what is told; raised when that changes, so that what was exported before is exported again
+FORMAT = 3  # of what is told; raised when that changes, so that what was exported before is exported again
 CURVE = "curve.jsonl"
 
 Ending = Literal["finished", "failed", "killed"]
